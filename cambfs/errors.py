@@ -1,0 +1,127 @@
+"""Everything that cambfs itself raises, and nothing else.
+
+None of these derives from OSError: fusepy hands the errno of any OSError to the kernel, also one that is None (then
+the kernel gets garbage). `mount` holds the one table that turns them into errnos; `cli` prints their text as one line.
+
+    CambfsError
+    ├── NoSuchName          not a name of the tree; no request was made
+    ├── ReadOnly            any attempt to write
+    ├── ConfigError         a setting, an argument or the surroundings are wrong; the text says what to do
+    ├── GivenUp             the caller was killed while it waited
+    ├── Closing             the mount is being unmounted
+    ├── NoSpace             no room for the bytes, and nothing left to evict
+    ├── CacheDamaged        a cached result is not what its sidecar says
+    ├── ResultChanged       the result is not the one whose first bytes were read
+    ├── RemoteError         the API or the storage answered, and the answer is no
+    │   ├── UnknownRun          400, 404, 422
+    │   ├── KeyRefused          401, 403
+    │   ├── SignatureExpired    403 from storage
+    │   ├── RateLimited         429                                     (temporary)
+    │   ├── ServerError         408, 5xx                                (temporary)
+    │   ├── NotAudio            200, and JSON, HTML or nothing as content
+    │   └── BadAnswer           any other answer that makes no sense
+    └── LinkError           there was no answer, or it broke off       (temporary)
+        ├── Unreachable         not resolved, not routed, refused
+        ├── TimedOut            no progress within the timeout
+        └── BrokenBody          the body ended before its end
+"""
+
+from __future__ import annotations
+
+import errno
+
+
+class CambfsError(Exception):
+    """The base of all. `str()` is one line without secrets, fit for a user; `temporary` says whether asking again
+    can help."""
+
+    temporary = False
+
+
+class NoSuchName(CambfsError):
+    pass
+
+
+class ReadOnly(CambfsError):
+    pass
+
+
+class ConfigError(CambfsError):
+    pass
+
+
+class GivenUp(CambfsError):
+    pass
+
+
+class Closing(CambfsError):
+    pass
+
+
+class NoSpace(CambfsError):
+    pass
+
+
+class CacheDamaged(CambfsError):
+    pass
+
+
+class ResultChanged(CambfsError):
+    pass
+
+
+class RemoteError(CambfsError):
+    """`status` is the HTTP status; `retry_after_s` is what the server asked to wait, in seconds, or None."""
+
+    def __init__(self, text: str, status: int, retry_after_s: float | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+
+class UnknownRun(RemoteError):
+    pass
+
+
+class KeyRefused(RemoteError):
+    pass
+
+
+class SignatureExpired(RemoteError):
+    pass
+
+
+class RateLimited(RemoteError):
+    temporary = True
+
+
+class ServerError(RemoteError):
+    temporary = True
+
+
+class NotAudio(RemoteError):
+    pass
+
+
+class BadAnswer(RemoteError):
+    pass
+
+
+class LinkError(CambfsError):
+    temporary = True
+
+
+class Unreachable(LinkError):
+    """`errno` is one of EHOSTUNREACH, ENETUNREACH and ECONNREFUSED."""
+
+    def __init__(self, text: str, errno_: int = errno.EHOSTUNREACH) -> None:
+        super().__init__(text)
+        self.errno = errno_
+
+
+class TimedOut(LinkError):
+    pass
+
+
+class BrokenBody(LinkError):
+    pass

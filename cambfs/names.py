@@ -1,0 +1,48 @@
+"""The names in the tree: which there are, and which run and kind each stands for.
+
+Not the files themselves (`vfs`). Pure functions, no threads.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import NewType
+
+RunId = NewType("RunId", int)
+
+MAX_RUN_ID = 2**63 - 1
+_NAME = re.compile(r"([1-9][0-9]{0,18})\.(flac|url)", re.ASCII)
+_RUN_ID = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
+
+
+class Kind(Enum):
+    """The two files of a run; the value is the ending of the name."""
+
+    FLAC = "flac"
+    URL = "url"
+
+
+def parse_run_id(text: str) -> RunId | None:
+    """The run that `text` numbers: decimal, no sign, no leading zero, 1 … 2^63-1; None for anything else."""
+    if _RUN_ID.fullmatch(text) and int(text) <= MAX_RUN_ID:
+        return RunId(int(text))
+    return None
+
+
+def parse_name(name: str) -> tuple[RunId, Kind] | None:
+    """The run and kind that a file name stands for; None when no result can have this name."""
+    match = _NAME.fullmatch(name)
+    if match is None or int(match[1]) > MAX_RUN_ID:
+        return None
+    return RunId(int(match[1])), Kind(match[2])
+
+
+def file_name(run_id: RunId, kind: Kind) -> str:
+    return f"{run_id}.{kind.value}"
+
+
+def inode(run_id: RunId, kind: Kind) -> int:
+    """A number that is the same in every mount and differs between any two files of one: 1 is the root, and run ids
+    below 2^62 stay readable in it. The two bits lost above that only ever meet ids 2^62 apart."""
+    return ((run_id << 1 | (kind is Kind.URL)) + 2) % 2**64

@@ -1,0 +1,84 @@
+"""What the core needs from whoever brings the bytes: declared here, provided by `client`, faked by tests.
+
+Not HTTP: nothing of requests or urllib3 shows through. Threads: a Source is called from many at once; a Body is read
+by one and may be closed by another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from cambfs.names import RunId
+
+
+@dataclass(frozen=True)
+class SignedUrl:
+    """Where the storage object of a run can be fetched without the key. The URL is a bearer secret: not in `repr`.
+
+    `answer` is the API's JSON object as it came, with "output_url" in it. `life_s` says for how many seconds from its
+    arrival the signature holds.
+    """
+
+    url: str = field(repr=False)
+    answer: Mapping[str, Any] = field(repr=False)
+    life_s: float
+
+
+class Body(Protocol):
+    """The bytes of one answer, from `start` on.
+
+    start     offset in the result of the first byte that `readinto` gives; 0 when the server ignored the range
+    total     the length of the whole result in bytes as the headers tell it; None when they do not
+    framed    True: an end that comes too early raises BrokenBody. False: the body just ends when the connection does,
+              so its end proves nothing
+    etag      a strong validator, or None
+    ranges    the server says that it takes ranges (Accept-Ranges: bytes, or it answered 206)
+    content_type   lower case, without parameters; "" when not said
+    modified_s     Last-Modified in seconds since the epoch, or None
+    """
+
+    start: int
+    total: int | None
+    framed: bool
+    etag: str | None
+    ranges: bool
+    content_type: str
+    modified_s: float | None
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Reads at least one byte into `buffer` and returns how many; 0 at the end.
+
+        Raises LinkError (BrokenBody, TimedOut, Unreachable).
+        """
+
+    def close(self) -> None:
+        """Ends the answer. May be called from another thread than the reader's: a blocked `readinto` then ends soon,
+        with 0 or a LinkError."""
+
+
+class Source(Protocol):
+    """Every call raises RemoteError or LinkError, retries nothing, and gives up after the timeout it was made with."""
+
+    def open_stream(self, run_id: RunId, start: int = 0, etag: str | None = None) -> Body:
+        """Asks the API for a run's audio from `start` on (start > 0 only with the etag of an earlier Body of the run).
+
+        The Body's start is 0 when the range was ignored, or when the result is no longer the one with that etag.
+        Raises NotAudio when the content is empty, JSON or HTML.
+        """
+
+    def sign(self, run_id: RunId) -> SignedUrl:
+        """Asks the API for a run's file_url answer."""
+
+    def sign_many(self, run_ids: Sequence[RunId]) -> Mapping[RunId, SignedUrl]:
+        """Asks for two to five runs at once; runs that the answer does not clearly give are left out.
+
+        Raises RemoteError when the call fails as a whole (one bad id can make it).
+        """
+
+    def open_stored(self, signed: SignedUrl, start: int, stop: int | None) -> Body:
+        """Asks the storage for bytes start ≤ i < stop (None: to the end), without the key.
+
+        The Body's start is 0 and its `ranges` False when storage ignored the range. Raises SignatureExpired on 403.
+        """
