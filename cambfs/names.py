@@ -43,6 +43,6 @@ def file_name(run_id: RunId, kind: Kind) -> str:
 
 
 def inode(run_id: RunId, kind: Kind) -> int:
-    """A number that is the same in every mount and differs between any two files of one: 1 is the root, and run ids
-    below 2^62 stay readable in it. The two bits lost above that only ever meet ids 2^62 apart."""
-    return ((run_id << 1 | (kind is Kind.URL)) + 2) % 2**64
+    """A number that is the same in every mount and differs between any two files. Run ids are below 2^63, so it is at
+    least 2 and fits 64 bits; 1 is the root's."""
+    return run_id << 1 | (kind is Kind.URL)
