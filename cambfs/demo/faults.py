@@ -1,0 +1,74 @@
+"""What goes wrong in the embedded API, and how often. How it looks on the wire is in `answer` and `wire`.
+
+Threads: tests add and clear from theirs, the server's thread takes; a lock is held for each.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Kind = Literal["stream", "sign", "bulk", "stored", "redirected", "other"]
+
+BEFORE_HEADERS = -1
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One way to go wrong, for requests of kind `target` and run `run_id` (None: any; bulk calls have no run).
+
+    kind  reset    the connection is reset; the `after_bytes` before it do arrive
+          cut      the connection ends in order, but early: within a chunk, short of the Content-Length. With
+                   `after_bytes` at the body's end or past it, what is missing is the last chunk
+          stall    nothing more is sent until Server.release()
+          drip     from `after_bytes` on, one byte every `interval_s`
+          status   `status`, `headers` and `body` instead of the answer
+          content  200 and `body` as `content_type`, framed as the profile says, instead of the audio or object
+    after_bytes    bytes of this answer's body, from where it starts; BEFORE_HEADERS: not even the status line is sent
+    times          for so many requests; None: until Server.heal()
+    """
+
+    kind: Literal["reset", "cut", "stall", "drip", "status", "content"]
+    target: Kind = "stream"
+    run_id: int | None = None
+    after_bytes: int = 0
+    times: int | None = 1
+    interval_s: float = 0.01
+    status: int = 500
+    body: bytes = b"Internal Server Error"
+    content_type: str = "text/plain"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Faults:
+    """The faults that are to come; of those that fit a request the oldest is taken."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pending: list[tuple[Fault, int | None]] = []
+
+    def add(self, fault: Fault) -> None:
+        with self._lock:
+            self._pending.append((fault, fault.times))
+
+    def clear(self) -> None:
+        with self._lock:
+            self._pending.clear()
+
+    def take(self, kind: Kind, run_id: int | None) -> Fault | None:
+        with self._lock:
+            for index, (fault, left) in enumerate(self._pending):
+                if fault.target == kind and fault.run_id in (None, run_id):
+                    self._use(index, fault, left)
+                    return fault
+        return None
+
+    def _use(self, index: int, fault: Fault, left: int | None) -> None:
+        if left is None:
+            return
+        if left > 1:
+            self._pending[index] = (fault, left - 1)
+        else:
+            del self._pending[index]

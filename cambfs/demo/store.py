@@ -1,0 +1,100 @@
+"""Which runs the embedded API has, the objects in its storage, and the URLs that are signed for them.
+
+Not HTTP. `results`, `profile` and `faults` may be changed by any thread while the server's thread reads them: each is
+read once a request. The busy counters and `stalled` belong to the server's thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+import os
+import time
+import uuid
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import parse_qs, urlencode
+
+from cambfs.demo.content import Content, as_other, as_wav, same
+from cambfs.demo.faults import Faults, Kind
+from cambfs.demo.log import Log
+from cambfs.demo.profile import Profile
+from cambfs.demo.wire import Stalled
+
+_SIGNATURE = "&X-Amz-Signature="
+
+
+class Store:
+    """Everything that both applications of one server share."""
+
+    def __init__(self, results: Mapping[int, Path], profile: Profile, key: str) -> None:
+        self.results = dict(results)
+        self.key = key
+        self.faults = Faults()
+        self.log = Log()
+        self.stalled = Stalled()
+        self.storage_url = ""
+        self.closed_url = ""
+        self._secret = os.urandom(32)
+        self._refused: Counter[tuple[Kind, int | None]] = Counter()
+        self._profile = profile
+
+    @property
+    def profile(self) -> Profile:
+        return self._profile
+
+    @profile.setter
+    def profile(self, profile: Profile) -> None:
+        self._profile = profile
+        self._refused = Counter()
+
+    def is_busy(self, kind: Kind, run_id: int | None) -> bool:
+        """Whether this request is one of the first that are turned away."""
+        if self._refused[kind, run_id] >= self.profile.busy:
+            return False
+        self._refused[kind, run_id] += 1
+        return True
+
+    def stored(self, run_id: int) -> Content:
+        """What storage holds for a run. Raises KeyError when there is no such run, OSError when its file is gone."""
+        make = {"wav": as_wav, "other": as_other}.get(self.profile.storage, same)
+        content = make(self.results[run_id])
+        # Two services do not agree on ETags, not even for the same bytes.
+        return replace(content, etag=f'"s-{content.etag[1:]}')
+
+    def sign(self, run_id: int) -> str:
+        """A URL of the run's stored object, another at each call."""
+        base = self.closed_url if self.profile.storage == "unreachable" else self.storage_url
+        return base + self._signed(f"/files/audio_{run_id}.flac", self.profile.url_life_s)
+
+    def redirection(self, run_id: int) -> str:
+        return self.storage_url + self._signed(f"/streams/audio_{run_id}.flac", self.profile.url_life_s)
+
+    def _signed(self, path: str, life_s: float) -> str:
+        now = time.time()
+        query = urlencode(
+            {
+                "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
+                "X-Amz-Credential": "demo/loopback/s3/aws4_request",
+                "X-Amz-Date": time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now)),
+                "X-Amz-Expires": math.ceil(life_s),
+                # X-Amz-… count whole seconds; this is the instant that is checked, so that a life may be shorter.
+                "until": f"{now + life_s:.6f}",
+                "nonce": uuid.uuid4().hex,
+            }
+        )
+        return f"{path}?{query}{_SIGNATURE}{self._signature(path, query)}"
+
+    def is_signed(self, path: str, query: str) -> bool:
+        query, _, signature = query.partition(_SIGNATURE)
+        return hmac.compare_digest(signature.encode(), self._signature(path, query).encode())
+
+    def is_expired(self, query: str) -> bool:
+        """Whether the life of a URL is over; its signature has been checked."""
+        return time.time() > float(parse_qs(query)["until"][0])
+
+    def _signature(self, path: str, query: str) -> str:
+        return hmac.new(self._secret, f"GET\n{path}\n{query}".encode(), hashlib.sha256).hexdigest()
