@@ -10,6 +10,7 @@ the kernel gets garbage). `mount` holds the one table that turns them into errno
     ├── GivenUp             the caller was killed while it waited
     ├── Closing             the mount is being unmounted
     ├── NoSpace             no room for the bytes, and nothing left to evict
+    ├── StorageUseless      storage does not tell what was asked; the stream may
     ├── CacheDamaged        a cached result is not what its sidecar says
     ├── ResultChanged       the result is not the one whose first bytes were read
     ├── RemoteError         the API or the storage answered, and the answer is no
@@ -59,6 +60,10 @@ class Closing(CambfsError):
 
 
 class NoSpace(CambfsError):
+    pass
+
+
+class StorageUseless(CambfsError):
     pass
 
 

@@ -1,0 +1,250 @@
+"""Which results are kept: least recently used by bytes, never one that is in use.
+
+Not where their bytes are (`disk`, `spool`), nor how they get there (`run`). What is kept is a whole result (a file of
+the cache directory, or a spool when there is none) or the part that has arrived (a spool, while the mount lives).
+
+Threads: any. `_lock` guards the index; local files are touched under it, the network never. Nothing of cambfs is locked
+under it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+
+from cachetools import LRUCache
+
+from cambfs.disk import Disk
+from cambfs.errors import CacheDamaged
+from cambfs.facts import Facts
+from cambfs.names import RunId
+from cambfs.spool import Spool, memory_spool
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Entry:
+    """`size` in bytes is what it counts for; `facts` is None until the sidecar was read, and for a part of unknown
+    size; `spool` is None when the bytes are in a file; `serial` is the spool's whose bytes it has, 0 before a file was
+    compared with its checksum."""
+
+    size: int
+    whole: bool
+    facts: Facts | None = None
+    spool: Spool | None = None
+    serial: int = 0
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What `take` hands out; the taker owns the spool until it gives it back."""
+
+    spool: Spool
+    whole: bool
+    facts: Facts | None
+
+
+class _Idle(LRUCache[RunId, Entry]):
+    """The entries that nobody uses. What it evicts is dropped for good."""
+
+    def __init__(self, limit_bytes: int, drop: Callable[[RunId, Entry], None]) -> None:
+        super().__init__(limit_bytes, getsizeof=lambda entry: entry.size)
+        self._drop = drop
+
+    def popitem(self) -> tuple[RunId, Entry]:
+        run_id, entry = super().popitem()
+        self._drop(run_id, entry)
+        return run_id, entry
+
+
+class Cache:
+    def __init__(self, disk: Disk | None, limit_bytes: int) -> None:
+        """Starts with what the disk holds, the limit applied. Without a disk everything is kept in memory."""
+        self._disk = disk
+        self._limit_bytes = limit_bytes
+        self._lock = Lock()  # guards all below
+        self._entries: dict[RunId, Entry] = {}
+        self._in_use: set[RunId] = set()
+        self._idle = _Idle(limit_bytes, self._drop)  # the entries that are not in use, in the order of their use
+        self._stamp_ns = -1
+        with self._lock:
+            self._adopt_what_others_did()
+
+    def _adopt_what_others_did(self) -> None:
+        """Another mount may share the directory: its results count against the limit, and serve this one as well."""
+        if self._disk is None or self._stamp_ns == (stamp_ns := self._disk.stamp_ns()):
+            return
+        self._stamp_ns = stamp_ns
+        found = {stored.run_id: stored.size for stored in self._disk.scan()}
+        for run_id in [run_id for run_id in self._idle if run_id not in found]:
+            if self._entries[run_id].spool is None:
+                self._forget(run_id)
+        for run_id, size in found.items():
+            if run_id not in self._entries:
+                self._keep(run_id, Entry(size, whole=True))
+
+    def _forget(self, run_id: RunId) -> None:
+        self._idle.pop(run_id, None)
+        self._entries.pop(run_id, None)
+
+    def _drop(self, run_id: RunId, entry: Entry) -> None:
+        self._entries.pop(run_id, None)
+        if entry.spool is not None:
+            entry.spool.close()
+        elif self._disk is not None:
+            self._disk.remove(run_id)
+
+    def _keep(self, run_id: RunId, entry: Entry) -> None:
+        """Makes an entry the most recently used of the idle ones; one larger than the cache is dropped."""
+        if entry.size > self._limit_bytes:
+            self._drop(run_id, entry)
+            return
+        self._entries[run_id] = entry
+        self._idle[run_id] = entry
+        self._make_room()
+
+    def _make_room(self) -> None:
+        in_use_bytes = sum(self._entries[run_id].size for run_id in self._in_use)
+        while self._idle and self._idle.currsize + in_use_bytes > self._limit_bytes:
+            self._idle.popitem()
+
+    def runs(self) -> list[RunId]:
+        """Every run of which the whole result is here."""
+        with self._lock:
+            return [run_id for run_id, entry in self._entries.items() if entry.whole]
+
+    def facts(self, run_id: RunId) -> Facts | None:
+        """Of a whole result that is here; None otherwise. Does not count as a use."""
+        with self._lock:
+            entry = self._look_up(run_id)
+            return entry.facts if entry is not None and entry.whole else None
+
+    def _look_up(self, run_id: RunId) -> Entry | None:
+        """The entry, with the facts of its sidecar; one that another mount has added or removed is noticed."""
+        entry = self._entries.get(run_id)
+        if self._disk is None or (entry is not None and (entry.spool or entry.facts)):
+            return entry
+        try:
+            facts = self._disk.facts(run_id)
+        except CacheDamaged as damage:
+            self._drop_damaged(run_id, damage)
+            facts = None
+        if facts is None:
+            self._forget(run_id)
+        elif entry is not None:
+            entry.facts = facts
+        else:
+            self._keep(run_id, Entry(facts.size, whole=True, facts=facts))
+        return self._entries.get(run_id)
+
+    def _drop_damaged(self, run_id: RunId, damage: CacheDamaged) -> None:
+        log.warning("%s: dropped, it will be fetched again", damage)
+        if self._disk is not None:
+            self._disk.remove(run_id)
+
+    def take(self, run_id: RunId) -> Taken | None:
+        """What is here of the run; it is in use, and not evicted, until `give`. None when nothing is.
+
+        A file is compared with its checksum the first time in a mount; a damaged one is dropped. Counts as a use.
+        """
+        with self._lock:
+            entry = self._look_up(run_id)
+            if entry is None:
+                return None
+            self._idle.pop(run_id, None)
+            self._in_use.add(run_id)
+        spool = entry.spool or self._open(run_id, entry)
+        return None if spool is None else Taken(spool, entry.whole, entry.facts)
+
+    def _open(self, run_id: RunId, entry: Entry) -> Spool | None:
+        assert self._disk is not None, "without a disk every entry has its spool"
+        try:
+            spool = self._disk.open(run_id, verify=not entry.serial)
+        except CacheDamaged as damage:
+            spool = None
+            self._drop_damaged(run_id, damage)
+        if spool is None:
+            with self._lock:
+                self._in_use.discard(run_id)
+                self._forget(run_id)
+            return None
+        spool.serial = entry.serial = entry.serial or spool.serial
+        return spool
+
+    def new_spool(self, run_id: RunId) -> Spool:
+        """An empty spool; without a disk, or when the disk refuses, in memory."""
+        if self._disk is not None:
+            try:
+                return self._disk.new_spool(run_id, relieve=self._relieve)
+            except OSError as error:
+                log.warning("run %d: cannot be cached: %s", run_id, error.strerror)
+        return memory_spool(spill_bytes=self._limit_bytes // 2)
+
+    def _relieve(self) -> bool:
+        """The disk is full: evicts what was used least recently. False when nothing is left to evict."""
+        with self._lock:
+            if not self._idle:
+                return False
+            self._idle.popitem()
+            return True
+
+    def commit(self, run_id: RunId, spool: Spool, facts: Facts, content_type: str) -> None:
+        """Makes a whole spool, which is in use, a result that is kept; a failure costs just that and is logged."""
+        if facts.size > self._limit_bytes:
+            return
+        if self._disk is not None:
+            try:
+                self._disk.commit(run_id, spool, facts, content_type)
+            except OSError as error:
+                log.warning("run %d: cannot be cached: %s", run_id, error.strerror)
+                return
+        with self._lock:
+            self._idle.pop(run_id, None)
+            kept_spool = None if self._disk is not None else spool
+            self._entries[run_id] = Entry(facts.size, True, facts, kept_spool, spool.serial)
+            self._in_use.add(run_id)
+            self._adopt_what_others_did()
+            self._make_room()
+
+    def give(self, run_id: RunId, spool: Spool, *, whole: bool, facts: Facts | None) -> None:
+        """Ends the use of a spool, which the cache owns from here on: it keeps, or closes, it."""
+        with self._lock:
+            entry = self._entries.get(run_id) if run_id in self._in_use else None
+            self._in_use.discard(run_id)
+            if entry is not None and entry.whole and entry.spool is None:
+                spool.close()
+                self._disk_touch(run_id)
+                self._keep(run_id, entry)
+            elif spool.filled.total and not (whole and self._disk is not None):
+                self._keep(run_id, Entry(spool.filled.total, whole, facts, spool, spool.serial))
+            else:
+                self._entries.pop(run_id, None)
+                spool.close()
+
+    def _disk_touch(self, run_id: RunId) -> None:
+        if self._disk is not None:
+            self._disk.touch(run_id)
+
+    def discard(self, run_id: RunId) -> None:
+        """Nothing of the run is kept, for its bytes are wrong; a spool that was taken is the taker's to close."""
+        with self._lock:
+            self._in_use.discard(run_id)
+            self._forget(run_id)
+            if self._disk is not None:
+                self._disk.remove(run_id)
+
+    def usage_bytes(self) -> int:
+        with self._lock:
+            return sum(entry.size for entry in self._entries.values())
+
+    def close(self) -> None:
+        """Frees what is kept only as long as the mount lives."""
+        with self._lock:
+            for entry in self._entries.values():
+                if entry.spool is not None:
+                    entry.spool.close()
+            self._entries.clear()
+            self._idle = _Idle(self._limit_bytes, self._drop)  # clear() would evict, and so remove the files

@@ -1,0 +1,251 @@
+"""All the runs of one mount: which there are, what is known of them, and who has them in use.
+
+Not one run's bytes (`run`), nor names and attributes (`vfs`). Callers' threads come in here; `close` ends the threads
+that work for the runs. `_lock` guards the tables; under it only the cache is locked (the order of locks: see `run`).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from threading import Condition, Event
+
+from cachetools import TTLCache
+
+from cambfs.cache import Cache
+from cambfs.errors import CambfsError, Closing, UnknownRun
+from cambfs.facts import Facts
+from cambfs.names import RunId
+from cambfs.patience import Patience
+from cambfs.run import Habits, Means, Run
+from cambfs.signer import Signature, Signer
+from cambfs.slots import Slots
+from cambfs.source import Source
+from cambfs.storage import Storage
+
+log = logging.getLogger(__name__)
+
+# A run that the API does not know is not asked for again so soon; it may come to be, so not much later either.
+_UNKNOWN_FOR_S = 5.0
+# How many results ahead of a reader of attributes, who goes through a listing, the sizes are asked for.
+_AHEAD = 64
+# Unmounting waits so long for transfers to end; what is left then ends with the process.
+_CLOSE_S = 2.0
+
+
+class Handle:
+    """One open result. `same_bytes` says that every byte is what it was at the last open of this run."""
+
+    def __init__(self, library: Library, run: Run, *, same_bytes: bool) -> None:
+        self._library = library
+        self._run = run
+        self.same_bytes = same_bytes
+
+    def read(self, offset: int, length: int, patience: Patience) -> bytes:
+        """`length` bytes, or fewer only because the result ends there. Raises CambfsError."""
+        return self._run.read(offset, length, patience)
+
+    def facts(self, patience: Patience) -> Facts:
+        """Waits for the exact size. Raises CambfsError."""
+        return self._run.facts(patience)
+
+    def close(self) -> None:
+        """Call once. The rest of a nearly finished result is still fetched."""
+        self._run.close_handle()
+        self._library.release(self._run)
+
+
+class Library:
+    """`declared` gives the runs that the user named. `close` must be called at the end."""
+
+    def __init__(
+        self,
+        source: Source,
+        cache: Cache,
+        declared: Callable[[], Sequence[RunId]] = tuple,
+        *,
+        timeout_s: float = 30.0,
+        max_transfers: int = 64,
+    ) -> None:
+        self.timeout_s = timeout_s
+        self._closing = Event()
+        self._cache = cache
+        self._declared = declared
+        self._signer = Signer(source, timeout_s, self._closing)
+        storage = Storage(source, self._signer, timeout_s, self._closing)
+        self._means = Means(source, storage, cache, Slots(max_transfers), Habits(), timeout_s)
+        self._lock = Condition()  # guards all below; notified when a run is retired
+        self._runs: dict[RunId, Run] = {}
+        self._facts: dict[RunId, Facts | None] = {}
+        self._opened_serials: dict[RunId, int] = {}
+        self._unknown: TTLCache[RunId, CambfsError] = TTLCache(math.inf, _UNKNOWN_FOR_S, timer=time.monotonic)
+        self._listing: dict[RunId, int] = {}
+        self._listed: list[RunId] = []
+        self._ahead_until = 0
+
+    def facts(self, run_id: RunId) -> Facts | None:
+        """What is known without waiting; None when the size is not. Raises UnknownRun when the API just said so."""
+        with self._lock:
+            known = self._facts.get(run_id) or self._cache.facts(run_id)
+            if known is not None:
+                self._facts[run_id] = known
+                return known
+            self._check_unknown(run_id)
+            return None
+
+    def was_said(self, run_id: RunId) -> bool:
+        """Whether a size of the run was ever told in this mount, even if it is not known now."""
+        with self._lock:
+            return run_id in self._facts
+
+    def wait_for_facts(self, run_id: RunId, patience: Patience) -> Facts:
+        """The exact size, asked for where it is not known. Raises CambfsError."""
+        known = self.facts(run_id)
+        if known is not None:
+            return known
+        self._ask_ahead(run_id)
+        run = self._use(run_id)
+        try:
+            return run.facts(patience)
+        finally:
+            self.release(run)
+
+    def open(self, run_id: RunId, patience: Patience) -> Handle:
+        """Opens a result as soon as it is known that there is audio; the stream is asked for at once. Raises
+        CambfsError."""
+        with self._lock:
+            self._check_unknown(run_id)
+        run = self._use(run_id)
+        try:
+            run.open(patience)
+        except BaseException:
+            self.release(run)
+            raise
+        serial = run.serial
+        with self._lock:
+            same_bytes = self._opened_serials.get(run_id) == serial
+            self._opened_serials[run_id] = serial
+        return Handle(self, run, same_bytes=same_bytes)
+
+    def signature(self, run_id: RunId, patience: Patience) -> Signature:
+        """The run's file_url answer, asked for anew when the last one does not hold long enough. Raises CambfsError."""
+        fresh = self._signer.fresh(run_id)
+        if fresh is not None:
+            return fresh
+        with self._lock:
+            self._check_unknown(run_id)
+        try:
+            return patience.result(self._signer.request(run_id))
+        except UnknownRun as error:
+            self._note_unknown(run_id, error)
+            raise
+
+    def fresh_signature(self, run_id: RunId) -> Signature | None:
+        """What `signature` would give without a request; None when there would be one."""
+        return self._signer.fresh(run_id)
+
+    def listed(self) -> list[RunId]:
+        """The runs that are known, in their order: cached, declared, or found in this mount; without those that the API
+        just did not know."""
+        declared = self._declared()
+        with self._lock:
+            found = {run_id for run_id, facts in self._facts.items() if facts is not None}
+            found.update(self._cache.runs(), self._opened_serials, declared)
+            found.difference_update(self._unknown)
+            self._listed = sorted(found)
+            self._ahead_until = 0
+            return self._listed
+
+    # Sizes ahead of a reader who goes through the listing.
+
+    def _ask_ahead(self, run_id: RunId) -> None:
+        """Reading attributes of one listed run after the other asks for those that come next as well, in bulk; a look
+        at a single one does not."""
+        with self._lock:
+            wanted = self._window(run_id)
+        if not wanted:
+            return
+        self._signer.request_many(wanted)
+        for wanted_id in wanted:
+            run = self._use(wanted_id)
+            run.want_facts()
+            self.release(run)
+
+    def _window(self, run_id: RunId) -> list[RunId]:
+        first = self._ahead_until
+        if run_id not in self._listed[max(0, first - _AHEAD) : first + 1]:
+            return []
+        place = self._listed.index(run_id, max(0, first - _AHEAD))
+        if first - place > _AHEAD // 2:
+            return []
+        self._ahead_until = min(len(self._listed), place + _AHEAD)
+        window = self._listed[first : self._ahead_until]
+        return [r for r in window if self._facts.get(r) is None and r not in self._unknown and not self._is_here(r)]
+
+    def _is_here(self, run_id: RunId) -> bool:
+        return self._cache.facts(run_id) is not None
+
+    # Runs in use (they know this as their owner).
+
+    def _use(self, run_id: RunId) -> Run:
+        with self._lock:
+            if self._closing.is_set():
+                raise Closing("the mount is being unmounted")
+            run = self._runs.get(run_id)
+            if run is None:
+                run = self._runs[run_id] = Run(run_id, self._means, self, self._facts.get(run_id))
+            run.users += 1
+            return run
+
+    def hold(self, run: Run) -> None:
+        with self._lock:
+            run.users += 1
+
+    def release(self, run: Run) -> None:
+        with self._lock:
+            run.users -= 1
+            if run.users:
+                return
+            if self._runs.get(run.id) is run:
+                del self._runs[run.id]
+            run.retire()
+            self._lock.notify_all()
+
+    def learn(self, run_id: RunId, facts: Facts | None) -> None:
+        with self._lock:
+            self._facts[run_id] = facts
+
+    def detach(self, run: Run, error: CambfsError) -> None:
+        log.warning("run %d: fetched anew at the next open: %s", run.id, error)
+        with self._lock:
+            if self._runs.get(run.id) is run:
+                del self._runs[run.id]
+                self._facts[run.id] = None
+                self._cache.discard(run.id)
+
+    def failed(self, run: Run, error: CambfsError) -> None:
+        if isinstance(error, UnknownRun):
+            self._note_unknown(run.id, error)
+
+    def _note_unknown(self, run_id: RunId, error: CambfsError) -> None:
+        with self._lock:
+            self._unknown[run_id] = error
+
+    def _check_unknown(self, run_id: RunId) -> None:
+        error = self._unknown.get(run_id)
+        if error is not None:
+            raise error.with_traceback(None)
+
+    def close(self) -> None:
+        """Ends all transfers and waits for them, at most 2 s; every operation fails from here on. Whole results are in
+        the cache afterwards."""
+        self._closing.set()
+        with self._lock:
+            runs = list(self._runs.values())
+        for run in runs:
+            run.stop(Closing("the mount is being unmounted"))
+        with self._lock:
+            self._lock.wait_for(lambda: not self._runs, _CLOSE_S)
+        self._cache.close()

@@ -1,0 +1,234 @@
+"""The adapter between the tree and the kernel, by way of fusepy: it translates, and nothing else.
+
+The only module that imports fuse. Threads: libfuse starts one whenever all are busy; each runs one operation at a time
+and waits in `library`. A thread named `signals` ends the mount on SIGINT, SIGTERM and SIGHUP.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from threading import Lock, Thread
+from typing import Any
+
+from cambfs import errors
+from cambfs.errors import CambfsError, ConfigError
+from cambfs.library import Library
+from cambfs.patience import Patience
+from cambfs.vfs import ENTRY_TIMEOUT_S, OpenFile, Tree, UrlStyle
+
+try:
+    import fuse
+except OSError as error:  # fusepy looks for the library when it is imported
+    raise ConfigError("libfuse.so.2 is missing: install the package libfuse2 (or libfuse2t64)") from error
+
+log = logging.getLogger(__name__)
+
+# The first of these that fits says the errno.
+_ERRNOS: Sequence[tuple[type[CambfsError], int]] = (
+    (errors.NoSuchName, errno.ENOENT),
+    (errors.UnknownRun, errno.ENOENT),
+    (errors.KeyRefused, errno.EACCES),
+    (errors.ReadOnly, errno.EROFS),
+    (errors.TimedOut, errno.ETIMEDOUT),
+    (errors.ResultChanged, errno.ESTALE),
+    (errors.NoSpace, errno.ENOSPC),
+    (errors.GivenUp, errno.EINTR),
+    (errors.Closing, errno.ENODEV),
+)
+# What a user expects, and causes, all the time: not worth a line of the log.
+_EXPECTED = (errors.NoSuchName, errors.UnknownRun, errors.ReadOnly, errors.GivenUp, errors.Closing)
+_KILLING_SIGNALS = sum(1 << number - 1 for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGKILL))
+_BLOCK_BYTES = 128 * 1024
+
+
+def errno_of(error: CambfsError) -> int:
+    """What the kernel is told."""
+    if isinstance(error, errors.Unreachable):
+        return error.errno
+    return next((number for kind, number in _ERRNOS if isinstance(error, kind)), errno.EIO)
+
+
+def _caller_is_killed() -> bool:
+    """Whether the kernel interrupted the request of this thread, and for good: timers and the like interrupt, too."""
+    if not fuse._libfuse.fuse_interrupted():
+        return False
+    _, _, pid = fuse.fuse_get_context()
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+    pending = re.findall(r"^(?:SigPnd|ShdPnd):\s*([0-9a-f]+)", status, re.MULTILINE)
+    return any(int(mask, 16) & _KILLING_SIGNALS for mask in pending)
+
+
+class Operations:
+    """What fusepy calls. fusepy takes every attribute with the name of an operation for one, so the state has others;
+    an operation that is not here is answered by the kernel (EROFS, on a read-only mount) or libfuse."""
+
+    use_ns = True
+
+    def __init__(self, tree: Tree, timeout_s: float, url_owner_only: bool, on_ready: Callable[[], None]) -> None:
+        self._tree = tree
+        self._timeout_s = timeout_s
+        self._url_owner_only = url_owner_only
+        self._on_ready = on_ready
+        self._uid, self._gid = os.getuid(), os.getgid()
+        self._table = Lock()  # guards the next two
+        self._open_files: dict[int, OpenFile] = {}
+        self._last_fh = 0
+
+    def __call__(self, operation: str, *arguments: Any) -> Any:
+        """Every operation comes through here. Only FuseOSError goes out: fusepy hands anything else to the kernel as
+        EINVAL, or worse."""
+        try:
+            return getattr(self, operation)(*arguments)
+        except CambfsError as error:
+            self._log(operation, arguments, error)
+            raise fuse.FuseOSError(errno_of(error)) from None
+        except fuse.FuseOSError:
+            raise
+        except Exception:
+            log.exception("%s failed in a way that nobody foresaw", operation)
+            raise fuse.FuseOSError(errno.EIO) from None
+
+    def _log(self, operation: str, arguments: tuple[Any, ...], error: CambfsError) -> None:
+        level = logging.DEBUG if isinstance(error, _EXPECTED) else logging.WARNING
+        log.log(level, "%s %s: %s (%s)", operation, arguments[0], error, errno.errorcode[errno_of(error)])
+
+    def _patience(self) -> Patience:
+        return Patience(self._timeout_s, _caller_is_killed)
+
+    def init(self, _path: str) -> None:
+        self._on_ready()
+
+    def destroy(self, _path: str) -> None:
+        pass
+
+    def getattr(self, path: str, fh: Any = None) -> dict[str, int]:
+        attributes = self._tree.attributes(path, self._patience(), is_lookup_possible=fh is None)
+        return {
+            "st_ino": attributes.ino,
+            "st_mode": attributes.mode,
+            "st_nlink": attributes.nlink,
+            "st_size": attributes.size,
+            "st_blocks": attributes.blocks,
+            "st_blksize": _BLOCK_BYTES,
+            "st_uid": self._uid,
+            "st_gid": self._gid,
+            "st_atime": attributes.mtime_ns,
+            "st_mtime": attributes.mtime_ns,
+            "st_ctime": attributes.mtime_ns,
+        }
+
+    def access(self, path: str, _mode: int) -> int:
+        self._tree.check_exists(path, self._patience())
+        return 0
+
+    def readdir(self, _path: str, _fh: int) -> Iterator[tuple[str, dict[str, int] | None, int]]:
+        yield ".", None, 0
+        yield "..", None, 0
+        for name, ino in self._tree.names():
+            yield name, {"st_ino": ino, "st_mode": 0o100444}, 0
+
+    def statfs(self, _path: str) -> dict[str, int]:
+        return {"f_bsize": _BLOCK_BYTES, "f_frsize": 4096, "f_namemax": 255}
+
+    def open(self, path: str, fi: Any) -> int:
+        if self._url_owner_only and path.endswith(".url") and fuse.fuse_get_context()[0] not in (0, self._uid):
+            raise fuse.FuseOSError(errno.EACCES)
+        opened = self._tree.open(path, self._patience())
+        with self._table:
+            self._last_fh += 1
+            fi.fh = self._last_fh
+            self._open_files[fi.fh] = opened
+        fi.keep_cache = opened.keep_pages
+        return 0
+
+    def read(self, _path: str, size: int, offset: int, fi: Any) -> bytes:
+        return self._open_files[fi.fh].read(offset, size, self._patience())
+
+    def release(self, _path: str, fi: Any) -> int:
+        with self._table:
+            opened = self._open_files.pop(fi.fh)
+        opened.close()
+        return 0
+
+
+def serve(
+    library: Library,
+    mountpoint: Path,
+    *,
+    url_style: UrlStyle = UrlStyle.JSON,
+    allow_other: bool = False,
+    options: Sequence[str] = (),
+    on_ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Mounts and serves until unmounted, or until SIGINT, SIGTERM or SIGHUP.
+
+    Call it in the main thread, before others are started that should not get these signals: it blocks them. `on_ready`
+    is called when the kernel's first request has come. Raises ConfigError when the mount is refused.
+    """
+    url_mode = 0o400 if allow_other else 0o444
+    operations = Operations(Tree(library, url_style, url_mode), library.timeout_s, allow_other, on_ready)
+    _end_on_signals(library, mountpoint)
+    try:
+        fuse.FUSE(
+            operations,
+            os.fsencode(mountpoint).decode("latin-1"),
+            encoding="latin-1",  # so that no name fails to decode; only names of ASCII characters exist
+            raw_fi=True,
+            foreground=True,
+            **_mount_options(allow_other, options),
+        )
+    except RuntimeError as error:
+        raise ConfigError(f"cannot mount at {mountpoint}: fusermount's own words are above") from error
+
+
+def _mount_options(allow_other: bool, options: Sequence[str]) -> dict[str, str | int | bool]:
+    ours: dict[str, str | int | bool] = {
+        "ro": True,
+        "nosuid": True,
+        "nodev": True,
+        "noexec": True,
+        "fsname": "cambfs",
+        "subtype": "cambfs",
+        "use_ino": True,
+        "intr": True,
+        "attr_timeout": 0,
+        "entry_timeout": ENTRY_TIMEOUT_S,
+        "max_background": 512,
+        "max_readahead": _BLOCK_BYTES,
+    }
+    if allow_other:
+        ours["allow_other"] = True
+    for option in options:
+        name, _, value = option.partition("=")
+        ours[name] = value or True
+    return ours
+
+
+def _end_on_signals(library: Library, mountpoint: Path) -> None:
+    ending = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ending)
+
+    def wait() -> None:
+        signal.sigwait(ending)
+        library.close()
+        unmount(mountpoint)
+
+    Thread(target=wait, name="signals", daemon=True).start()
+
+
+def unmount(mountpoint: Path) -> None:
+    """Takes the mount away, also while somebody is in it. Failures are logged."""
+    command = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount", "-u", "-z"]
+    done = subprocess.run([*command, "--", str(mountpoint)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        log.error("cannot unmount %s: %s", mountpoint, done.stderr.strip())

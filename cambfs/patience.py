@@ -1,0 +1,46 @@
+"""How long one caller waits, and when it has stopped wanting an answer.
+
+Not the waiting itself (`run`), nor how often a request is repeated (`retry`). No threads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import TypeVar
+
+from cambfs.errors import GivenUp, TimedOut
+
+# A caller that was killed notices within one slice.
+SLICE_S = 0.05
+
+T = TypeVar("T")
+
+
+class Patience:
+    """One operation's: made when it begins. `given_up` is asked about every SLICE_S whether the caller was killed."""
+
+    def __init__(self, timeout_s: float, given_up: Callable[[], bool] = lambda: False) -> None:
+        self.timeout_s = timeout_s
+        self._given_up = given_up
+        self._since = time.monotonic()
+
+    def check(self, progress_at: float = 0.0) -> None:
+        """Raises GivenUp when the caller is gone, TimedOut when neither the operation's beginning nor `progress_at`
+        (time.monotonic seconds) lies within the timeout."""
+        if self._given_up():
+            raise GivenUp("the caller was killed")
+        if time.monotonic() - max(self._since, progress_at) > self.timeout_s:
+            raise TimedOut(f"no progress for {self.timeout_s:g} s")
+
+    def result(self, future: Future[T]) -> T:
+        """Waits for the future; raises what it raises, or as `check` does."""
+        while True:
+            try:
+                return future.result(timeout=SLICE_S)
+            except FutureTimeout:
+                if future.done():
+                    return future.result()
+                self.check()

@@ -1,0 +1,60 @@
+"""Whether and when a failed request is repeated.
+
+Not the requests themselves. No threads; `retrying` sleeps in its caller's.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from threading import Event
+from typing import TypeVar
+
+from cambfs.errors import CambfsError, Closing, RemoteError
+
+_FIRST_PAUSE_S = 0.25
+_LONGEST_PAUSE_S = 8.0
+
+T = TypeVar("T")
+
+
+class Backoff:
+    """Pauses that grow, with jitter, as long as nothing gets better: jittered so that many mounts which failed
+    together do not come back together."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._begin_at = time.monotonic()
+        self._failures = 0
+
+    def progress(self) -> None:
+        """Something arrived: the timeout and the pauses start again."""
+        self._begin_at = time.monotonic()
+        self._failures = 0
+
+    def pause_s(self, error: CambfsError) -> float:
+        """How long to wait before the next try. Raises `error` when it is not temporary, or when the next try would
+        begin after the timeout."""
+        if not error.temporary:
+            raise error
+        ceiling = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**self._failures)
+        pause_s = random.uniform(ceiling / 2, ceiling)
+        if isinstance(error, RemoteError) and error.retry_after_s is not None:
+            pause_s = max(error.retry_after_s, pause_s)
+        self._failures += 1
+        if time.monotonic() + pause_s - self._begin_at >= self._timeout_s:
+            raise error
+        return pause_s
+
+
+def retrying(call: Callable[[], T], timeout_s: float, closing: Event) -> T:
+    """What `call` returns, repeated while it fails temporarily and time is left. Raises its last error, or Closing as
+    soon as `closing` is set."""
+    backoff = Backoff(timeout_s)
+    while True:
+        try:
+            return call()
+        except CambfsError as error:
+            if closing.wait(backoff.pause_s(error)):
+                raise Closing("the mount is being unmounted") from error

@@ -1,0 +1,135 @@
+"""Signed URLs: asked for once, shared while they hold, renewed when storage refuses one.
+
+Not what is behind them (`storage`). Threads: any may ask; the requests run in threads named `sign-…`, one each, which
+end with their answer. `_lock` guards the two tables; nothing is locked under it, and no request is made under it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from threading import Event, Lock, Thread
+
+from cachetools import TLRUCache
+
+from cambfs.errors import CambfsError, RemoteError
+from cambfs.names import RunId
+from cambfs.retry import retrying
+from cambfs.source import SignedUrl, Source
+
+log = logging.getLogger(__name__)
+
+# What is handed out has at least this part of its life before it, so that whoever gets it can use it.
+_LIFE_USED = 0.8
+_MOST_KEPT = 100_000
+_BULK_MOST = 5  # run ids a call, says the API's documentation; and two at the least
+
+
+@dataclass(frozen=True)
+class Signature:
+    """`signed_ns` is when it came, since the epoch."""
+
+    signed: SignedUrl
+    signed_ns: int
+
+
+def _expires_at(_run_id: RunId, signature: Signature, now_s: float) -> float:
+    return now_s + signature.signed.life_s * _LIFE_USED
+
+
+class Signer:
+    def __init__(self, source: Source, timeout_s: float, closing: Event) -> None:
+        self._source = source
+        self._timeout_s = timeout_s
+        self._closing = closing
+        self._lock = Lock()  # guards all below
+        self._fresh: TLRUCache[RunId, Signature] = TLRUCache(_MOST_KEPT, ttu=_expires_at, timer=time.monotonic)
+        self._asked: dict[RunId, Future[Signature]] = {}
+        self._bulk = True
+
+    def fresh(self, run_id: RunId) -> Signature | None:
+        """One that holds still, without a request; None when there is none."""
+        with self._lock:
+            return self._fresh.get(run_id)
+
+    def request(self, run_id: RunId) -> Future[Signature]:
+        """One that holds; everybody who asks meanwhile shares the request. The future fails with a CambfsError."""
+        with self._lock:
+            known = self._known(run_id)
+            if known is not None:
+                return known
+            future = self._asked[run_id] = Future()
+        _start(f"sign-{run_id}", partial(self._ask_one, run_id))
+        return future
+
+    def renew(self, run_id: RunId, refused: SignedUrl) -> Future[Signature]:
+        """Another than `refused`, which storage no longer takes; everybody to whom that happened shares the request."""
+        with self._lock:
+            fresh = self._fresh.get(run_id)
+            if fresh is not None and fresh.signed is refused:
+                del self._fresh[run_id]
+        return self.request(run_id)
+
+    def request_many(self, run_ids: Iterable[RunId]) -> None:
+        """Asks for those of which none is known, in bulk where the API can. The futures come from `request`."""
+        with self._lock:
+            wanted = [run_id for run_id in run_ids if self._known(run_id) is None]
+            self._asked.update({run_id: Future() for run_id in wanted})
+        for first in range(0, len(wanted), _BULK_MOST):
+            batch = wanted[first : first + _BULK_MOST]
+            _start(f"sign-{batch[0]}-and-{len(batch) - 1}", partial(self._ask_many, batch))
+
+    def _known(self, run_id: RunId) -> Future[Signature] | None:
+        fresh = self._fresh.get(run_id)
+        if fresh is None:
+            return self._asked.get(run_id)
+        future: Future[Signature] = Future()
+        future.set_result(fresh)
+        return future
+
+    def _ask_one(self, run_id: RunId) -> None:
+        try:
+            signed = retrying(lambda: self._source.sign(run_id), self._timeout_s, self._closing)
+        except CambfsError as error:
+            self._settle(run_id).set_exception(error)
+        except Exception as error:
+            log.exception("run %d: signing failed in a way that nobody foresaw", run_id)
+            self._settle(run_id).set_exception(CambfsError(f"an internal error: {type(error).__name__}, see the log"))
+        else:
+            self._settle(run_id, signed)
+
+    def _ask_many(self, batch: Sequence[RunId]) -> None:
+        answers = self._bulk_answers(batch) if self._bulk and len(batch) > 1 else {}
+        for run_id, signed in answers.items():
+            self._settle(run_id, signed)
+        for run_id in batch:
+            if run_id not in answers:
+                self._ask_one(run_id)
+
+    def _bulk_answers(self, batch: Sequence[RunId]) -> dict[RunId, SignedUrl]:
+        try:
+            return dict(retrying(lambda: self._source.sign_many(batch), self._timeout_s, self._closing))
+        except RemoteError as error:
+            log.info("runs are asked for one by one from here on: %s", error)
+            self._bulk = False
+        except CambfsError as error:
+            log.info("runs %d and others are asked for one by one: %s", batch[0], error)
+        return {}
+
+    def _settle(self, run_id: RunId, signed: SignedUrl | None = None) -> Future[Signature]:
+        with self._lock:
+            future = self._asked.pop(run_id)
+            if signed is not None:
+                signature = Signature(signed, time.time_ns())
+                self._fresh[run_id] = signature
+        if signed is not None:
+            future.set_result(signature)
+        return future
+
+
+def _start(name: str, work: Callable[[], None]) -> None:
+    Thread(target=work, name=name, daemon=True).start()

@@ -1,0 +1,200 @@
+"""The tree: its nodes, their attributes, and open files.
+
+Not FUSE (`mount`), and not the results (`library`). Threads: any. `_lock` guards what was answered and is a leaf.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import stat
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from threading import Lock
+from typing import Any, Protocol
+
+from cachetools import TTLCache
+
+from cambfs.errors import NoSuchName
+from cambfs.library import Library
+from cambfs.names import Kind, RunId, file_name, inode, parse_name
+from cambfs.patience import Patience
+from cambfs.signer import Signature
+
+# How long the kernel may remember a name. It only saves lookups.
+ENTRY_TIMEOUT_S = 300
+# The size in an answer whose size is not known yet. The kernel asks again before it shows a size to anyone; what reads
+# without asking (sendfile, splice) reads until an answer ends, which is the end: so too large does no harm.
+PROVISIONAL_SIZE = 1 << 40
+ROOT_INODE = 1
+_BLOCK_BYTES = 512
+
+
+class UrlStyle(Enum):
+    """What a `.url` file shows."""
+
+    JSON = "json"
+    PLAIN = "plain"
+    SHORTCUT = "shortcut"
+
+    def text(self, answer: Mapping[str, Any]) -> bytes:
+        """The whole file for a file_url answer."""
+        url = answer["output_url"]
+        if self is UrlStyle.PLAIN:
+            return f"{url}\n".encode()
+        if self is UrlStyle.SHORTCUT:
+            return f"[InternetShortcut]\r\nURL={url}\r\n".encode()
+        return (json.dumps(answer, ensure_ascii=False) + "\n").encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """`size` in bytes; `mtime_ns` since the epoch."""
+
+    ino: int
+    mode: int
+    nlink: int
+    size: int
+    mtime_ns: int
+
+    @property
+    def blocks(self) -> int:
+        """In the unit of stat(2), 512 bytes."""
+        return -(-self.size // _BLOCK_BYTES)
+
+
+class OpenFile(Protocol):
+    keep_pages: bool
+    """The kernel may keep what it has of this file: it is what it was."""
+
+    def read(self, offset: int, length: int, patience: Patience) -> bytes:
+        """`length` bytes, or fewer only because the file ends there. Raises CambfsError."""
+
+    def size(self, patience: Patience) -> int:
+        """Exact, in bytes."""
+
+    def close(self) -> None:
+        """Call once."""
+
+
+class _OpenAudio:
+    def __init__(self, library: Library, run_id: RunId, patience: Patience) -> None:
+        self._handle = library.open(run_id, patience)
+        self.keep_pages = self._handle.same_bytes
+
+    def read(self, offset: int, length: int, patience: Patience) -> bytes:
+        return self._handle.read(offset, length, patience)
+
+    def size(self, patience: Patience) -> int:
+        return self._handle.facts(patience).size
+
+    def close(self) -> None:
+        self._handle.close()
+
+
+class _OpenText:
+    """Reads what the file shows now, not what it showed at open: the kernel's pages are shared by all who have it open,
+    and so must the bytes be."""
+
+    keep_pages = False
+
+    def __init__(self, text: Callable[[Patience], bytes], patience: Patience) -> None:
+        self._text = text
+        text(patience)
+
+    def read(self, offset: int, length: int, patience: Patience) -> bytes:
+        return self._text(patience)[offset : offset + length]
+
+    def size(self, patience: Patience) -> int:
+        return len(self._text(patience))
+
+    def close(self) -> None:
+        pass
+
+
+class Tree:
+    def __init__(self, library: Library, url_style: UrlStyle, url_mode: int = 0o444) -> None:
+        self._library = library
+        self._url_style = url_style
+        self._url_mode = url_mode
+        self._made_ns = time.time_ns()
+        self._lock = Lock()  # guards the next two
+        # One name is answered provisionally at most once as long as the kernel may remember it: while it does, it asks
+        # for attributes without looking the name up, and such a question must get the truth.
+        self._answered: TTLCache[str, bool] = TTLCache(math.inf, ENTRY_TIMEOUT_S + 10, timer=time.monotonic)
+        self._urls_said: set[RunId] = set()  # an expired URL has no size, which the kernel saw before all the same
+
+    def attributes(self, path: str, patience: Patience, *, is_lookup_possible: bool = True) -> Attributes:
+        """The node's attributes, waited for. When the question may be a lookup, which must not wait (the kernel makes
+        one at a time in a directory), the first answer of a file whose size is unknown has PROVISIONAL_SIZE.
+
+        Raises NoSuchName and other CambfsErrors.
+        """
+        if path == "/":
+            return Attributes(ROOT_INODE, stat.S_IFDIR | 0o555, 2, 0, self._made_ns)
+        run_id, kind = _parse(path)
+        size_and_mtime = self._known(run_id, kind)
+        if size_and_mtime is None and is_lookup_possible and self._is_first_answer(path, run_id, kind):
+            size_and_mtime = PROVISIONAL_SIZE, self._made_ns
+        if size_and_mtime is None:
+            size_and_mtime = self._waited_for(run_id, kind, patience)
+        return Attributes(inode(run_id, kind), self._mode(kind), 1, *size_and_mtime)
+
+    def _known(self, run_id: RunId, kind: Kind) -> tuple[int, int] | None:
+        if kind is Kind.URL:
+            signature = self._library.fresh_signature(run_id)
+            return None if signature is None else self._of_url(run_id, signature)
+        facts = self._library.facts(run_id)
+        return None if facts is None else (facts.size, facts.mtime_ns)
+
+    def _is_first_answer(self, path: str, run_id: RunId, kind: Kind) -> bool:
+        with self._lock:
+            was_said = run_id in self._urls_said if kind is Kind.URL else self._library.was_said(run_id)
+            if was_said or path in self._answered:
+                return False
+            self._answered[path] = True
+            return True
+
+    def _waited_for(self, run_id: RunId, kind: Kind, patience: Patience) -> tuple[int, int]:
+        if kind is Kind.URL:
+            signature = self._library.signature(run_id, patience)
+            return self._of_url(run_id, signature)
+        facts = self._library.wait_for_facts(run_id, patience)
+        return facts.size, facts.mtime_ns
+
+    def _of_url(self, run_id: RunId, signature: Signature) -> tuple[int, int]:
+        with self._lock:
+            self._urls_said.add(run_id)
+        return len(self._text(signature.signed.answer)), signature.signed_ns
+
+    def _mode(self, kind: Kind) -> int:
+        return stat.S_IFREG | (self._url_mode if kind is Kind.URL else 0o444)
+
+    def _text(self, answer: Mapping[str, Any]) -> bytes:
+        return self._url_style.text(answer)
+
+    def check_exists(self, path: str, patience: Patience) -> None:
+        """Waits until it is known that there is such a file. Raises NoSuchName and other CambfsErrors."""
+        self.attributes(path, patience, is_lookup_possible=False)
+
+    def open(self, path: str, patience: Patience) -> OpenFile:
+        """Raises NoSuchName and other CambfsErrors."""
+        run_id, kind = _parse(path)
+        if kind is Kind.FLAC:
+            return _OpenAudio(self._library, run_id, patience)
+        return _OpenText(lambda p: self._text(self._library.signature(run_id, p).signed.answer), patience)
+
+    def names(self) -> Iterator[tuple[str, int]]:
+        """The root's files, each with its inode."""
+        for run_id in self._library.listed():
+            for kind in Kind:
+                yield file_name(run_id, kind), inode(run_id, kind)
+
+
+def _parse(path: str) -> tuple[RunId, Kind]:
+    found = parse_name(path.removeprefix("/"))
+    if found is None:
+        raise NoSuchName(f"{path!r} is not a run's file")
+    return found
