@@ -1,0 +1,137 @@
+"""What an answer that is not the wanted one says: its words, made fit for one line, and the error that its status is.
+
+Not what the bytes of a good answer are (`headers`, `body`). Everything in here comes from a server that may be broken
+or hostile: texts leave without control characters, terminal escapes, the key, or the query of any URL, and short.
+Pure functions, no threads.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from cambfs.errors import BadAnswer, KeyRefused, RateLimited, RemoteError, ServerError, SignatureExpired, UnknownRun
+
+MAX_WORDS = 200
+# As much of a page as is searched for words.
+_MAX_TEXT = 8192
+_TERMINAL_ESCAPE = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.")
+_QUERY = re.compile(r"(\w+://[^\s?#\"'<>]*)[?#][^\s\"'<>]*")
+_SCRIPT = re.compile(r"<(script|style)\b.*?</\1\s*>", re.I | re.S)
+_TITLE = re.compile(r"<title[^<>]*>([^<]*)<", re.I)
+_TAG = re.compile(r"<[^<>]*>")
+_STORAGE_CODE = re.compile(r"<Code>([A-Za-z]{1,60})</Code>")
+
+
+def plain(text: str, hide: str = "") -> str:
+    """`text` on one line of at most 200 characters that print as themselves, with `hide` and URLs' queries left out."""
+    text = _TERMINAL_ESCAPE.sub("", text[:_MAX_TEXT])
+    # Every C category is invisible or worse: controls, formats (bidirectional overrides), surrogates, unassigned.
+    text = " ".join("".join(_printable(character) for character in text).split())
+    if hide:
+        text = text.replace(hide, "…")
+    text = _QUERY.sub(r"\1?…", text)
+    return text if len(text) <= MAX_WORDS else text[: MAX_WORDS - 1] + "…"
+
+
+def _printable(character: str) -> str:
+    if character.isspace():
+        return " "
+    return "" if unicodedata.category(character).startswith("C") else character
+
+
+def json_object(content: bytes) -> dict[str, Any] | None:
+    """The JSON object that `content` is; None when it is anything else."""
+    value = _json(content)
+    return value if isinstance(value, dict) else None
+
+
+def _json(content: bytes) -> Any:
+    try:
+        return json.loads(content, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _refuse_constant(name: str) -> Any:
+    # NaN and Infinity: Python's reader takes them, JSON does not, and what is shown in the mount must be JSON.
+    raise ValueError(name)
+
+
+def message(content: bytes, hide: str = "") -> str:
+    """What a body that is not the wanted one tells, fit for one line, without `hide`; "" when it tells nothing."""
+    value = _json(content)
+    if value is not None:
+        return plain(_words(value), hide)
+    text = content[:_MAX_TEXT].decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
+    return plain(_page_words(text) if text.startswith("<") else text, hide)
+
+
+def _words(value: Any, depth: int = 0) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and depth < 3:
+        return "; ".join(filter(None, (_words(item, depth + 1) for item in value[:5])))
+    if isinstance(value, dict) and depth < 3:
+        found = (_words(value.get(name), depth + 1) for name in ("detail", "error", "message", "msg"))
+        return _located(value.get("loc"), next(filter(None, found), ""))
+    return ""
+
+
+def _located(loc: Any, words: str) -> str:
+    if not words or not isinstance(loc, list):
+        return words
+    return ".".join(str(part) for part in loc[:5] if isinstance(part, str | int)) + f": {words}"
+
+
+def _page_words(page: str) -> str:
+    title = _TITLE.search(page)
+    return html.unescape(title[1] if title and title[1].strip() else _TAG.sub(" ", _SCRIPT.sub(" ", page)))
+
+
+def storage_code(content: bytes) -> str:
+    """The error code of an S3-like storage ("AccessDenied"), "" when there is none. Nothing else of its answer is
+    shown anywhere: such answers repeat the signature."""
+    match = _STORAGE_CODE.search(content[:_MAX_TEXT].decode("utf-8", "replace"))
+    return match[1] if match else ""
+
+
+def with_words(text: str, words: str) -> str:
+    return f"{text}: {words}" if words else text
+
+
+_API_ERRORS: Mapping[int, type[RemoteError]] = {
+    400: UnknownRun,
+    401: KeyRefused,
+    403: KeyRefused,
+    404: UnknownRun,
+    422: UnknownRun,
+}
+
+
+def api_error(text: str, status: int, retry_after_s: float | None) -> RemoteError:
+    """The error that a status of the API itself is."""
+    kind = _API_ERRORS.get(status) or _common(status)
+    return kind(text, status, retry_after_s)
+
+
+def storage_error(text: str, status: int, code: str, retry_after_s: float | None) -> RemoteError:
+    """The error that a status of a storage is. Google's says 400 and ExpiredToken where others say 403."""
+    expired = status == 403 or code == "ExpiredToken"
+    kind = SignatureExpired if expired else _common(status)
+    return kind(text, status, retry_after_s)
+
+
+def elsewhere_error(text: str, status: int, retry_after_s: float | None) -> RemoteError:
+    """The error that a status of a host is to which the API redirected: it knows neither runs nor keys."""
+    return _common(status)(text, status, retry_after_s)
+
+
+def _common(status: int) -> type[RemoteError]:
+    if status == 429:
+        return RateLimited
+    return ServerError if status == 408 or 500 <= status <= 599 else BadAnswer

@@ -1,0 +1,98 @@
+"""Why there was no answer, or why it broke off, dug out of what the network libraries raised.
+
+They wrap the system's error several layers deep, each in its own way, in texts that hold URLs; so the wrapped errors
+are looked through for the one that tells, and the words are ours. Knows the standard library only: `client` says which
+types of its libraries mean what. Pure functions, no threads.
+"""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cambfs.answers import plain
+from cambfs.errors import BadAnswer, BrokenBody, CambfsError, LinkError, TimedOut, Unreachable
+
+Types = tuple[type[BaseException], ...]
+
+_ROUTE_ERRNOS = {
+    errno.ECONNREFUSED: (errno.ECONNREFUSED, "refuses the connection"),
+    errno.ENETUNREACH: (errno.ENETUNREACH, "cannot be reached: no network leads there"),
+    errno.ENETDOWN: (errno.ENETUNREACH, "cannot be reached: the network is down"),
+    errno.EADDRNOTAVAIL: (errno.ENETUNREACH, "cannot be reached from any address of this machine"),
+    errno.EHOSTUNREACH: (errno.EHOSTUNREACH, "cannot be reached: no route leads there"),
+    errno.EHOSTDOWN: (errno.EHOSTUNREACH, "is down"),
+}
+# Wrapped errors refer to each other in circles.
+_MAX_CHAIN = 40
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """Which types of the libraries mean: waited too long; TLS failed; the proxy failed; not HTTP, or not a URL."""
+
+    timeouts: Types
+    tls: Types
+    proxies: Types
+    malformed: Types
+
+
+def fault(error: BaseException, what: str, host: str, timeout_s: float, in_body: bool, kinds: Kinds) -> CambfsError:
+    """Our error for `error`, its text beginning with `what`. `in_body`: the head of the answer had arrived."""
+    chain = list(_chain(error))
+    peer = f"the proxy on the way to {host}" if _first(chain, kinds.proxies) else host
+    found = _unreachable(chain, f"{what}: {peer}")
+    if found is not None:
+        return found
+    if _first(chain, (TimeoutError, *kinds.timeouts)):
+        silent = f"sent nothing more for {timeout_s:g} s" if in_body else "does not answer in time"
+        return TimedOut(f"{what}: {peer} {silent}")
+    if in_body:
+        return BrokenBody(f"{what}: the answer of {peer} broke off")
+    return _headless(chain, f"{what}: {peer}", kinds)
+
+
+def _unreachable(chain: list[BaseException], peer: str) -> Unreachable | None:
+    certificate = _first(chain, (ssl.SSLCertVerificationError,))
+    if isinstance(certificate, ssl.SSLCertVerificationError):
+        why = plain(str(getattr(certificate, "verify_message", "")))
+        return Unreachable(f"{peer} has a certificate that is not accepted" + (f": {why}" if why else ""))
+    if _first(chain, (socket.gaierror,)):
+        return Unreachable(f"{peer} cannot be found: its name is not resolved")
+    for one in chain:
+        if isinstance(one, OSError) and one.errno in _ROUTE_ERRNOS:
+            code, words = _ROUTE_ERRNOS[one.errno]
+            return Unreachable(f"{peer} {words}", code)
+    return None
+
+
+def _headless(chain: list[BaseException], peer: str, kinds: Kinds) -> CambfsError:
+    if _first(chain, (ssl.SSLError, *kinds.tls)):
+        return Unreachable(f"{peer} does not manage a TLS connection")
+    if _first(chain, kinds.proxies):
+        return Unreachable(f"{peer} does not let us through")
+    if _first(chain, (http.client.RemoteDisconnected, ConnectionError)):
+        return LinkError(f"{peer} closed the connection without an answer")
+    if _first(chain, (http.client.HTTPException, UnicodeError, *kinds.malformed)):
+        return BadAnswer(f"{peer} does not answer in HTTP", 0)
+    return LinkError(f"{peer} gave no answer")
+
+
+def _first(chain: list[BaseException], types: Types) -> BaseException | None:
+    return next((one for one in chain if isinstance(one, types)), None)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """`error` and everything that it wraps, outermost first."""
+    waiting: list[object] = [error]
+    seen: set[int] = set()
+    while waiting and len(seen) < _MAX_CHAIN:
+        one = waiting.pop(0)
+        if isinstance(one, BaseException) and id(one) not in seen:
+            seen.add(id(one))
+            yield one
+            waiting += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]

@@ -1,0 +1,140 @@
+"""What the headers of an answer say about its body, believed only where they agree with each other.
+
+Not the body itself (`body`). Pure functions, no threads. Those that can refuse raise ValueError with a text for users.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+
+# 18 digits fit 63 bits; a longer length is not one.
+_NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.ASCII | re.I)
+_STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]+"')
+_DELAY = re.compile(r"[0-9]{1,9}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Head:
+    """What `cambfs.source.Body` promises of an answer, and how its end is to be recognised.
+
+    length    how many bytes this body has by Content-Length or Content-Range; None when neither tells
+    chunked   the end is marked in the body
+    """
+
+    start: int
+    total: int | None
+    length: int | None
+    chunked: bool
+    etag: str | None
+    ranges: bool
+    content_type: str
+    modified_s: float | None
+
+    @property
+    def framed(self) -> bool:
+        return self.chunked or self.length is not None
+
+
+@dataclass(frozen=True)
+class Span:
+    """The bytes start ≤ i < stop (None: to the end) that were asked for."""
+
+    start: int
+    stop: int | None = None
+
+    @property
+    def header(self) -> str:
+        return f"bytes={self.start}-" + ("" if self.stop is None else str(self.stop - 1))
+
+
+def read_head(status: int, headers: Mapping[str, str], asked: Span | None) -> Head:
+    """The head of a 200 or a 206. `headers` is looked up without regard to case; `asked` is None when the request had
+    no Range. Raises ValueError for a 206 that is not exactly what was asked, and for framing that cannot be trusted."""
+    chunked = _is_chunked(headers)
+    _refuse_encoding(headers)
+    # Where both are there the chunks decide, and the length proves nothing.
+    length = None if chunked else _content_length(headers)
+    start, total = 0, length
+    if status == 206:
+        start, length, total = _partial(headers, asked, length)
+    return Head(
+        start=start,
+        total=total,
+        length=length,
+        chunked=chunked,
+        etag=strong_etag(headers),
+        ranges=status == 206 or headers.get("Accept-Ranges", "").strip().lower() == "bytes",
+        content_type=headers.get("Content-Type", "").partition(";")[0].strip().lower(),
+        modified_s=date_s(headers.get("Last-Modified", "")),
+    )
+
+
+def strong_etag(headers: Mapping[str, str]) -> str | None:
+    text = headers.get("ETag", "").strip()
+    return text if _STRONG_ETAG.fullmatch(text) else None
+
+
+def date_s(text: str) -> float | None:
+    """An HTTP date in seconds since the epoch; None for anything else."""
+    try:
+        moment = parsedate_to_datetime(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
+    """The seconds that Retry-After asks to wait, from 0 up; None when it is not there or makes no sense."""
+    text = headers.get("Retry-After", "").strip()
+    if _DELAY.fullmatch(text):
+        return float(text)
+    until_s = date_s(text)
+    return None if until_s is None else max(until_s - now_s, 0.0)
+
+
+def _is_chunked(headers: Mapping[str, str]) -> bool:
+    coding = headers.get("Transfer-Encoding", "").strip().lower()
+    if coding not in ("", "identity", "chunked"):
+        raise ValueError("an answer in a transfer coding that was not asked for")
+    return coding == "chunked"
+
+
+def _refuse_encoding(headers: Mapping[str, str]) -> None:
+    if headers.get("Content-Encoding", "").strip().lower() not in ("", "identity"):
+        raise ValueError("an answer in a content encoding that was not asked for")
+
+
+def _content_length(headers: Mapping[str, str]) -> int | None:
+    text = headers.get("Content-Length")
+    if text is None:
+        return None
+    if not _NUMBER.fullmatch(text.strip()):
+        raise ValueError("an answer whose Content-Length makes no sense")
+    return int(text)
+
+
+def _partial(headers: Mapping[str, str], asked: Span | None, length: int | None) -> tuple[int, int, int | None]:
+    if asked is None:
+        raise ValueError("a part of the result although the whole was asked for")
+    match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
+    if match is None:
+        raise ValueError("a part of the result that does not say which")
+    first, last = int(match[1]), int(match[2])
+    total = None if match[3] == "*" else int(match[3])
+    if first != asked.start or last != _last_of(asked, total, last) or last < first:
+        raise ValueError("another part of the result than was asked for")
+    if length is not None and length != last - first + 1:
+        raise ValueError("a part of the result whose Content-Length and Content-Range differ")
+    return first, last - first + 1, total
+
+
+def _last_of(asked: Span, total: int | None, said: int) -> int:
+    """The offset of the last byte that the part must have."""
+    if total is None:
+        return said if asked.stop is None else asked.stop - 1
+    return total - 1 if asked.stop is None else min(asked.stop, total) - 1
