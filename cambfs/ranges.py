@@ -47,6 +47,12 @@ class RangeSet:
     def covers(self, start: int, stop: int) -> bool:
         return self.gap(start, stop) is None
 
+    def within(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """The parts of start … stop that are here, in their order."""
+        first, last = bisect_right(self._stops, start), bisect_left(self._starts, stop)
+        pairs = zip(self._starts[first:last], self._stops[first:last], strict=True)
+        return [(max(a, start), min(b, stop)) for a, b in pairs]
+
     @property
     def total(self) -> int:
         """How many bytes are in the set."""

@@ -1,6 +1,7 @@
-"""One run in use: what has arrived of it, how long it is, and who is fetching it. Whoever asks for a run shares this.
+"""One run in use: what has arrived of it, and who is fetching the rest. Whoever asks for a run shares this.
 
-Not which runs there are (`library`), what is kept (`cache`), or how bytes come (`transfer`, `storage`).
+Not which runs there are (`library`), what is kept (`cache`), how the size is known (`sizing`), or how bytes come
+(`transfer`, `storage`).
 
 Threads: callers wait here, in slices, for bytes or the size; transfers and probes, in threads of their own, bring both.
 `changed` guards all that its comment names and is notified whenever a waiter might go on. The order of locks is: a
@@ -31,10 +32,11 @@ from cambfs.facts import Facts
 from cambfs.names import RunId
 from cambfs.patience import SLICE_S, Patience
 from cambfs.ranges import RangeSet
+from cambfs.sizing import Sizing
 from cambfs.slots import Slots
 from cambfs.source import Body, Source
 from cambfs.spool import Spool
-from cambfs.storage import Probe, Storage
+from cambfs.storage import HEAD_BYTES, Probe, Storage
 from cambfs.transfer import Transfer
 
 log = logging.getLogger(__name__)
@@ -101,8 +103,7 @@ class Run:
         self._means = means
         self._owner = owner
         self.changed = Condition()  # guards all below
-        self._facts = facts
-        self._size_is_stored = facts is not None  # the size is what storage says, so the stream's end must confirm it
+        self._sizing = Sizing(run_id, means.storage, facts, owner.learn)
         self._loaded = False
         self._spool: Spool | None = None
         self._begun = False  # there is audio: some of it came, or its headers did
@@ -115,10 +116,8 @@ class Run:
         self._stream: Transfer | None = None
         self._spans: list[Transfer] = []
         self._spans_fail = False
-        self._probe: Probe | None = None
         self._probing = False
         self._probe_failed = False
-        self._twin: bool | None = None  # the stored object begins like the stream; None: not compared
         self._failures = 0
         self._failure: CambfsError | None = None
         self._over: CambfsError | None = None  # no operation succeeds any more
@@ -127,12 +126,14 @@ class Run:
 
     def facts(self, patience: Patience) -> Facts:
         """The exact size, waited for. Raises CambfsError."""
-        return self._wait(patience, self._facts_or_want_them)
+        return self._wait(patience, lambda: self._sizing.facts, self._want_size)
 
     def want_facts(self) -> None:
         """Sets going what brings the size, and does not wait."""
         with self.changed:
-            self._facts_or_want_them()
+            self._load()
+            if self._sizing.facts is None:
+                self._want_size()
 
     def open(self, patience: Patience) -> None:
         """Adds a handle as soon as it is known that there is audio. Raises CambfsError, and then there is no handle."""
@@ -140,10 +141,12 @@ class Run:
             self._handles += 1
             self.changed.notify_all()
         try:
-            self._wait(patience, self._audio_or_want_it)
+            self._wait(patience, lambda: self._begun or None, self._want_audio)
         except BaseException:
             self.close_handle()
             raise
+        with self.changed:
+            self._want_audio()
 
     def close_handle(self) -> None:
         with self.changed:
@@ -158,9 +161,15 @@ class Run:
 
     def read(self, offset: int, length: int, patience: Patience) -> bytes:
         """`length` bytes, or those up to the end of the result. Raises CambfsError rather than return fewer."""
-        spool, stop = self._wait(patience, lambda: self._bytes_or_want_them(offset, offset + length))
+        stop = self._wait(
+            patience,
+            lambda: self._stop_if_there(offset, offset + length),
+            lambda: self._want_bytes(offset, offset + length),
+        )
+        if stop <= offset:
+            return b""
         try:
-            return spool.read(offset, stop - offset) if stop > offset else b""
+            return self._spooled().read(offset, stop - offset)
         except CacheDamaged as damage:
             self._end(damage)
             raise
@@ -173,7 +182,7 @@ class Run:
             self._spool.close()
         else:
             whole = self._whole and not self._end_is_loose
-            self._means.cache.give(self.id, self._spool, whole=whole, facts=self._facts)
+            self._means.cache.give(self.id, self._spool, whole=whole, facts=self._sizing.facts)
 
     def stop(self, error: CambfsError) -> None:
         """Ends its transfers soon; everybody who waits, and every later operation, gets the error."""
@@ -184,27 +193,30 @@ class Run:
         for transfer in transfers:
             transfer.stop()
 
-    def _wait(self, patience: Patience, ready: Callable[[], T | None]) -> T:
+    def _wait(self, patience: Patience, ready: Callable[[], T | None], want: Callable[[], None]) -> T:
+        """Until `ready` has an answer; `want` sets going, again and again, what may bring it."""
         with self.changed:
+            self._load()
             failures = self._failures
             self._waiting += 1
             try:
                 while True:
-                    if self._over is not None:
-                        raise self._over.with_traceback(None)
+                    self._raise_if_over()
                     if (value := ready()) is not None:
                         return value
-                    if self._failures != failures and self._failure is not None:
+                    if self._failure is not None and self._failures != failures:
                         raise self._failure.with_traceback(None)
+                    want()
                     patience.check(max((t.progress_at for t in self._transfers()), default=0.0))
                     self.changed.wait(SLICE_S)
             finally:
                 self._waiting -= 1
 
-    def _transfers(self) -> list[Transfer]:
-        return [*self._spans, self._stream] if self._stream is not None else list(self._spans)
+    def _raise_if_over(self) -> None:
+        if self._over is not None:
+            raise self._over.with_traceback(None)
 
-    # What is there, else what sets it going. Under `changed`, again and again while somebody waits.
+    # What is there. Under `changed`.
 
     def _load(self) -> None:
         """Takes what the cache has, once."""
@@ -213,12 +225,11 @@ class Run:
         self._loaded = True
         taken = self._means.cache.take(self.id)
         if taken is not None:
-            self._spool, self._whole, self._begun = taken.spool, taken.whole, True
-            self._kept = taken.whole
-            self._facts = taken.facts or self._facts
+            self._spool, self._whole, self._kept, self._begun = taken.spool, taken.whole, taken.whole, True
+            if taken.facts is not None:
+                self._sizing.load(taken.facts)
 
     def _spooled(self) -> Spool:
-        self._load()
         if self._spool is None:
             self._spool = self._means.cache.new_spool(self.id)
         return self._spool
@@ -231,56 +242,59 @@ class Run:
     def _etag(self) -> str | None:
         return self._spool.etag if self._spool is not None else None
 
-    def _facts_or_want_them(self) -> Facts | None:
-        self._load()
-        if self._facts is None:
-            self._judge()
-        if self._facts is None:
-            self._want_size()
-        return self._facts
+    @property
+    def _size(self) -> int | None:
+        return self._sizing.facts.size if self._sizing.facts is not None else None
 
-    def _audio_or_want_it(self) -> bool | None:
-        self._load()
-        if self._whole:
+    def _stop_if_there(self, offset: int, stop: int) -> int | None:
+        """Where a read ends, once all of it is there."""
+        stop = stop if self._size is None else min(stop, self._size)
+        return stop if self._filled.covers(offset, stop) else None
+
+    def _transfers(self) -> list[Transfer]:
+        return [*self._spans, self._stream] if self._stream is not None else list(self._spans)
+
+    def _is_wanted(self) -> bool:
+        if self._handles or self._waiting:
             return True
+        if self._size is None or not self._filled.total:
+            return False
+        return self._size - self._filled.total <= max(_NEARLY_BYTES, self._size // 10)
+
+    # What sets going. Under `changed`, again and again while somebody waits.
+
+    def _want_audio(self) -> None:
+        if self._whole:
+            return
         if self._stream is None:
             self._start_stream()
-        if self._facts is None and self._means.habits.stream_has_length is False:
+        if self._size is None and self._means.habits.stream_has_length is False:
             self._want_size()
-        return self._begun or None
-
-    def _bytes_or_want_them(self, offset: int, stop: int) -> tuple[Spool, int] | None:
-        spool = self._spooled()
-        if self._facts is not None:
-            stop = min(stop, self._facts.size)
-        gap = spool.filled.gap(offset, stop)
-        if gap is None:
-            return spool, stop
-        self._want_bytes(*gap)
-        return None
 
     def _want_size(self) -> None:
-        length_expected = self._stream is not None and self._means.habits.stream_has_length and not self._begun
-        if not length_expected:
+        header_to_come = self._stream is not None and self._means.habits.stream_has_length and not self._begun
+        if not header_to_come:
             self._start_probe()
-        nothing_else_comes = not self._probing and self._probe is None
-        if self._stream is None and (nothing_else_comes or self._must_compare()):
+        self._sizing.judge(self._spool)
+        nothing_else_comes = not self._probing and self._sizing.probe is None
+        if self._stream is None and self._size is None and (nothing_else_comes or self._must_compare()):
             self._start_stream()
 
     def _must_compare(self) -> bool:
         """Whether the size waits for the stream's head: storage answers, or did, and is not believed yet."""
         storage = self._means.storage
         if storage.proven:
-            return self._probe is not None  # and yet the size is not known: it is not FLAC, or not the same
+            return self._sizing.probe is not None  # and yet the size is not known: it is no FLAC, or another
         return storage.claim_proof() or storage.distrusted
 
     def _want_bytes(self, offset: int, stop: int) -> None:
+        offset, stop = self._filled.gap(offset, stop) or (offset, stop)
         if self._stream is None:
             self._start_stream()
         if any(t.position <= offset < (t.stop_position or offset + 1) for t in self._spans):
             return
         if self._is_far(offset) and not self._spans_fail and len(self._spans) < _MOST_SPANS:
-            if self._ranged():
+            if self._has_ranges():
                 self._start_span(offset, stop)
             else:
                 self._start_probe()
@@ -293,21 +307,13 @@ class Run:
         came_bytes = stream.position - stream.first_position
         return streaming_s * (offset - stream.position) > _FAR_S * came_bytes and streaming_s > SLICE_S
 
-    def _ranged(self) -> bool:
+    def _has_ranges(self) -> bool:
         """Whether a range of just this result can be had: from the API, which showed a validator, or from storage,
         whose object is the same file."""
-        return self._etag is not None or self._stored_ranges()
-
-    def _stored_ranges(self) -> bool:
-        probe, storage = self._probe, self._means.storage
-        return bool(self._twin and probe and probe.ranges and not storage.distrusted and flac.identifies(probe.head))
-
-    # Setting things going. Under `changed`.
+        return self._etag is not None or self._sizing.stored_ranges is not None
 
     def _start_stream(self) -> None:
-        if self._over is None:
-            start = self._filled.filled_until(0)
-            self._stream = self._transfer(f"stream-{self.id}", self._open_stream, start, None)
+        self._stream = self._transfer(f"stream-{self.id}", self._open_stream, self._filled.filled_until(0), None)
 
     def _start_span(self, offset: int, stop: int) -> None:
         read_on = offset > 0 and self._filled.covers(offset - 1, offset)
@@ -315,13 +321,14 @@ class Run:
         self._spans.append(self._transfer(f"range-{self.id}-{offset}", self._open_span, offset, goal))
 
     def _transfer(self, name: str, open_at: Callable[[int], Body], start: int, stop: int | None) -> Transfer:
+        self._raise_if_over()
         transfer = Transfer(name, self, open_at, self._means.slots, self._means.timeout_s, start, stop)
         self._owner.hold(self)
         transfer.start()
         return transfer
 
     def _start_probe(self) -> None:
-        tried = self._probing or self._probe is not None or self._probe_failed
+        tried = self._probing or self._sizing.probe is not None or self._probe_failed
         if not tried and self._over is None and self._means.storage.usable:
             self._probing = True
             self._owner.hold(self)
@@ -331,7 +338,7 @@ class Run:
 
     def _open_stream(self, position: int) -> Body:
         with self.changed:
-            etag, probe = self._etag, self._probe if self._stored_ranges() else None
+            etag, probe = self._etag, self._sizing.stored_ranges
         if position > 0 and etag is not None:
             return self._means.source.open_stream(self.id, position, etag)
         if position > 0 and probe is not None:
@@ -342,9 +349,9 @@ class Run:
 
     def _open_span(self, position: int) -> Body:
         with self.changed:
-            etag, probe = self._etag, self._probe if self._stored_ranges() else None
+            etag, probe = self._etag, self._sizing.stored_ranges
         if probe is not None:
-            return self._means.storage.open(self.id, probe, position, min(position + _SPAN_BYTES, probe.total))
+            return self._means.storage.open(self.id, probe, position, None)
         body = self._means.source.open_stream(self.id, position, etag)
         if body.start != position:
             body.close()
@@ -368,11 +375,11 @@ class Run:
     def _probed(self, probe: Probe | None, error: CambfsError | None) -> None:
         with self.changed:
             self._probing = False
-            self._probe = probe
-            self._probe_failed = probe is None
+            self._sizing.probe = probe
+            self._probe_failed = probe is None and (error is None or self._stream is not None)
             if error is not None and self._stream is None:
                 self._fail(error)
-            self._judge()
+            self._sizing.judge(self._spool)
             self.changed.notify_all()
 
     # What transfers bring (they know this as their sink), in their threads.
@@ -387,26 +394,18 @@ class Run:
                 self._content_type = body.content_type
             self._begun = True
             if body.total is not None:
-                self._learn_from_header(body.total, body.modified_s)
-            elif self._facts is None:
+                self._sizing.header(body.total, body.modified_s, is_begun=spool.filled.total > 0)
+            elif self._size is None:
                 self._start_probe()
             self.changed.notify_all()
-
-    def _learn_from_header(self, total: int, modified_s: float | None) -> None:
-        if self._facts is not None and self._facts.size != total:
-            if self._filled.total and not self._size_is_stored:
-                raise ResultChanged(f"run {self.id}: the result has another length than before")
-            self._withdraw("another length")
-        self._size_is_stored = False
-        self._learn(total, modified_s)
 
     def put(self, transfer: Transfer, position: int, data: memoryview) -> bool:
         stop = position + len(data)
         with self.changed:
             spool = self._spooled()
-            if self._facts is not None and not self._size_is_stored and stop > self._facts.size:
+            if self._sizing.exceeded_by(stop):
                 raise ResultChanged(f"run {self.id}: the result is longer than before")
-            known = [(max(a, position), min(b, stop)) for a, b in spool.filled if a < stop and b > position]
+            known = spool.filled.within(position, stop)
         for a, b in known:
             if spool.read(a, b - a) != bytes(data[a - position : b - position]):
                 raise ResultChanged(f"run {self.id}: byte {a} or one after it is not what it was before")
@@ -414,53 +413,42 @@ class Run:
             spool.write(position, data)
         with self.changed:
             spool.filled.add(position, stop)
-            self._judge()
+            self._sizing.judge(spool)
             self.changed.notify_all()
             return self._wants_more(transfer, stop)
 
     def _wants_more(self, transfer: Transfer, position: int) -> bool:
         if transfer.stop_position is not None and position >= transfer.stop_position:
             return False
-        filled_until = self._filled.filled_until(position)
-        is_span = transfer is not self._stream
-        if filled_until > position and (is_span or (filled_until - position >= _SPAN_BYTES and self._ranged())):
+        ahead = self._filled.filled_until(position) - position
+        if transfer is not self._stream and ahead:
+            return False
+        if ahead >= _SPAN_BYTES and self._has_ranges():
             return False
         if not self._is_wanted():
             self.changed.wait_for(lambda: self._is_wanted() or transfer.stopping, LINGER_S)
         return self._is_wanted()
 
-    def _is_wanted(self) -> bool:
-        if self._handles or self._waiting:
-            return True
-        if self._facts is None or not self._filled.total:
-            return False
-        left = self._facts.size - self._filled.total
-        return left <= max(_NEARLY_BYTES, self._facts.size // 10)
-
     def end(self, position: int, body: Body) -> None:
         loose = not body.framed and not self._is_proven_end(position)
         with self.changed:
-            if self._facts is not None and self._facts.size != position:
-                if not self._size_is_stored:
-                    raise BrokenBody(f"run {self.id}: the body ended at {position} of {self._facts.size}")
-                self._withdraw("another length")
+            self._sizing.end(position, body.modified_s)
             self._end_is_loose = loose
-            self._size_is_stored = False
-            self._learn(position, body.modified_s)
-            self._judge()
+            self._sizing.judge(self._spool)
             self.changed.notify_all()
 
     def _is_proven_end(self, position: int) -> bool:
-        """Of a body that just ends with its connection: storage knows the length, or else the audio itself. Raises
+        """Of a body that just ends with its connection: storage knows the length, or else the audio itself does. Raises
         BrokenBody when it was cut off."""
         with self.changed:
             self.changed.wait_for(lambda: not self._probing, self._means.timeout_s)
-            probe = self._probe if self._means.storage.usable else None
-            head = self._spooled().read(0, min(position, 4096))
+            probe = self._sizing.probe if self._sizing.twin else None
+            spool = self._spooled()
+            head = spool.read(0, min(position, HEAD_BYTES))
             tail_bytes = min(position, flac.tail_bytes_wanted(head))
-            tail = self._spooled().read(position - tail_bytes, tail_bytes)
+            tail = spool.read(position - tail_bytes, tail_bytes)
         if probe is not None and position < probe.total:
-            raise BrokenBody(f"run {self.id}: the body ended at {position} of {probe.total}")
+            raise BrokenBody(f"run {self.id}: the body ended at byte {position} of {probe.total}")
         return (probe is not None and position == probe.total) or flac.is_whole(head, tail)
 
     def finish(self, transfer: Transfer, error: CambfsError | None) -> None:
@@ -468,65 +456,31 @@ class Run:
             self._end(error)
         with self.changed:
             self._forget(transfer, error)
-            self._note_whole()
-            keep = self._whole and not (self._kept or self._end_is_loose or self._over)
-            self._kept = self._kept or keep
-            if self._stream is None and error is None and self._handles and not self._whole:
+            keep = self._note_whole()
+            if self._stream is None and error is None and self._handles and not (self._whole or self._over):
                 self._start_stream()
             self.changed.notify_all()
-        if keep and self._facts is not None:
-            self._means.cache.commit(self.id, self._spooled(), self._facts, self._content_type)
+        if keep and self._sizing.facts is not None:
+            self._means.cache.commit(self.id, self._spooled(), self._sizing.facts, self._content_type)
         self._owner.release(self)
 
     def _forget(self, transfer: Transfer, error: CambfsError | None) -> None:
         if transfer is self._stream:
             self._stream = None
-            if error is not None and not (isinstance(error, Closing) and self._over is None):
-                self._fail(error)
             self._probe_failed = self._probe_failed and error is None
+            if error is not None and self._over is None:
+                self._fail(error)
         else:
             self._spans.remove(transfer)
             self._spans_fail = self._spans_fail or error is not None
 
-    def _note_whole(self) -> None:
-        if self._facts is not None and not self._size_is_stored:
-            self._whole = self._filled.covers(0, self._facts.size)
-
-    # What is known. Under `changed`.
-
-    def _judge(self) -> None:
-        """Storage has answered, or the stream's head has come: what does it say about the size?"""
-        probe, storage = self._probe, self._means.storage
-        if probe is None or storage.distrusted:
-            return
-        if self._twin is None and self._filled.covers(0, len(probe.head)):
-            self._compare(probe)
-        if self._facts is None and (self._twin or (storage.proven and probe.head.startswith(flac.MAGIC))):
-            self._size_is_stored = True
-            self._learn(probe.total, probe.modified_s)
-
-    def _compare(self, probe: Probe) -> None:
-        same_length = self._facts is None or self._facts.size == probe.total
-        self._twin = same_length and self._spooled().read(0, len(probe.head)) == probe.head
-        if self._twin:
-            self._means.storage.prove()
-        else:
-            self._means.storage.distrust(self.id, "another beginning" if same_length else "another length")
-            if self._size_is_stored:
-                self._withdraw("another beginning")
-
-    def _withdraw(self, what: str) -> None:
-        """The size that was known is not the stream's."""
-        self._means.storage.distrust(self.id, what)
-        self._facts = None
-        self._size_is_stored = False
-        self._owner.learn(self.id, None)
-
-    def _learn(self, size: int, modified_s: float | None) -> None:
-        if self._facts is None:
-            seconds = time.time() if modified_s is None else modified_s
-            self._facts = Facts(size, int(seconds) * 10**9)
-            self._owner.learn(self.id, self._facts)
+    def _note_whole(self) -> bool:
+        """Whether it is whole and may be kept, and nobody has kept it yet."""
+        if self._size is not None and self._sizing.is_confirmed:
+            self._whole = self._filled.covers(0, self._size)
+        keep = self._whole and not (self._kept or self._end_is_loose or self._over)
+        self._kept = self._kept or keep
+        return keep
 
     def _fail(self, error: CambfsError) -> None:
         """Everybody who waits shares this failure; the next operation starts anew."""

@@ -16,6 +16,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from threading import Event, Lock
 
+from cachetools import TTLCache
+
 from cambfs.errors import BadAnswer, LinkError, RemoteError, SignatureExpired, StorageUseless, TimedOut
 from cambfs.names import RunId
 from cambfs.retry import retrying
@@ -29,6 +31,9 @@ HEAD_BYTES = 4096
 _UNREACHABLE_FOR_S = 30.0
 # So long one run has for the first comparison, before others make one, too.
 _PROOF_TAKES_S = 2.0
+# A probe is remembered so long, for a run that is looked at and opened a moment later; each has HEAD_BYTES.
+_PROBE_HOLDS_S = 60.0
+_PROBES_KEPT = 1024
 # A storage that is busy is asked again for so long, before the stream is fetched instead.
 _PROBE_AGAIN_FOR_S = 2.0
 
@@ -51,11 +56,12 @@ class Storage:
         self._signer = signer
         self._timeout_s = timeout_s
         self._closing = closing
-        self._lock = Lock()  # guards the four below
+        self._lock = Lock()  # guards all below
         self._proven = False
         self._distrusted = False
         self._unreachable_until = 0.0
         self._proof_due_at = 0.0
+        self._probes: TTLCache[RunId, Probe] = TTLCache(_PROBES_KEPT, _PROBE_HOLDS_S, timer=time.monotonic)
 
     @property
     def usable(self) -> bool:
@@ -94,12 +100,20 @@ class Storage:
         log.warning("run %d: storage has another file than the stream (%s); it is not used any more", run_id, what)
 
     def probe(self, run_id: RunId) -> Probe:
-        """Asks for the object's head. Raises what signing raises; StorageUseless when the storage is to blame."""
+        """The object's head, asked for unless it just was. Raises what signing raises; StorageUseless when the storage
+        is to blame."""
+        with self._lock:
+            recent = self._probes.get(run_id)
+        if recent is not None:
+            return recent
         self._signed(run_id, None)
         try:
-            return retrying(lambda: self._probe(run_id), _PROBE_AGAIN_FOR_S, self._closing)
+            probe = retrying(lambda: self._probe(run_id), _PROBE_AGAIN_FOR_S, self._closing)
         except RemoteError as error:
             raise StorageUseless(str(error)) from error
+        with self._lock:
+            self._probes[run_id] = probe
+        return probe
 
     def _probe(self, run_id: RunId) -> Probe:
         try:
