@@ -27,6 +27,7 @@ from cambfs.demo.wire import WireProtocol
 _HOST = "127.0.0.1"
 _START_S = 10.0
 _STOP_S = 10.0
+_ROUND_S = 0.005
 
 
 class Server:
@@ -189,10 +190,13 @@ class _Uvicorn(uvicorn.Server):
                 continue
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        ending = asyncio.ensure_future(super().shutdown(sockets))
-        while not ending.done():
-            # Again and again, because one that was just accepted joins only now.
+        for server in self.servers:
+            server.close()
+        for listener in sockets or []:
+            listener.close()
+        # Once more than it seems to need: a connection that was just accepted joins only in the loop's next rounds.
+        await asyncio.sleep(_ROUND_S)
+        while self.server_state.connections or self.server_state.tasks:
             for connection in list(self.server_state.connections):
                 connection.transport.abort()
-            await asyncio.wait([ending], timeout=0.02)
-        ending.result()
+            await asyncio.sleep(_ROUND_S)
