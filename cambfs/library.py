@@ -170,7 +170,7 @@ class Library:
         self._signer.request_many(wanted)
         for wanted_id in wanted:
             run = self._use(wanted_id)
-            run.want_facts()
+            run.want_probe()
             self.release(run)
 
     def _window(self, run_id: RunId) -> list[RunId]:

@@ -1,10 +1,10 @@
-"""One run in use: what has arrived of it, and who is fetching the rest. Whoever asks for a run shares this.
+"""One run in use: who waits for it, and who is fetching it. Whoever asks for a run shares this.
 
-Not which runs there are (`library`), what is kept (`cache`), how the size is known (`sizing`), or how bytes come
+Not which runs there are (`library`), what has arrived (`content`), how the size is known (`sizing`), or how bytes come
 (`transfer`, `storage`).
 
 Threads: callers wait here, in slices, for bytes or the size; transfers and probes, in threads of their own, bring both.
-`changed` guards all that its comment names and is notified whenever a waiter might go on. The order of locks is: a
+The content's `changed` guards all of this, too, and is notified whenever a waiter might go on. The order of locks is: a
 run's `changed`, then the library's, then the cache's. No request is made and no transfer waited for under any of them.
 """
 
@@ -14,14 +14,13 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Condition, Thread
+from threading import Thread
 from typing import Protocol, TypeVar
 
-from cambfs import flac
 from cambfs.cache import Cache
+from cambfs.content import Content
 from cambfs.errors import (
     BadAnswer,
-    BrokenBody,
     CacheDamaged,
     CambfsError,
     Closing,
@@ -31,12 +30,9 @@ from cambfs.errors import (
 from cambfs.facts import Facts
 from cambfs.names import RunId
 from cambfs.patience import SLICE_S, Patience
-from cambfs.ranges import RangeSet
-from cambfs.sizing import Sizing
 from cambfs.slots import Slots
 from cambfs.source import Body, Source
-from cambfs.spool import Spool
-from cambfs.storage import HEAD_BYTES, Probe, Storage
+from cambfs.storage import Probe, Storage
 from cambfs.transfer import Transfer
 
 log = logging.getLogger(__name__)
@@ -51,7 +47,6 @@ _FAR_S = 0.3
 # What is fetched for a reader that looks at one place; one that reads on from there gets a stream.
 _SPAN_BYTES = 512 * 1024
 _MOST_SPANS = 2
-_NOTHING = RangeSet()
 
 T = TypeVar("T")
 
@@ -102,15 +97,8 @@ class Run:
         self.users = 0
         self._means = means
         self._owner = owner
-        self.changed = Condition()  # guards all below
-        self._sizing = Sizing(run_id, means.storage, facts, owner.learn)
-        self._loaded = False
-        self._spool: Spool | None = None
-        self._begun = False  # there is audio: some of it came, or its headers did
-        self._whole = False
-        self._end_is_loose = False  # nothing proved that the stream's end is the result's
-        self._kept = False  # it is in the cache, or was refused there
-        self._content_type = ""
+        self._content = Content(run_id, means.cache, means.storage, facts, owner.learn)
+        self._changed = self._content.changed  # guards all below
         self._handles = 0
         self._waiting = 0
         self._stream: Transfer | None = None
@@ -126,79 +114,75 @@ class Run:
 
     def facts(self, patience: Patience) -> Facts:
         """The exact size, waited for. Raises CambfsError."""
-        return self._wait(patience, lambda: self._sizing.facts, self._want_size)
+        return self._wait(patience, lambda: self._content.sizing.facts, self._want_size)
 
-    def want_facts(self) -> None:
-        """Sets going what brings the size, and does not wait."""
-        with self.changed:
-            self._load()
-            if self._sizing.facts is None:
-                self._want_size()
+    def want_probe(self) -> None:
+        """Asks storage for the size if that may help, and does not wait."""
+        with self._changed:
+            self._start_probe()
 
     def open(self, patience: Patience) -> None:
         """Adds a handle as soon as it is known that there is audio. Raises CambfsError, and then there is no handle."""
-        with self.changed:
+        with self._changed:
             self._handles += 1
-            self.changed.notify_all()
+            self._changed.notify_all()
         try:
-            self._wait(patience, lambda: self._begun or None, self._want_audio)
+            self._wait(patience, lambda: self._content.is_begun or None, self._want_audio)
         except BaseException:
             self.close_handle()
             raise
-        with self.changed:
+        with self._changed:
             self._want_audio()
 
     def close_handle(self) -> None:
-        with self.changed:
+        with self._changed:
             self._handles -= 1
-            self.changed.notify_all()
+            self._changed.notify_all()
 
     @property
     def serial(self) -> int:
         """The same for as long as the bytes are. Of an open run."""
-        with self.changed:
-            return self._spooled().serial
+        with self._changed:
+            return self._content.spool.serial
 
     def read(self, offset: int, length: int, patience: Patience) -> bytes:
         """`length` bytes, or those up to the end of the result. Raises CambfsError rather than return fewer."""
         stop = self._wait(
             patience,
-            lambda: self._stop_if_there(offset, offset + length),
+            lambda: self._content.stop_if_there(offset, offset + length),
             lambda: self._want_bytes(offset, offset + length),
         )
         if stop <= offset:
             return b""
         try:
-            return self._spooled().read(offset, stop - offset)
+            return self._content.spool.read(offset, stop - offset)
         except CacheDamaged as damage:
             self._end(damage)
             raise
 
     def retire(self) -> None:
         """Called once, without users: what was fetched goes to the cache."""
-        if self._spool is None:
-            return
-        if self._over is not None and not isinstance(self._over, Closing):
-            self._spool.close()
+        if self._over is None or isinstance(self._over, Closing):
+            self._content.give_back()
         else:
-            whole = self._whole and not self._end_is_loose
-            self._means.cache.give(self.id, self._spool, whole=whole, facts=self._sizing.facts)
+            self._content.throw_away()
 
     def stop(self, error: CambfsError) -> None:
         """Ends its transfers soon; everybody who waits, and every later operation, gets the error."""
-        with self.changed:
+        with self._changed:
             self._over = self._over or error
             transfers = self._transfers()
-            self.changed.notify_all()
+            self._changed.notify_all()
         for transfer in transfers:
             transfer.stop()
 
     def _wait(self, patience: Patience, ready: Callable[[], T | None], want: Callable[[], None]) -> T:
         """Until `ready` has an answer; `want` sets going, again and again, what may bring it."""
-        with self.changed:
-            self._load()
+        with self._changed:
+            self._content.load()
             failures = self._failures
             self._waiting += 1
+            self._changed.notify_all()
             try:
                 while True:
                     self._raise_if_over()
@@ -208,7 +192,7 @@ class Run:
                         raise self._failure.with_traceback(None)
                     want()
                     patience.check(max((t.progress_at for t in self._transfers()), default=0.0))
-                    self.changed.wait(SLICE_S)
+                    self._changed.wait(SLICE_S)
             finally:
                 self._waiting -= 1
 
@@ -216,85 +200,50 @@ class Run:
         if self._over is not None:
             raise self._over.with_traceback(None)
 
-    # What is there. Under `changed`.
-
-    def _load(self) -> None:
-        """Takes what the cache has, once."""
-        if self._loaded:
-            return
-        self._loaded = True
-        taken = self._means.cache.take(self.id)
-        if taken is not None:
-            self._spool, self._whole, self._kept, self._begun = taken.spool, taken.whole, taken.whole, True
-            if taken.facts is not None:
-                self._sizing.load(taken.facts)
-
-    def _spooled(self) -> Spool:
-        if self._spool is None:
-            self._spool = self._means.cache.new_spool(self.id)
-        return self._spool
-
-    @property
-    def _filled(self) -> RangeSet:
-        return self._spool.filled if self._spool is not None else _NOTHING
-
-    @property
-    def _etag(self) -> str | None:
-        return self._spool.etag if self._spool is not None else None
-
-    @property
-    def _size(self) -> int | None:
-        return self._sizing.facts.size if self._sizing.facts is not None else None
-
-    def _stop_if_there(self, offset: int, stop: int) -> int | None:
-        """Where a read ends, once all of it is there."""
-        stop = stop if self._size is None else min(stop, self._size)
-        return stop if self._filled.covers(offset, stop) else None
-
     def _transfers(self) -> list[Transfer]:
         return [*self._spans, self._stream] if self._stream is not None else list(self._spans)
 
     def _is_wanted(self) -> bool:
         if self._handles or self._waiting:
             return True
-        if self._size is None or not self._filled.total:
-            return False
-        return self._size - self._filled.total <= max(_NEARLY_BYTES, self._size // 10)
+        size, came = self._content.size, self._content.filled.total
+        return size is not None and came > 0 and size - came <= max(_NEARLY_BYTES, size // 10)
 
-    # What sets going. Under `changed`, again and again while somebody waits.
+    # What sets going what is waited for. Under the lock, again and again while somebody waits.
 
     def _want_audio(self) -> None:
-        if self._whole:
+        if self._content.is_whole:
             return
         if self._stream is None:
             self._start_stream()
-        if self._size is None and self._means.habits.stream_has_length is False:
+        if self._content.size is None and self._means.habits.stream_has_length is False:
             self._want_size()
 
     def _want_size(self) -> None:
-        header_to_come = self._stream is not None and self._means.habits.stream_has_length and not self._begun
-        if not header_to_come:
+        is_header_to_come = self._stream is not None and not self._content.is_begun
+        if not (is_header_to_come and self._means.habits.stream_has_length):
             self._start_probe()
-        self._sizing.judge(self._spool)
-        nothing_else_comes = not self._probing and self._sizing.probe is None
-        if self._stream is None and self._size is None and (nothing_else_comes or self._must_compare()):
+        self._content.judge()
+        if self._content.size is None and self._stream is None and self._is_stream_needed():
             self._start_stream()
 
-    def _must_compare(self) -> bool:
-        """Whether the size waits for the stream's head: storage answers, or did, and is not believed yet."""
-        storage = self._means.storage
+    def _is_stream_needed(self) -> bool:
+        """Whether the size cannot be known without the stream: storage does not tell it, or is not believed yet."""
+        storage, has_answered = self._means.storage, self._content.sizing.probe is not None
+        if not self._probing and not has_answered:
+            return True
         if storage.proven:
-            return self._sizing.probe is not None  # and yet the size is not known: it is no FLAC, or another
-        return storage.claim_proof() or storage.distrusted
+            return has_answered  # and yet the size is not known: it is no FLAC, or another
+        return storage.distrusted or storage.claim_proof()
 
     def _want_bytes(self, offset: int, stop: int) -> None:
-        offset, stop = self._filled.gap(offset, stop) or (offset, stop)
+        offset, stop = self._content.filled.gap(offset, stop) or (offset, stop)
         if self._stream is None:
             self._start_stream()
         if any(t.position <= offset < (t.stop_position or offset + 1) for t in self._spans):
             return
         if self._is_far(offset) and not self._spans_fail and len(self._spans) < _MOST_SPANS:
-            if self._has_ranges():
+            if self._content.has_ranges:
                 self._start_span(offset, stop)
             else:
                 self._start_probe()
@@ -305,19 +254,15 @@ class Run:
             return False
         streaming_s = time.monotonic() - stream.begin_at
         came_bytes = stream.position - stream.first_position
-        return streaming_s * (offset - stream.position) > _FAR_S * came_bytes and streaming_s > SLICE_S
-
-    def _has_ranges(self) -> bool:
-        """Whether a range of just this result can be had: from the API, which showed a validator, or from storage,
-        whose object is the same file."""
-        return self._etag is not None or self._sizing.stored_ranges is not None
+        return streaming_s > SLICE_S and streaming_s * (offset - stream.position) > _FAR_S * came_bytes
 
     def _start_stream(self) -> None:
-        self._stream = self._transfer(f"stream-{self.id}", self._open_stream, self._filled.filled_until(0), None)
+        start = self._content.filled.filled_until(0)
+        self._stream = self._transfer(f"stream-{self.id}", self._open_stream, start, None)
 
     def _start_span(self, offset: int, stop: int) -> None:
-        read_on = offset > 0 and self._filled.covers(offset - 1, offset)
-        goal = None if read_on else max(stop, offset + _SPAN_BYTES)
+        reads_on = offset > 0 and self._content.filled.covers(offset - 1, offset)
+        goal = None if reads_on else max(stop, offset + _SPAN_BYTES)
         self._spans.append(self._transfer(f"range-{self.id}-{offset}", self._open_span, offset, goal))
 
     def _transfer(self, name: str, open_at: Callable[[int], Body], start: int, stop: int | None) -> Transfer:
@@ -328,7 +273,7 @@ class Run:
         return transfer
 
     def _start_probe(self) -> None:
-        tried = self._probing or self._sizing.probe is not None or self._probe_failed
+        tried = self._probing or self._content.sizing.probe is not None or self._probe_failed
         if not tried and self._over is None and self._means.storage.usable:
             self._probing = True
             self._owner.hold(self)
@@ -337,26 +282,28 @@ class Run:
     # Requests. In the threads of transfers and probes, without a lock.
 
     def _open_stream(self, position: int) -> Body:
-        with self.changed:
-            etag, probe = self._etag, self._sizing.stored_ranges
-        if position > 0 and etag is not None:
-            return self._means.source.open_stream(self.id, position, etag)
-        if position > 0 and probe is not None:
-            return self._means.storage.open(self.id, probe, position, None)
+        if position > 0 and (body := self._open_range(position)) is not None:
+            return body
         body = self._means.source.open_stream(self.id)
         self._means.habits.stream_has_length = body.total is not None
         return body
 
     def _open_span(self, position: int) -> Body:
-        with self.changed:
-            etag, probe = self._etag, self._sizing.stored_ranges
+        body = self._open_range(position)
+        if body is not None and body.start == position:
+            return body
+        if body is not None:
+            body.close()
+        raise BadAnswer(f"run {self.id}: there are no ranges of it any more", 200)
+
+    def _open_range(self, position: int) -> Body | None:
+        with self._changed:
+            etag, probe = self._content.etag, self._content.sizing.stored_ranges
+        if etag is not None:
+            return self._means.source.open_stream(self.id, position, etag)
         if probe is not None:
             return self._means.storage.open(self.id, probe, position, None)
-        body = self._means.source.open_stream(self.id, position, etag)
-        if body.start != position:
-            body.close()
-            raise BadAnswer(f"run {self.id}: the API does not give ranges any more", 200)
-        return body
+        return None
 
     def _run_probe(self) -> None:
         error: CambfsError | None = None
@@ -373,95 +320,58 @@ class Run:
         self._owner.release(self)
 
     def _probed(self, probe: Probe | None, error: CambfsError | None) -> None:
-        with self.changed:
+        with self._changed:
             self._probing = False
-            self._sizing.probe = probe
+            self._content.sizing.probe = probe
             self._probe_failed = probe is None and (error is None or self._stream is not None)
             if error is not None and self._stream is None:
                 self._fail(error)
-            self._sizing.judge(self._spool)
-            self.changed.notify_all()
+            self._content.judge()
+            self._changed.notify_all()
 
     # What transfers bring (they know this as their sink), in their threads.
 
     def begin(self, body: Body) -> None:
-        with self.changed:
-            spool = self._spooled()
-            if body.start == 0:
-                if spool.etag is not None and body.etag is not None and spool.etag != body.etag:
-                    raise ResultChanged(f"run {self.id}: the API has another result than before")
-                spool.etag = body.etag if body.ranges else None
-                self._content_type = body.content_type
-            self._begun = True
-            if body.total is not None:
-                self._sizing.header(body.total, body.modified_s, is_begun=spool.filled.total > 0)
-            elif self._size is None:
-                self._start_probe()
-            self.changed.notify_all()
+        self._content.begin(body)
+        if body.total is None:
+            with self._changed:
+                if self._content.size is None:
+                    self._start_probe()
 
     def put(self, transfer: Transfer, position: int, data: memoryview) -> bool:
-        stop = position + len(data)
-        with self.changed:
-            spool = self._spooled()
-            if self._sizing.exceeded_by(stop):
-                raise ResultChanged(f"run {self.id}: the result is longer than before")
-            known = spool.filled.within(position, stop)
-        for a, b in known:
-            if spool.read(a, b - a) != bytes(data[a - position : b - position]):
-                raise ResultChanged(f"run {self.id}: byte {a} or one after it is not what it was before")
-        if known != [(position, stop)]:
-            spool.write(position, data)
-        with self.changed:
-            spool.filled.add(position, stop)
-            self._sizing.judge(spool)
-            self.changed.notify_all()
-            return self._wants_more(transfer, stop)
+        self._content.put(position, data)
+        with self._changed:
+            return self._wants_more(transfer, position + len(data))
 
     def _wants_more(self, transfer: Transfer, position: int) -> bool:
         if transfer.stop_position is not None and position >= transfer.stop_position:
             return False
-        ahead = self._filled.filled_until(position) - position
-        if transfer is not self._stream and ahead:
+        ahead = self._content.filled.filled_until(position) - position
+        if ahead and transfer is not self._stream:
             return False
-        if ahead >= _SPAN_BYTES and self._has_ranges():
+        if ahead >= _SPAN_BYTES and self._content.has_ranges:
             return False
         if not self._is_wanted():
-            self.changed.wait_for(lambda: self._is_wanted() or transfer.stopping, LINGER_S)
+            self._changed.wait_for(lambda: self._is_wanted() or transfer.stopping, LINGER_S)
         return self._is_wanted()
 
     def end(self, position: int, body: Body) -> None:
-        loose = not body.framed and not self._is_proven_end(position)
-        with self.changed:
-            self._sizing.end(position, body.modified_s)
-            self._end_is_loose = loose
-            self._sizing.judge(self._spool)
-            self.changed.notify_all()
-
-    def _is_proven_end(self, position: int) -> bool:
-        """Of a body that just ends with its connection: storage knows the length, or else the audio itself does. Raises
-        BrokenBody when it was cut off."""
-        with self.changed:
-            self.changed.wait_for(lambda: not self._probing, self._means.timeout_s)
-            probe = self._sizing.probe if self._sizing.twin else None
-            spool = self._spooled()
-            head = spool.read(0, min(position, HEAD_BYTES))
-            tail_bytes = min(position, flac.tail_bytes_wanted(head))
-            tail = spool.read(position - tail_bytes, tail_bytes)
-        if probe is not None and position < probe.total:
-            raise BrokenBody(f"run {self.id}: the body ended at byte {position} of {probe.total}")
-        return (probe is not None and position == probe.total) or flac.is_whole(head, tail)
+        if not body.framed:
+            with self._changed:
+                self._changed.wait_for(lambda: not self._probing, self._means.timeout_s)
+        self._content.end(position, body)
 
     def finish(self, transfer: Transfer, error: CambfsError | None) -> None:
         if isinstance(error, (ResultChanged, CacheDamaged)):
             self._end(error)
-        with self.changed:
+        with self._changed:
             self._forget(transfer, error)
-            keep = self._note_whole()
-            if self._stream is None and error is None and self._handles and not (self._whole or self._over):
+            facts = self._content.note_whole() if self._over is None else None
+            if self._stream is None and error is None and self._handles and not (self._content.is_whole or self._over):
                 self._start_stream()
-            self.changed.notify_all()
-        if keep and self._sizing.facts is not None:
-            self._means.cache.commit(self.id, self._spooled(), self._sizing.facts, self._content_type)
+            self._changed.notify_all()
+        if facts is not None:
+            self._content.keep(facts)
         self._owner.release(self)
 
     def _forget(self, transfer: Transfer, error: CambfsError | None) -> None:
@@ -473,14 +383,6 @@ class Run:
         else:
             self._spans.remove(transfer)
             self._spans_fail = self._spans_fail or error is not None
-
-    def _note_whole(self) -> bool:
-        """Whether it is whole and may be kept, and nobody has kept it yet."""
-        if self._size is not None and self._sizing.is_confirmed:
-            self._whole = self._filled.covers(0, self._size)
-        keep = self._whole and not (self._kept or self._end_is_loose or self._over)
-        self._kept = self._kept or keep
-        return keep
 
     def _fail(self, error: CambfsError) -> None:
         """Everybody who waits shares this failure; the next operation starts anew."""

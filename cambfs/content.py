@@ -1,0 +1,174 @@
+"""What has arrived of one run: its bytes and its size, taken from the cache and from the answers that come.
+
+Not who fetches or who waits (`run`). Threads: transfers put bytes in while callers take some out. `changed` guards all
+that its comment names, and is notified whenever more is known; files are written and read outside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Condition
+
+from cambfs import flac
+from cambfs.cache import Cache
+from cambfs.errors import BrokenBody, ResultChanged
+from cambfs.facts import Facts
+from cambfs.names import RunId
+from cambfs.ranges import RangeSet
+from cambfs.sizing import Sizing
+from cambfs.source import Body
+from cambfs.spool import Spool
+from cambfs.storage import HEAD_BYTES, Storage
+
+_NOTHING = RangeSet()
+
+
+class Content:
+    """Nothing is there before `load`. Whoever calls a method with "locked" in its contract holds `changed`."""
+
+    def __init__(
+        self,
+        run_id: RunId,
+        cache: Cache,
+        storage: Storage,
+        facts: Facts | None,
+        tell: Callable[[RunId, Facts | None], None],
+    ) -> None:
+        self._id = run_id
+        self._cache = cache
+        self.changed = Condition()  # guards all below
+        self.sizing = Sizing(run_id, storage, facts, tell)
+        self.is_begun = False  # there is audio: some of it came, or its headers did
+        self.is_whole = False
+        self._spool: Spool | None = None
+        self._is_loaded = False
+        self._is_kept = False  # it is in the cache, or was refused there
+        self._end_is_loose = False  # nothing proved that the stream's end is the result's
+        self._content_type = ""
+
+    def load(self) -> None:
+        """Takes what the cache has, the first time. Locked."""
+        if self._is_loaded:
+            return
+        self._is_loaded = True
+        taken = self._cache.take(self._id)
+        if taken is not None:
+            self._spool, self.is_begun = taken.spool, True
+            self.is_whole = self._is_kept = taken.whole
+            if taken.facts is not None:
+                self.sizing.load(taken.facts)
+
+    @property
+    def spool(self) -> Spool:
+        """Locked, for the first use makes it."""
+        if self._spool is None:
+            self._spool = self._cache.new_spool(self._id)
+        return self._spool
+
+    @property
+    def filled(self) -> RangeSet:
+        return self._spool.filled if self._spool is not None else _NOTHING
+
+    @property
+    def etag(self) -> str | None:
+        """The validator for ranges from the API; None when there are none."""
+        return self._spool.etag if self._spool is not None else None
+
+    @property
+    def size(self) -> int | None:
+        return self.sizing.facts.size if self.sizing.facts is not None else None
+
+    @property
+    def has_ranges(self) -> bool:
+        """Whether a range of just this result can be had: from the API, which showed a validator, or from storage,
+        whose object is the same file."""
+        return self.etag is not None or self.sizing.stored_ranges is not None
+
+    def stop_if_there(self, offset: int, stop: int) -> int | None:
+        """Where a read of offset … stop ends; None as long as some of it is missing. Locked."""
+        stop = stop if self.size is None else min(stop, self.size)
+        return stop if self.filled.covers(offset, stop) else None
+
+    def judge(self) -> None:
+        """Something came that may tell the size. Locked."""
+        self.sizing.judge(self._spool)
+
+    # What an answer brings, in a transfer's thread.
+
+    def begin(self, body: Body) -> None:
+        """Its headers. Raises ResultChanged."""
+        with self.changed:
+            if body.start == 0:
+                if self.etag is not None and body.etag is not None and self.etag != body.etag:
+                    raise ResultChanged(f"run {self._id}: the API has another result than before")
+                self.spool.etag = body.etag if body.ranges else None
+                self._content_type = body.content_type
+            if body.total is not None:
+                self.sizing.header(body.total, body.modified_s, is_begun=self.filled.total > 0)
+            self.is_begun = True
+            self.changed.notify_all()
+
+    def put(self, position: int, data: memoryview) -> None:
+        """Its bytes; those that are here already are compared. Raises ResultChanged, NoSpace."""
+        stop = position + len(data)
+        with self.changed:
+            spool = self.spool
+            if self.sizing.exceeded_by(stop):
+                raise ResultChanged(f"run {self._id}: the result is longer than before")
+            known = spool.filled.within(position, stop)
+        for a, b in known:
+            if spool.read(a, b - a) != bytes(data[a - position : b - position]):
+                raise ResultChanged(f"run {self._id}: byte {a} or one after it is not what it was before")
+        if known != [(position, stop)]:
+            spool.write(position, data)
+        with self.changed:
+            spool.filled.add(position, stop)
+            self.judge()
+            self.changed.notify_all()
+
+    def end(self, position: int, body: Body) -> None:
+        """Its end. Raises BrokenBody when that is not the end of the result."""
+        loose = not body.framed and not self._is_proven_end(position)
+        with self.changed:
+            self.sizing.end(position, body.modified_s)
+            self._end_is_loose = loose
+            self.judge()
+            self.changed.notify_all()
+
+    def _is_proven_end(self, position: int) -> bool:
+        """Of a body that just ends with its connection: storage knows the length, or else the audio itself does."""
+        with self.changed:
+            probe = self.sizing.probe if self.sizing.twin else None
+            head = self.spool.read(0, min(position, HEAD_BYTES))
+            tail_bytes = min(position, flac.tail_bytes_wanted(head))
+            tail = self.spool.read(position - tail_bytes, tail_bytes)
+        if probe is not None and position < probe.total:
+            raise BrokenBody(f"run {self._id}: the body ended at byte {position} of {probe.total}")
+        return (probe is not None and position == probe.total) or flac.is_whole(head, tail)
+
+    # What becomes of it.
+
+    def note_whole(self) -> Facts | None:
+        """Notes whether nothing is missing any more; returns the facts, once, when it should be kept. Locked."""
+        facts = self.sizing.facts
+        if facts is not None and self.sizing.is_confirmed:
+            self.is_whole = self.filled.covers(0, facts.size)
+        if not self.is_whole or self._is_kept or self._end_is_loose:
+            return None
+        self._is_kept = True
+        return facts
+
+    def keep(self, facts: Facts) -> None:
+        """Puts the whole result in the cache. Not locked."""
+        self._cache.commit(self._id, self.spool, facts, self._content_type)
+
+    def give_back(self) -> None:
+        """The cache keeps what it can use of it, and closes the rest. The last call."""
+        if self._spool is not None:
+            whole = self.is_whole and not self._end_is_loose
+            self._cache.give(self._id, self._spool, whole=whole, facts=self.sizing.facts)
+
+    def throw_away(self) -> None:
+        """Its bytes are wrong. The last call."""
+        if self._spool is not None:
+            self._spool.close()
