@@ -226,7 +226,7 @@ class Client:
         return found, content
 
     def _get(self, what: str, url: str, headers: Mapping[str, str], with_key: bool) -> _Answer:
-        """The first answer that is no redirect, or one redirect too many."""
+        """The first answer that is no redirect. Raises BadAnswer for one that leads too far or to where it may not."""
         deadline = time.monotonic() + self._timeout_s
         origin = origin_of(url)
         for _ in range(MAX_REDIRECTS + 1):
