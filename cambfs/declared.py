@@ -1,0 +1,158 @@
+"""The runs that the user declares (`--runs`, `--runs-file`), so that a listing shows them.
+
+Not whether they exist: that only the API can say, and nobody asks it here. Any number of threads may call; the file is
+looked at when somebody asks, by nobody otherwise.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import stat
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from cambfs.errors import ConfigError
+from cambfs.names import RunId, parse_run_id
+
+MAX_DECLARED_RUNS = 1_000_000
+_MAX_FILE_BYTES = 64 * 2**20  # a million lines of the longest ranges
+_MAX_LOGGED_LINES = 10
+_YOUNG_NS = 2 * 10**9  # file systems stamp times this coarsely at worst
+
+_log = logging.getLogger(__name__)
+
+_Signature = tuple[int, int, int, int, int]
+
+
+def parse_runs(text: str) -> list[range]:
+    """The runs in a list like `1-100,205`, in the order written. Raises ValueError with a sentence."""
+    return [_parse_item(item) for item in text.split(",")] if text.strip() else []
+
+
+def expand(ranges: Iterable[range]) -> tuple[RunId, ...]:
+    """The runs in all `ranges`, ascending, each once. Raises ValueError when there are more than MAX_DECLARED_RUNS."""
+    merged: list[range] = []
+    for runs in sorted(ranges, key=lambda runs: runs.start):
+        if merged and runs.start <= merged[-1].stop:
+            merged[-1] = range(merged[-1].start, max(merged[-1].stop, runs.stop))
+        else:
+            merged.append(runs)
+    count = sum(runs.stop - runs.start for runs in merged)
+    if count > MAX_DECLARED_RUNS:
+        raise ValueError(f"{count:,} runs are declared; at most {MAX_DECLARED_RUNS:,} can be listed (any run opens)")
+    return tuple(map(RunId, itertools.chain.from_iterable(merged)))
+
+
+def _parse_item(item: str) -> range:
+    first, dash, last = (part.strip() for part in item.partition("-"))
+    start, end = parse_run_id(first), parse_run_id(last if dash else first)
+    if start is None or end is None:
+        raise ValueError(f"{item.strip()!r} is not a run id or a range like 1-100")
+    if end < start:
+        raise ValueError(f"{item.strip()!r} is a range that descends; write {end}-{start}")
+    return range(start, end + 1)
+
+
+def _parse_lines(text: str) -> tuple[list[range], list[tuple[int, str]]]:
+    """The runs, and the number of each bad line with what is wrong."""
+    ranges: list[range] = []
+    bad: list[tuple[int, str]] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        item = line.partition("#")[0].strip()
+        try:
+            ranges += [_parse_item(item)] if item else []
+        except ValueError as error:
+            bad.append((number, str(error)))
+    return ranges, bad
+
+
+class DeclaredRuns:
+    """Calling it gives the declared runs, ascending, each once; cheap while the file has not changed.
+
+    What is wrong at construction raises ConfigError. What goes wrong in the file later is logged once and costs only
+    itself: bad lines are skipped, and a file that cannot be read leaves the last list in force.
+    """
+
+    def __init__(self, runs: str = "", file: Path | None = None) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+        # Guarded by _lock.
+        self._signature: _Signature | None = None
+        self._trouble = ""
+        try:
+            self._fixed = parse_runs(runs)
+            self._current = expand(self._fixed)
+        except ValueError as error:
+            raise ConfigError(f"--runs: {error}") from None
+        if file is not None:
+            self._read_first(file)
+
+    def __call__(self) -> Sequence[RunId]:
+        with self._lock:
+            if self._file is not None:
+                self._refresh(self._file)
+            return self._current
+
+    def _read_first(self, file: Path) -> None:
+        try:
+            text, signature = _read(file)
+            ranges, bad = _parse_lines(text)
+            if bad:
+                raise ConfigError(f"{file}:{bad[0][0]}: {bad[0][1]}")
+            self._current = expand(self._fixed + ranges)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{file}: {_reason(error)}") from None
+        self._signature = signature
+
+    def _refresh(self, file: Path) -> None:
+        try:
+            if self._signature is not None and _sign(file.stat()) == self._signature:
+                return
+            text, signature = _read(file)
+            ranges, bad = _parse_lines(text)
+            self._current = expand(self._fixed + ranges)
+        except (OSError, ValueError) as error:
+            self._signature = None
+            self._report([f"{file}: {_reason(error)}; the runs listed before stay listed"])
+            return
+        self._signature = signature
+        self._report([f"{file}:{number}: {text}; skipped" for number, text in bad])
+
+    def _report(self, lines: list[str]) -> None:
+        """Logs what is wrong, once as long as it stays the same."""
+        if (trouble := "\n".join(lines)) != self._trouble:
+            for line in lines[:_MAX_LOGGED_LINES]:
+                _log.warning("%s", line)
+            if len(lines) > _MAX_LOGGED_LINES:
+                _log.warning("%s: %d more bad lines; skipped", self._file, len(lines) - _MAX_LOGGED_LINES)
+        self._trouble = trouble
+
+
+def _read(file: Path) -> tuple[str, _Signature | None]:
+    """The content, and its signature; None when the file is so young that it can change again and keep its signature.
+
+    Raises OSError, and ValueError when it is no file or too long.
+    """
+    # Not blocking: opening a FIFO for reading would wait for a writer.
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("is not a regular file")
+        content = stream.read(_MAX_FILE_BYTES + 1)
+    if len(content) > _MAX_FILE_BYTES:
+        raise ValueError("is too long for a list of runs")
+    young = abs(time.time_ns() - status.st_ctime_ns) < _YOUNG_NS
+    return content.decode("utf-8-sig", "replace"), None if young else _sign(status)
+
+
+def _sign(status: os.stat_result) -> _Signature:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
