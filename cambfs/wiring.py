@@ -1,0 +1,144 @@
+"""Puts the parts together, for every command: client, cache, library, mount; closed in reverse order.
+
+Decides nothing that the settings do not say. The modules that take long to import, or need something that may be
+absent, are imported where they are used. Threads: `check_key` starts one, which ends with its request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cambfs.config import Settings
+from cambfs.daemon import keep_signals_out, without_signals
+from cambfs.errors import CambfsError, ConfigError, KeyRefused
+from cambfs.names import RunId
+
+if TYPE_CHECKING:
+    from cambfs.client import Client
+    from cambfs.library import Library
+
+_KEY_CHECK_S = 3.0
+_ACCOUNT = re.compile(r"[0-9a-f]{32}")
+_ACCEPTED = ".accepted"
+# A run can have a question about its URL under way beside its stream, and probes go to storage.
+_CONNECTIONS_PER_TRANSFER = 2
+
+
+def account_directory(settings: Settings) -> Path:
+    """Where the results of this account are kept: what one key fetched another one does not see."""
+    account = f"{settings.base_url.rstrip('/')}\n{_key(settings)}".encode()
+    return settings.cache_dir / hashlib.sha256(account).hexdigest()[:32]
+
+
+def account_directories(cache_dir: Path) -> list[Path]:
+    """The directories of all accounts in a cache. Raises ConfigError when it cannot be read."""
+    try:
+        return sorted(path for path in cache_dir.iterdir() if _ACCOUNT.fullmatch(path.name) and path.is_dir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ConfigError(f"cannot use the cache directory {cache_dir}: {error.strerror}") from None
+
+
+def _key(settings: Settings) -> str:
+    if settings.key is None:
+        raise ConfigError("no API key; set CAMB_API_KEY, or name a file that holds it with --api-key-file")
+    return settings.key.reveal()
+
+
+def open_client(settings: Settings, timeout_s: float | None = None) -> Client:
+    """Raises ConfigError when there is no key, or the base URL is bad. Makes no request."""
+    key = _key(settings)
+    from cambfs.client import Client
+
+    connections = settings.max_transfers * _CONNECTIONS_PER_TRANSFER
+    return Client(settings.base_url, key, timeout_s or settings.timeout, connections)
+
+
+def prepare_cache(settings: Settings) -> None:
+    """Raises ConfigError when the cache directory cannot be used."""
+    if not settings.no_disk_cache:
+        from cambfs.disk import Disk
+
+        Disk(account_directory(settings))
+
+
+@contextmanager
+def open_library(settings: Settings, declared: Callable[[], Sequence[RunId]]) -> Iterator[Library]:
+    from cambfs.cache import Cache
+    from cambfs.disk import Disk
+    from cambfs.library import Library
+
+    with ExitStack() as stack:
+        client = stack.enter_context(open_client(settings))
+        disk = None if settings.no_disk_cache else Disk(account_directory(settings))
+        library = Library(
+            client,
+            Cache(disk, settings.cache_size),
+            declared,
+            timeout_s=settings.timeout,
+            max_transfers=settings.max_transfers,
+        )
+        yield stack.enter_context(closing(library))
+
+
+def check_key(settings: Settings) -> str | None:
+    """Asks the API whether it takes the key, unless it is known to have taken it before; returns a warning when that
+    cannot be learnt within 3 s. Raises KeyRefused."""
+    accepted = None if settings.no_disk_cache else account_directory(settings) / _ACCEPTED
+    if accepted is not None and accepted.exists():
+        return None
+    refused, warning = _ask_about_key(settings)
+    if refused is not None:
+        raise KeyRefused(f"{refused}; see that CAMB_API_KEY, or the key file, holds a valid key", refused.status)
+    if warning is None and accepted is not None:
+        with suppress(OSError):  # then it is asked again at the next mount
+            accepted.touch(mode=0o600)
+    return warning
+
+
+def _ask_about_key(settings: Settings) -> tuple[KeyRefused | None, str | None]:
+    answers: list[CambfsError | None] = []
+
+    def ask() -> None:
+        try:
+            with open_client(settings, min(_KEY_CHECK_S, settings.timeout)) as client:
+                client.check_key()
+            answers.append(None)
+        except CambfsError as error:
+            answers.append(error)
+
+    # In a thread, because resolving a name knows no timeout.
+    asking = threading.Thread(target=ask, name="cambfs-key", daemon=True)
+    with without_signals():
+        asking.start()
+    asking.join(_KEY_CHECK_S)
+    answer = answers[0] if answers else ConfigError(f"no answer within {_KEY_CHECK_S:g} s")
+    if isinstance(answer, KeyRefused):
+        return answer, None
+    return None, None if answer is None else f"the key could not be checked, mounted all the same: {answer}"
+
+
+def serve(
+    settings: Settings, directory: Path, declared: Callable[[], Sequence[RunId]], on_ready: Callable[[], None]
+) -> None:
+    """Mounts at `directory` and returns when that has ended. Raises ConfigError."""
+    from cambfs.mount import serve as serve_library
+    from cambfs.vfs import UrlStyle
+
+    keep_signals_out()
+    with open_library(settings, declared) as library:
+        serve_library(
+            library,
+            directory,
+            url_style=UrlStyle(settings.url_style),
+            allow_other=settings.allow_other,
+            options=settings.options,
+            on_ready=on_ready,
+        )
