@@ -1,0 +1,75 @@
+"""The command `cambfs`: starts its subcommands, and says what went wrong. No threads."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from cambfs import __version__
+from cambfs.cli.cache import cache
+from cambfs.cli.demo import demo
+from cambfs.cli.fetch import fetch
+from cambfs.cli.mount import mount, unmount
+from cambfs.errors import CambfsError
+
+_log = logging.getLogger(__name__)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="cambfs %(version)s")
+def cambfs() -> None:
+    """Mounts the results of CAMB.AI text-to-speech runs as files.
+
+    DIR/12345.flac is the audio of run 12345, fetched when it is read and then kept; DIR/12345.url is the address of the
+    audio. Any run opens; a listing shows those that are cached, declared (--runs, --runs-file) or were opened before.
+
+    The API key comes from CAMB_API_KEY, or from a file (--api-key-file). Most options can also be set in the
+    environment, under the name in brackets, or in ~/.config/cambfs/config.toml, as in cache_size = "5GiB".
+    """
+
+
+for _command in (mount, unmount, demo, fetch, cache):
+    cambfs.add_command(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs one command and exits: 0 when it did what it says, 1 when not, 2 when it was called wrongly, 130 after
+    Ctrl-C."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """As `main`, but returns the exit code."""
+    try:
+        result = cambfs.main(arguments, prog_name="cambfs", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.UsageError as error:
+        return _complain_about_use(error)
+    except click.ClickException as error:
+        return _complain(error.format_message())
+    except CambfsError as error:
+        return _complain(str(error))
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except Exception as error:
+        _log.debug("unexpected", exc_info=True)
+        text = " ".join(f"unexpected {type(error).__name__}: {error}".split())
+        return _complain(f"{text}; --log-level debug shows where")
+
+
+def _complain_about_use(error: click.UsageError) -> int:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return 2
+    command = error.ctx.command_path if error.ctx else "cambfs"
+    text = " ".join(error.format_message().split())
+    return _complain(f"{text.rstrip('.')}; see: {command} --help", 2)
+
+
+def _complain(text: str, code: int = 1) -> int:
+    click.echo(f"cambfs: {text}", err=True)
+    return code

@@ -1,0 +1,107 @@
+"""`cambfs cache`: what is on the disk, for all accounts of this user; without a mount, the network or a key."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from cambfs.cli.options import FOR_CACHE, with_settings
+from cambfs.config import Settings
+from cambfs.errors import CacheDamaged, ConfigError
+
+if TYPE_CHECKING:
+    from cambfs.disk import Disk, Stored
+
+
+@click.group()
+def cache() -> None:
+    """Look after the cache, without a mount, the network or a key."""
+
+
+@cache.command("list")
+@with_settings(FOR_CACHE)
+def list_(settings: Settings) -> None:
+    """List the cached results: run, size and when it was last used."""
+    found = sorted((stored for _, stored in _results(settings)), key=lambda stored: stored.run_id)
+    if found:
+        click.echo(f"{'RUN':<19}  {'SIZE':>10}  LAST USED")
+    for stored in found:
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(stored.used_ns / 1e9))
+        click.echo(f"{stored.run_id:<19}  {shown_size(stored.size):>10}  {used}")
+    click.echo(f"{_summary(found)} in {settings.cache_dir}")
+
+
+@cache.command()
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@with_settings(FOR_CACHE)
+def clear(settings: Settings, yes: bool) -> None:
+    """Remove all cached results; one that is open somewhere can be read to its end."""
+    found = list(_results(settings))
+    summary = _summary([stored for _, stored in found])
+    if found and not yes and not _confirmed(f"Remove {summary} in {settings.cache_dir}?"):
+        sys.exit(1)
+    for disk, stored in found:
+        disk.remove(stored.run_id)
+    click.echo(f"removed {summary}")
+
+
+@cache.command()
+@with_settings(FOR_CACHE)
+def verify(settings: Settings) -> None:
+    """Compare every cached result with its checksum.
+
+    A damaged one is removed, so that it is fetched again; the exit code is 1 then.
+    """
+    found = list(_results(settings))
+    damaged = [stored for disk, stored in found if not _is_sound(disk, stored)]
+    click.echo(f"{_summary([stored for _, stored in found])} verified, {len(damaged)} damaged")
+    if damaged:
+        sys.exit(1)
+
+
+def _results(settings: Settings) -> Iterator[tuple[Disk, Stored]]:
+    from cambfs.disk import Disk
+    from cambfs.wiring import account_directories
+
+    for directory in account_directories(settings.cache_dir):
+        disk = Disk(directory)
+        for stored in disk.scan():
+            yield disk, stored
+
+
+def _is_sound(disk: Disk, stored: Stored) -> bool:
+    try:
+        spool = disk.open(stored.run_id, verify=True)
+    except CacheDamaged as error:
+        disk.remove(stored.run_id)
+        click.echo(f"{error}; removed")
+        return False
+    if spool is not None:
+        spool.close()
+    return True
+
+
+def _confirmed(question: str) -> bool:
+    try:
+        return click.confirm(question)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise ConfigError("nobody confirmed, so nothing was removed; to remove without a question: --yes") from None
+
+
+def _summary(found: list[Stored]) -> str:
+    return f"{len(found)} result{'' if len(found) == 1 else 's'}, {shown_size(sum(stored.size for stored in found))}"
+
+
+def shown_size(size: int) -> str:
+    """As a person reads it, in binary units."""
+    value, units = float(size), ["bytes", "KiB", "MiB", "GiB", "TiB"]
+    while value >= 1024 and len(units) > 1:
+        value /= 1024
+        del units[0]
+    return f"{size} bytes" if units[0] == "bytes" else f"{value:.1f} {units[0]}"

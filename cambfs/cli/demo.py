@@ -1,0 +1,110 @@
+"""`cambfs demo`: the embedded API and a mount of it, both in this process; nothing is left behind.
+
+The mount's loop has the main thread, the API one of its own. This process must never look into its own mount.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cambfs import mountpoint
+from cambfs.cli.mount import check, settle_options, stay
+from cambfs.cli.options import DIRECTORY, FOR_DEMO, duration_option, size_option, with_settings
+from cambfs.config import ApiKey, Settings
+from cambfs.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cambfs.demo.profile import Profile
+    from cambfs.demo.server import Server
+
+_HINTS = """\
+mounted at {directory}: {count} spoken results of an API on this machine. In another terminal:
+    ls -l {directory}
+    cp {directory}/101.flac .
+    mpv {directory}/102.flac
+    cat {directory}/101.url
+Ctrl-C unmounts and leaves nothing behind."""
+
+
+@click.command()
+@click.argument("directory", metavar="[DIR]", type=DIRECTORY, default="camb", required=False)
+@click.option(
+    "--length",
+    type=click.Choice(["chunked", "content-length", "close"]),
+    default="chunked",
+    show_default=True,
+    help="How the end of a stream is told.",
+)
+@click.option("--ranges/--no-ranges", default=False, show_default=True, help="Whether streams take Range.")
+@click.option(
+    "--storage",
+    type=click.Choice(["ranges", "no-ranges", "wav", "other", "unreachable"]),
+    default="ranges",
+    show_default=True,
+    help="The stored object: with or without Range, a WAV, another FLAC, or out of reach.",
+)
+@duration_option("--url-life", "1h", "How long a signed URL works.")
+@click.option("--redirect/--no-redirect", default=False, show_default=True, help="Whether streams are redirected.")
+@click.option(
+    "--bulk",
+    type=click.Choice(["objects", "strings", "fails", "absent"]),
+    default="objects",
+    show_default=True,
+    help="How many URLs at once are answered.",
+)
+@duration_option("--latency", None, "How long each answer takes to begin.")
+@size_option("--rate", "How much of a stream is sent a second.")
+@with_settings(FOR_DEMO)
+def demo(settings: Settings, directory: Path, url_life: float, latency: float | None, **behaviour: Any) -> None:
+    """Try cambfs without a key: mount a few spoken results of an API on this machine.
+
+    At DIR (./camb), which is made when it is missing and removed at the end. Ctrl-C ends the API and the mount. The
+    first options say how the API behaves; what the real one does is believed to be the default.
+    """
+    from cambfs.daemon import ending_on_signals, without_signals
+    from cambfs.demo.profile import Profile
+
+    profile = Profile(url_life_s=url_life, latency_s=latency or 0.0, **behaviour)
+    settings = settle_options(settings)
+    with ExitStack() as stack:
+        stack.enter_context(ending_on_signals())
+        stack.enter_context(mountpoint.made(directory, keep=False))
+        cache_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cambfs-demo-")))
+        server = _server(profile)
+        with without_signals():
+            stack.enter_context(server)
+        settings = _settings_for(server, settings, cache_dir)
+        declared = check(settings, directory)
+        stay(settings, directory, declared, _HINTS.format(directory=_shown(directory), count=len(server.results)))
+
+
+def _server(profile: Profile) -> Server:
+    from cambfs.demo import samples
+
+    try:
+        from cambfs.demo.server import Server
+    except ImportError:
+        raise ConfigError("the demo needs more packages; run: pip install 'cambfs[demo]'") from None
+    return Server(samples(), profile)
+
+
+def _settings_for(server: Server, settings: Settings, cache_dir: Path) -> Settings:
+    return replace(
+        settings,
+        base_url=server.base_url,
+        key=ApiKey(server.key),
+        cache_dir=cache_dir,
+        runs=",".join(map(str, server.results)),
+        runs_file=None,
+    )
+
+
+def _shown(directory: Path) -> Path:
+    """As the user would type it."""
+    return directory.relative_to(Path.cwd()) if directory.is_relative_to(Path.cwd()) else directory

@@ -1,0 +1,155 @@
+"""`cambfs mount` and `cambfs unmount`. The mount runs in a child unless it stays in the foreground."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cambfs import mountpoint
+from cambfs.cli.options import DIRECTORY, FOR_MOUNT, with_settings
+from cambfs.config import Settings
+from cambfs.errors import CambfsError, ConfigError
+
+if TYPE_CHECKING:
+    from cambfs import daemon
+    from cambfs.declared import DeclaredRuns
+    from cambfs.names import RunId
+
+_log = logging.getLogger(__name__)
+
+# What the mount is anyway; to ask for it changes nothing.
+_ALWAYS = ("ro", "nosuid", "nodev", "noexec", "default_permissions", "defaults")
+_NEVER = ("rw", "suid", "dev", "exec", "fsname", "subtype")
+
+_HINTS = """\
+mounted at {directory}: any run opens, with its id in the place of RUN. For example:
+    cp {directory}/RUN.flac .
+    mpv {directory}/RUN.flac
+    cat {directory}/RUN.url
+Ctrl-C unmounts."""
+
+
+@click.command()
+@click.argument("directory", metavar="DIR", type=DIRECTORY)
+@click.option("-f", "--foreground", is_flag=True, help="Stay, log to standard error, unmount on Ctrl-C.")
+@click.option("--mkdir", is_flag=True, help="Make DIR when it is missing; in the foreground, remove it at the end.")
+@click.option("-v", "--verbose", is_flag=True, help="Say where the log is.")
+@with_settings(FOR_MOUNT)
+def mount(settings: Settings, directory: Path, foreground: bool, mkdir: bool, verbose: bool) -> None:
+    """Mount the results at DIR, an empty directory.
+
+    Returns when the files are there; says in one line what is wrong otherwise.
+    """
+    from cambfs import wiring
+    from cambfs.daemon import ending_on_signals
+
+    settings = settle_options(settings)
+    wiring.open_client(settings).close()
+    with ExitStack() as stack:
+        stack.enter_context(ending_on_signals())
+        if mkdir:
+            stack.enter_context(mountpoint.made(directory, keep=not foreground))
+        declared = check(settings, directory)
+        if foreground:
+            stay(settings, directory, declared, _HINTS.format(directory=directory))
+        else:
+            _go(settings, directory, declared, verbose)
+
+
+def settle_options(settings: Settings) -> Settings:
+    """The settings with the mount options sorted out. Raises ConfigError for those that cannot be."""
+    for option in settings.options:
+        if option.split("=")[0] in _NEVER:
+            raise ConfigError(f"-o {option}: cannot be; the mount is always {','.join(_ALWAYS[:4])}, named cambfs")
+    left = tuple(option for option in settings.options if option not in (*_ALWAYS, "allow_other"))
+    return replace(settings, options=left, allow_other=settings.allow_other or "allow_other" in settings.options)
+
+
+def check(settings: Settings, directory: Path) -> DeclaredRuns:
+    """Everything that can be known to be wrong before mounting. Raises ConfigError."""
+    from cambfs.declared import DeclaredRuns
+    from cambfs.wiring import prepare_cache
+
+    mountpoint.check_directory(directory)
+    mountpoint.check_fuse()
+    if settings.allow_other:
+        mountpoint.check_allow_other()
+    prepare_cache(settings)
+    return DeclaredRuns(settings.runs, settings.runs_file)
+
+
+def stay(settings: Settings, directory: Path, declared: Callable[[], Sequence[RunId]], words: str) -> None:
+    """Mounts in the foreground until that is ended from outside; `words` are said when the files are there."""
+    from cambfs import logs, wiring
+
+    if settings.log_file is None:
+        logs.to_stderr(settings.log_level)
+    else:
+        logs.to_file(settings.log_file, settings.log_level)
+    if (warning := wiring.check_key(settings)) is not None:
+        _warn(warning)
+    wiring.serve(settings, directory, declared, lambda: click.echo(words))
+
+
+def _go(settings: Settings, directory: Path, declared: DeclaredRuns, verbose: bool) -> None:
+    """Mounts in the background; returns when the tree answers."""
+    from cambfs import daemon, logs, wiring
+
+    log_file = settings.log_file or logs.default_file(directory)
+
+    def work(report: daemon.Report) -> None:
+        logs.to_file(log_file, settings.log_level)
+        if (warning := wiring.check_key(settings)) is not None:
+            _log.warning("%s", warning)
+            report.warn(warning)
+
+        def on_ready() -> None:
+            _log.info("mounted at %s by process %d", directory, os.getpid())
+            report.ready()
+
+        wiring.serve(settings, directory, declared, on_ready)
+        _log.info("unmounted from %s", directory)
+
+    try:
+        daemon.start(work, lambda: _answers(directory), _warn, log_file)
+    except BaseException:
+        _leave_no_dead_mount(directory)
+        raise
+    if verbose:
+        click.echo(f"mounted at {directory}; the log is {log_file}")
+
+
+def _answers(directory: Path) -> bool:
+    mounted = mountpoint.mounted_at(directory)
+    return mounted is not None and mounted.fstype == mountpoint.FSTYPE and os.statvfs(directory) is not None
+
+
+def _leave_no_dead_mount(directory: Path) -> None:
+    from cambfs.unmount import unmount
+
+    with suppress(CambfsError):
+        unmount(directory, lazy=True)
+
+
+def _warn(text: str) -> None:
+    click.echo(f"cambfs: warning: {text}", err=True)
+
+
+@click.command()
+@click.argument("directory", metavar="DIR", type=DIRECTORY)
+@click.option("-z", "--lazy", is_flag=True, help="Also when it is in use; it ends with its last user.")
+def unmount(directory: Path, lazy: bool) -> None:
+    """Unmount what cambfs mounted at DIR.
+
+    Also a dead mount that a crash left, where every access says "Transport endpoint is not connected".
+    """
+    from cambfs import unmount as unmounting
+
+    unmounting.unmount(directory, lazy=lazy)

@@ -1,0 +1,129 @@
+"""The options that several commands have, and how they become `Settings`.
+
+What a value may be is said by `config`, here it is only called by click. No threads.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from cambfs.config import LOG_LEVELS, SETTINGS, URL_STYLES, Settings, load, parse_duration, parse_path, parse_size
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class _Value(click.ParamType[Any]):
+    """A value that `parse` takes; what it refuses is a usage error."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return self._parse(value) if isinstance(value, str) else value
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+DIRECTORY = _Value("DIR", parse_path)
+
+
+def _setting(flag: str, metavar: str, text: str) -> Callable[[Command], Command]:
+    setting = SETTINGS[flag.removeprefix("--").replace("-", "_")]
+    return click.option(
+        flag, type=_Value(metavar, setting.parse), metavar=metavar, help=f"{text}  [{setting.in_environment()}]"
+    )
+
+
+def _switch(flag: str, text: str) -> Callable[[Command], Command]:
+    setting = SETTINGS[flag.removeprefix("--").replace("-", "_")]
+    # None, not False, where it is not given: then the environment and the file have their say.
+    return click.option(flag, is_flag=True, default=None, help=f"{text}  [{setting.in_environment()}]")
+
+
+_API = (
+    click.option(
+        "--api-key-file",
+        type=_Value("FILE", parse_path),
+        metavar="FILE",
+        help="The file that holds the API key, readable by its owner only; used instead of CAMB_API_KEY."
+        "  [CAMBFS_API_KEY_FILE]",
+    ),
+    _setting("--base-url", "URL", "Where the API is (https://client.camb.ai/apis)."),
+)
+_CACHE_DIR = (_setting("--cache-dir", "DIR", "Where fetched results are kept (~/.cache/cambfs)."),)
+_CACHE = (
+    _setting("--cache-size", "SIZE", "How much is kept: 5GiB, 500MB, 1.5G or bytes; what was used last stays (5GiB)."),
+    _switch("--no-disk-cache", "Keep results in memory, as long as this runs."),
+)
+_TRANSFER = (
+    _setting("--max-transfers", "N", "How many results are fetched at the same time (64)."),
+    _setting("--timeout", "TIME", "How long anything may take without progress: 30, 30s, 2m (30s)."),
+)
+_LISTED = (
+    _setting("--runs", "RUNS", "Runs to list, for example 1-100,205; others open as well."),
+    _setting("--runs-file", "FILE", "A file of runs to list, a run or range a line; watched while mounted."),
+)
+_VIEW = (
+    _setting("--url-style", "STYLE", f"What .url files hold: {', '.join(URL_STYLES)} (json)."),
+    _switch("--allow-other", "Let other users see the files, too."),
+    click.option(
+        "-o",
+        "options",
+        metavar="OPT,...",
+        multiple=True,
+        help="Mount options, handed on to FUSE. The mount is always read-only.  [CAMBFS_OPTIONS]",
+    ),
+)
+_LOG = (
+    _setting("--log-level", "LEVEL", f"{', '.join(LOG_LEVELS)} (info)."),
+    _setting("--log-file", "FILE", "Log there (to standard error in the foreground, else in ~/.local/state/cambfs)."),
+)
+
+FOR_MOUNT = (*_API, *_CACHE_DIR, *_CACHE, *_TRANSFER, *_LISTED, *_VIEW, *_LOG)
+FOR_DEMO = (*_CACHE, *_TRANSFER, *_VIEW, *_LOG)
+FOR_FETCH = (*_API, *_CACHE_DIR, *_CACHE, *_TRANSFER, *_LOG)
+FOR_CACHE = _CACHE_DIR
+
+
+def with_settings(options: tuple[Callable[[Any], Any], ...]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Gives a command these options, and hands it the `Settings` they come to as its first argument."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def called(**given: Any) -> Any:
+            flags = {name: given.pop(name) for name in (*SETTINGS, "api_key_file") if name in given}
+            return command(_load(flags, with_key="api_key_file" in flags), **given)
+
+        for option in reversed(options):
+            called = option(called)
+        return called
+
+    return decorate
+
+
+def _load(flags: dict[str, Any], *, with_key: bool) -> Settings:
+    if "options" in flags:
+        flags["options"] = SETTINGS["options"].parse(",".join(flags["options"])) or None
+    return load(flags, with_key=with_key)
+
+
+def duration_option(flag: str, default: str | None, text: str) -> Callable[[Command], Command]:
+    kind = _Value("TIME", parse_duration)
+    return click.option(flag, type=kind, metavar="TIME", default=default, show_default=True, help=text)
+
+
+def size_option(flag: str, text: str) -> Callable[[Command], Command]:
+    """Of at least one byte."""
+
+    def parse(given: str) -> int:
+        if (size := parse_size(given)) < 1:
+            raise ValueError("0 is too little")
+        return size
+
+    return click.option(flag, type=_Value("SIZE", parse), metavar="SIZE", help=text)
