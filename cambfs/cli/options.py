@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from cambfs.config import LOG_LEVELS, SETTINGS, URL_STYLES, Settings, load, parse_duration, parse_path, parse_size
 
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[Any]
+else:
+    _ParamType = click.ParamType  # generic in new versions only
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class _Value(click.ParamType[Any]):
+class _Value(_ParamType):
     """A value that `parse` takes; what it refuses is a usage error."""
 
     def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
