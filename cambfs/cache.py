@@ -70,6 +70,7 @@ class Cache:
         self._in_use: set[RunId] = set()
         self._idle = _Idle(limit_bytes, self._drop)  # the entries that are not in use, in the order of their use
         self._stamp_ns = -1
+        self._is_closed = False
         with self._lock:
             self._adopt_what_others_did()
 
@@ -218,7 +219,7 @@ class Cache:
                 spool.close()
                 self._disk_touch(run_id)
                 self._keep(run_id, entry)
-            elif spool.filled.total and not (whole and self._disk is not None):
+            elif spool.filled.total and not (whole and self._disk is not None) and not self._is_closed:
                 self._keep(run_id, Entry(spool.filled.total, whole, facts, spool, spool.serial))
             else:
                 self._entries.pop(run_id, None)
@@ -241,8 +242,9 @@ class Cache:
             return sum(entry.size for entry in self._entries.values())
 
     def close(self) -> None:
-        """Frees what is kept only as long as the mount lives."""
+        """Frees what is kept only as long as the mount lives, now and whenever something is given back."""
         with self._lock:
+            self._is_closed = True
             for entry in self._entries.values():
                 if entry.spool is not None:
                     entry.spool.close()

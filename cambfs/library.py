@@ -47,14 +47,14 @@ class Handle:
         """`length` bytes, or fewer only because the result ends there. Raises CambfsError."""
         return self._run.read(offset, length, patience)
 
-    def facts(self, patience: Patience) -> Facts:
-        """Waits for the exact size. Raises CambfsError."""
-        return self._run.facts(patience)
+    def size(self, patience: Patience) -> int:
+        """The exact length in bytes, waited for. Raises CambfsError."""
+        return self._run.facts(patience).size
 
     def close(self) -> None:
         """Call once. The rest of a nearly finished result is still fetched."""
         self._run.close_handle()
-        self._library.release(self._run)
+        self._library.let_go(self._run)
 
 
 class Library:
@@ -76,7 +76,8 @@ class Library:
         self._signer = Signer(source, timeout_s, self._closing)
         storage = Storage(source, self._signer, timeout_s, self._closing)
         self._means = Means(source, storage, cache, Slots(max_transfers), Habits(), timeout_s)
-        self._lock = Condition()  # guards all below; notified when a run is retired
+        self._lock = Condition()  # guards all below; notified when a worker ends
+        self._workers = 0
         self._runs: dict[RunId, Run] = {}
         self._facts: dict[RunId, Facts | None] = {}
         self._opened_serials: dict[RunId, int] = {}
@@ -110,7 +111,7 @@ class Library:
         try:
             return run.facts(patience)
         finally:
-            self.release(run)
+            self.let_go(run)
 
     def open(self, run_id: RunId, patience: Patience) -> Handle:
         """Opens a result as soon as it is known that there is audio; the stream is asked for at once. Raises
@@ -121,7 +122,7 @@ class Library:
         try:
             run.open(patience)
         except BaseException:
-            self.release(run)
+            self.let_go(run)
             raise
         serial = run.serial
         with self._lock:
@@ -158,6 +159,11 @@ class Library:
             self._ahead_until = 0
             return self._listed
 
+    def known_bytes(self) -> int:
+        """The sizes that are known, added up."""
+        with self._lock:
+            return sum(facts.size for facts in self._facts.values() if facts is not None)
+
     # Sizes ahead of a reader who goes through the listing.
 
     def _ask_ahead(self, run_id: RunId) -> None:
@@ -171,7 +177,7 @@ class Library:
         for wanted_id in wanted:
             run = self._use(wanted_id)
             run.want_probe()
-            self.release(run)
+            self.let_go(run)
 
     def _window(self, run_id: RunId) -> list[RunId]:
         first = self._ahead_until
@@ -199,11 +205,8 @@ class Library:
             run.users += 1
             return run
 
-    def hold(self, run: Run) -> None:
-        with self._lock:
-            run.users += 1
-
-    def release(self, run: Run) -> None:
+    def let_go(self, run: Run) -> None:
+        """Ends one use of a run; after the last one, what was fetched goes to the cache."""
         with self._lock:
             run.users -= 1
             if run.users:
@@ -211,6 +214,16 @@ class Library:
             if self._runs.get(run.id) is run:
                 del self._runs[run.id]
             run.retire()
+
+    def worker_begins(self, run: Run) -> None:
+        with self._lock:
+            run.users += 1
+            self._workers += 1
+
+    def worker_ends(self, run: Run) -> None:
+        self.let_go(run)
+        with self._lock:
+            self._workers -= 1
             self._lock.notify_all()
 
     def learn(self, run_id: RunId, facts: Facts | None) -> None:
@@ -247,5 +260,5 @@ class Library:
         for run in runs:
             run.stop(Closing("the mount is being unmounted"))
         with self._lock:
-            self._lock.wait_for(lambda: not self._runs, _CLOSE_S)
+            self._lock.wait_for(lambda: not self._workers, _CLOSE_S)
         self._cache.close()

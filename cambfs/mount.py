@@ -6,6 +6,7 @@ and waits in `library`. A thread named `signals` ends the mount on SIGINT, SIGTE
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import logging
 import os
@@ -14,7 +15,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Lock, Thread, main_thread
 from typing import Any
 
 from cambfs import errors
@@ -46,6 +47,7 @@ _ERRNOS: Sequence[tuple[type[CambfsError], int]] = (
 _EXPECTED = (errors.NoSuchName, errors.UnknownRun, errors.ReadOnly, errors.GivenUp, errors.Closing)
 _KILLING_SIGNALS = sum(1 << number - 1 for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGKILL))
 _BLOCK_BYTES = 128 * 1024
+_FRAGMENT_BYTES = 4096
 
 
 def errno_of(error: CambfsError) -> int:
@@ -83,6 +85,7 @@ class Operations:
         self._table = Lock()  # guards the next two
         self._open_files: dict[int, OpenFile] = {}
         self._last_fh = 0
+        self.session: int | None = None
 
     def __call__(self, operation: str, *arguments: Any) -> Any:
         """Every operation comes through here. Only FuseOSError goes out: fusepy hands anything else to the kernel as
@@ -106,6 +109,7 @@ class Operations:
         return Patience(self._timeout_s, _caller_is_killed)
 
     def init(self, _path: str) -> None:
+        self.session = fuse._libfuse.fuse_get_context().contents.fuse
         self._on_ready()
 
     def destroy(self, _path: str) -> None:
@@ -138,7 +142,15 @@ class Operations:
             yield name, {"st_ino": ino, "st_mode": 0o100444}, 0
 
     def statfs(self, _path: str) -> dict[str, int]:
-        return {"f_bsize": _BLOCK_BYTES, "f_frsize": 4096, "f_namemax": 255}
+        used_bytes, files = self._tree.usage()
+        blocks = -(-used_bytes // _FRAGMENT_BYTES)
+        return {
+            "f_bsize": _BLOCK_BYTES,
+            "f_frsize": _FRAGMENT_BYTES,
+            "f_blocks": blocks,
+            "f_files": files,
+            "f_namemax": 255,
+        }
 
     def open(self, path: str, fi: Any) -> int:
         if self._url_owner_only and path.endswith(".url") and fuse.fuse_get_context()[0] not in (0, self._uid):
@@ -177,7 +189,7 @@ def serve(
     """
     url_mode = 0o400 if allow_other else 0o444
     operations = Operations(Tree(library, url_style, url_mode), library.timeout_s, allow_other, on_ready)
-    _end_on_signals(library, mountpoint)
+    _end_on_signals(library, operations, mountpoint)
     try:
         fuse.FUSE(
             operations,
@@ -214,16 +226,21 @@ def _mount_options(allow_other: bool, options: Sequence[str]) -> dict[str, str |
     return ours
 
 
-def _end_on_signals(library: Library, mountpoint: Path) -> None:
+def _end_on_signals(library: Library, operations: Operations, mountpoint: Path) -> None:
+    """libfuse's own handlers would wait for the operations that wait; so first these are ended, then its loop."""
     ending = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
     signal.pthread_sigmask(signal.SIG_BLOCK, ending)
 
-    def wait() -> None:
+    def end() -> None:
         signal.sigwait(ending)
         library.close()
         unmount(mountpoint)
+        if operations.session is not None:
+            fuse._libfuse.fuse_exit(ctypes.c_void_p(operations.session))
+            # The loop's thread sleeps until a signal comes; with the option `intr` libfuse has an empty handler for it.
+            signal.pthread_kill(main_thread().ident or 0, signal.SIGUSR1)
 
-    Thread(target=wait, name="signals", daemon=True).start()
+    Thread(target=end, name="signals", daemon=True).start()
 
 
 def unmount(mountpoint: Path) -> None:

@@ -57,11 +57,11 @@ class Owner(Protocol):
     def learn(self, run_id: RunId, facts: Facts | None) -> None:
         """The size is known, or (None) is not the one that was said."""
 
-    def hold(self, run: Run) -> None:
-        """One more uses the run."""
+    def worker_begins(self, run: Run) -> None:
+        """A thread works for the run, and uses it."""
 
-    def release(self, run: Run) -> None:
-        """One fewer uses it; without users it is retired."""
+    def worker_ends(self, run: Run) -> None:
+        """It does no more."""
 
     def detach(self, run: Run, error: CambfsError) -> None:
         """What was fetched is worth nothing: the next to ask starts anew."""
@@ -268,7 +268,7 @@ class Run:
     def _transfer(self, name: str, open_at: Callable[[int], Body], start: int, stop: int | None) -> Transfer:
         self._raise_if_over()
         transfer = Transfer(name, self, open_at, self._means.slots, self._means.timeout_s, start, stop)
-        self._owner.hold(self)
+        self._owner.worker_begins(self)
         transfer.start()
         return transfer
 
@@ -276,7 +276,7 @@ class Run:
         tried = self._probing or self._content.sizing.probe is not None or self._probe_failed
         if not tried and self._over is None and self._means.storage.usable:
             self._probing = True
-            self._owner.hold(self)
+            self._owner.worker_begins(self)
             Thread(target=self._run_probe, name=f"size-{self.id}", daemon=True).start()
 
     # Requests. In the threads of transfers and probes, without a lock.
@@ -317,7 +317,7 @@ class Run:
         except Exception:
             log.exception("run %d: the probe failed in a way that nobody foresaw", self.id)
         self._probed(probe, error)
-        self._owner.release(self)
+        self._owner.worker_ends(self)
 
     def _probed(self, probe: Probe | None, error: CambfsError | None) -> None:
         with self._changed:
@@ -372,7 +372,7 @@ class Run:
             self._changed.notify_all()
         if facts is not None:
             self._content.keep(facts)
-        self._owner.release(self)
+        self._owner.worker_ends(self)
 
     def _forget(self, transfer: Transfer, error: CambfsError | None) -> None:
         if transfer is self._stream:

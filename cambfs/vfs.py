@@ -72,9 +72,6 @@ class OpenFile(Protocol):
     def read(self, offset: int, length: int, patience: Patience) -> bytes:
         """`length` bytes, or fewer only because the file ends there. Raises CambfsError."""
 
-    def size(self, patience: Patience) -> int:
-        """Exact, in bytes."""
-
     def close(self) -> None:
         """Call once."""
 
@@ -87,31 +84,31 @@ class _OpenAudio:
     def read(self, offset: int, length: int, patience: Patience) -> bytes:
         return self._handle.read(offset, length, patience)
 
-    def size(self, patience: Patience) -> int:
-        return self._handle.facts(patience).size
-
     def close(self) -> None:
         self._handle.close()
 
 
 class _OpenText:
-    """Reads what the file shows now, not what it showed at open: the kernel's pages are shared by all who have it open,
-    and so must the bytes be."""
+    """One open `.url` file. All who have it open read the same text, that of the last open: the kernel's pages are
+    shared by them, and so must the bytes be."""
 
     keep_pages = False
 
-    def __init__(self, text: Callable[[Patience], bytes], patience: Patience) -> None:
-        self._text = text
-        text(patience)
+    def __init__(self, shown: _Shown, close: Callable[[], None]) -> None:
+        self._shown = shown
+        self.close = close
 
-    def read(self, offset: int, length: int, patience: Patience) -> bytes:
-        return self._text(patience)[offset : offset + length]
+    def read(self, offset: int, length: int, _patience: Patience) -> bytes:
+        return self._shown.text[offset : offset + length]
 
-    def size(self, patience: Patience) -> int:
-        return len(self._text(patience))
 
-    def close(self) -> None:
-        pass
+@dataclass(slots=True)
+class _Shown:
+    """What a `.url` file that is open shows."""
+
+    text: bytes = b""
+    mtime_ns: int = 0
+    handles: int = 0
 
 
 class Tree:
@@ -120,11 +117,12 @@ class Tree:
         self._url_style = url_style
         self._url_mode = url_mode
         self._made_ns = time.time_ns()
-        self._lock = Lock()  # guards the next two
+        self._lock = Lock()  # guards all below
         # One name is answered provisionally at most once as long as the kernel may remember it: while it does, it asks
         # for attributes without looking the name up, and such a question must get the truth.
         self._answered: TTLCache[str, bool] = TTLCache(math.inf, ENTRY_TIMEOUT_S + 10, timer=time.monotonic)
         self._urls_said: set[RunId] = set()  # an expired URL has no size, which the kernel saw before all the same
+        self._shown: dict[RunId, _Shown] = {}
 
     def attributes(self, path: str, patience: Patience, *, is_lookup_possible: bool = True) -> Attributes:
         """The node's attributes, waited for. When the question may be a lookup, which must not wait (the kernel makes
@@ -144,7 +142,9 @@ class Tree:
 
     def _known(self, run_id: RunId, kind: Kind) -> tuple[int, int] | None:
         if kind is Kind.URL:
-            signature = self._library.fresh_signature(run_id)
+            shown, signature = self._shown.get(run_id), self._library.fresh_signature(run_id)
+            if shown is not None:
+                return len(shown.text), shown.mtime_ns
             return None if signature is None else self._of_url(run_id, signature)
         facts = self._library.facts(run_id)
         return None if facts is None else (facts.size, facts.mtime_ns)
@@ -184,7 +184,25 @@ class Tree:
         run_id, kind = _parse(path)
         if kind is Kind.FLAC:
             return _OpenAudio(self._library, run_id, patience)
-        return _OpenText(lambda p: self._text(self._library.signature(run_id, p).signed.answer), patience)
+        return self._open_text(run_id, self._library.signature(run_id, patience))
+
+    def _open_text(self, run_id: RunId, signature: Signature) -> _OpenText:
+        with self._lock:
+            shown = self._shown.setdefault(run_id, _Shown())
+            shown.text, shown.mtime_ns = self._text(signature.signed.answer), signature.signed_ns
+            shown.handles += 1
+            self._urls_said.add(run_id)
+        return _OpenText(shown, lambda: self._close_text(run_id, shown))
+
+    def _close_text(self, run_id: RunId, shown: _Shown) -> None:
+        with self._lock:
+            shown.handles -= 1
+            if not shown.handles:
+                del self._shown[run_id]
+
+    def usage(self) -> tuple[int, int]:
+        """The bytes of all results whose size is known, and the number of files."""
+        return self._library.known_bytes(), len(Kind) * len(self._library.listed())
 
     def names(self) -> Iterator[tuple[str, int]]:
         """The root's files, each with its inode."""
