@@ -117,10 +117,13 @@ def parse_bool(text: str) -> bool:
 
 
 def parse_path(text: str) -> Path:
-    """An absolute path; `~` is the home directory. Raises ValueError when empty."""
+    """An absolute path; `~` is the home directory. Raises ValueError when empty, or of an unknown user's home."""
     if not text.strip() or "\0" in text:
         raise ValueError(f"{text!r} is not a path")
-    return Path(text).expanduser().absolute()
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError:
+        raise ValueError(f"{text!r} is in a home directory that nobody has") from None
 
 
 def parse_options(text: str) -> tuple[str, ...]:
@@ -191,15 +194,22 @@ def _value(
     if flag is not None:
         return flag
     if environ.get(setting.in_environment()):
-        return _parsed(setting, setting.in_environment(), environ[setting.in_environment()])
+        return _parsed(setting.parse, setting.in_environment(), environ[setting.in_environment()])
     if setting.name in stored:
-        return _parsed(setting, f"{file}: {setting.name}", str(stored[setting.name]))
+        return _parsed(_in_file(setting.parse, file), f"{file}: {setting.name}", str(stored[setting.name]))
     return setting.default()
 
 
-def _parsed(setting: Setting, place: str, text: str) -> Any:
+def _in_file(parse: Callable[[str], Any], file: Path) -> Callable[[str], Any]:
+    """A relative path in the configuration begins where the configuration is: it is read from anywhere."""
+    if parse is not parse_path:
+        return parse
+    return lambda text: parse_path(text if text.startswith("~") or not text.strip() else str(file.parent / text))
+
+
+def _parsed(parse: Callable[[str], Any], place: str, text: str) -> Any:
     try:
-        return setting.parse(text)
+        return parse(text)
     except ValueError as error:
         raise ConfigError(f"{place}: {error}") from None
 
@@ -242,11 +252,11 @@ def _find_key(
     if environ.get("CAMB_API_KEY", "").strip():
         return _checked_key("CAMB_API_KEY", environ["CAMB_API_KEY"])
     if environ.get("CAMBFS_API_KEY_FILE"):
-        return read_key_file(parse_path(environ["CAMBFS_API_KEY_FILE"]))
+        return read_key_file(_parsed(parse_path, "CAMBFS_API_KEY_FILE", environ["CAMBFS_API_KEY_FILE"]))
     if stored.get("api_key", "").strip():
         return _checked_key(f"{file}: api_key", stored["api_key"])
     if stored.get("api_key_file"):
-        return read_key_file(file.parent / Path(stored["api_key_file"]).expanduser())
+        return read_key_file(_parsed(_in_file(parse_path, file), f"{file}: api_key_file", stored["api_key_file"]))
     return None
 
 

@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cambfs.config import ApiKey, Settings, load, parse_duration, parse_size
+from cambfs.errors import ConfigError
+
+
+def load_from(
+    tmp_path: Path,
+    toml: str = "",
+    environ: dict[str, str] | None = None,
+    mode: int = 0o600,
+    **flags: object,
+) -> Settings:
+    file = tmp_path / "config.toml"
+    file.write_text(toml)
+    file.chmod(mode)
+    return load(flags, environ or {}, file)
+
+
+def refusal(tmp_path: Path, toml: str = "", environ: dict[str, str] | None = None, mode: int = 0o600) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_from(tmp_path, toml, environ, mode)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def key_file(tmp_path: Path, content: bytes = b"from-file\n", mode: int = 0o600) -> Path:
+    file = tmp_path / "key"
+    file.write_bytes(content)
+    file.chmod(mode)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("4096", 4096),
+        ("4096B", 4096),
+        ("5GiB", 5 * 2**30),
+        ("5G", 5 * 2**30),
+        ("5 gib", 5 * 2**30),
+        ("500MB", 500_000_000),
+        ("1.5G", 3 * 2**29),
+        ("1.5KB", 1500),
+        ("2TiB", 2 * 2**40),
+    ],
+)
+def test_a_size_is_read(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["5GB?", "", "-1", "5XB", "G", "1e9", "5,5G", "٥", "1.G", "5iB", "99999999P", "0x10"])
+def test_what_is_no_size_is_refused_and_quoted(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is not a size|more than any disk") as caught:
+        parse_size(text)
+    assert repr(text) in str(caught.value)
+
+
+@given(st.integers(0, 2**20), st.sampled_from([("", 1), ("KiB", 2**10), ("MB", 10**6), ("g", 2**30), ("TB", 10**12)]))
+def test_a_whole_number_of_any_unit_is_exact(number: int, unit: tuple[str, int]) -> None:
+    assert parse_size(f"{number}{unit[0]}") == number * unit[1]
+
+
+@given(st.text())
+def test_any_text_is_a_size_or_refused(text: str) -> None:
+    try:
+        size = parse_size(text)
+    except ValueError:
+        return
+    assert 0 <= size < 2**63
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("30", 30), ("30s", 30), ("2m", 120), ("0.5", 0.5), ("1h", 3600)])
+def test_a_duration_is_read(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "", "s", "2d", "25h", "nan", "inf", "1e3"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a time"):
+        parse_duration(text)
+
+
+def test_the_flag_comes_before_the_environment_the_file_and_the_default(tmp_path: Path) -> None:
+    toml, environ = 'cache_size = "3"', {"CAMBFS_CACHE_SIZE": "2"}
+    assert load_from(tmp_path, toml, environ, cache_size=1).cache_size == 1
+    assert load_from(tmp_path, toml, environ).cache_size == 2
+    assert load_from(tmp_path, toml).cache_size == 3
+    assert load_from(tmp_path).cache_size == 5 * 2**30
+
+
+def test_a_switch_that_is_off_on_the_command_line_leaves_the_others_their_say(tmp_path: Path) -> None:
+    assert load_from(tmp_path, "allow_other = true", allow_other=None).allow_other
+    assert not load_from(tmp_path, "allow_other = true", {"CAMBFS_ALLOW_OTHER": "0"}).allow_other
+
+
+def test_the_defaults(tmp_path: Path) -> None:
+    settings = load({}, {}, tmp_path / "none.toml")
+    assert settings.base_url == "https://client.camb.ai/apis"
+    assert (settings.max_transfers, settings.timeout, settings.url_style) == (64, 30.0, "json")
+    assert settings.cache_dir.is_absolute()
+    assert settings.key is None
+
+
+def test_paths_become_absolute_from_where_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/usr")
+    monkeypatch.setenv("HOME", "/home/someone")
+    settings = load_from(tmp_path, 'runs_file = "runs.txt"\ncache_dir = "~/c"', {"CAMBFS_LOG_FILE": "log"})
+    assert settings.runs_file == tmp_path / "runs.txt"
+    assert settings.cache_dir == Path("/home/someone/c")
+    assert settings.log_file == Path("/usr/log")
+
+
+def test_the_file_takes_natural_types(tmp_path: Path) -> None:
+    settings = load_from(tmp_path, "timeout = 5\nruns = 7\nmax_transfers = 3\ncache_size = 1024")
+    assert (settings.timeout, settings.runs, settings.max_transfers, settings.cache_size) == (5.0, "7", 3, 1024)
+
+
+@pytest.mark.parametrize(
+    ("toml", "words"),
+    [
+        ("cache-sise = 1", "'cache-sise' is not a setting"),
+        ("cache_size = true", "cache_size: must be a string or a number"),
+        ('allow_other = "yes"', "allow_other: must be true or false"),
+        ('cache_size = "5GB?"', "cache_size: '5GB?' is not a size"),
+        ("max_transfers = 0", "max_transfers: '0' is not a number from 1 to 1024"),
+        ('url_style = "xml"', "url_style: 'xml' is none of json, plain, shortcut"),
+        ("api_key = 5", "api_key: must be a string"),
+        ("cache_size", "not TOML"),
+        ("[mount]", "'mount' is not a setting"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_named_with_the_file(tmp_path: Path, toml: str, words: str) -> None:
+    assert f"{tmp_path / 'config.toml'}: {words}" in refusal(tmp_path, toml)
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="not TOML"):
+        load({}, {}, tmp_path / "config.toml")
+
+
+def test_what_is_wrong_in_the_environment_is_named(tmp_path: Path) -> None:
+    assert refusal(tmp_path, environ={"CAMBFS_TIMEOUT": "soon"}).startswith("CAMBFS_TIMEOUT: 'soon' is not a time")
+
+
+def revealed(settings: Settings) -> str:
+    assert settings.key is not None
+    return settings.key.reveal()
+
+
+def test_the_key_file_on_the_command_line_comes_first_then_the_environment_then_the_file(tmp_path: Path) -> None:
+    file = key_file(tmp_path)
+    toml, environ = 'api_key = "from-toml"', {"CAMB_API_KEY": "from-env"}
+    assert revealed(load_from(tmp_path, toml, environ, api_key_file=file)) == "from-file"
+    assert revealed(load_from(tmp_path, toml, environ | {"CAMBFS_API_KEY_FILE": str(file)})) == "from-env"
+    assert revealed(load_from(tmp_path, toml, {"CAMBFS_API_KEY_FILE": str(file)})) == "from-file"
+    assert revealed(load_from(tmp_path, toml, {"CAMB_API_KEY": " "})) == "from-toml"
+    assert revealed(load_from(tmp_path, 'api_key_file = "key"')) == "from-file"
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o610])
+def test_a_key_file_that_others_can_use_is_refused(tmp_path: Path, mode: int) -> None:
+    file = key_file(tmp_path, mode=mode)
+    with pytest.raises(ConfigError, match=f"chmod 600 {file}"):
+        load_from(tmp_path, api_key_file=file)
+
+
+def test_a_configuration_that_others_can_read_is_refused_only_with_a_key_in_it(tmp_path: Path) -> None:
+    assert load_from(tmp_path, "timeout = 5", mode=0o644).timeout == 5
+    assert "chmod 600" in refusal(tmp_path, 'api_key = "k"', mode=0o644)
+
+
+@pytest.mark.parametrize("content", [b"", b" \n", b"a b", b"a\nb", "schlüssel".encode(), b"a\0b", b"k" * 5000])
+def test_a_key_file_with_anything_but_a_key_is_refused_without_showing_it(tmp_path: Path, content: bytes) -> None:
+    file = key_file(tmp_path, content)
+    with pytest.raises(ConfigError, match=f"^{file}: ") as caught:
+        load_from(tmp_path, api_key_file=file)
+    shown = str(caught.value).removeprefix(f"{file}: ")
+    assert "schl" not in shown
+    assert "kkk" not in shown
+
+
+def test_a_key_file_that_is_missing_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file or directory; it should hold the API key"):
+        load_from(tmp_path, api_key_file=tmp_path / "nothing")
+
+
+def test_a_key_with_a_control_character_in_the_environment_is_refused(tmp_path: Path) -> None:
+    shown = refusal(tmp_path, environ={"CAMB_API_KEY": "secret\x1b[0m"})
+    assert shown.startswith("CAMB_API_KEY: ")
+    assert "secret" not in shown
+
+
+def test_white_space_around_a_key_is_dropped(tmp_path: Path) -> None:
+    assert revealed(load_from(tmp_path, environ={"CAMB_API_KEY": " secret\r\n"})) == "secret"
+
+
+def test_a_key_never_shows(tmp_path: Path) -> None:
+    settings = load_from(tmp_path, environ={"CAMB_API_KEY": "s3cret"})
+    assert "s3cret" not in f"{settings} {settings!r} {settings.key} {settings.key!r} {[settings.key]}"
+    assert "s3cret" not in str(vars(settings))
+    assert ApiKey("s3cret").reveal() == "s3cret"
+
+
+def test_without_a_key_no_key_file_is_opened(tmp_path: Path) -> None:
+    assert load({"api_key_file": tmp_path / "none"}, {}, tmp_path / "none.toml", with_key=False).key is None
+
+
+@pytest.mark.parametrize("value", ["", "  "])
+def test_an_empty_path_is_refused(tmp_path: Path, value: str) -> None:
+    assert "is not a path" in refusal(tmp_path, f'cache_dir = "{value}"')
+
+
+def test_a_home_that_nobody_has_is_one_line(tmp_path: Path) -> None:
+    for name in ("cache_dir", "api_key_file"):
+        assert f"{name}: '~nobody-of-this-name/x'" in refusal(tmp_path, f'{name} = "~nobody-of-this-name/x"')
+    assert refusal(tmp_path, environ={"CAMBFS_API_KEY_FILE": "~nobody-of-this-name"}).startswith("CAMBFS_API_KEY_FILE:")
+
+
+def test_a_configuration_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").mkdir()
+    with pytest.raises(ConfigError, match=os.strerror(21)):
+        load({}, {}, tmp_path / "config.toml")
