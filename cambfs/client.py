@@ -28,8 +28,7 @@ import urllib3.exceptions
 from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies
 
-from cambfs import __version__, answers
-from cambfs.body import HttpBody
+from cambfs import __version__
 from cambfs.errors import (
     BadAnswer,
     ConfigError,
@@ -39,12 +38,14 @@ from cambfs.errors import (
     ResultChanged,
     TimedOut,
 )
-from cambfs.faults import Kinds, fault
-from cambfs.headers import Span, date_s, read_head, retry_after_s
+from cambfs.http import answers
+from cambfs.http.body import HttpBody
+from cambfs.http.faults import Kinds, fault
+from cambfs.http.headers import Span, date_s, read_head, retry_after_s
+from cambfs.http.origins import Origin, allowed_origin, base_origin, origin_of
+from cambfs.http.signature import life_s
+from cambfs.http.sniff import refuse_text
 from cambfs.names import RunId
-from cambfs.origins import Origin, allowed_origin, base_origin, origin_of
-from cambfs.signature import life_s
-from cambfs.sniff import refuse_text
 from cambfs.source import SignedUrl
 
 CONNECT_TIMEOUT_S = 10.0

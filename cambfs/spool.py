@@ -1,8 +1,8 @@
 """The bytes of one run that have arrived: one file descriptor, and which ranges of it are filled.
 
 Not who fetches them (`transfer`) or waits for them (`run`), nor which are kept (`cache`). Threads: `read` and `write`
-are called by many at once. A caller adds to `filled`, and reads it, only under the lock of the spool's owner. Under `_moving`
-only `relieve` is called, which locks the cache.
+are called by many at once. A caller adds to `filled`, and reads it, only under the lock of the spool's owner. Under
+`_moving` only `relieve` is called, which locks the cache.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Spool:
     on a full disk, or returns False. A spool in memory goes to an unlinked file when it grows beyond `spill_bytes`.
 
     `serial` differs between any two spools of a process, so whoever saw bytes of one can tell that another may hold
-    others. `etag` is the validator of the answer that brought them, if the API gives ranges of it. Bytes that are not in
-    `filled` are undefined.
+    others. `etag` is the validator of the answer that brought them, if the API gives ranges of it. Bytes that are not
+    in `filled` are undefined.
     """
 
     def __init__(

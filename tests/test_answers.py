@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cambfs.answers import MAX_WORDS, api_error, json_object, message, plain, storage_code, storage_error
 from cambfs.errors import (
     BadAnswer,
     KeyRefused,
@@ -17,6 +16,7 @@ from cambfs.errors import (
     SignatureExpired,
     UnknownRun,
 )
+from cambfs.http.answers import MAX_WORDS, api_error, json_object, message, plain, storage_code, storage_error
 
 
 @pytest.mark.parametrize(

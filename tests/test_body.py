@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from cambfs.body import HttpBody
 from cambfs.client import Client
 from cambfs.errors import (
     BadAnswer,
@@ -26,7 +25,8 @@ from cambfs.errors import (
     UnknownRun,
     Unreachable,
 )
-from cambfs.headers import Head
+from cambfs.http.body import HttpBody
+from cambfs.http.headers import Head
 from cambfs.names import RunId
 from cambfs.source import SignedUrl
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from cambfs.answers import message, with_words
 from cambfs.errors import NotAudio
+from cambfs.http.answers import message, with_words
 
 _AUDIO = (b"fLaC", b"RIFF", b"OggS", b"ID3")
 _TEXT = (b"{", b"[", b"<")

@@ -14,8 +14,8 @@ import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cambfs.answers import plain
 from cambfs.errors import BadAnswer, BrokenBody, CambfsError, LinkError, TimedOut, Unreachable
+from cambfs.http.answers import plain
 
 Types = tuple[type[BaseException], ...]
 
