@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
+@click.argument("items", metavar="RUN...", nargs=-1, required=True)
 @click.option("-o", "--output", type=DIRECTORY, metavar="DIR", help="Also write each to DIR/RUN.flac; DIR is made.")
 @with_settings(FOR_FETCH)
-def fetch(settings: Settings, runs: tuple[str, ...], output: Path | None) -> None:
+def fetch(settings: Settings, items: tuple[str, ...], output: Path | None) -> None:
     """Fetch results into the cache, several at a time.
 
     RUN is an id or a range; 1-100,205 and 1-100 205 are the same. The exit code is 1 when a run failed.
@@ -35,7 +35,7 @@ def fetch(settings: Settings, runs: tuple[str, ...], output: Path | None) -> Non
     from cambfs import logs
     from cambfs.daemon import ending_on_signals
 
-    wanted = _parse(runs)
+    wanted = _parse(items)
     if settings.no_disk_cache and output is None:
         raise ConfigError("without a disk cache there is nowhere to fetch to; name a directory with -o")
     if settings.log_file is None:
@@ -49,11 +49,11 @@ def fetch(settings: Settings, runs: tuple[str, ...], output: Path | None) -> Non
         sys.exit(1)
 
 
-def _parse(runs: tuple[str, ...]) -> tuple[RunId, ...]:
+def _parse(items: tuple[str, ...]) -> tuple[RunId, ...]:
     from cambfs.declared import expand, parse_runs
 
     try:
-        return expand(parse_runs(",".join(runs)))
+        return expand(parse_runs(",".join(items)))
     except ValueError as error:
         raise click.UsageError(str(error), click.get_current_context()) from None
 
