@@ -11,7 +11,7 @@ from threading import Condition
 
 from cambfs import flac
 from cambfs.cache import Cache
-from cambfs.errors import BrokenBody, ResultChanged
+from cambfs.errors import BrokenBody, ResultChanged, TooLarge
 from cambfs.facts import Facts
 from cambfs.names import RunId
 from cambfs.ranges import RangeSet
@@ -33,8 +33,10 @@ class Content:
         storage: Storage,
         facts: Facts | None,
         tell: Callable[[RunId, Facts | None], None],
+        max_bytes: int,
     ) -> None:
         self._id = run_id
+        self._max_bytes = max_bytes
         self._cache = cache
         self.changed = Condition()  # guards all below
         self.sizing = Sizing(run_id, storage, facts, tell)
@@ -84,6 +86,12 @@ class Content:
         whose object is the same file."""
         return self.etag is not None or self.sizing.stored_ranges is not None
 
+    def forget_ranges(self) -> None:
+        """They do not work after all. Locked."""
+        self.sizing.twin = False
+        if self._spool is not None:
+            self._spool.etag = None
+
     def stop_if_there(self, offset: int, stop: int) -> int | None:
         """Where a read of offset … stop ends; None as long as some of it is missing. Locked."""
         stop = stop if self.size is None else min(stop, self.size)
@@ -96,7 +104,8 @@ class Content:
     # What an answer brings, in a transfer's thread.
 
     def begin(self, body: Body) -> None:
-        """Its headers. Raises ResultChanged."""
+        """Its headers. Raises ResultChanged, TooLarge."""
+        self._check_limit(body.total or 0)
         with self.changed:
             if body.start == 0:
                 if self.etag is not None and body.etag is not None and self.etag != body.etag:
@@ -109,8 +118,9 @@ class Content:
             self.changed.notify_all()
 
     def put(self, position: int, data: memoryview) -> None:
-        """Its bytes; those that are here already are compared. Raises ResultChanged, NoSpace."""
+        """Its bytes; those that are here already are compared. Raises ResultChanged, TooLarge, NoSpace."""
         stop = position + len(data)
+        self._check_limit(stop)
         with self.changed:
             spool = self.spool
             if self.sizing.exceeded_by(stop):
@@ -125,6 +135,10 @@ class Content:
             spool.filled.add(position, stop)
             self.judge()
             self.changed.notify_all()
+
+    def _check_limit(self, size: int) -> None:
+        if size > self._max_bytes:
+            raise TooLarge(f"run {self._id}: the result is larger than {self._max_bytes} bytes")
 
     def end(self, position: int, body: Body) -> None:
         """Its end. Raises BrokenBody when that is not the end of the result."""

@@ -52,7 +52,7 @@ class Disk:
             raise ConfigError(f"cannot use the cache directory {directory}: {error.strerror}") from error
 
     def _prepare(self) -> None:
-        self._part.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make()
         for directory in (self.directory, self._part):
             status = directory.lstat()
             if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
@@ -60,6 +60,10 @@ class Disk:
             directory.chmod(0o700)
         with self._locked():
             self._sweep()
+
+    def _make(self) -> None:
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._part.mkdir(mode=0o700, exist_ok=True)
 
     @property
     def _part(self) -> Path:
@@ -92,7 +96,7 @@ class Disk:
     def scan(self) -> list[Stored]:
         """All results, the least recently used first."""
         found = []
-        with os.scandir(self.directory) as entries:
+        with suppress(FileNotFoundError), os.scandir(self.directory) as entries:
             for entry in entries:
                 run_id = parse_run_id(entry.name.removesuffix(".flac")) if entry.name.endswith(".flac") else None
                 if run_id is not None and entry.is_file(follow_symlinks=False):
@@ -105,7 +109,7 @@ class Disk:
         """Differs after results came or went, whoever did it."""
         try:
             return self.directory.stat().st_mtime_ns
-        except FileNotFoundError:
+        except OSError:
             return 0
 
     def facts(self, run_id: RunId) -> Facts | None:
@@ -115,7 +119,7 @@ class Disk:
         """
         try:
             status = self._audio(run_id).lstat()
-        except (FileNotFoundError, NotADirectoryError):
+        except OSError:
             return None
         sidecar = self._read_sidecar(run_id)
         if not stat.S_ISREG(status.st_mode) or status.st_size != sidecar["size"]:
@@ -153,7 +157,7 @@ class Disk:
 
     def new_spool(self, run_id: RunId, relieve: Callable[[], bool]) -> Spool:
         """An empty spool under a temporary name; `relieve` makes room on the disk. Raises OSError."""
-        self._part.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make()  # somebody may have removed them
         path = self._part / f"{run_id}.{secrets.token_hex(8)}"
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         fcntl.flock(fd, fcntl.LOCK_SH)

@@ -9,6 +9,7 @@ the kernel gets garbage). `mount` holds the one table that turns them into errno
     ├── ConfigError         a setting, an argument or the surroundings are wrong; the text says what to do
     ├── GivenUp             the caller was killed while it waited
     ├── Closing             the mount is being unmounted
+    ├── TooLarge            a result beyond the largest that is allowed
     ├── NoSpace             no room for the bytes, and nothing left to evict
     ├── StorageUseless      storage does not tell what was asked; the stream may
     ├── CacheDamaged        a cached result is not what its sidecar says
@@ -56,6 +57,10 @@ class GivenUp(CambfsError):
 
 
 class Closing(CambfsError):
+    pass
+
+
+class TooLarge(CambfsError):
     pass
 
 

@@ -68,6 +68,7 @@ class Library:
         *,
         timeout_s: float = 30.0,
         max_transfers: int = 64,
+        max_result_bytes: int = 4 << 30,
     ) -> None:
         self.timeout_s = timeout_s
         self._closing = Event()
@@ -75,7 +76,7 @@ class Library:
         self._declared = declared
         self._signer = Signer(source, timeout_s, self._closing)
         storage = Storage(source, self._signer, timeout_s, self._closing)
-        self._means = Means(source, storage, cache, Slots(max_transfers), Habits(), timeout_s)
+        self._means = Means(source, storage, cache, Slots(max_transfers), Habits(), timeout_s, max_result_bytes)
         self._lock = Condition()  # guards all below; notified when a worker ends
         self._workers = 0
         self._runs: dict[RunId, Run] = {}

@@ -13,6 +13,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Lock, Thread, main_thread
@@ -20,6 +21,7 @@ from typing import Any
 
 from cambfs import errors
 from cambfs.errors import CambfsError, ConfigError
+from cambfs.journal import Journal
 from cambfs.library import Library
 from cambfs.patience import Patience
 from cambfs.vfs import ENTRY_TIMEOUT_S, OpenFile, Tree, UrlStyle
@@ -39,15 +41,19 @@ _ERRNOS: Sequence[tuple[type[CambfsError], int]] = (
     (errors.ReadOnly, errno.EROFS),
     (errors.TimedOut, errno.ETIMEDOUT),
     (errors.ResultChanged, errno.ESTALE),
+    (errors.TooLarge, errno.EFBIG),
     (errors.NoSpace, errno.ENOSPC),
     (errors.GivenUp, errno.EINTR),
     (errors.Closing, errno.ENODEV),
 )
-# What a user expects, and causes, all the time: not worth a line of the log.
+# What a user expects, and causes, all the time: not worth a line of the log; and of these, none of the journal.
 _EXPECTED = (errors.NoSuchName, errors.UnknownRun, errors.ReadOnly, errors.GivenUp, errors.Closing)
+_NOTHING_WRONG = (errors.NoSuchName, errors.ReadOnly, errors.GivenUp, errors.Closing)
 _KILLING_SIGNALS = sum(1 << number - 1 for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGKILL))
 _BLOCK_BYTES = 128 * 1024
 _FRAGMENT_BYTES = 4096
+# How long a thread keeps the interpreter while others want it. With Python's 5 ms a busy transfer delays the readers.
+_SWITCH_S = 0.0005
 
 
 def errno_of(error: CambfsError) -> int:
@@ -76,8 +82,11 @@ class Operations:
 
     use_ns = True
 
-    def __init__(self, tree: Tree, timeout_s: float, url_owner_only: bool, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self, tree: Tree, journal: Journal, timeout_s: float, url_owner_only: bool, on_ready: Callable[[], None]
+    ) -> None:
         self._tree = tree
+        self._journal = journal
         self._timeout_s = timeout_s
         self._url_owner_only = url_owner_only
         self._on_ready = on_ready
@@ -93,7 +102,7 @@ class Operations:
         try:
             return getattr(self, operation)(*arguments)
         except CambfsError as error:
-            self._log(operation, arguments, error)
+            self._note(operation, arguments[0], error)
             raise fuse.FuseOSError(errno_of(error)) from None
         except fuse.FuseOSError:
             raise
@@ -101,9 +110,12 @@ class Operations:
             log.exception("%s failed in a way that nobody foresaw", operation)
             raise fuse.FuseOSError(errno.EIO) from None
 
-    def _log(self, operation: str, arguments: tuple[Any, ...], error: CambfsError) -> None:
+    def _note(self, operation: str, path: str, error: CambfsError) -> None:
+        name = errno.errorcode[errno_of(error)]
         level = logging.DEBUG if isinstance(error, _EXPECTED) else logging.WARNING
-        log.log(level, "%s %s: %s (%s)", operation, arguments[0], error, errno.errorcode[errno_of(error)])
+        log.log(level, "%s %s: %s (%s)", operation, path, error, name)
+        if not isinstance(error, _NOTHING_WRONG):
+            self._journal.add(operation, path, error, name)
 
     def _patience(self) -> Patience:
         return Patience(self._timeout_s, _caller_is_killed)
@@ -135,10 +147,10 @@ class Operations:
         self._tree.check_exists(path, self._patience())
         return 0
 
-    def readdir(self, _path: str, _fh: int) -> Iterator[tuple[str, dict[str, int] | None, int]]:
+    def readdir(self, path: str, _fh: int) -> Iterator[tuple[str, dict[str, int] | None, int]]:
         yield ".", None, 0
         yield "..", None, 0
-        for name, ino in self._tree.names():
+        for name, ino in self._tree.names(path):
             yield name, {"st_ino": ino, "st_mode": 0o100444}, 0
 
     def statfs(self, _path: str) -> dict[str, int]:
@@ -161,6 +173,7 @@ class Operations:
             fi.fh = self._last_fh
             self._open_files[fi.fh] = opened
         fi.keep_cache = opened.keep_pages
+        fi.direct_io = opened.is_live
         return 0
 
     def read(self, _path: str, size: int, offset: int, fi: Any) -> bytes:
@@ -188,8 +201,11 @@ def serve(
     is called when the kernel's first request has come. Raises ConfigError when the mount is refused.
     """
     url_mode = 0o400 if allow_other else 0o444
-    operations = Operations(Tree(library, url_style, url_mode), library.timeout_s, allow_other, on_ready)
+    journal = Journal()
+    tree = Tree(library, url_style, url_mode, {"errors": journal.text, "pid": lambda: f"{os.getpid()}\n".encode()})
+    operations = Operations(tree, journal, library.timeout_s, allow_other, on_ready)
     _end_on_signals(library, operations, mountpoint)
+    sys.setswitchinterval(_SWITCH_S)
     try:
         fuse.FUSE(
             operations,

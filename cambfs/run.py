@@ -25,6 +25,7 @@ from cambfs.errors import (
     CambfsError,
     Closing,
     ResultChanged,
+    SignatureExpired,
     StorageUseless,
 )
 from cambfs.facts import Facts
@@ -87,6 +88,7 @@ class Means:
     slots: Slots
     habits: Habits
     timeout_s: float
+    max_result_bytes: int
 
 
 class Run:
@@ -97,7 +99,9 @@ class Run:
         self.users = 0
         self._means = means
         self._owner = owner
-        self._content = Content(run_id, means.cache, means.storage, facts, owner.learn)
+        self._content = Content(
+            run_id, means.cache, means.storage, facts, owner.learn, means.max_result_bytes
+        )
         self._changed = self._content.changed  # guards all below
         self._handles = 0
         self._waiting = 0
@@ -128,11 +132,11 @@ class Run:
             self._changed.notify_all()
         try:
             self._wait(patience, lambda: self._content.is_begun or None, self._want_audio)
+            with self._changed:
+                self._want_audio()
         except BaseException:
             self.close_handle()
             raise
-        with self._changed:
-            self._want_audio()
 
     def close_handle(self) -> None:
         with self._changed:
@@ -282,10 +286,10 @@ class Run:
     # Requests. In the threads of transfers and probes, without a lock.
 
     def _open_stream(self, position: int) -> Body:
-        if position > 0 and (body := self._open_range(position)) is not None:
-            return body
-        body = self._means.source.open_stream(self.id)
-        self._means.habits.stream_has_length = body.total is not None
+        body = self._open_range(position) if position > 0 else None
+        if body is None:
+            body = self._means.source.open_stream(self.id)
+            self._means.habits.stream_has_length = body.total is not None
         return body
 
     def _open_span(self, position: int) -> Body:
@@ -297,12 +301,18 @@ class Run:
         raise BadAnswer(f"run {self.id}: there are no ranges of it any more", 200)
 
     def _open_range(self, position: int) -> Body | None:
+        """From the API or from storage; None where neither gives ranges. One that fails to is not asked again."""
         with self._changed:
             etag, probe = self._content.etag, self._content.sizing.stored_ranges
-        if etag is not None:
-            return self._means.source.open_stream(self.id, position, etag)
-        if probe is not None:
-            return self._means.storage.open(self.id, probe, position, None)
+        try:
+            if etag is not None:
+                return self._means.source.open_stream(self.id, position, etag)
+            if probe is not None:
+                return self._means.storage.open(self.id, probe, position, None)
+        except (BadAnswer, SignatureExpired, StorageUseless) as error:
+            log.info("run %d: no range of it: %s", self.id, error)
+            with self._changed:
+                self._content.forget_ranges()
         return None
 
     def _run_probe(self) -> None:

@@ -128,8 +128,12 @@ class Storage:
             raise StorageUseless(f"storage: {error}") from error
 
     def open(self, run_id: RunId, probe: Probe, start: int, stop: int | None) -> Body:
-        """The object's bytes from `start` on, of just the object that was probed. Raises BadAnswer when it is not."""
-        body = self._open_signed(run_id, start, stop)
+        """The object's bytes from `start` on, of just the object that was probed. Raises BadAnswer when it is not,
+        StorageUseless when it cannot be reached."""
+        try:
+            body = self._open_signed(run_id, start, stop)
+        except LinkError as error:
+            raise StorageUseless(f"storage: {error}") from error
         if (body.start, body.total, body.etag) != (start, probe.total, probe.etag):
             body.close()
             raise BadAnswer(f"run {run_id}: storage answers with something else than before", 206)

@@ -29,6 +29,9 @@ ENTRY_TIMEOUT_S = 300
 # without asking (sendfile, splice) reads until an answer ends, which is the end: so too large does no harm.
 PROVISIONAL_SIZE = 1 << 40
 ROOT_INODE = 1
+CONTROL = "/.cambfs"
+# No number is free beside the runs'. This one, and those below it, belong to the last run ids that there can be.
+_CONTROL_INODE = 2**64 - 1
 _BLOCK_BYTES = 512
 
 
@@ -68,6 +71,8 @@ class Attributes:
 class OpenFile(Protocol):
     keep_pages: bool
     """The kernel may keep what it has of this file: it is what it was."""
+    is_live: bool
+    """The kernel must not keep anything: every open shows something else."""
 
     def read(self, offset: int, length: int, patience: Patience) -> bytes:
         """`length` bytes, or fewer only because the file ends there. Raises CambfsError."""
@@ -77,6 +82,8 @@ class OpenFile(Protocol):
 
 
 class _OpenAudio:
+    is_live = False
+
     def __init__(self, library: Library, run_id: RunId, patience: Patience) -> None:
         self._handle = library.open(run_id, patience)
         self.keep_pages = self._handle.same_bytes
@@ -92,7 +99,7 @@ class _OpenText:
     """One open `.url` file. All who have it open read the same text, that of the last open: the kernel's pages are
     shared by them, and so must the bytes be."""
 
-    keep_pages = False
+    keep_pages = is_live = False
 
     def __init__(self, shown: _Shown, close: Callable[[], None]) -> None:
         self._shown = shown
@@ -111,11 +118,33 @@ class _Shown:
     handles: int = 0
 
 
+class _OpenControl:
+    keep_pages, is_live = False, True
+
+    def __init__(self, text: bytes) -> None:
+        self._text = text
+
+    def read(self, offset: int, length: int, _patience: Patience) -> bytes:
+        return self._text[offset : offset + length]
+
+    def close(self) -> None:
+        pass
+
+
 class Tree:
-    def __init__(self, library: Library, url_style: UrlStyle, url_mode: int = 0o444) -> None:
+    """`controls` are the files of `/.cambfs`: name → what it shows now."""
+
+    def __init__(
+        self,
+        library: Library,
+        url_style: UrlStyle,
+        url_mode: int = 0o444,
+        controls: Mapping[str, Callable[[], bytes]] | None = None,
+    ) -> None:
         self._library = library
         self._url_style = url_style
         self._url_mode = url_mode
+        self._controls = {f"{CONTROL}/{name}": text for name, text in (controls or {}).items()}
         self._made_ns = time.time_ns()
         self._lock = Lock()  # guards all below
         # One name is answered provisionally at most once as long as the kernel may remember it: while it does, it asks
@@ -132,6 +161,11 @@ class Tree:
         """
         if path == "/":
             return Attributes(ROOT_INODE, stat.S_IFDIR | 0o555, 2, 0, self._made_ns)
+        if path == CONTROL:
+            return Attributes(_CONTROL_INODE, stat.S_IFDIR | 0o555, 2, 0, self._made_ns)
+        if path in self._controls:
+            size = len(self._controls[path]())
+            return Attributes(self._control_inode(path), stat.S_IFREG | 0o444, 1, size, time.time_ns())
         run_id, kind = _parse(path)
         size_and_mtime = self._known(run_id, kind)
         if size_and_mtime is None and is_lookup_possible and self._is_first_answer(path, run_id, kind):
@@ -181,6 +215,8 @@ class Tree:
 
     def open(self, path: str, patience: Patience) -> OpenFile:
         """Raises NoSuchName and other CambfsErrors."""
+        if path in self._controls:
+            return _OpenControl(self._controls[path]())
         run_id, kind = _parse(path)
         if kind is Kind.FLAC:
             return _OpenAudio(self._library, run_id, patience)
@@ -200,12 +236,18 @@ class Tree:
             if not shown.handles:
                 del self._shown[run_id]
 
+    def _control_inode(self, path: str) -> int:
+        return _CONTROL_INODE - 1 - list(self._controls).index(path)
+
     def usage(self) -> tuple[int, int]:
         """The bytes of all results whose size is known, and the number of files."""
         return self._library.known_bytes(), len(Kind) * len(self._library.listed())
 
-    def names(self) -> Iterator[tuple[str, int]]:
-        """The root's files, each with its inode."""
+    def names(self, path: str) -> Iterator[tuple[str, int]]:
+        """A directory's files, each with its inode. `/.cambfs` is not listed in `/`."""
+        if path == CONTROL:
+            yield from ((name.removeprefix(f"{CONTROL}/"), self._control_inode(name)) for name in self._controls)
+            return
         for run_id in self._library.listed():
             for kind in Kind:
                 yield file_name(run_id, kind), inode(run_id, kind)
