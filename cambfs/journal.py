@@ -54,6 +54,6 @@ class Journal:
             self._lines.append("\t".join(fields))
 
     def text(self) -> bytes:
-        """A line each, oldest first, with tabs: time, file, operation, errno, HTTP status, what happened, what to do."""
+        """A line each, oldest first: time, file, operation, errno, HTTP status, what happened and what to do."""
         with self._lock:
             return "".join(f"{line}\n" for line in self._lines).encode()

@@ -12,11 +12,10 @@ import logging
 import os
 import re
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from threading import Lock, Thread, main_thread
+from threading import Event, Lock, Thread, main_thread
 from typing import Any
 
 from cambfs import errors
@@ -54,6 +53,7 @@ _BLOCK_BYTES = 128 * 1024
 _FRAGMENT_BYTES = 4096
 # How long a thread keeps the interpreter while others want it. With Python's 5 ms a busy transfer delays the readers.
 _SWITCH_S = 0.0005
+_WAKE_AGAIN_S = 0.02
 
 
 def errno_of(error: CambfsError) -> int:
@@ -83,10 +83,17 @@ class Operations:
     use_ns = True
 
     def __init__(
-        self, tree: Tree, journal: Journal, timeout_s: float, url_owner_only: bool, on_ready: Callable[[], None]
+        self,
+        tree: Tree,
+        journal: Journal,
+        session: _Session,
+        timeout_s: float,
+        url_owner_only: bool,
+        on_ready: Callable[[], None],
     ) -> None:
         self._tree = tree
         self._journal = journal
+        self._session = session
         self._timeout_s = timeout_s
         self._url_owner_only = url_owner_only
         self._on_ready = on_ready
@@ -94,7 +101,6 @@ class Operations:
         self._table = Lock()  # guards the next two
         self._open_files: dict[int, OpenFile] = {}
         self._last_fh = 0
-        self.session: int | None = None
 
     def __call__(self, operation: str, *arguments: Any) -> Any:
         """Every operation comes through here. Only FuseOSError goes out: fusepy hands anything else to the kernel as
@@ -121,11 +127,11 @@ class Operations:
         return Patience(self._timeout_s, _caller_is_killed)
 
     def init(self, _path: str) -> None:
-        self.session = fuse._libfuse.fuse_get_context().contents.fuse
+        self._session.begin()
         self._on_ready()
 
     def destroy(self, _path: str) -> None:
-        pass
+        self._session.end()
 
     def getattr(self, path: str, fh: Any = None) -> dict[str, int]:
         attributes = self._tree.attributes(path, self._patience(), is_lookup_possible=fh is None)
@@ -203,8 +209,9 @@ def serve(
     url_mode = 0o400 if allow_other else 0o444
     journal = Journal()
     tree = Tree(library, url_style, url_mode, {"errors": journal.text, "pid": lambda: f"{os.getpid()}\n".encode()})
-    operations = Operations(tree, journal, library.timeout_s, allow_other, on_ready)
-    _end_on_signals(library, operations, mountpoint)
+    session = _Session()
+    operations = Operations(tree, journal, session, library.timeout_s, allow_other, on_ready)
+    _end_on_signals(library, session)
     sys.setswitchinterval(_SWITCH_S)
     try:
         fuse.FUSE(
@@ -242,7 +249,7 @@ def _mount_options(allow_other: bool, options: Sequence[str]) -> dict[str, str |
     return ours
 
 
-def _end_on_signals(library: Library, operations: Operations, mountpoint: Path) -> None:
+def _end_on_signals(library: Library, session: _Session) -> None:
     """libfuse's own handlers would wait for the operations that wait; so first these are ended, then its loop."""
     ending = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
     signal.pthread_sigmask(signal.SIG_BLOCK, ending)
@@ -250,18 +257,35 @@ def _end_on_signals(library: Library, operations: Operations, mountpoint: Path) 
     def end() -> None:
         signal.sigwait(ending)
         library.close()
-        unmount(mountpoint)
-        if operations.session is not None:
-            fuse._libfuse.fuse_exit(ctypes.c_void_p(operations.session))
-            # The loop's thread sleeps until a signal comes; with the option `intr` libfuse has an empty handler for it.
-            signal.pthread_kill(main_thread().ident or 0, signal.SIGUSR1)
+        session.exit()
 
     Thread(target=end, name="signals", daemon=True).start()
 
 
-def unmount(mountpoint: Path) -> None:
-    """Takes the mount away, also while somebody is in it. Failures are logged."""
-    command = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount", "-u", "-z"]
-    done = subprocess.run([*command, "--", str(mountpoint)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        log.error("cannot unmount %s: %s", mountpoint, done.stderr.strip())
+class _Session:
+    """libfuse's loop, as far as another thread may end it: from `begin` to `end`, which the loop's thread calls."""
+
+    def __init__(self) -> None:
+        self._begun = Event()
+        self._ended = Event()
+        self._lock = Lock()  # held while libfuse's session is used, so that it is not freed meanwhile
+        self._pointer: int | None = None
+
+    def begin(self) -> None:
+        self._pointer = fuse._libfuse.fuse_get_context().contents.fuse
+        self._begun.set()
+
+    def end(self) -> None:
+        with self._lock:
+            self._pointer = None
+        self._ended.set()
+
+    def exit(self) -> None:
+        """Makes the loop end, and libfuse unmount, also while somebody is in there; waits until it has begun to."""
+        self._begun.wait()
+        with self._lock:
+            if self._pointer is not None:
+                fuse._libfuse.fuse_exit(ctypes.c_void_p(self._pointer))
+        # The loop looks only when a signal wakes its thread; given `intr`, libfuse has an empty handler for it.
+        while not self._ended.wait(_WAKE_AGAIN_S):
+            signal.pthread_kill(main_thread().ident or 0, signal.SIGUSR1)
