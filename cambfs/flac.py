@@ -103,8 +103,8 @@ def _block_samples(code: int, frame: bytes, position: int) -> tuple[int, int]:
     if code in (6, 7):
         width = code - 5
         return int.from_bytes(frame[position : position + width], "big") + 1, position + width
-    if code == 1:
-        return 192, position
+    if code <= 1:
+        return code * 192, position  # 0 is reserved
     return (576 << code - 2 if code <= 5 else 256 << code - 8), position
 
 
