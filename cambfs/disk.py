@@ -167,13 +167,13 @@ class Disk:
         """Gives a whole spool its name; the spool stays readable. Raises OSError."""
         if spool.path is None:
             raise FileNotFoundError("the spool has left the disk")
+        os.truncate(spool.fileno(), facts.size)
         sidecar = {
             "size": facts.size,
             "sha256": _sha256(spool.fileno()),
             "content_type": content_type,
             "mtime_ns": facts.mtime_ns,
         }
-        os.truncate(spool.fileno(), facts.size)
         os.utime(spool.fileno(), ns=(time.time_ns(), facts.mtime_ns))
         with self._locked():
             self._write_sidecar(run_id, json.dumps(sidecar))
