@@ -1,0 +1,57 @@
+"""`cambfs.names`: what can be a result's name, and what never is."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from cambfs.names import MAX_RUN_ID, Kind, RunId, file_name, inode, parse_name, parse_run_id
+
+_RUNS = st.integers(1, MAX_RUN_ID).map(RunId)
+_KINDS = st.sampled_from(Kind)
+JUNK = [
+    "", ".", "..", ".flac", ".url", "flac", "12345", "12345.", "12345.FLAC", "12345.Url", "12345.wav", "12345.flac.url",
+    "0.flac", "0012.flac", "-1.flac", "+1.flac", "1_0.flac", "1e3.flac", "0x10.flac", "1.5.flac", " 1.flac", "1 .flac",
+    "1.flac ", "1.flac\n", "\n1.flac", "1\n.flac", "1.flac\0", "١.flac", "１.flac", "²x.flac", "1.ﬂac",
+    "x.flac", ".DS_Store", "autorun.inf", "desktop.ini", "._1.flac", "folder.jpg", "1.flac~", ".1.flac.swp",
+    "9223372036854775808.flac", "99999999999999999999.flac", "9" * 250 + ".flac",
+    "5f0c2c5e-3f2a-4a1e-9d7e-7f3c7a9c1b11", "5f0c2c5e-3f2a-4a1e-9d7e-7f3c7a9c1b11.flac", "\udcff.flac", "1/2.flac",
+]  # fmt: skip
+
+
+@given(_RUNS, _KINDS)
+@example(RunId(1), Kind.FLAC)
+@example(RunId(MAX_RUN_ID), Kind.URL)
+def test_every_name_is_read_back(run_id: RunId, kind: Kind) -> None:
+    assert parse_name(file_name(run_id, kind)) == (run_id, kind)
+    assert parse_run_id(str(run_id)) == run_id
+
+
+@pytest.mark.parametrize("name", JUNK)
+def test_junk_is_no_name(name: str) -> None:
+    assert parse_name(name) is None
+
+
+@pytest.mark.parametrize("text", ["", "0", "01", "-1", "+1", "1 ", "1\n", "1.0", "١", "9223372036854775808", "9" * 30])
+def test_junk_is_no_run_id(text: str) -> None:
+    assert parse_run_id(text) is None
+
+
+@given(st.text(max_size=30))
+def test_only_names_that_would_be_made_are_names(text: str) -> None:
+    found = parse_name(text)
+
+    assert found is None or file_name(*found) == text
+
+
+@given(_RUNS, _KINDS, _RUNS, _KINDS)
+def test_inodes_differ_and_fit(run_id: RunId, kind: Kind, other_id: RunId, other_kind: Kind) -> None:
+    one, other = inode(run_id, kind), inode(other_id, other_kind)
+
+    assert (one == other) == ((run_id, kind) == (other_id, other_kind))
+    assert 1 < one < 2**64
+
+
+def test_the_two_files_of_a_run_have_two_inodes() -> None:
+    assert inode(RunId(1), Kind.FLAC) != inode(RunId(1), Kind.URL)
