@@ -17,9 +17,10 @@ from cachetools import TTLCache
 from cambfs.cache import Cache
 from cambfs.errors import CambfsError, Closing, UnknownRun
 from cambfs.facts import Facts
+from cambfs.fetching import Habits, Means
 from cambfs.names import RunId
 from cambfs.patience import Patience
-from cambfs.run import Habits, Means, Run
+from cambfs.run import Run
 from cambfs.signer import Signature, Signer
 from cambfs.slots import Slots
 from cambfs.source import Source

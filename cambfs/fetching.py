@@ -1,0 +1,187 @@
+"""Who is fetching one run: its stream, its spans, its probe. It starts and ends them; it decides nothing.
+
+Not what is wanted (`run`), nor what becomes of the bytes (`content`). Threads: the transfers' and a probe's own, which
+come in here to open answers, without a lock. The run's lock, `content.changed`, guards everything else.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Thread
+
+from cambfs.cache import Cache
+from cambfs.content import Content
+from cambfs.errors import BadAnswer, CambfsError, SignatureExpired, StorageUseless
+from cambfs.names import RunId
+from cambfs.slots import Slots
+from cambfs.source import Body, Source
+from cambfs.storage import Probe, Storage
+from cambfs.transfer import Sink, Transfer
+
+log = logging.getLogger(__name__)
+
+# What is fetched for a reader that looks at one place; one that reads on from there gets a stream.
+SPAN_BYTES = 512 * 1024
+_MOST_SPANS = 2
+# A byte is far when it is this far ahead of the stream, and would come this much later.
+_FAR_BYTES = 1 << 20
+_FAR_S = 0.3
+# A stream younger than that has not shown how fast it is.
+_RATE_AFTER_S = 0.05
+
+
+@dataclass
+class Habits:
+    """What the API was seen to do in this mount. One word, written by any thread: the last to learn is right."""
+
+    stream_has_length: bool | None = None
+
+
+@dataclass(frozen=True)
+class Means:
+    """What all runs of a mount share. `timeout_s` is how long nothing may come, `max_result_bytes` how large a result
+    may be."""
+
+    source: Source
+    storage: Storage
+    cache: Cache
+    slots: Slots
+    habits: Habits
+    timeout_s: float
+    max_result_bytes: int
+
+
+class Fetching:
+    """`began` is called before each thread starts; `sink.finish` and `probed` when it is about to end, the latter with
+    what the API failed with, if it did."""
+
+    def __init__(
+        self,
+        run_id: RunId,
+        means: Means,
+        content: Content,
+        sink: Sink,
+        began: Callable[[], None],
+        probed: Callable[[CambfsError | None], None],
+    ) -> None:
+        self._id = run_id
+        self._means = means
+        self._content = content
+        self._sink = sink
+        self._began = began
+        self._probed = probed
+        self.stream: Transfer | None = None
+        self.is_probing = False
+        self._spans: list[Transfer] = []
+        self._spans_fail = False
+        self._probe_failed = False
+
+    # Locked.
+
+    def transfers(self) -> list[Transfer]:
+        return [*self._spans, self.stream] if self.stream is not None else list(self._spans)
+
+    def start_stream(self) -> None:
+        """From the first byte that is missing to the end; nothing happens when there is a stream."""
+        if self.stream is None:
+            start = self._content.filled.filled_until(0)
+            self.stream = self._start(f"stream-{self._id}", self._open_stream, start, None)
+
+    def start_span(self, offset: int, stop: int) -> None:
+        """Around what is wanted; where it goes on from what is there, as far as bytes are missing. Nothing happens when
+        the bytes are on their way, or two other places are being fetched, or that has failed before."""
+        if self._spans_fail or len(self._spans) >= _MOST_SPANS:
+            return
+        if any(span.position <= offset < (span.stop_position or offset + 1) for span in self._spans):
+            return
+        reads_on = offset > 0 and self._content.filled.covers(offset - 1, offset)
+        goal = None if reads_on else max(stop, offset + SPAN_BYTES)
+        self._spans.append(self._start(f"range-{self._id}-{offset}", self._open_span, offset, goal))
+
+    def start_probe(self) -> None:
+        """Nothing happens when storage was asked before, or is of no use."""
+        tried = self.is_probing or self._content.sizing.probe is not None or self._probe_failed
+        if not tried and self._means.storage.usable:
+            self.is_probing = True
+            self._began()
+            Thread(target=self._run_probe, name=f"size-{self._id}", daemon=True).start()
+
+    def is_far(self, offset: int) -> bool:
+        """Whether it is not worth waiting until the stream comes to `offset`."""
+        stream = self.stream
+        if stream is None or stream.begin_at is None or offset - stream.position < _FAR_BYTES:
+            return False
+        streaming_s = time.monotonic() - stream.begin_at
+        came_bytes = stream.position - stream.first_position
+        return streaming_s > _RATE_AFTER_S and streaming_s * (offset - stream.position) > _FAR_S * came_bytes
+
+    def forget(self, transfer: Transfer, error: CambfsError | None) -> bool:
+        """A transfer has ended; says whether it was the stream."""
+        if transfer is not self.stream:
+            self._spans.remove(transfer)
+            self._spans_fail = self._spans_fail or error is not None
+            return False
+        self.stream = None
+        if error is not None:
+            self._probe_failed = False
+        return True
+
+    def _start(self, name: str, open_at: Callable[[int], Body], start: int, stop: int | None) -> Transfer:
+        transfer = Transfer(name, self._sink, open_at, self._means.slots, self._means.timeout_s, start, stop)
+        self._began()
+        transfer.start()
+        return transfer
+
+    # In the threads of transfers and probes, not locked.
+
+    def _open_stream(self, position: int) -> Body:
+        body = self._open_range(position) if position > 0 else None
+        if body is None:
+            body = self._means.source.open_stream(self._id)
+            self._means.habits.stream_has_length = body.total is not None
+        return body
+
+    def _open_span(self, position: int) -> Body:
+        body = self._open_range(position)
+        if body is not None and body.start == position:
+            return body
+        if body is not None:
+            body.close()
+        raise BadAnswer(f"run {self._id}: there are no ranges of it any more", 200)
+
+    def _open_range(self, position: int) -> Body | None:
+        """From the API or from storage; None where neither gives ranges. One that fails to is not asked again."""
+        with self._content.changed:
+            etag, probe = self._content.etag, self._content.sizing.stored_ranges
+        try:
+            if etag is not None:
+                return self._means.source.open_stream(self._id, position, etag)
+            if probe is not None:
+                return self._means.storage.open(self._id, probe, position, None)
+        except (BadAnswer, SignatureExpired, StorageUseless) as error:
+            log.info("run %d: no range of it: %s", self._id, error)
+            with self._content.changed:
+                self._content.forget_ranges()
+        return None
+
+    def _run_probe(self) -> None:
+        error: CambfsError | None = None
+        probe: Probe | None = None
+        try:
+            probe = self._means.storage.probe(self._id)
+        except StorageUseless as useless:
+            log.info("%s", useless)
+        except CambfsError as failure:
+            error = failure
+        except Exception:
+            log.exception("run %d: the probe failed in a way that nobody foresaw", self._id)
+        with self._content.changed:
+            self.is_probing = False
+            self._content.sizing.probe = probe
+            self._probe_failed = probe is None and (error is None or self.stream is not None)
+            self._content.judge()
+            self._content.changed.notify_all()
+        self._probed(error)
