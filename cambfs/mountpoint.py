@@ -59,21 +59,27 @@ def check_directory(directory: Path) -> None:
     mounted = mounted_at(directory)
     try:
         mode = directory.stat().st_mode
-        if mounted is not None and mounted.fstype == FSTYPE:
-            raise ConfigError(f"{directory}: cambfs is mounted there already; to end that: cambfs unmount {directory}")
-        if mounted is not None and mounted.fstype.startswith("fuse"):
-            raise ConfigError(f"{directory}: something else ({mounted.fstype}) is mounted there already")
-        if not stat.S_ISDIR(mode):
+        if mounted is None and not stat.S_ISDIR(mode):
             raise ConfigError(f"{directory}: is not a directory; name an empty one")
-        _check_usable(directory)
     except OSError as error:
-        raise ConfigError(_directory_trouble(directory, error)) from None
+        # What another user has mounted refuses even to be looked at, but is not dead.
+        if mounted is None or error.errno == errno.ENOTCONN:
+            raise ConfigError(_directory_trouble(directory, error)) from None
+    if mounted is not None and mounted.fstype == FSTYPE:
+        raise ConfigError(f"{directory}: cambfs is mounted there already; to end that: cambfs unmount {directory}")
+    if mounted is not None and mounted.fstype.startswith("fuse"):
+        raise ConfigError(f"{directory}: something else ({mounted.fstype}) is mounted there already")
+    _check_usable(directory)
 
 
 def _check_usable(directory: Path) -> None:
-    with os.scandir(directory) as entries:
-        if next(entries, None) is not None:
-            raise ConfigError(f"{directory}: is not empty; name an empty directory")
+    try:
+        with os.scandir(directory) as entries:
+            is_empty = next(entries, None) is None
+    except OSError as error:
+        raise ConfigError(_directory_trouble(directory, error)) from None
+    if not is_empty:
+        raise ConfigError(f"{directory}: is not empty; name an empty directory")
     if not os.access(directory, os.W_OK):
         raise ConfigError(f"{directory}: you may not write there, and so not mount there; name a directory of yours")
 

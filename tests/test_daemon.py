@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -69,15 +69,14 @@ def is_running(pid: int) -> bool:
         return False
 
 
-@pytest.fixture
-def ended(tmp_path: Path) -> object:
+@pytest.fixture(autouse=True)
+def _ended(tmp_path: Path) -> Iterator[None]:
     """What is left of the child at the end is ended."""
-    yield None
+    yield
     if (tmp_path / "pid").exists() and is_running(child(tmp_path)):
         os.kill(child(tmp_path), signal.SIGKILL)
 
 
-@pytest.mark.usefixtures("ended")
 def test_it_returns_when_the_child_is_ready_and_the_child_has_left_the_terminal(tmp_path: Path) -> None:
     done = start(
         tmp_path,
@@ -105,7 +104,6 @@ stay()
     assert is_running(child(tmp_path))
 
 
-@pytest.mark.usefixtures("ended")
 def test_it_does_not_return_before_the_tree_answers(tmp_path: Path) -> None:
     done = start(
         tmp_path,
