@@ -103,6 +103,7 @@ class Cache:
         if entry.size > self._limit_bytes:
             self._drop(run_id, entry)
             return
+        self._idle.pop(run_id, None)  # replaced where it is, it could be evicted to make room for itself
         self._entries[run_id] = entry
         self._idle[run_id] = entry
         self._make_room()
@@ -200,7 +201,7 @@ class Cache:
             try:
                 self._disk.commit(run_id, spool, facts, content_type)
             except OSError as error:
-                log.warning("run %d: cannot be cached: %s", run_id, error.strerror)
+                log.warning("run %d: cannot be cached: %s", run_id, error.strerror or error)
                 return
         with self._lock:
             self._idle.pop(run_id, None)
@@ -213,7 +214,7 @@ class Cache:
     def give(self, run_id: RunId, spool: Spool, *, whole: bool, facts: Facts | None) -> None:
         """Ends the use of a spool, which the cache owns from here on: it keeps, or closes, it."""
         with self._lock:
-            entry = self._entries.get(run_id) if run_id in self._in_use else None
+            entry = self._entries.get(run_id)  # perhaps not the taker's: another mount may have been faster
             self._in_use.discard(run_id)
             if entry is not None and entry.whole and entry.spool is None:
                 spool.close()
