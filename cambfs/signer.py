@@ -107,8 +107,8 @@ class Signer:
         for run_id, signed in answers.items():
             self._settle(run_id, signed)
         for run_id in batch:
-            if run_id not in answers:
-                self._ask_one(run_id)
+            if run_id not in answers:  # each in its own thread: one that stalls does not hold back the others
+                _start(f"sign-{run_id}", partial(self._ask_one, run_id))
 
     def _bulk_answers(self, batch: Sequence[RunId]) -> dict[RunId, SignedUrl]:
         try:
@@ -118,6 +118,8 @@ class Signer:
             self._bulk = False
         except CambfsError as error:
             log.info("runs %d and others are asked for one by one: %s", batch[0], error)
+        except Exception:
+            log.exception("run %d and others: signing failed in a way that nobody foresaw", batch[0])
         return {}
 
     def _settle(self, run_id: RunId, signed: SignedUrl | None = None) -> Future[Signature]:

@@ -16,7 +16,6 @@ from threading import Condition, Lock
 from cambfs.errors import (
     BadAnswer,
     BrokenBody,
-    CambfsError,
     ServerError,
     SignatureExpired,
     TimedOut,
@@ -175,7 +174,7 @@ class FakeSource:
     storage: StorageManner = StorageManner.RANGES
     piece_bytes: int = 1 << 20
     life_s: float = 3600.0
-    bulk_error: CambfsError | None = None
+    bulk_error: Exception | None = None
     bulk_leaves_out: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:

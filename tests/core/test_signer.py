@@ -1,0 +1,226 @@
+"""`cambfs.signer`: signed URLs are asked for once and shared, singly and in bulk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from threading import Barrier, Event
+
+import pytest
+
+from cambfs import signer as signer_module
+from cambfs.errors import BadAnswer, Closing, ServerError, UnknownRun, Unreachable
+from cambfs.names import RunId
+from cambfs.signer import Signature, Signer
+from tests.core.fakes import LIMIT_S, FakeSource, Gate, Plan, Result
+from tests.core.waiting import eventually, in_thread
+
+MakeSigner = Callable[[], Signer]
+
+
+@pytest.fixture
+def closing() -> Iterator[Event]:
+    event = Event()
+    yield event
+    event.set()
+
+
+@pytest.fixture
+def signer(source: FakeSource, closing: Event) -> Signer:
+    for run_id in range(1, 13):
+        source.add(run_id, Result(b"fLaC"))
+    return Signer(source, LIMIT_S, closing)
+
+
+def _get(future: Future[Signature]) -> Signature:
+    return future.result(LIMIT_S)
+
+
+def _ask(signer: Signer, *run_ids: int) -> list[Future[Signature]]:
+    return [signer.request(RunId(run_id)) for run_id in run_ids]
+
+
+def test_one_request_for_many_who_ask_at_once(source: FakeSource, signer: Signer) -> None:
+    gate = Gate()
+    source.plan("sign", 1, Plan(gate=gate))
+    barrier = Barrier(8)
+
+    def ask() -> Signature:
+        barrier.wait(LIMIT_S)
+        return _get(signer.request(RunId(1)))
+
+    answers = [in_thread(ask) for _ in range(8)]
+    gate.wait_for_arrivals()
+    gate.open()
+
+    assert len({answer.result(LIMIT_S).signed.url for answer in answers}) == 1
+    assert source.count("sign") == 1
+
+
+def test_an_answer_is_shared_as_long_as_it_holds(source: FakeSource, signer: Signer) -> None:
+    assert signer.fresh(RunId(1)) is None
+    first = _get(signer.request(RunId(1)))
+
+    assert signer.fresh(RunId(1)) is first
+    assert _get(signer.request(RunId(1))) is first
+    assert source.count("sign") == 1
+
+
+def test_it_is_asked_for_anew_before_its_life_is_over(source: FakeSource, closing: Event) -> None:
+    now_s = [1000.0]
+    source.add(1, Result(b"fLaC"))
+    source.life_s = 100.0
+    signer = Signer(source, LIMIT_S, closing)
+    signer._fresh = type(signer._fresh)(10, ttu=signer_module._expires_at, timer=lambda: now_s[0])
+    first = _get(signer.request(RunId(1)))
+    now_s[0] += 79.0
+    assert signer.fresh(RunId(1)) is first
+    now_s[0] += 2.0
+
+    assert signer.fresh(RunId(1)) is None
+    assert _get(signer.request(RunId(1))) is not first
+    assert source.count("sign") == 2
+
+
+def test_an_answer_without_life_is_given_all_the_same(source: FakeSource, signer: Signer) -> None:
+    source.life_s = 0.0
+
+    assert _get(signer.request(RunId(1))).signed.url
+    assert signer.fresh(RunId(1)) is None
+
+
+def test_a_failure_is_shared_and_the_next_asks_anew(source: FakeSource, signer: Signer) -> None:
+    gate = Gate()
+    source.plan("sign", 1, Plan(error=UnknownRun("no", 404), gate=gate))
+    futures = _ask(signer, 1, 1, 1)
+    gate.open()
+    for future in futures:
+        with pytest.raises(UnknownRun):
+            _get(future)
+    assert source.count("sign") == 1
+
+    assert _get(signer.request(RunId(1))).signed.url
+    assert source.count("sign") == 2
+
+
+def test_a_temporary_failure_is_repeated(source: FakeSource, signer: Signer) -> None:
+    source.plan("sign", 1, Plan(error=ServerError("down", 503)), Plan(error=Unreachable("gone")))
+
+    assert _get(signer.request(RunId(1))).signed.url
+    assert source.count("sign") == 3
+
+
+def test_what_nobody_foresaw_is_an_answer_too(source: FakeSource, signer: Signer) -> None:
+    source.plan("sign", 1, Plan(error=ZeroDivisionError("oops")))
+
+    with pytest.raises(Exception, match="internal error: ZeroDivisionError"):
+        _get(signer.request(RunId(1)))
+
+
+def test_a_refused_url_is_renewed_once_for_all_to_whom_that_happened(source: FakeSource, signer: Signer) -> None:
+    refused = _get(signer.request(RunId(1))).signed
+    gate = Gate()
+    source.plan("sign", 1, Plan(gate=gate))
+    futures = [signer.renew(RunId(1), refused) for _ in range(5)]
+    gate.open()
+    renewed = {_get(future).signed.url for future in futures}
+    late = _get(signer.renew(RunId(1), refused)).signed
+
+    assert source.count("sign") == 2
+    assert renewed == {late.url}
+    assert refused.url not in renewed
+
+
+# In bulk.
+
+
+def _request_many(signer: Signer, *run_ids: int) -> list[Future[Signature]]:
+    signer.request_many([RunId(run_id) for run_id in run_ids])
+    return _ask(signer, *run_ids)
+
+
+def test_five_at_a_time(source: FakeSource, signer: Signer) -> None:
+    answers = [_get(future) for future in _request_many(signer, *range(1, 13))]
+
+    assert [answer.signed.url.partition("?")[0] for answer in answers] == [
+        f"https://storage.test/{run_id}" for run_id in range(1, 13)
+    ]
+    assert source.calls("bulk") == 3
+    assert source.count("bulk") == 12
+    assert source.calls("sign") == 0
+
+
+def test_what_is_known_or_asked_for_is_not_asked_for_again(source: FakeSource, signer: Signer) -> None:
+    _get(signer.request(RunId(1)))
+    gate = Gate()
+    source.plan("sign", 2, Plan(gate=gate))
+    (asked,) = _ask(signer, 2)
+    gate.wait_for_arrivals()
+    futures = _request_many(signer, 1, 2, 3, 4)
+    gate.open()
+    for future in [asked, *futures]:
+        _get(future)
+
+    assert (source.count("bulk"), source.count("bulk", 1), source.count("bulk", 2)) == (2, 0, 0)
+    assert source.calls("sign") == 2
+
+
+def test_one_alone_is_not_asked_for_in_bulk(source: FakeSource, signer: Signer) -> None:
+    for future in _request_many(signer, *range(1, 7)):
+        _get(future)
+
+    assert source.calls("bulk") == 1
+    assert source.calls("sign") == 1
+
+
+def test_what_a_bulk_answer_leaves_out_is_asked_for_alone(source: FakeSource, signer: Signer) -> None:
+    source.bulk_leaves_out = frozenset({2})
+    del source.results[3]
+    one, two, three, four = _request_many(signer, 1, 2, 3, 4)
+
+    assert _get(one).signed.url
+    assert _get(two).signed.url
+    assert _get(four).signed.url
+    with pytest.raises(UnknownRun):
+        _get(three)
+    assert (source.calls("bulk"), source.count("sign", 1), source.count("sign", 2)) == (1, 0, 1)
+
+
+def test_an_api_that_refuses_bulk_is_asked_so_once(source: FakeSource, signer: Signer) -> None:
+    source.bulk_error = BadAnswer("no such endpoint", 405)
+    for future in _request_many(signer, 1, 2, 3):
+        assert _get(future).signed.url
+    for future in _request_many(signer, 4, 5, 6):
+        assert _get(future).signed.url
+
+    assert source.calls("bulk") == 1
+    assert source.calls("sign") == 6
+
+
+def test_a_bulk_answer_that_nobody_foresaw_leaves_nobody_waiting(source: FakeSource, signer: Signer) -> None:
+    source.bulk_error = ZeroDivisionError("oops")
+
+    for future in _request_many(signer, 1, 2):
+        assert _get(future).signed.url
+
+
+def test_one_that_stalls_does_not_hold_back_those_beside_it(source: FakeSource, signer: Signer) -> None:
+    gate = Gate()
+    source.bulk_error = BadAnswer("no such endpoint", 405)
+    source.plan("sign", 1, Plan(gate=gate))
+    stalled, *others = _request_many(signer, 1, 2, 3)
+    for future in others:
+        assert _get(future).signed.url
+    assert not stalled.done()
+    gate.open()
+    assert _get(stalled).signed.url
+
+
+def test_retries_end_when_all_ends(source: FakeSource, signer: Signer, closing: Event) -> None:
+    source.plan_always("sign", 1, Plan(error=Unreachable("gone")))
+    future = signer.request(RunId(1))
+    eventually(lambda: source.count("sign", 1) > 1)
+    closing.set()
+
+    with pytest.raises(Closing):
+        _get(future)
