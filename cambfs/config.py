@@ -23,6 +23,8 @@ import platformdirs
 from cambfs.errors import ConfigError
 
 DEFAULT_BASE_URL = "https://client.camb.ai/apis"
+DEFAULT_DISK_BYTES = 5 * 2**30
+DEFAULT_MEMORY_BYTES = 512 * 2**20
 LOG_LEVELS = ("debug", "info", "warning", "error")
 URL_STYLES = ("json", "plain", "shortcut")
 
@@ -63,6 +65,7 @@ class Settings:
     cache_size: int
     no_disk_cache: bool
     max_transfers: int
+    max_result_size: int
     timeout: float
     runs: str
     runs_file: Path | None
@@ -150,9 +153,10 @@ SETTINGS = {
     for setting in (
         Setting("base_url", str.strip, lambda: DEFAULT_BASE_URL, variable="CAMB_BASE_URL"),
         Setting("cache_dir", parse_path, lambda: Path(platformdirs.user_cache_dir("cambfs")).absolute()),
-        Setting("cache_size", parse_size, lambda: 5 * 2**30, (str, int)),
+        Setting("cache_size", parse_size, lambda: None, (str, int)),
         Setting("no_disk_cache", parse_bool, lambda: False, (bool,)),
         Setting("max_transfers", parse_count, lambda: 64, (int,)),
+        Setting("max_result_size", parse_size, lambda: 4 * 2**30, (str, int)),
         Setting("timeout", parse_duration, lambda: 30.0, (str, int, float)),
         Setting("runs", str.strip, lambda: "", (str, int)),
         Setting("runs_file", parse_path, lambda: None),
@@ -184,6 +188,8 @@ def load(
     file = config_file() if file is None else file
     stored = _read_config(file)
     values = {name: _value(setting, flags, environ, file, stored) for name, setting in SETTINGS.items()}
+    if values["cache_size"] is None:
+        values["cache_size"] = DEFAULT_MEMORY_BYTES if values["no_disk_cache"] else DEFAULT_DISK_BYTES
     return Settings(key=_find_key(flags, environ, file, stored) if with_key else None, **values)
 
 

@@ -183,7 +183,13 @@ class Operations:
         return 0
 
     def read(self, _path: str, size: int, offset: int, fi: Any) -> bytes:
-        return self._open_files[fi.fh].read(offset, size, self._patience())
+        opened = self._open_files[fi.fh]
+        data = opened.read(offset, size, self._patience())
+        if not (data or opened.is_live or offset == 0 or opened.read(offset - 1, 1, self._patience())):
+            # The kernel only asks for pages beyond the end when it does not know the size yet. From an empty answer it
+            # would learn one that is too large, and not believe the right one that comes a moment later.
+            raise fuse.FuseOSError(errno.EIO)
+        return data
 
     def release(self, _path: str, fi: Any) -> int:
         with self._table:
@@ -223,7 +229,7 @@ def serve(
             **_mount_options(allow_other, options),
         )
     except RuntimeError as error:
-        raise ConfigError(f"cannot mount at {mountpoint}: fusermount's own words are above") from error
+        raise ConfigError(f"cannot mount at {mountpoint}") from error
 
 
 def _mount_options(allow_other: bool, options: Sequence[str]) -> dict[str, str | int | bool]:

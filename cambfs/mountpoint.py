@@ -72,6 +72,16 @@ def check_directory(directory: Path) -> None:
     _check_usable(directory)
 
 
+def is_dead(directory: Path) -> bool:
+    """Whether a mount of cambfs is there whose process has died."""
+    mounted = mounted_at(directory)
+    try:
+        directory.stat()
+    except OSError as error:
+        return mounted is not None and mounted.fstype == FSTYPE and error.errno == errno.ENOTCONN
+    return False
+
+
 def _check_usable(directory: Path) -> None:
     try:
         with os.scandir(directory) as entries:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 _KEY_CHECK_S = 3.0
 _ACCOUNT = re.compile(r"[0-9a-f]{32}")
 _ACCEPTED = ".accepted"
+# A connection on which nothing comes is given up after this part of the timeout, so that time is left for another: one
+# that was kept from before may be dead without either end knowing.
+_CONNECTION_PATIENCE = 0.5
 # A run can have a question about its URL under way beside its stream, and probes go to storage.
 _CONNECTIONS_PER_TRANSFER = 2
 
@@ -58,7 +61,7 @@ def open_client(settings: Settings, timeout_s: float | None = None) -> Client:
     from cambfs.client import Client
 
     connections = settings.max_transfers * _CONNECTIONS_PER_TRANSFER
-    return Client(settings.base_url, key, timeout_s or settings.timeout, connections)
+    return Client(settings.base_url, key, timeout_s or settings.timeout * _CONNECTION_PATIENCE, connections)
 
 
 def prepare_cache(settings: Settings) -> None:
@@ -84,6 +87,7 @@ def open_library(settings: Settings, declared: Callable[[], Sequence[RunId]]) ->
             declared,
             timeout_s=settings.timeout,
             max_transfers=settings.max_transfers,
+            max_result_bytes=settings.max_result_size,
         )
         yield stack.enter_context(closing(library))
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 # What the mount is anyway; to ask for it changes nothing.
-_ALWAYS = ("ro", "nosuid", "nodev", "noexec", "default_permissions", "defaults")
+_ALWAYS = ("ro", "nosuid", "nodev", "noexec", "defaults")
 _NEVER = ("rw", "suid", "dev", "exec", "fsname", "subtype")
 
 _HINTS = """\
@@ -77,6 +77,9 @@ def check(settings: Settings, directory: Path) -> DeclaredRuns:
     from cambfs.declared import DeclaredRuns
     from cambfs.wiring import prepare_cache
 
+    if mountpoint.is_dead(directory):
+        _warn(f"{directory}: a mount that died was still there; it was taken away")
+        _leave_no_dead_mount(directory)
     mountpoint.check_directory(directory)
     mountpoint.check_fuse()
     if settings.allow_other:
@@ -144,11 +147,12 @@ def _warn(text: str) -> None:
 
 @click.command()
 @click.argument("directory", metavar="DIR", type=DIRECTORY)
-@click.option("-z", "--lazy", is_flag=True, help="Also when it is in use; it ends with its last user.")
+@click.option("-z", "--lazy", is_flag=True, help="Who has a file open can go on; the mount ends with the last of them.")
 def unmount(directory: Path, lazy: bool) -> None:
     """Unmount what cambfs mounted at DIR.
 
-    Also a dead mount that a crash left, where every access says "Transport endpoint is not connected".
+    Who has a file open gets an error; fusermount -u refuses to unmount instead. Also removes a dead mount that a crash
+    left, where every access says "Transport endpoint is not connected".
     """
     from cambfs import unmount as unmounting
 

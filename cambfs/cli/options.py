@@ -64,10 +64,11 @@ _API = (
 _CACHE_DIR = (_setting("--cache-dir", "DIR", "Where fetched results are kept (~/.cache/cambfs)."),)
 _CACHE = (
     _setting("--cache-size", "SIZE", "How much is kept: 5GiB, 500MB, 1.5G or bytes; what was used last stays (5GiB)."),
-    _switch("--no-disk-cache", "Keep results in memory, as long as this runs."),
+    _switch("--no-disk-cache", "Keep results in memory (512MiB), as long as this runs."),
 )
 _TRANSFER = (
     _setting("--max-transfers", "N", "How many results are fetched at the same time (64)."),
+    _setting("--max-result-size", "SIZE", "Refuse larger results, before the disk fills (4GiB)."),
     _setting("--timeout", "TIME", "How long anything may take without progress: 30, 30s, 2m (30s)."),
 )
 _LISTED = (
