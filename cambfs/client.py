@@ -1,34 +1,32 @@
 """The HTTP client: the API and the storage behind it, as a `cambfs.source.Source`.
 
-Not retries, not caching, not deciding what to ask: one call is one question. The only module that knows requests and
-urllib3; none of their exceptions leaves it, and no text that it raises holds the key or the query of a URL. What it
-stands on: `origins` (where the key may go), `headers`, `answers` and `body`. Threads: any number call at once, nothing
-here is locked; `body` says what its own threads may do.
+Not retries, not caching, not deciding what to ask: one call is one question. With `session` the only module that knows
+requests and urllib3; none of their exceptions leaves it, and no text that it raises holds the key or the query of a
+URL. What it stands on: `session` (the connections), `origins` (where the key may go), `headers`, `answers` and `body`.
+Threads: any number call at once, nothing here is locked; `body` says what its own threads may do.
 
 The key goes to the origin of the base URL only. Redirects are followed by hand, since requests would forward the key to
 whatever host they name; off that origin the key is dropped, and not taken up again should the way lead back.
+
+Nothing that the API names is asked where it is nearer to this machine than the API itself: a literal address is looked
+at before, and the address to which a name led when the connection is there, before a byte is sent. Where a proxy looks
+the names up, only the former can be done.
 """
 
 from __future__ import annotations
 
 import http.client
-import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from http.cookiejar import DefaultCookiePolicy
-from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
-from urllib.parse import urljoin
+from urllib.parse import unquote, urljoin
 
 import requests
 import urllib3.exceptions
-from requests.adapters import HTTPAdapter
-from requests.utils import get_environ_proxies
 
-from cambfs import __version__
 from cambfs.errors import (
     BadAnswer,
     ConfigError,
@@ -43,8 +41,10 @@ from cambfs.http.body import HttpBody
 from cambfs.http.faults import Kinds, fault
 from cambfs.http.headers import Span, date_s, read_head, retry_after_s
 from cambfs.http.origins import Origin, allowed_origin, base_origin, origin_of
+from cambfs.http.session import Peers, Proxies, Session, TooNear, ca_bundle
 from cambfs.http.signature import life_s
 from cambfs.http.sniff import refuse_text
+from cambfs.http.steps import step
 from cambfs.names import RunId
 from cambfs.source import SignedUrl
 
@@ -53,7 +53,6 @@ MAX_REDIRECTS = 5
 _MAX_JSON = 2**20
 _MAX_MESSAGE = 2**16
 _REDIRECTS = (301, 302, 303, 307, 308)
-_HEADERS = {"User-Agent": f"cambfs/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"}
 _KEY = re.compile(r"[\x21-\x7e]+")
 _STORED = {404: ", it has no such object", 410: ", it has no such object", 416: ", the object ends before that"}
 _KINDS = Kinds(
@@ -70,24 +69,6 @@ _FOREIGN = (
     OSError,
     UnicodeError,
 )
-
-
-class _Session(requests.Session):
-    """A session that takes nothing from its surroundings and follows nothing."""
-
-    def __init__(self, connections: int) -> None:
-        super().__init__()
-        self.trust_env = False  # per request it would read .netrc and the environment again
-        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self.headers.clear()
-        self.headers.update(_HEADERS)
-        adapter = HTTPAdapter(pool_maxsize=connections, max_retries=0, pool_block=False)
-        self.mount("https://", adapter)
-        self.mount("http://", adapter)
-
-    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
-        """Never one: requests would read a redirect's body to its end, however long, only to prepare the next hop."""
-        return
 
 
 class _Answer:
@@ -124,9 +105,10 @@ class Client:
             raise ConfigError(f"the timeout must be a number of seconds above 0, not {timeout_s}")
         self._key = key
         self._timeout_s = timeout_s
-        self._verify = _ca_bundle()
-        self._session = _Session(connections)
-        self._proxies: dict[Origin, dict[str, str]] = {}
+        self._verify = ca_bundle()
+        self._peers = Peers(self._base)
+        self._session = Session(self._peers, connections)
+        self._proxies = Proxies()
 
     def __repr__(self) -> str:
         return f"Client({str(self._base)!r})"
@@ -185,7 +167,7 @@ class Client:
         """As `Source.open_stored`. Raises BadAnswer when the object is gone or ends before `start`."""
         asked, what = Span(start, stop), "storage"
         try:
-            allowed_origin(signed.url, self._base)
+            allowed_origin(signed.url, self._base, self._peers.reach)
         except ValueError as error:
             raise BadAnswer(f"storage: the signed URL is {error}", 0) from None
         answer = self._get(what, signed.url, {"Range": asked.header}, with_key=False)
@@ -211,10 +193,15 @@ class Client:
         if not isinstance(url, str):
             return None
         try:
-            allowed_origin(url, self._base)
+            allowed_origin(url, self._base, self._peers.reach)
         except ValueError:
             return None
-        return SignedUrl(url, answer, life_s(url, now_s))
+        if self._holds_key(url):
+            return None
+        return SignedUrl(url, answers.showable(answer, hide=self._key) or {"output_url": url}, life_s(url, now_s))
+
+    def _holds_key(self, url: str) -> bool:
+        return self._key in url or self._key in unquote(url)
 
     def _json_answer(self, answer: _Answer, what: str) -> tuple[dict[str, Any], bytes]:
         if answer.status != 200:
@@ -247,7 +234,10 @@ class Client:
         try:
             # Headers come as Latin-1, whatever they are.
             target = urljoin(url, location.encode("latin-1").decode()) if location else ""
-            return target, allowed_origin(target, self._base)
+            origin = allowed_origin(target, self._base, self._peers.reach)
+            if origin != self._base and self._holds_key(target):
+                raise ValueError(f"a URL on {origin} that holds the API key")
+            return target, origin
         except ValueError as error:
             why = "a URL that cannot be read" if isinstance(error, UnicodeError) else str(error)
         raise BadAnswer(f"{what}: {answer.origin} redirects to {why}", answer.status)
@@ -262,18 +252,10 @@ class Client:
                 stream=True,
                 timeout=timeouts,
                 verify=self._verify,
-                proxies=self._proxies_for(origin),
+                proxies=self._proxies.towards(origin),
                 allow_redirects=False,
             )
         return _Answer(response, origin, own=with_key)
-
-    def _proxies_for(self, origin: Origin) -> dict[str, str]:
-        # Two threads may both compute it: the same.
-        if origin not in self._proxies:
-            url = f"{origin.scheme}://{origin.host}:{origin.port}/"
-            # A proxy cannot reach this machine, and over plain http it would see the key.
-            self._proxies[origin] = {} if origin.is_loopback else dict(get_environ_proxies(url))
-        return self._proxies[origin]
 
     def _body(self, answer: _Answer, what: str, asked: Span | None) -> HttpBody:
         try:
@@ -317,19 +299,12 @@ class Client:
 
     @contextmanager
     def _guard(self, what: str, origin: Origin, in_body: bool) -> Iterator[None]:
-        """Held around each request and each read of a body. The originals hold URLs, so they are not chained."""
+        """Held around each request and each read of a body, which may take the timeout altogether. The originals hold
+        URLs, and what they were raised in holds the key: so they are not chained, and forget where they were."""
         try:
-            yield
+            with step(self._timeout_s):
+                yield
+        except TooNear as error:
+            raise BadAnswer(f"{what}: {origin} is in a local network ({error}), and the API is not", 0) from None
         except _FOREIGN as error:
             raise fault(error, what, str(origin), self._timeout_s, in_body, _KINDS) from None
-
-
-def _ca_bundle() -> str | bool:
-    """The certificates to trust: True for requests' own."""
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-        path = os.environ.get(name)
-        if path:
-            if not Path(path).exists():
-                raise ConfigError(f"{name} names {answers.plain(path)}, which is not there; mend or unset it")
-            return path
-    return True

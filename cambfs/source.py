@@ -17,8 +17,8 @@ from cambfs.names import RunId
 class SignedUrl:
     """Where the storage object of a run can be fetched without the key. The URL is a bearer secret: not in `repr`.
 
-    `answer` is the API's JSON object as it came, with "output_url" in it. `life_s` says for how many seconds from its
-    arrival the signature holds.
+    `answer` is the API's JSON object as it came, with "output_url" in it; or only that, when the rest is too long or
+    too deep to be shown. `life_s` says for how many seconds from its arrival the signature holds.
     """
 
     url: str = field(repr=False)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cambfs.errors import ConfigError
-from cambfs.http.origins import Origin, allowed_origin, base_origin, origin_of
+from cambfs.http.origins import Origin, Reach, allowed_origin, base_origin, origin_of, reach_of
 
 PUBLIC = Origin("https", "client.camb.ai", 443)
 LOOPBACK = Origin("http", "127.0.0.1", 8000)
@@ -58,20 +58,60 @@ def test_what_two_parsers_might_read_differently_is_no_url(url: str) -> None:
         origin_of(url)
 
 
-LOCAL_HOSTS = [
+PRIVATE_HOSTS = ["10.1.2.3", "192.168.0.1", "172.16.0.1", "100.64.0.1", "[fd00::1]", "[64:ff9b::a00:1]"]
+LOOPBACK_HOSTS = [
     "localhost", "localhost.", "api.localhost", "127.0.0.1", "127.9.9.9", "127.1", "0x7f.1", "2130706433", "0",
-    "0.0.0.0", "10.1.2.3", "192.168.0.1", "172.16.0.1", "169.254.169.254", "100.64.0.1", "224.0.0.1", "127.0.0.1.",
-    "[::1]", "[::]", "[fe80::1]", "[fd00::1]", "[::ffff:127.0.0.1]", "[::ffff:a9fe:a9fe]", "[2002:7f00:1::]",
+    "017700000001", "0.0.0.0", "127.0.0.1.", "[::1]", "[::]", "[::ffff:127.0.0.1]", "[2002:7f00:1::]",
 ]  # fmt: skip
+NEAREST_HOSTS = ["169.254.169.254", "0xa9fea9fe", "224.0.0.1", "240.0.0.1", "[fe80::1]", "[::ffff:a9fe:a9fe]", "[ff02::1]"]
+LOCAL_HOSTS = [
+    *((host, Reach.PRIVATE) for host in PRIVATE_HOSTS),
+    *((host, Reach.LOOPBACK) for host in LOOPBACK_HOSTS),
+    *((host, Reach.NOWHERE_ELSE) for host in NEAREST_HOSTS),
+]
 
 
-@pytest.mark.parametrize("host", LOCAL_HOSTS)
-def test_local_hosts_are_refused_unless_the_api_is_local(host: str) -> None:
-    url = f"https://{host}/x"
+@pytest.mark.parametrize(("host", "reach"), LOCAL_HOSTS)
+@pytest.mark.parametrize("base", ["8.8.8.8", "10.0.0.1", "127.0.0.1", "169.254.1.1"])
+def test_local_hosts_are_refused_unless_the_api_is_as_near(host: str, reach: Reach, base: str) -> None:
+    api, url = Origin("https", base, 443), f"https://{host}/x"
+    assert origin_of(url).reach is reach
+    if reach <= api.reach:
+        assert allowed_origin(url, api).host == host
+    else:
+        with pytest.raises(ValueError, match="local network"):
+            allowed_origin(url, api)
+
+
+def test_where_the_api_turned_out_to_be_counts() -> None:
+    assert allowed_origin("https://10.0.0.1/x", PUBLIC, Reach.PRIVATE).host == "10.0.0.1"
     with pytest.raises(ValueError, match="local network"):
-        allowed_origin(url, PUBLIC)
-    assert allowed_origin(url, LOOPBACK).host == host
-    assert allowed_origin(url, Origin("https", "10.0.0.1", 443)).host == host
+        allowed_origin("https://127.0.0.1/x", PUBLIC, Reach.PRIVATE)
+
+
+@pytest.mark.parametrize(
+    ("address", "reach"),
+    [
+        ("8.8.8.8", Reach.PUBLIC),
+        ("2606:4700::1111", Reach.PUBLIC),
+        ("64:ff9b::808:808", Reach.PUBLIC),
+        ("10.0.0.1", Reach.PRIVATE),
+        ("fd12::1", Reach.PRIVATE),
+        ("::ffff:192.168.1.1", Reach.PRIVATE),
+        ("::1", Reach.LOOPBACK),
+        ("fe80::1%eth0", Reach.NOWHERE_ELSE),
+        ("169.254.169.254", Reach.NOWHERE_ELSE),
+        ("no address", Reach.NOWHERE_ELSE),
+    ],
+)
+def test_how_near_an_address_is(address: str, reach: Reach) -> None:
+    assert reach_of(address) is reach
+
+
+def test_a_url_has_an_end() -> None:
+    assert origin_of("https://h/" + "x" * 8000)
+    with pytest.raises(ValueError, match="too long"):
+        origin_of("https://h/" + "x" * 9000)
 
 
 @pytest.mark.parametrize("host", ["storage.example", "8.8.8.8", "[2606:4700::1111]", "localhost.example", "10.example"])
@@ -118,4 +158,4 @@ def test_any_text_is_an_origin_or_a_value_error(text: str) -> None:
         except ValueError:
             continue
         assert origin.scheme == "https"
-        assert not origin.is_local
+        assert origin.reach is Reach.PUBLIC

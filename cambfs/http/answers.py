@@ -17,6 +17,9 @@ from typing import Any
 from cambfs.errors import BadAnswer, KeyRefused, RateLimited, RemoteError, ServerError, SignatureExpired, UnknownRun
 
 MAX_WORDS = 200
+# The longest answer that is shown as it came, in characters, and how deep it may be.
+MAX_SHOWN = 16384
+_MAX_DEPTH = 20
 # As much of a page as is searched for words.
 _MAX_TEXT = 8192
 _TERMINAL_ESCAPE = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.")
@@ -60,6 +63,24 @@ def _json(content: bytes) -> Any:
 def _refuse_constant(name: str) -> Any:
     # NaN and Infinity: Python's reader takes them, JSON does not, and what is shown in the mount must be JSON.
     raise ValueError(name)
+
+
+def showable(answer: Mapping[str, Any], hide: str) -> Mapping[str, Any] | None:
+    """`answer`, if it can be shown as a JSON text of a moderate length, and without `hide`; None otherwise."""
+    if not _is_shallow(answer, _MAX_DEPTH):
+        return None
+    try:
+        text = json.dumps(answer, ensure_ascii=False, allow_nan=False)
+    except ValueError:  # a number beyond all numbers, which the reader takes
+        return None
+    return answer if len(text) <= MAX_SHOWN and hide not in text else None
+
+
+def _is_shallow(value: Any, depth: int) -> bool:
+    if not isinstance(value, dict | list):
+        return True
+    parts = value.values() if isinstance(value, dict) else value
+    return depth > 0 and all(_is_shallow(part, depth - 1) for part in parts)
 
 
 def message(content: bytes, hide: str = "") -> str:

@@ -42,8 +42,12 @@ class Kinds:
 
 
 def fault(error: BaseException, what: str, host: str, timeout_s: float, in_body: bool, kinds: Kinds) -> CambfsError:
-    """Our error for `error`, its text beginning with `what`. `in_body`: the head of the answer had arrived."""
+    """Our error for `error`, its text beginning with `what`. `in_body`: the head of the answer had arrived.
+
+    `error`, and all that it wraps, lose their tracebacks: the frames in there have the request's headers as locals."""
     chain = list(_chain(error))
+    for one in chain:
+        one.__traceback__ = None
     peer = f"the proxy on the way to {host}" if _first(chain, kinds.proxies) else host
     found = _unreachable(chain, f"{what}: {peer}")
     if found is not None:

@@ -15,6 +15,9 @@ from email.utils import parsedate_to_datetime
 _NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.ASCII | re.I)
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]+"')
+_CONTENT_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,60}/[a-z0-9!#$&^_.+-]{1,60}", re.ASCII)
+# The times that every file system and archive can hold: from 1970 to 2106.
+_LAST_TIME_S = 2**32 - 1
 _DELAY = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
@@ -69,8 +72,8 @@ def read_head(status: int, headers: Mapping[str, str], asked: Span | None) -> He
         chunked=chunked,
         etag=strong_etag(headers),
         ranges=status == 206 or headers.get("Accept-Ranges", "").strip().lower() == "bytes",
-        content_type=headers.get("Content-Type", "").partition(";")[0].strip().lower(),
-        modified_s=date_s(headers.get("Last-Modified", "")),
+        content_type=_content_type(headers),
+        modified_s=_modified_s(headers),
     )
 
 
@@ -95,6 +98,16 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
         return float(text)
     until_s = date_s(text)
     return None if until_s is None else max(until_s - now_s, 0.0)
+
+
+def _content_type(headers: Mapping[str, str]) -> str:
+    text = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    return text if _CONTENT_TYPE.fullmatch(text) else ""
+
+
+def _modified_s(headers: Mapping[str, str]) -> float | None:
+    said_s = date_s(headers.get("Last-Modified", ""))
+    return said_s if said_s is not None and 0 <= said_s <= _LAST_TIME_S else None
 
 
 def _is_chunked(headers: Mapping[str, str]) -> bool:

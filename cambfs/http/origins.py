@@ -1,9 +1,8 @@
 """Which URLs may be asked, and which of them are the API's own: the guard of the key and of the local network.
 
-Not DNS: a host is judged by how it is written. A literal address in any spelling that resolvers take, `localhost` and
-names below it are recognised as local; a name that merely *resolves* to a local address is not, because a look-up here
-and another one at the connection may differ. What such a name can reach is a GET without the key. Pure functions, no
-threads.
+Not DNS: here a host is judged by how it is written, as a literal address in any spelling that resolvers take, or as
+`localhost` or a name below it. A name that merely *resolves* to a local address is found out when the connection is
+there (`session`), because a look-up here and another one there may differ. Pure functions, no threads.
 """
 
 from __future__ import annotations
@@ -11,7 +10,8 @@ from __future__ import annotations
 import re
 import socket
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from enum import IntEnum
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 from cambfs.errors import ConfigError
 
@@ -19,6 +19,20 @@ from cambfs.errors import ConfigError
 # information, no backslash, no escapes, no international names but in their ASCII form.
 _URL = re.compile(r"(https?)://([a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::([0-9]{1,5}))?(?=[/?#]|$)", re.I | re.ASCII)
 _PORTS = {"http": 80, "https": 443}
+# Signed URLs have one or two thousand characters.
+_MAX_URL = 8192
+# What a gateway from IPv6 to IPv4 makes of an IPv4 address.
+_NAT64 = IPv6Network("64:ff9b::/96")
+
+
+class Reach(IntEnum):
+    """From where an address can be reached: the larger, the nearer. NOWHERE_ELSE: on one link or by one machine only,
+    where routers and clouds answer questions about themselves; or no address to ask at all."""
+
+    PUBLIC = 0
+    PRIVATE = 1
+    LOOPBACK = 2
+    NOWHERE_ELSE = 3
 
 
 @dataclass(frozen=True)
@@ -39,16 +53,26 @@ class Origin:
         return _is_localhost(self.host) if address is None else address.is_loopback
 
     @property
-    def is_local(self) -> bool:
-        """The host is written as this machine or as one of a network that is not the public one."""
+    def reach(self) -> Reach:
+        """How near the host is, as far as it is written."""
+        if _is_localhost(self.host):
+            return Reach.LOOPBACK
         address = _address(self.host)
-        if address is None:
-            return _is_localhost(self.host)
-        return not address.is_global or address.is_multicast
+        return Reach.PUBLIC if address is None else _reach(address)
+
+
+def reach_of(address: str) -> Reach:
+    """How near a numeric address is. What is none is taken for the nearest."""
+    try:
+        return _reach(_inner(ip_address(address)))
+    except ValueError:
+        return Reach.NOWHERE_ELSE
 
 
 def origin_of(url: str) -> Origin:
     """The origin of an absolute http or https URL. Raises ValueError, with a text for users, for anything else."""
+    if len(url) > _MAX_URL:
+        raise ValueError("a URL that is too long")
     match = _URL.match(url)
     if match is None or not url.isprintable():
         raise ValueError("not a plain http or https URL")
@@ -59,13 +83,14 @@ def origin_of(url: str) -> Origin:
     return Origin(scheme, match[2].lower(), port)
 
 
-def allowed_origin(url: str, base: Origin) -> Origin:
+def allowed_origin(url: str, base: Origin, reach: Reach | None = None) -> Origin:
     """The origin of a URL that the API sent, if it may be asked at all when the API's own origin is `base`: https, or
-    http where `base` is; a local host only where `base` is local. Raises ValueError, with a text for users."""
+    http where `base` is; and nothing nearer than the API itself, which is at `reach` (None: as `base` is written).
+    Raises ValueError, with a text for users, for anything else."""
     origin = origin_of(url)
     if origin.scheme != "https" and base.scheme != "http":
         raise ValueError(f"a URL on {origin} that is not https")
-    if origin.is_local and not base.is_local:
+    if origin != base and origin.reach > (base.reach if reach is None else reach):
         raise ValueError(f"a URL into the local network ({origin})")
     return origin
 
@@ -92,12 +117,18 @@ def _is_localhost(host: str) -> bool:
 def _address(host: str) -> IPv4Address | IPv6Address | None:
     text = host.strip("[]").removesuffix(".")
     try:
-        address = ip_address(text)
+        return _inner(ip_address(text))
     except ValueError:
         return _old_address(text)
-    if isinstance(address, IPv6Address):
-        return address.ipv4_mapped or address.sixtofour or address
-    return address
+
+
+def _inner(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """The IPv4 address that an IPv6 address stands for, if it does."""
+    if isinstance(address, IPv4Address):
+        return address
+    if address in _NAT64:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or address
 
 
 def _old_address(text: str) -> IPv4Address | None:
@@ -106,3 +137,12 @@ def _old_address(text: str) -> IPv4Address | None:
         return IPv4Address(socket.inet_aton(text))
     except OSError:
         return None
+
+
+def _reach(address: IPv4Address | IPv6Address) -> Reach:
+    # A connection to 0.0.0.0 or :: is one to this machine.
+    if address.is_loopback or address.is_unspecified:
+        return Reach.LOOPBACK
+    if address.is_link_local or address.is_multicast or address.is_reserved:
+        return Reach.NOWHERE_ELSE
+    return Reach.PUBLIC if address.is_global else Reach.PRIVATE

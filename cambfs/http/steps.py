@@ -1,0 +1,66 @@
+"""How long one step of an answer may take: its whole head, or the next bytes of its body.
+
+A timeout of a socket begins anew with every byte that comes, so a server that sends one now and then, or headers, or
+chunk trailers without end, holds a thread for ever. Here the time for all of them together is limited.
+
+Not what is read (`body`), nor the connection (`session`). Threads: any; a step belongs to the thread that takes it.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_current = threading.local()
+
+
+@contextmanager
+def step(seconds: float) -> Iterator[None]:
+    """What this thread reads of a `SteppedResponse` inside the block raises TimeoutError once `seconds` have passed
+    since the block began. Blocks do not nest."""
+    _current.ends_at = time.monotonic() + seconds
+    try:
+        yield
+    finally:
+        _current.ends_at = None
+
+
+class _Stepped(io.RawIOBase):
+    """A socket's file that knows the step."""
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
+        self._raw = raw
+        self._sock = sock
+
+    def readable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._raw.fileno()
+
+    def readinto(self, buffer: Any) -> int | None:
+        ends_at: float | None = getattr(_current, "ends_at", None)
+        if ends_at is not None:
+            left_s = ends_at - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError("the step took too long")
+            self._sock.settimeout(left_s)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class SteppedResponse(http.client.HTTPResponse):
+    """The standard library's, reading in steps; for the `response_class` of a connection."""
+
+    def __init__(self, sock: socket.socket, *arguments: Any, **more: Any) -> None:
+        super().__init__(sock, *arguments, **more)
+        self.fp = io.BufferedReader(_Stepped(self.fp.detach(), sock))
