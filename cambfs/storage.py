@@ -118,8 +118,8 @@ class Storage:
     def _probe(self, run_id: RunId) -> Probe:
         try:
             with closing(self._open_signed(run_id, 0, HEAD_BYTES)) as body:
-                if body.total is None:
-                    raise StorageUseless(f"run {run_id}: storage does not tell the length")
+                if not body.total:  # an empty head would equal every stream's
+                    raise StorageUseless(f"run {run_id}: storage has nothing, or does not tell how much")
                 head = _read(body, min(HEAD_BYTES, body.total))
                 if len(head) < min(HEAD_BYTES, body.total):
                     raise StorageUseless(f"run {run_id}: storage sends less than it says")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cambfs import retry, run
+from cambfs import fetching, retry, run
 from cambfs.cache import Cache
 from cambfs.disk import Disk
 from cambfs.library import Library
@@ -30,6 +30,17 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "_FIRST_PAUSE_S", 0.002)
     monkeypatch.setattr(retry, "_LONGEST_PAUSE_S", 0.05)
     monkeypatch.setattr(run, "LINGER_S", 0.02)
+
+
+@pytest.fixture
+def short_distances(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand bytes ahead of the stream is far, and two thousand are fetched there; nothing is nearly finished."""
+    monkeypatch.setattr(fetching, "_FAR_BYTES", 1000)
+    monkeypatch.setattr(fetching, "_FAR_S", 0.0)
+    monkeypatch.setattr(fetching, "_RATE_AFTER_S", 0.0)
+    monkeypatch.setattr(fetching, "SPAN_BYTES", 2000)
+    monkeypatch.setattr(run, "SPAN_BYTES", 2000)
+    monkeypatch.setattr(run, "_NEARLY_BYTES", 0)
 
 
 @pytest.fixture(autouse=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from threading import Thread
 from typing import TypeVar
 
+from cambfs.library import Handle, Library
+from cambfs.names import RunId
 from cambfs.patience import Patience
 from tests.core.fakes import LIMIT_S
 
@@ -38,3 +40,23 @@ def in_thread(call: Callable[[], T]) -> Future[T]:
 
     Thread(target=work, name="test", daemon=True).start()
     return future
+
+
+def read_all(library: Library, run_id: int, at_a_time: int = 4096) -> bytes:
+    """As `cat` does: opened, read until nothing comes, closed."""
+    handle = library.open(RunId(run_id), patience())
+    try:
+        return b"".join(pieces(handle, at_a_time))
+    finally:
+        handle.close()
+
+
+def pieces(handle: Handle, at_a_time: int = 4096) -> Iterator[bytes]:
+    offset = 0
+    while piece := handle.read(offset, at_a_time, patience()):
+        yield piece
+        offset += len(piece)
+
+
+def size_of(library: Library, run_id: int) -> int:
+    return library.wait_for_facts(RunId(run_id), patience()).size
