@@ -1,0 +1,123 @@
+"""The figures as text: a table, what is worse than what, JSON. No threads."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from bench_lib.figures import OURS, PEERS, Figure
+
+_HEADINGS = ("", "cambfs", *PEERS, "goal", "verdict")
+_TEXTS = 2  # of the headings, the last ones
+
+
+def show(value: float | None, unit: str) -> str:
+    if value is None:
+        return "–"
+    if unit == "s":
+        return f"{value * 1000:.3g} ms" if value < 0.9995 else f"{value:.3g} s"
+    number = f"{value:.0f}" if value == int(value) or value >= 100 else f"{value:.3g}"
+    return f"{number} {unit}".strip()
+
+
+def rows(figures: Sequence[Figure], titles: Mapping[str, str]) -> list[tuple[str, list[str]]]:
+    """For each row of the benchmark, and each figure in it: its cells."""
+    shown = []
+    for name, title in titles.items():
+        mine = [figure for figure in figures if figure.row == name]
+        if mine:
+            shown.append((f"**{title}**", [""] * (len(_HEADINGS) - 1)))
+        shown += [(figure.case, _cells(figure)) for figure in mine]
+    return shown
+
+
+def _cells(figure: Figure) -> list[str]:
+    medians = [show(figure.median(who), figure.unit) for who in (OURS, *PEERS)]
+    note = f"({figure.note})" if figure.note else ""
+    goals = "; ".join(goal.text for goal in figure.goals)
+    return [*medians, goals, " ".join(filter(None, [figure.verdict(), note]))]
+
+
+def markdown(figures: Sequence[Figure], titles: Mapping[str, str]) -> str:
+    lines = [" | ".join(_HEADINGS), " | ".join(["---"] + ["---:"] * (len(_HEADINGS) - 1 - _TEXTS) + ["---"] * _TEXTS)]
+    lines += [" | ".join([case, *cells]) for case, cells in rows(figures, titles)]
+    return "".join(f"| {line} |\n" for line in lines) + "\n" + "".join(f"- {line}\n" for line in remarks(figures))
+
+
+def plain(figures: Sequence[Figure], titles: Mapping[str, str]) -> str:
+    lines = [list(_HEADINGS), *([case.strip("*"), *cells] for case, cells in rows(figures, titles))]
+    widths = [max(len(line[column]) for line in lines if any(line[1:])) for column in range(len(_HEADINGS) - 1)]
+    return "\n".join(_aligned(line, widths) for line in lines) + "\n\n" + "\n".join(remarks(figures)) + "\n"
+
+
+def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
+    if not any(line[1:]):
+        return line[0]
+    numbers = [cell.rjust(width) for cell, width in zip(line[1:-_TEXTS], widths[1:], strict=False)]
+    return "  ".join([("  " + line[0]).ljust(widths[0] + 2), *numbers, line[-2].ljust(widths[-1]), line[-1]])
+
+
+def remarks(figures: Sequence[Figure]) -> list[str]:
+    """In sentences: what missed its goal, what is worse than a peer, what a peer could not do."""
+    lines = []
+    for figure in figures:
+        name = f"{figure.row}, {figure.case}"
+        lines += [
+            f"{name}: {show(goal.figure, goal.unit)}, not the goal ({goal.text}: {show(goal.limit, goal.unit)})."
+            for goal in figure.goals
+            if not goal.is_met
+        ]
+        lines += [f"{name}: worse than {who}, by {ratio:.2f} ×." for who, ratio in figure.worse_than()]
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for figure in figures:
+        for who, why in figure.absent.items():
+            reasons.setdefault((who, why), []).append(f"{figure.row}, {figure.case}")
+    lines += [f"{who} has no figure for {'; '.join(cases)}: {why}." for (who, why), cases in reasons.items()]
+    return lines or ["All goals are met, and nothing is worse than a peer."]
+
+
+def surroundings(rounds: int) -> dict[str, Any]:
+    """What the figures were made with."""
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "rounds": rounds,
+        "cores": os.cpu_count(),
+        "kernel": platform.release().split("-")[0],
+        "python": platform.python_version(),
+        "nginx": _version(["nginx", "-v"]),
+        "curl": _version(["curl", "--version"]),
+        "rclone": _version(["rclone", "version"]),
+    }
+
+
+def _version(command: Sequence[str]) -> str:
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True)
+    words = done.stdout.splitlines()[0].replace("/", " ").split()
+    return next(word for word in words if word.lstrip("v")[:1].isdigit())
+
+
+def as_json(figures: Iterable[Figure], surroundings: Mapping[str, Any]) -> str:
+    found = [
+        {
+            "row": figure.row,
+            "case": figure.case,
+            "unit": figure.unit,
+            "medians": {who: figure.median(who) for who in figure.samples},
+            "samples": figure.samples,
+            "absent": figure.absent,
+            "goals": [
+                {"text": goal.text, "figure": goal.figure, "limit": goal.limit, "unit": goal.unit, "met": goal.is_met}
+                for goal in figure.goals
+            ],
+            "worse_than": dict(figure.worse_than()),
+            "verdict": figure.verdict(),
+            "note": figure.note,
+        }
+        for figure in figures
+    ]
+    return json.dumps({"surroundings": surroundings, "figures": found}, indent=1, ensure_ascii=False) + "\n"
