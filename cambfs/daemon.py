@@ -21,6 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from cambfs import private
 from cambfs.errors import CambfsError, ConfigError
 
 _START_TIMEOUT_S = 30.0
@@ -155,7 +156,7 @@ class _Ready(Report):
 
     def ready(self) -> None:
         with suppress(OSError):
-            fd = os.open(self._log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = private.open_file(str(self._log_file), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             os.dup2(fd, 2)
             os.close(fd)
             faulthandler.enable()

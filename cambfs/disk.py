@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from cambfs import private
 from cambfs.errors import CacheDamaged, ConfigError
 from cambfs.facts import Facts
 from cambfs.names import RunId, parse_run_id
@@ -53,17 +54,16 @@ class Disk:
 
     def _prepare(self) -> None:
         self._make()
-        for directory in (self.directory, self._part):
-            status = directory.lstat()
-            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-                raise ConfigError(f"cannot use the cache directory {directory}: it is not yours")
-            directory.chmod(0o700)
         with self._locked():
             self._sweep()
 
     def _make(self) -> None:
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Raises OSError unless nobody else can put something in the place of what is in there."""
+        private.make_directory(self.directory)
+        private.check_shared(self.directory.parent)
+        private.claim_directory(self.directory)
         self._part.mkdir(mode=0o700, exist_ok=True)
+        private.claim_directory(self._part)
 
     @property
     def _part(self) -> Path:
@@ -71,7 +71,7 @@ class Disk:
 
     def _sweep(self) -> None:
         for path in self._part.iterdir():
-            with suppress(OSError), path.open("rb") as file:
+            with suppress(OSError), self._open(path) as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink()
         for path in self.directory.glob("*.json"):
@@ -137,7 +137,8 @@ class Disk:
         raise CacheDamaged(f"run {run_id}: the cached file has no proper sidecar")
 
     def _open(self, path: Path) -> BinaryIO:
-        return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
+        # Without O_NONBLOCK, to open a pipe that lies there would wait for ever.
+        return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
 
     def open(self, run_id: RunId, *, verify: bool) -> Spool | None:
         """The result's bytes, compared with the SHA-256 in the sidecar if asked; None when it is not there.

@@ -12,6 +12,7 @@ from threading import Lock
 
 from cambfs import errors
 from cambfs.errors import CambfsError, RemoteError
+from cambfs.text import visible
 
 _KEPT = 100
 
@@ -51,7 +52,7 @@ class Journal:
             advice,
         ]
         with self._lock:
-            self._lines.append("\t".join(fields))
+            self._lines.append("\t".join(map(visible, fields)))
 
     def text(self) -> bytes:
         """A line each, oldest first: time, file, operation, errno, HTTP status, what happened and what to do."""

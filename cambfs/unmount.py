@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from cambfs import private
 from cambfs.errors import ConfigError
 from cambfs.mountpoint import FSTYPE, mounted_at
 
@@ -83,7 +84,8 @@ def _detach_as_user(directory: Path, *, lazy: bool) -> str:
     if program is None:
         raise ConfigError("fusermount is missing, only root can do without; on Debian and Ubuntu: apt install fuse3")
     command = [program, "-u", *(["-z"] if lazy else []), "--", str(directory)]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", env={**os.environ, "LC_ALL": "C"})
+    environ = {**private.environment(), "LC_ALL": "C"}
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environ)
     return "" if done.returncode == 0 else " ".join(done.stderr.split())
 
 

@@ -14,6 +14,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cambfs import private
 from cambfs.config import Settings
 from cambfs.daemon import keep_signals_out, without_signals
 from cambfs.errors import CambfsError, ConfigError, KeyRefused
@@ -40,9 +41,9 @@ def account_directory(settings: Settings) -> Path:
 
 
 def account_directories(cache_dir: Path) -> list[Path]:
-    """The directories of all accounts in a cache. Raises ConfigError when it cannot be read."""
+    """The directories of all of this user's accounts in a cache. Raises ConfigError when it cannot be read."""
     try:
-        return sorted(path for path in cache_dir.iterdir() if _ACCOUNT.fullmatch(path.name) and path.is_dir())
+        return sorted(path for path in cache_dir.iterdir() if _ACCOUNT.fullmatch(path.name) and private.is_own(path))
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -132,10 +133,13 @@ def _ask_about_key(settings: Settings) -> tuple[KeyRefused | None, str | None]:
 def serve(
     settings: Settings, directory: Path, declared: Callable[[], Sequence[RunId]], on_ready: Callable[[], None]
 ) -> None:
-    """Mounts at `directory` and returns when that has ended. Raises ConfigError."""
+    """Mounts at `directory` and returns when that has ended. The key is in no environment from here on, and no core
+    dump is made. Raises ConfigError."""
     from cambfs.mount import serve as serve_library
     from cambfs.vfs import UrlStyle
 
+    private.forget_key_variable()
+    private.forbid_core_dumps()
     keep_signals_out()
     with open_library(settings, declared) as library:
         serve_library(

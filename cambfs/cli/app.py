@@ -15,6 +15,7 @@ from cambfs.cli.demo import demo
 from cambfs.cli.fetch import fetch
 from cambfs.cli.mount import mount, unmount
 from cambfs.errors import CambfsError
+from cambfs.text import visible
 
 _log = logging.getLogger(__name__)
 
@@ -71,5 +72,5 @@ def _complain_about_use(error: click.UsageError) -> int:
 
 
 def _complain(text: str, code: int = 1) -> int:
-    click.echo(f"cambfs: {text}", err=True)
+    click.echo(f"cambfs: {visible(text)}", err=True)
     return code

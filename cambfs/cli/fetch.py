@@ -18,6 +18,7 @@ from cambfs.cli.options import DIRECTORY, FOR_FETCH, with_settings
 from cambfs.config import Settings
 from cambfs.errors import CambfsError, ConfigError
 from cambfs.names import RunId
+from cambfs.text import visible
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -32,9 +33,10 @@ def fetch(settings: Settings, items: tuple[str, ...], output: Path | None) -> No
 
     RUN is an id or a range; 1-100,205 and 1-100 205 are the same. The exit code is 1 when a run failed.
     """
-    from cambfs import logs
+    from cambfs import logs, private
     from cambfs.daemon import ending_on_signals
 
+    private.forbid_core_dumps()
     wanted = _parse(items)
     if settings.no_disk_cache and output is None:
         raise ConfigError("without a disk cache there is nowhere to fetch to; name a directory with -o")
@@ -155,5 +157,5 @@ class _Bar(_Lines):
 
 
 def _line(run_id: RunId, error: CambfsError) -> str:
-    text = str(error)
+    text = visible(str(error))
     return f"cambfs: {text}" if text.startswith(f"run {run_id}") else f"cambfs: run {run_id}: {text}"

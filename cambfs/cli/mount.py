@@ -16,6 +16,7 @@ from cambfs import mountpoint
 from cambfs.cli.options import DIRECTORY, FOR_MOUNT, with_settings
 from cambfs.config import Settings
 from cambfs.errors import CambfsError, ConfigError
+from cambfs.text import visible
 
 if TYPE_CHECKING:
     from cambfs import daemon
@@ -142,7 +143,7 @@ def _leave_no_dead_mount(directory: Path) -> None:
 
 
 def _warn(text: str) -> None:
-    click.echo(f"cambfs: warning: {text}", err=True)
+    click.echo(f"cambfs: warning: {visible(text)}", err=True)
 
 
 @click.command()
