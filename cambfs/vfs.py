@@ -49,7 +49,8 @@ class UrlStyle(Enum):
             return f"{url}\n".encode()
         if self is UrlStyle.SHORTCUT:
             return f"[InternetShortcut]\r\nURL={url}\r\n".encode()
-        return (json.dumps(answer, ensure_ascii=False) + "\n").encode()
+        # Control characters are escaped, and all beyond ASCII: terminals obey some of them, too.
+        return (json.dumps(answer).replace("\x7f", "\\u007f") + "\n").encode()
 
 
 @dataclass(frozen=True, slots=True)
