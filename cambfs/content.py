@@ -74,7 +74,7 @@ class Content:
     @property
     def etag(self) -> str | None:
         """The validator for ranges from the API; None when there are none."""
-        return self._spool.etag if self._spool is not None else None
+        return self._spool.etag if self._spool is not None and self._spool.has_ranges else None
 
     @property
     def size(self) -> int | None:
@@ -90,7 +90,7 @@ class Content:
         """They do not work after all. Locked."""
         self.sizing.twin = False
         if self._spool is not None:
-            self._spool.etag = None
+            self._spool.has_ranges = False
 
     def stop_if_there(self, offset: int, stop: int) -> int | None:
         """Where a read of offset … stop ends; None as long as some of it is missing. Locked."""
@@ -108,9 +108,9 @@ class Content:
         self._check_limit(body.total or 0)
         with self.changed:
             if body.start == 0:
-                if self.etag is not None and body.etag is not None and self.etag != body.etag:
+                if self.spool.etag is not None and body.etag not in (None, self.spool.etag):
                     raise ResultChanged(f"run {self._id}: the API has another result than before")
-                self.spool.etag = body.etag if body.ranges else None
+                self.spool.etag, self.spool.has_ranges = body.etag, body.ranges
                 self._content_type = body.content_type
             if body.total is not None:
                 self.sizing.header(body.total, body.modified_s, is_begun=self.filled.total > 0)

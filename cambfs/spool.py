@@ -28,8 +28,8 @@ class Spool:
     on a full disk, or returns False. A spool in memory goes to an unlinked file when it grows beyond `spill_bytes`.
 
     `serial` differs between any two spools of a process, so whoever saw bytes of one can tell that another may hold
-    others. `etag` is the validator of the answer that brought them, if the API gives ranges of it. Bytes that are not
-    in `filled` are undefined.
+    others. `etag` is the validator of the answer that brought them, and `has_ranges` whether the API gives ranges of
+    what it validates. Bytes that are not in `filled` are undefined.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class Spool:
         self.filled = RangeSet() if filled is None else filled
         self.path = path
         self.etag: str | None = None
+        self.has_ranges = False
         self._fd = fd
         self._relieve = relieve
         self._spill_bytes = spill_bytes
