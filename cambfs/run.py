@@ -215,7 +215,7 @@ class Run:
         if there_ahead >= SPAN_BYTES and self._content.has_ranges:
             return False
         if not self._is_wanted():
-            self._changed.wait_for(lambda: self._is_wanted() or transfer.stopping, LINGER_S)
+            self._changed.wait_for(lambda: self._is_wanted() or self._over is not None, LINGER_S)
         return self._is_wanted()
 
     def _is_wanted(self) -> bool:
@@ -227,8 +227,11 @@ class Run:
     def end(self, position: int, body: Body) -> None:
         if not body.framed:
             with self._changed:
-                self._changed.wait_for(lambda: not self._fetching.is_probing, self._means.timeout_s)
+                self._changed.wait_for(self._is_storage_heard, self._means.timeout_s)
         self._content.end(position, body)
+
+    def _is_storage_heard(self) -> bool:
+        return not self._fetching.is_probing or self._over is not None
 
     def finish(self, transfer: Transfer, error: CambfsError | None) -> None:
         if isinstance(error, (ResultChanged, CacheDamaged)):
@@ -263,5 +266,7 @@ class Run:
 
     def _end(self, error: CambfsError) -> None:
         """What was fetched is worth nothing: who has it open gets the error, who opens it next starts anew."""
+        with self._changed:
+            self._over = self._over or error
+            self._owner.detach(self, error)  # before anybody hears of it, and asks again
         self.stop(error)
-        self._owner.detach(self, error)
