@@ -134,6 +134,7 @@ class Library:
 
     def signature(self, run_id: RunId, patience: Patience) -> Signature:
         """The run's file_url answer, asked for anew when the last one does not hold long enough. Raises CambfsError."""
+        self._check_open()
         fresh = self._signer.fresh(run_id)
         if fresh is not None:
             return fresh
@@ -199,8 +200,7 @@ class Library:
 
     def _use(self, run_id: RunId) -> Run:
         with self._lock:
-            if self._closing.is_set():
-                raise Closing("the mount is being unmounted")
+            self._check_open()
             run = self._runs.get(run_id)
             if run is None:
                 run = self._runs[run_id] = Run(run_id, self._means, self, self._facts.get(run_id))
@@ -247,6 +247,10 @@ class Library:
     def _note_unknown(self, run_id: RunId, error: CambfsError) -> None:
         with self._lock:
             self._unknown[run_id] = error
+
+    def _check_open(self) -> None:
+        if self._closing.is_set():
+            raise Closing("the mount is being unmounted")
 
     def _check_unknown(self, run_id: RunId) -> None:
         error = self._unknown.get(run_id)
