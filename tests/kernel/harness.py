@@ -11,7 +11,6 @@ import contextlib
 import os
 import re
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -238,7 +237,7 @@ class Mount:
         """A tool that goes on beside the test; killed at the end, at the latest with the mount."""
         argv = ["bash", "-c", command] if isinstance(command, str) else list(command)
         with subprocess.Popen(
-            argv, cwd=self.path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            argv, cwd=self.path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         ) as process:
             try:
                 yield process
@@ -258,5 +257,13 @@ class Mount:
         """What is on its way on the disk."""
         return list(self.cache_dir.glob("*/part/*"))
 
-    def drop_cache(self) -> None:
-        shutil.rmtree(self.cache_dir, ignore_errors=True)
+    def await_idle(self) -> None:
+        """Returns when the daemon has closed every result. What was read last counts as used last from here on."""
+        wait_until(lambda: not self._results_open(), "the daemon has closed all results")
+
+    def _results_open(self) -> list[str]:
+        found = []
+        for link in Path(f"/proc/{self.process.pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                found.append(str(link.readlink()))
+        return [path for path in found if ".flac" in path or "/part/" in path]

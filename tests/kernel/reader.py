@@ -4,7 +4,8 @@ Run with `python -I -S`, so that it starts quickly; only the standard library is
 the same bytes. No threads but in `together`.
 """
 
-import contextlib
+import errno
+import functools
 import hashlib
 import mmap
 import os
@@ -108,7 +109,7 @@ def sizes(*paths: str) -> None:
         except OSError as error:
             found[path] = error.errno
 
-    _all_at_once([lambda path=path: look(path) for path in paths])
+    _all_at_once([functools.partial(look, path) for path in paths])
     for path in paths:
         print(path, found[path])
 
@@ -129,7 +130,7 @@ def together(path: str, readers: str, local: str) -> None:
                 if os.pread(file.fileno(), length, offset) != os.pread(truth.fileno(), length, offset):
                     wrong.append(f"reader {number}: {length} bytes at {offset} differ")
 
-    _all_at_once([lambda number=number: compare(number) for number in range(int(readers))])
+    _all_at_once([functools.partial(compare, number) for number in range(int(readers))])
     print("\n".join(wrong) or "all the same")
     sys.exit(bool(wrong))
 
@@ -149,18 +150,17 @@ def _all_at_once(works: list[Callable[[], None]]) -> None:
 
 
 def attempt(*words: str) -> None:
-    """Runs a Python expression with the names of `os` and says what errno it ends with."""
+    """Evaluates Python expressions with the names of `os`; says the errno that each ends with."""
     for expression in words:
-        with contextlib.suppress(SystemExit):
-            try:
-                eval(expression, {**vars(os), "os": os})
-                print("ok")
-            except OSError as error:
-                print(error.strerror)
+        try:
+            eval(expression, dict(vars(os)))
+            print("ok")
+        except OSError as error:
+            print(errno.errorcode[error.errno or 0])
 
 
 def hold(path: str) -> None:
-    """Opens, says so, reads 10 bytes at each line of standard input's position, until that ends."""
+    """Opens, says so, and then reads what each line of standard input asks for: offset and length."""
     fd = os.open(path, os.O_RDONLY)
     print("open", flush=True)
     for line in sys.stdin:
@@ -168,7 +168,7 @@ def hold(path: str) -> None:
         try:
             print(hashlib.sha256(os.pread(fd, length, offset)).hexdigest(), flush=True)
         except OSError as error:
-            print(error.strerror, flush=True)
+            print(errno.errorcode[error.errno or 0], flush=True)
 
 
 if __name__ == "__main__":
