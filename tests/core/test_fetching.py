@@ -28,6 +28,7 @@ from cambfs.errors import (
 from cambfs.library import Handle, Library
 from cambfs.names import RunId
 from cambfs.patience import Patience
+from cambfs.transfer import Transfer
 from tests.core.conftest import MakeLibrary, our_threads
 from tests.core.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, StorageManner, some_flac
 from tests.core.waiting import eventually, in_thread, patience, pieces, read_all, size_of
@@ -748,7 +749,7 @@ def test_close_does_not_wait_for_a_stream_that_lingers(
 def _let_the_woken_look_before_they_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """The worst order of things: who waits is woken, sees no reason to end, and then its transfer is told to stop."""
     looks: list[bool] = []
-    is_wanted, stop_run, stop_transfer = run.Run._is_wanted, run.Run.stop, run.Transfer.stop
+    is_wanted, stop_run, stop_transfer = run.Run._is_wanted, run.Run.stop, Transfer.stop
     looks_before = [0]
 
     def look(self: run.Run) -> bool:
@@ -759,13 +760,13 @@ def _let_the_woken_look_before_they_are_told(monkeypatch: pytest.MonkeyPatch) ->
         looks_before[0] = len(looks)
         stop_run(self, error)
 
-    def stop_late(self: run.Transfer) -> None:
+    def stop_late(self: Transfer) -> None:
         eventually(lambda: len(looks) > looks_before[0])
         stop_transfer(self)
 
     monkeypatch.setattr(run.Run, "_is_wanted", look)
     monkeypatch.setattr(run.Run, "stop", stop)
-    monkeypatch.setattr(run.Transfer, "stop", stop_late)
+    monkeypatch.setattr(Transfer, "stop", stop_late)
 
 
 def test_a_stream_does_not_wait_for_storage_when_all_ends(
