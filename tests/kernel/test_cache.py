@@ -97,9 +97,7 @@ def test_an_open_result_survives_its_eviction(server: Server, mounted: Mounted, 
 
 
 @pytest.mark.parametrize("disk", ["disk", "memory"])
-def test_a_result_larger_than_the_cache_is_served_and_not_kept(
-    disk: str, server: Server, mounted: Mounted, audio: Audio
-) -> None:
+def test_a_result_larger_than_the_cache_is_served_and_not_kept(disk: str, mounted: Mounted, audio: Audio) -> None:
     options = ["--cache-size", "4MiB", *(["--no-disk-cache"] if disk == "memory" else [])]
     with mounted(*options) as mount:
         assert _read(mount, 105) == audio.minutes.read_bytes()
