@@ -77,3 +77,5 @@ def _install(handler: logging.Handler, level: str) -> None:
         logger.handlers[:] = [handler]
         logger.propagate = False
         logger.setLevel(level.upper())
+    # Its debugging is a traceback for every errno; ours says which operation got it, and why.
+    logging.getLogger("fuse").setLevel(max(logging.INFO, logging.getLogger("cambfs").level))
