@@ -183,6 +183,8 @@ class Library:
             self.let_go(run)
 
     def _window(self, run_id: RunId) -> list[RunId]:
+        while self._ahead_until < len(self._listed) and self._facts.get(self._listed[self._ahead_until]):
+            self._ahead_until += 1  # nobody waits for a size that is known, so nobody comes here from there
         first = self._ahead_until
         if run_id not in self._listed[max(0, first - _AHEAD) : first + 1]:
             return []
