@@ -215,14 +215,27 @@ def test_a_server_that_forgets_its_ranges_is_compared(source: FakeSource, librar
 
 def test_a_part_is_continued_at_the_next_open(source: FakeSource, library: Library) -> None:
     source.add(1, Result(CONTENT, etag='"a"', ranges=True))
-    source.plan("stream", 1, Plan(break_after=30_000), Plan(error=KeyRefused("no", 401)))
-    with pytest.raises(KeyRefused):
-        read_all(library, 1)
+    handle = _open_one_that_breaks_and_is_refused(source, library)
+    handle.close()
     eventually(_no_threads)
 
     assert read_all(library, 1) == CONTENT
     assert source.starts("stream", 1) == [0, 30_000]
     assert source.sent("stream", 1) == SIZE
+
+
+def _open_one_that_breaks_and_is_refused(source: FakeSource, library: Library) -> Handle:
+    """A read of what comes after the break fails."""
+    gate = Gate()
+    breaks = Plan(break_after=30_000, stall_at=29_999, stall_gate=gate)
+    source.plan("stream", 1, breaks, Plan(error=KeyRefused("no", 401)))
+    handle = _open(library)
+    read = in_thread(lambda: _read(handle, 50_000, 1000))
+    eventually(lambda: library._runs[RUN]._waiting)
+    gate.open()
+    with pytest.raises(KeyRefused):
+        read.result(LIMIT_S)
+    return handle
 
 
 def test_a_body_that_breaks_again_and_again_is_an_error_in_the_end(
@@ -393,10 +406,7 @@ def test_a_failure_is_shared_by_all_who_wait_and_the_next_begins_anew(source: Fa
 
 def test_a_handle_survives_a_failure(source: FakeSource, library: Library) -> None:
     source.add(1, Result(CONTENT))
-    source.plan("stream", 1, Plan(break_after=30_000), Plan(error=KeyRefused("no", 401)))
-    handle = _open(library)
-    with pytest.raises(KeyRefused):
-        _read(handle, 50_000, 1000)
+    handle = _open_one_that_breaks_and_is_refused(source, library)
 
     assert _read(handle, 0, 30_000) == CONTENT[:30_000]
     assert _read(handle, 50_000, 1000) == CONTENT[50_000:51_000]

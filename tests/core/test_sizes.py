@@ -151,9 +151,16 @@ def test_another_object_is_not_believed(
 ) -> None:
     for run_id in (1, 2):
         source.add(run_id, Result(CONTENT, has_length=False, stored=stored))
+    gate = Gate()
+    source.plan("stream", 1, Plan(stall_at=5000, stall_gate=gate))
     library = make_library()
+    stat = in_thread(lambda: size_of(library, 1))
+    gate.wait_for_arrivals()
     with caplog.at_level(logging.WARNING):
-        assert size_of(library, 1) == SIZE
+        eventually(lambda: library._means.storage.distrusted)
+    assert library.facts(RunId(1)) is None
+    gate.open()
+    assert stat.result(LIMIT_S) == SIZE
     assert read_all(library, 1) == CONTENT
     asked = source.count("stored")
 
@@ -243,6 +250,7 @@ def test_a_storage_that_could_not_be_reached_is_left_alone_a_while(
     library = make_library()
     for run_id in (1, 2, 3):
         assert size_of(library, run_id) == SIZE
+        eventually(lambda: not our_threads())
 
     assert source.count("stored") == 1
 
