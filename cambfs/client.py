@@ -71,6 +71,15 @@ _FOREIGN = (
 )
 
 
+class _Key(str):
+    """The key, hidden from whoever prints what is around it: headers, the locals of a traceback."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'…'"
+
+
 class _Answer:
     """The head of an answer, and its body not yet begun. `own`: it is the API's own, not a storage's or of a host
     that the API redirected to."""
@@ -103,7 +112,7 @@ class Client:
             raise ConfigError("the API key is empty or has a space or another character that no key has; copy it anew")
         if not 0 < timeout_s < float("inf"):
             raise ConfigError(f"the timeout must be a number of seconds above 0, not {timeout_s}")
-        self._key = key
+        self._key = _Key(key)
         self._timeout_s = timeout_s
         self._verify = ca_bundle()
         self._peers = Peers(self._base)

@@ -1,0 +1,317 @@
+"""Servers that want to hold a thread, fill the memory, learn the key, or have this machine's neighbours asked."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import socket
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import responses
+
+from cambfs.client import Client
+from cambfs.errors import BadAnswer, CambfsError, KeyRefused, LinkError, TimedOut, UnknownRun
+from cambfs.http.origins import Origin
+from cambfs.http.session import Peers, TooNear
+from cambfs.names import RunId
+from cambfs.source import SignedUrl
+from cambfs.vfs import UrlStyle
+from tests.attacks.wire import WAIT_S, WireServer, chunked, sized
+
+RUN = RunId(5)
+KEY = "sk-very-secret-key"
+SHORT_S = 0.3
+FLAC = b"fLaC" + bytes(range(100))
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+def drained(client: Client) -> bytes:
+    body = client.open_stream(RUN)
+    buffer, found = memoryview(bytearray(65536)), b""
+    while count := body.readinto(buffer):
+        found += buffer[:count]
+    body.close()
+    return found
+
+
+# A thread that is held. Each sends something all the time, so a socket's timeout never comes.
+
+
+def endless(server: WireServer, first: bytes, again: bytes, pause_s: float = 0.01) -> Iterator[bytes]:
+    yield first
+    while not server.over.wait(pause_s):
+        yield again
+
+
+@pytest.mark.parametrize(
+    ("first", "again"),
+    [
+        (b"", b"H"),
+        (OK, b"X"),
+        (OK, b"A: b\r\n"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\n", b"0"),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\n4;", b"x"),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\n4\r\nfLaC\r\n0\r\n", b"T: x\r\n"),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\n4\r\nfLaC\r\n0\r\n", b"x"),
+    ],
+    ids=["status", "header", "headers", "interim", "chunk-size", "extension", "trailers", "trailer"],
+)
+def test_what_trickles_in_for_ever_ends_with_the_timeout(first: bytes, again: bytes) -> None:
+    with WireServer(lambda *_: endless(server, first, again)) as server, Client(server.url, KEY, SHORT_S) as client:
+        with pytest.raises(LinkError, match="run 5") as caught:
+            drained(client)
+        assert isinstance(caught.value, TimedOut)
+
+
+def test_a_body_that_is_slow_but_comes_is_read_to_its_end() -> None:
+    def slow() -> Iterator[bytes]:
+        yield sized(FLAC)[: -len(FLAC)]
+        for byte in FLAC:
+            server.over.wait(SHORT_S / 30)
+            yield bytes([byte])
+
+    with WireServer(lambda *_: slow()) as server, Client(server.url, KEY, SHORT_S) as client:
+        assert drained(client) == FLAC
+
+
+# Memory
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"X-Long: " + b"x" * 200_000 + b"\r\n",
+        b"".join(b"X-%d: y\r\n" % i for i in range(1000)),
+        b"Content-Length: " + b"9" * 60_000 + b"\r\n",
+    ],
+)
+def test_heads_that_are_too_large(head: bytes) -> None:
+    answer = OK + head + b"\r\n"
+    with WireServer(lambda *_: answer) as server, Client(server.url, KEY, WAIT_S) as client, pytest.raises(BadAnswer):
+        client.open_stream(RUN)
+
+
+def sent_until_closed(server: WireServer, first: bytes, sent: list[int]) -> Iterator[bytes]:
+    yield first
+    while not server.over.is_set():
+        sent[0] += 65536
+        yield b" " * 65536
+
+
+@pytest.mark.parametrize("status", ["200 OK", "500 No", "404 No", "302 Found\r\nLocation: /x"])
+def test_of_a_json_answer_only_so_much_is_read(status: str) -> None:
+    sent = [0]
+    first = f"HTTP/1.1 {status}\r\n\r\n{{".encode()
+    server = WireServer(lambda *_: sent_until_closed(server, first, sent))
+    with server, Client(server.url, KEY, WAIT_S) as client, pytest.raises(CambfsError):
+        client.sign(RUN)
+    # What the sockets between hold, too.
+    assert sent[0] / len(server.requests) < 16 * 2**20
+
+
+URL = "https://storage.example/a.flac?X-Amz-Signature=s3cr3t"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        f'{{"output_url": "{URL}", "more": "{"x" * 500_000}"}}',
+        f'{{"output_url": "{URL}", "more": {"[" * 500}{"]" * 500}}}',
+        f'{{"output_url": "{URL}", "more": {"[" * 50}{"]" * 50}}}',
+        f'{{"output_url": "{URL}", "more": 1e999}}',
+        f'{{"output_url": "{URL}", "more": "{KEY}"}}',
+    ],
+)
+def test_what_cannot_be_shown_beside_the_url_is_left_out(answer: str) -> None:
+    with responses.RequestsMock() as api, Client("https://client.camb.ai", KEY) as client:
+        api.get("https://client.camb.ai/tts-result/5", answer)
+        assert client.sign(RUN).answer == {"output_url": URL}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "[" * 1_000_000,
+        '{"output_url": ' + "[" * 1_000_000,
+        '{"output_url": ' * 100_000,
+        '{"output_url": "https://storage.example/' + "x" * 100_000 + '"}',
+        f'{{"output_url": "https://storage.example/?key={KEY}"}}',
+        f'{{"output_url": "https://storage.example/?key={KEY.replace("-", "%2D")}"}}',
+        '{"output_url": "https://storage.example/", "n": ' + "9" * 5000 + "}",
+    ],
+)
+def test_answers_without_a_usable_url(answer: str) -> None:
+    with responses.RequestsMock() as api, Client("https://client.camb.ai", KEY) as client:
+        api.get("https://client.camb.ai/tts-result/5", answer)
+        with pytest.raises(BadAnswer, match="run 5") as caught:
+            client.sign(RUN)
+    assert len(str(caught.value)) < 400
+    assert KEY not in str(caught.value)
+
+
+HOSTILE = {"output_url": URL, "\x1b]0;x\x07": "\x9b31m\x7f\u202e\u2028\ud800\n"}
+
+
+@pytest.mark.parametrize("style", list(UrlStyle))
+def test_a_url_file_has_nothing_that_a_terminal_obeys(style: UrlStyle) -> None:
+    with responses.RequestsMock() as api, Client("https://client.camb.ai", KEY) as client:
+        api.get("https://client.camb.ai/tts-result/5", json.dumps(HOSTILE))
+        text = style.text(client.sign(RUN).answer)
+    assert re.fullmatch(rb"[\x20-\x7e\r\n]*", text)
+    if style is UrlStyle.JSON:
+        assert text.count(b"\n") == 1
+        assert json.loads(text) == HOSTILE
+
+
+# The key in what a failure leaves behind
+
+
+def unanswered() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+BREAKING: list[Callable[[str, str], bytes]] = [
+    lambda *_: b"",
+    lambda *_: b"SSH-2.0-x\r\n\r\n",
+    lambda *_: OK + b"\x00 \xff\r\n: \r\n\r\n",
+    lambda *_: sized(FLAC)[:-1],
+    lambda *_: chunked(FLAC)[:-9],
+    lambda *_: sized(KEY.encode(), "401 No"),
+    lambda *_: sized(KEY.encode(), "500 No"),
+    lambda *_: sized(b"", "302 Found", "Location: https://\x1b[31m"),
+    lambda *_: sized(b"<html>no</html>"),
+]
+ECHOING: list[Callable[[str, str], bytes]] = [
+    lambda *_: sized(b"", "302 Found", f"Location: http://127.0.0.2/?{KEY}"),
+    lambda *_: sized(f"<html>{KEY}</html>".encode()),
+    lambda *_: sized(json.dumps({"detail": [{"loc": [KEY], "msg": KEY}]}).encode(), "422 No"),
+    lambda *_: sized(FLAC, "200 OK", f"Content-Encoding: {KEY}"),
+]
+
+
+def with_locals(error: BaseException | None) -> str:
+    """All that a debugging tool would print, of what is hidden behind `from None`, too."""
+    text, seen = "", set[int]()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        text += "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format(chain=False))
+        text += repr(error) + repr(error.args)
+        error = error.__cause__ or error.__context__
+    return text
+
+
+@pytest.mark.parametrize("answer", BREAKING)
+def test_the_key_is_not_in_a_traceback_with_locals(
+    answer: Callable[[str, str], bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with WireServer(answer) as server, Client(server.url, KEY, WAIT_S) as client, pytest.raises(CambfsError) as caught:
+        drained(client)
+    assert KEY not in with_locals(caught.value)
+    assert KEY not in caplog.text
+    assert KEY in server.requests[0].decode()
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("answer", ECHOING)
+def test_the_key_is_not_in_words_that_repeat_it(answer: Callable[[str, str], bytes]) -> None:
+    with WireServer(answer) as server, Client(server.url, KEY, WAIT_S) as client, pytest.raises(CambfsError) as caught:
+        drained(client)
+    assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize("base", ["http://127.0.0.1:1", "https://127.0.0.1:1", unanswered()])
+def test_the_key_is_not_in_a_traceback_without_an_answer(base: str) -> None:
+    with Client(base, KEY, WAIT_S) as client, pytest.raises(LinkError) as caught:
+        drained(client)
+    assert KEY not in with_locals(caught.value)
+
+
+def test_the_key_is_in_no_repr() -> None:
+    with Client("https://client.camb.ai", KEY) as client:
+        shown = repr(client) + repr(client._session) + repr(client._peers) + repr(client._session.adapters)
+    assert KEY not in shown
+
+
+# Neighbours of this machine
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Names that resolve as the test says."""
+    known: dict[str, str] = {}
+    resolve = socket.getaddrinfo
+
+    def getaddrinfo(host: str, *arguments: Any, **more: Any) -> Any:
+        return resolve(known.get(host, host), *arguments, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    return known
+
+
+def test_a_name_that_resolves_to_this_machine_is_sent_nothing(names: dict[str, str]) -> None:
+    names["storage.example"] = "127.0.0.1"
+    with WireServer(lambda *_: sized(FLAC)) as server, Client("https://client.camb.ai", KEY, WAIT_S) as client:
+        url = f"https://storage.example:{server.port}/a.flac?X-Amz-Signature=s3cr3t"
+        with pytest.raises(BadAnswer, match=r"storage: storage\.example:\d+ is in a local network \(127\.0\.0\.1\)"):
+            client.open_stored(SignedUrl(url, {"output_url": url}, 300), 0, None)
+    assert server.connections == 1
+    assert server.requests == []
+
+
+def test_a_redirect_to_a_name_that_resolves_to_this_machine_is_not_followed(names: dict[str, str]) -> None:
+    names["evil.example"] = "127.0.0.1"
+    with WireServer(lambda *_: sized(FLAC)) as server, responses.RequestsMock() as api:
+        api.add_passthru("https://evil.example")
+        location = {"Location": f"https://evil.example:{server.port}/"}
+        api.get("https://client.camb.ai/tts-result/5", status=307, headers=location)
+        with Client("https://client.camb.ai", KEY, WAIT_S) as client, pytest.raises(BadAnswer, match="local network"):
+            client.open_stream(RUN)
+    assert server.connections == 1
+    assert server.requests == []
+
+
+def test_where_the_api_is_decides_what_is_too_near() -> None:
+    api = Origin("https", "api.corp", 443)
+    peers = Peers(api)
+    with pytest.raises(TooNear, match=r"10\.0\.0\.2"):
+        peers.check("storage.corp", 443, "10.0.0.2")
+    peers.check("api.corp", 443, "10.0.0.1")
+    peers.check("storage.corp", 443, "10.0.0.2")
+    for address in ("127.0.0.1", "::1", "169.254.169.254", "::ffff:127.0.0.1", "fe80::1%eth0"):
+        with pytest.raises(TooNear):
+            peers.check("storage.corp", 443, address)
+    peers.check("[2606:4700::1111]", 443, "2606:4700::1111")
+
+
+def test_a_proxy_may_be_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks the names up, so what lies behind it is judged by how it is written only."""
+    answer = b"HTTP/1.1 502 I look no further\r\n\r\n"
+    with WireServer(lambda *_: answer) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+        with Client("https://client.camb.ai", KEY, WAIT_S) as client, pytest.raises(LinkError, match="proxy"):
+            client.open_stream(RUN)
+    assert proxy.requests[0].startswith(b"CONNECT client.camb.ai:443")
+    assert KEY not in str(proxy.requests)
+
+
+def test_a_key_that_is_refused_says_so_in_one_line() -> None:
+    words = sized(json.dumps({"error": f"bad key {KEY}\n\x1b[31m\u202e" * 10}).encode(), "401 No")
+    with WireServer(lambda *_: words) as server, Client(server.url, KEY) as client, pytest.raises(KeyRefused) as caught:
+        client.check_key()
+    assert str(caught.value).isprintable()
+    assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize("words", ["\x1b[" * 30_000, "<script" * 9000, "a" * 60_000, "a://" * 15_000, "<" * 60_000])
+def test_words_on_which_a_careless_pattern_takes_minutes(words: str) -> None:
+    """The limit is the suite's."""
+    answer = sized(words.encode(), "404 No")
+    with WireServer(lambda *_: answer) as server, Client(server.url, KEY) as client, pytest.raises(UnknownRun):
+        client.sign(RUN)
