@@ -1,0 +1,137 @@
+"""The direction of the parts: who may import what. Read from the sources, so that nothing has to be installed."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import cambfs
+
+_ROOT = Path(cambfs.__file__).parent
+
+LEAVES = {"errors", "names", "ranges", "flac", "facts", "text"}
+CORE = {
+    "cache", "content", "disk", "fetching", "library", "patience", "private", "retry", "run", "signer", "sizing",
+    "slots", "source", "spool", "storage", "transfer", "vfs", "journal",
+}  # fmt: skip
+# What only the named modules and packages may import.
+RESERVED = {
+    "fuse": {"mount"},
+    "requests": {"client", "http.session"},
+    "urllib3": {"client", "http.session"},
+    "click": {"cli"},
+    "tqdm": {"cli"},
+    "starlette": {"demo"},
+    "uvicorn": {"demo"},
+}
+_ALLOWED_TO_LEAVES = {"errors", "names"}
+
+
+def _sources() -> dict[str, Path]:
+    """Module → file; names without `cambfs.`, the package itself is "cambfs"."""
+    found = {}
+    for path in sorted(_ROOT.rglob("*.py")):
+        parts = [part for part in path.relative_to(_ROOT).with_suffix("").parts if part != "__init__"]
+        found[".".join(parts) or "cambfs"] = path
+    return found
+
+
+def _imports(path: Path, *, at_import_only: bool = False) -> Iterator[str]:
+    """Full names of what is imported; with `at_import_only` without what is only for types, or inside functions."""
+    nodes = list(_at_import(ast.parse(path.read_text()))) if at_import_only else ast.walk(ast.parse(path.read_text()))
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path.name} imports relatively"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _at_import(node: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        is_for_types = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+        if not is_for_types and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield child
+            yield from _at_import(child)
+
+
+_SOURCES = _sources()
+
+
+def _ours(name: str) -> str | None:
+    """The module of ours that a full name stands for, or is in; None when it is no module of ours."""
+    if name.split(".")[0] != "cambfs":
+        return None
+    module = name.removeprefix("cambfs").removeprefix(".")
+    while module and module not in _SOURCES:
+        module = module.rpartition(".")[0]
+    return module or "cambfs"
+
+
+def _imported_by(module: str, *, at_import_only: bool = False) -> set[str]:
+    names = _imports(_SOURCES[module], at_import_only=at_import_only)
+    return {ours for name in names if (ours := _ours(name)) is not None} - {module}
+
+
+def test_the_lists_above_name_what_there_is() -> None:
+    assert set(_SOURCES) >= LEAVES | CORE
+
+
+@pytest.mark.parametrize("library", RESERVED)
+def test_a_library_is_imported_only_where_it_belongs(library: str) -> None:
+    importers = {
+        module for module, path in _SOURCES.items() if any(name.split(".")[0] == library for name in _imports(path))
+    }
+
+    assert importers
+    assert {m for m in importers if not {m, m.split(".")[0]} & RESERVED[library]} == set()
+
+
+@pytest.mark.parametrize("module", sorted(LEAVES))
+def test_leaves_import_nothing_of_ours_but_leaves(module: str) -> None:
+    assert _imported_by(module) <= _ALLOWED_TO_LEAVES
+
+
+@pytest.mark.parametrize("module", sorted(CORE))
+def test_the_core_imports_the_core(module: str) -> None:
+    assert _imported_by(module) - {"cambfs"} <= CORE | LEAVES
+
+
+@pytest.mark.parametrize("module", sorted(m for m in _SOURCES if m.startswith("http.")))
+def test_what_the_client_stands_on_imports_itself_and_leaves(module: str) -> None:
+    assert {m for m in _imported_by(module) if not m.startswith("http")} - {"cambfs"} <= LEAVES | {"source"}
+
+
+def test_the_core_knows_the_files_and_not_the_tree() -> None:
+    """Arrows go one way: vfs → library → run → fetching → transfer, and so on."""
+    below = ["vfs", "library", "run", "fetching", "transfer", "storage", "signer", "source"]
+    for number, module in enumerate(below):
+        assert not _imported_by(module) & set(below[:number]), module
+
+
+def test_nothing_imports_in_a_circle() -> None:
+    graph = {module: _imported_by(module, at_import_only=True) - {"cambfs"} for module in _SOURCES}
+    # A package's own `__init__` is imported before its modules.
+    TopologicalSorter(
+        {m: {i for i in imported if not m.startswith(f"{i}.")} for m, imported in graph.items()}
+    ).prepare()
+
+
+@pytest.mark.parametrize("module", ["vfs", "library", "names", "fetch"])
+def test_the_core_can_be_imported_without_fuse_and_requests(module: str) -> None:
+    absent = ["fuse", "requests", "urllib3", "click", "starlette", "uvicorn"]
+    program = f"import sys; sys.modules.update(dict.fromkeys({absent})); import cambfs.{module}"
+
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=60)
+
+
+def test_the_client_can_be_imported_without_fuse() -> None:
+    program = "import sys; sys.modules['fuse'] = None; import cambfs.client"
+
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
