@@ -562,6 +562,21 @@ def test_a_client_that_leaves_ends_its_stall(server: Server) -> None:
     until(lambda: server.stalled == 0)
 
 
+@pytest.mark.parametrize("lie", [7, -7])
+def test_a_content_length_that_is_a_lie(server: Server, lie: int) -> None:
+    set_profile(server, length="content-length")
+    server.fail(Fault("length", lie_bytes=lie))
+    with connect(server) as sock:
+        sock.settimeout(LIMIT_S)
+        data = b""
+        while len(data.partition(b"\r\n\r\n")[2]) < len(FLAC):
+            data += sock.recv(65536)
+    head, _, body = data.partition(b"\r\n\r\n")
+    assert f"content-length: {len(FLAC) + lie}\r\n".encode() in head.lower() + b"\r\n"
+    assert body == FLAC
+    assert stream(server).content == FLAC
+
+
 def test_drip(server: Server) -> None:
     server.fail(Fault("drip", after_bytes=len(FLAC) - 2, interval_s=0.001))
     body = b""

@@ -57,13 +57,21 @@ class Answer(Response):
         if self._fails_at(BEFORE_HEADERS):
             await self._fail(wire)
         if not wire.closing:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await self._send_head(wire, send)
             if scope["method"] != "HEAD":
                 await self._send_body(wire, send)
         if wire.closing:
             await wire.gone()
         else:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send_head(self, wire: Wire, send: Send) -> None:
+        lie_bytes = self.fault.lie_bytes if self.fault is not None and self.length == "content-length" else 0
+        if lie_bytes:
+            self.headers["Content-Length"] = str(self.size + lie_bytes)
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        if lie_bytes:
+            wire.forgive(lie_bytes)
 
     async def _send_body(self, wire: Wire, send: Send) -> None:
         began = time.monotonic()

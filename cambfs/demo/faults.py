@@ -25,17 +25,19 @@ class Fault:
           stall    nothing more is sent until Server.release()
           drip     from `after_bytes` on, one byte every `interval_s`
           status   `status`, `headers` and `body` instead of the answer
+          length   the Content-Length says `lie_bytes` more than there are (negative: fewer); the connection stays open
           content  200 and `body` as `content_type`, framed as the profile says, instead of the audio or object
     after_bytes    bytes of this answer's body, from where it starts; BEFORE_HEADERS: not even the status line is sent
     times          for so many requests; None: until Server.heal()
     """
 
-    kind: Literal["reset", "cut", "stall", "drip", "status", "content"]
+    kind: Literal["reset", "cut", "stall", "drip", "status", "length", "content"]
     target: Kind = "stream"
     run_id: int | None = None
     after_bytes: int = 0
     times: int | None = 1
     interval_s: float = 0.01
+    lie_bytes: int = 0
     status: int = 500
     body: bytes = b"Internal Server Error"
     content_type: str = "text/plain"
