@@ -16,7 +16,7 @@ from threading import Event, Lock, Thread
 
 from cachetools import TLRUCache
 
-from cambfs.errors import CambfsError, RemoteError
+from cambfs.errors import CambfsError, LinkError, RemoteError
 from cambfs.names import RunId
 from cambfs.retry import retrying
 from cambfs.source import SignedUrl, Source
@@ -26,6 +26,10 @@ log = logging.getLogger(__name__)
 # What is handed out has at least this part of its life before it, so that whoever gets it can use it.
 _LIFE_USED = 0.8
 _MOST_KEPT = 100_000
+# After the API could not be reached at all, nobody waits for it again so soon: a listing has many names.
+_OUTAGE_S = 2.0
+# Of the timeout, what a question about several runs may take before they are asked for one by one.
+_BULK_PATIENCE = 0.25
 _BULK_MOST = 5  # run ids a call, says the API's documentation; and two at the least
 
 
@@ -50,6 +54,8 @@ class Signer:
         self._fresh: TLRUCache[RunId, Signature] = TLRUCache(_MOST_KEPT, ttu=_expires_at, timer=time.monotonic)
         self._asked: dict[RunId, Future[Signature]] = {}
         self._bulk = True
+        self._outage: LinkError | None = None  # how the last attempt failed, if there was no answer
+        self._outage_until = 0.0
 
     def fresh(self, run_id: RunId) -> Signature | None:
         """One that holds still, without a request; None when there is none."""
@@ -57,11 +63,14 @@ class Signer:
             return self._fresh.get(run_id)
 
     def request(self, run_id: RunId) -> Future[Signature]:
-        """One that holds; everybody who asks meanwhile shares the request. The future fails with a CambfsError."""
+        """One that holds; everybody who asks meanwhile shares the request. The future fails with a CambfsError, for
+        2 s after the API could not be reached without a request."""
         with self._lock:
             known = self._known(run_id)
             if known is not None:
                 return known
+            if self._outage is not None and time.monotonic() < self._outage_until:
+                return _failed(self._outage)
             future = self._asked[run_id] = Future()
         _start(f"sign-{run_id}", partial(self._ask_one, run_id))
         return future
@@ -92,15 +101,23 @@ class Signer:
         return future
 
     def _ask_one(self, run_id: RunId) -> None:
+        timeout_s = self._timeout_s if self._outage is None else 0.0
         try:
-            signed = retrying(lambda: self._source.sign(run_id), self._timeout_s, self._closing)
+            signed = retrying(lambda: self._source.sign(run_id), timeout_s, self._closing)
         except CambfsError as error:
+            self._note_outage(error if isinstance(error, LinkError) else None)
             self._settle(run_id).set_exception(error)
         except Exception as error:
             log.exception("run %d: signing failed in a way that nobody foresaw", run_id)
             self._settle(run_id).set_exception(CambfsError(f"an internal error: {type(error).__name__}, see the log"))
         else:
+            self._note_outage(None)
             self._settle(run_id, signed)
+
+    def _note_outage(self, error: LinkError | None) -> None:
+        with self._lock:
+            self._outage = error
+            self._outage_until = time.monotonic() + _OUTAGE_S
 
     def _ask_many(self, batch: Sequence[RunId]) -> None:
         answers = self._bulk_answers(batch) if self._bulk and len(batch) > 1 else {}
@@ -111,8 +128,9 @@ class Signer:
                 _start(f"sign-{run_id}", partial(self._ask_one, run_id))
 
     def _bulk_answers(self, batch: Sequence[RunId]) -> dict[RunId, SignedUrl]:
+        timeout_s = self._timeout_s * _BULK_PATIENCE if self._outage is None else 0.0
         try:
-            return dict(retrying(lambda: self._source.sign_many(batch), self._timeout_s, self._closing))
+            return dict(retrying(lambda: self._source.sign_many(batch), timeout_s, self._closing))
         except RemoteError as error:
             log.info("runs are asked for one by one from here on: %s", error)
             self._bulk = False
@@ -131,6 +149,12 @@ class Signer:
         if signed is not None:
             future.set_result(signature)
         return future
+
+
+def _failed(error: CambfsError) -> Future[Signature]:
+    future: Future[Signature] = Future()
+    future.set_exception(error)
+    return future
 
 
 def _start(name: str, work: Callable[[], None]) -> None:

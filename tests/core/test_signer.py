@@ -224,3 +224,33 @@ def test_retries_end_when_all_ends(source: FakeSource, signer: Signer, closing: 
 
     with pytest.raises(Closing):
         _get(future)
+
+
+def test_an_outage_is_waited_for_once_and_not_by_every_name(
+    source: FakeSource, closing: Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for run_id in (1, 2, 3):
+        source.add(run_id, Result(b"fLaC"))
+        source.plan_always("sign", run_id, Plan(error=Unreachable("gone")))
+    signer = Signer(source, 0.2, closing)
+    with pytest.raises(Unreachable):
+        _get(signer.request(RunId(1)))
+
+    with pytest.raises(Unreachable):
+        _get(signer.request(RunId(2)))
+    assert source.count("sign", 2) == 0
+
+    monkeypatch.setattr(signer_module, "_OUTAGE_S", 0.0)
+    signer._note_outage(Unreachable("gone"))
+    with pytest.raises(Unreachable):
+        _get(signer.request(RunId(3)))
+    assert source.count("sign", 3) == 1, "during an outage nothing is asked for again and again"
+
+
+def test_an_answer_ends_an_outage(source: FakeSource, signer: Signer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signer_module, "_OUTAGE_S", 0.0)
+    signer._note_outage(Unreachable("gone"))
+    assert _get(signer.request(RunId(1))).signed.url
+    source.plan("sign", 2, Plan(error=ServerError("busy", 503)))
+    assert _get(signer.request(RunId(2))).signed.url
+    assert source.count("sign", 2) == 2, "it is asked for again as before the outage"
