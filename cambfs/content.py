@@ -86,6 +86,12 @@ class Content:
         whose object is the same file."""
         return self.etag is not None or self.sizing.stored_ranges is not None
 
+    @property
+    def is_complete(self) -> bool:
+        """Every byte is here, and the size is beyond doubt. Locked."""
+        facts = self.sizing.facts
+        return facts is not None and self.sizing.is_confirmed and self.filled.covers(0, facts.size)
+
     def forget_ranges(self) -> None:
         """They do not work after all. Locked."""
         self.sizing.twin = False
@@ -165,8 +171,7 @@ class Content:
     def note_whole(self) -> Facts | None:
         """Notes whether nothing is missing any more; returns the facts, once, when it should be kept. Locked."""
         facts = self.sizing.facts
-        if facts is not None and self.sizing.is_confirmed:
-            self.is_whole = self.filled.covers(0, facts.size)
+        self.is_whole = self.is_whole or self.is_complete
         if not self.is_whole or self._is_kept or self._end_is_loose:
             return None
         self._is_kept = True

@@ -233,6 +233,10 @@ class Run:
     def _is_storage_heard(self) -> bool:
         return not self._fetching.is_probing or self._over is not None
 
+    def is_complete(self) -> bool:
+        with self._changed:
+            return self._content.is_complete
+
     def finish(self, transfer: Transfer, error: CambfsError | None) -> None:
         if isinstance(error, (ResultChanged, CacheDamaged)):
             self._end(error)

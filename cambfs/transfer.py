@@ -39,6 +39,9 @@ class Sink(Protocol):
     def end(self, position: int, body: Body) -> None:
         """The answer has ended at `position`. Raises BrokenBody when that is not the end of the result."""
 
+    def is_complete(self) -> bool:
+        """Every byte is known to be here: one more answer would bring nothing. Raises nothing."""
+
     def finish(self, transfer: Transfer, error: CambfsError | None) -> None:
         """The transfer is over; its thread ends after this. Raises nothing."""
 
@@ -115,6 +118,8 @@ class Transfer:
             except CambfsError as error:
                 if self.stopping:
                     raise Closing("stopped") from error
+                if error.temporary and self._sink.is_complete():
+                    return None  # only the mark of the end was lost
                 if self.position >= before + self._floor_bytes:
                     backoff.progress()
                 pause_s = backoff.pause_s(error)
