@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -75,11 +76,14 @@ def _measure(lab: Lab, row: Row) -> Iterator[Figure]:
         yield from row.measure(lab)
     except (CannotMeasure, OSError, ValueError) as error:
         yield Figure(row.name, "the rest of this row", "", {}, absent={OURS: str(error) or type(error).__name__})
+    finally:
+        lab.sweep()
     print(f" {time.monotonic() - begin:.0f} s", file=sys.stderr)
 
 
 def main() -> int:
     arguments = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that mounts are unmounted
     link.enter_namespace()
     link.bring_up()
     rounds = arguments.rounds or (_QUICK_ROUNDS if arguments.quick else _ROUNDS)

@@ -1,7 +1,7 @@
 """What the API's documentation shows for fetching a result: a stream, in pieces of 1,024 bytes, to a file.
 
 Run as a program with a URL and a file. Prints the seconds from the request to the end; starting the interpreter and
-importing requests, which would take longer than a short result, are not counted.
+importing requests, which take longer than a short result, are not in them.
 """
 
 import sys

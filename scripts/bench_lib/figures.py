@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 OURS = "cambfs"
 CURL = "curl"
 SCRIPT = "script"
+LOOP = "its loop"
 OFF = "rclone off"
 FULL = "rclone full"
 LOCAL = "local disk"
-PEERS = (CURL, SCRIPT, OFF, FULL, LOCAL)
+PEERS = (CURL, SCRIPT, LOOP, OFF, FULL, LOCAL)
 
 # Less than this is no difference on hardware that others use, too.
 _DRAW = 1.05
@@ -76,9 +77,9 @@ class Figure:
         missed = [goal for goal in self.goals if not goal.is_met]
         words = ["met" if self.goals else ""]
         if missed:
-            words = ["not met" if len(self.goals) == 1 else "not met: " + "; ".join(goal.text for goal in missed)]
-        words += [f"worse than {who} ({ratio:.3g} ×)" for who, ratio in self.worse_than()]
-        return ", ".join(filter(None, words))
+            words = ["not met" if len(self.goals) == 1 else "not met: " + ", ".join(goal.text for goal in missed)]
+        worse = ", ".join(f"{who} ({ratio:.3g} ×)" for who, ratio in self.worse_than())
+        return ", ".join(filter(None, [*words, f"worse than {worse}" if worse else ""]))
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench_lib import readers
-from bench_lib.audio import CHAPTER, MIXED, SIZES, Audio, Kind
-from bench_lib.figures import CURL, SCRIPT, CannotMeasure
+from bench_lib.audio import CHAPTER, MIXED, SENTENCE, SIZES, Audio, Kind
+from bench_lib.figures import CURL, LOOP, SCRIPT, CannotMeasure
 from bench_lib.mounts import Cambfs, Mounted, Rclone
 from bench_lib.server import Profile, Server
 
-# What rclone finds listed, of each kind: more than the rounds of one row ever need.
-_LISTED = 200
-_LISTINGS = {"sizes": SIZES, "mixed": MIXED, "chapters": (CHAPTER,)}
+# What rclone finds listed, and how many of each kind a round takes.
+_LISTINGS = {"sizes": (SIZES, 1), "mixed": (MIXED, 10), "chapters": ((CHAPTER,), 1)}
 
 
 @dataclass(frozen=True)
@@ -46,14 +45,14 @@ class Stage:
 
         return {name: contender(mount) for name, mount in self.mounts.items()}
 
-    def copies(self, kind: Kind, *, with_script: bool = True) -> dict[str, Callable[[], float]]:
+    def copies(self, kind: Kind) -> dict[str, Callable[[], float]]:
         """For everybody: copying a cold result to a file."""
         original = self.lab.audio.path(kind)
         target = self.lab.work / "copy.flac"
         contenders = self.of_mounts(kind, lambda path: readers.cp(path, target, original))
         contenders[CURL] = lambda: readers.curl(self.url(kind), target, original)
-        if with_script:
-            contenders[SCRIPT] = lambda: readers.script(self.url(kind), target, original)
+        contenders[SCRIPT] = lambda: readers.script(self.url(kind), target, original)
+        contenders[LOOP] = lambda: readers.script_loop(self.url(kind), target, original)
         return contenders
 
 
@@ -66,23 +65,28 @@ class Lab:
         self.audio = Audio(work / "audio")
         self._scratch = work / f"scratch-{os.getpid()}"
         self._scratch.mkdir()
+        self._homes = self._scratch / "homes"
         self.server = Server(self._scratch / "nginx", self.audio.directory)
-        for name, kinds in _LISTINGS.items():
-            self.server.list_for_peers(name, kinds, _LISTED)
+        for name, (kinds, a_round) in _LISTINGS.items():
+            self.server.list_for_peers(name, kinds, (rounds + 2) * a_round)
 
     def close(self) -> None:
         self.server.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     def home(self) -> Path:
-        """A new directory for a mount; it goes away with the lab."""
-        home = self._scratch / f"home-{next(self._serials)}"
-        home.mkdir()
+        """A new directory for a mount, until `sweep`."""
+        home = self._homes / f"{next(self._serials)}"
+        home.mkdir(parents=True)
         return home
 
+    def sweep(self) -> None:
+        """Removes what ended mounts have left."""
+        shutil.rmtree(self._homes, ignore_errors=True)
+
     def few(self, most: int) -> int:
-        """The rounds of something that takes long."""
-        return min(self.rounds, most)
+        """The rounds of something that takes long: at most `most`, and fewer when all is to be quick."""
+        return min(self.rounds, max(1, most // 2) if self.is_quick else most)
 
     def cambfs(self, profile: Profile, *options: str, home: Path | None = None) -> Cambfs:
         """Not mounted yet: for a `with`."""
@@ -102,6 +106,8 @@ class Lab:
                 rclone = stack.enter_context(self.rclone(mode, profile, listing))
                 rclone.list()
                 mounts[rclone.name] = rclone
+            # The first result of a mount shows what the API does; this one is not measured.
+            readers.whole(cambfs.fresh(SENTENCE), self.audio.size(SENTENCE))
             yield Stage(self, profile, cambfs, mounts)
             self._check_log(cambfs)
 

@@ -9,14 +9,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from bench_lib.figures import CannotMeasure
 
 _INSIDE = "CAMBFS_BENCH_NAMESPACE"
 # The burst has to hold the largest packet of loopback, 64 KiB; the queue adds at most 20 ms.
 _SHAPE = ("burst", "128kb", "latency", "20ms")
+_CALM_S = 0.1
+_CALM_BYTES = 10_000
+_CALM_LIMIT_S = 20.0
 
 
 def enter_namespace() -> None:
@@ -30,6 +35,24 @@ def enter_namespace() -> None:
 def bring_up() -> None:
     if _INSIDE in os.environ:
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+
+
+def calm() -> None:
+    """Returns when nothing is on the link any more, for what ended early may still be fetched in the background."""
+    deadline = time.monotonic() + _CALM_LIMIT_S
+    before = _bytes_seen()
+    while time.monotonic() < deadline:
+        time.sleep(_CALM_S)
+        now = _bytes_seen()
+        if now - before < _CALM_BYTES:
+            return
+        before = now
+    raise CannotMeasure(f"the link is still busy after {_CALM_LIMIT_S:.0f} s")
+
+
+def _bytes_seen() -> int:
+    line = next(line for line in Path("/proc/net/dev").read_text().splitlines() if line.strip().startswith("lo:"))
+    return int(line.split(":")[1].split()[0])
 
 
 @contextmanager

@@ -46,10 +46,19 @@ def curl(url: str, target: Path, original: Path) -> float:
 
 
 def script(url: str, target: Path, original: Path) -> float:
-    """The script of the documentation; it says itself how long it took, without its start."""
-    done = _run([sys.executable, str(Path(doc_script.__file__)), url, str(target)])
+    """The documentation's script."""
+    return copy(_script(url, target), target, original)
+
+
+def script_loop(url: str, target: Path, original: Path) -> float:
+    """The documentation's script without its start, as it says itself: what it costs in a program that runs already."""
+    done = _run(_script(url, target))
     _check_copy(done, target, original)
     return float(done.stdout)
+
+
+def _script(url: str, target: Path) -> list[str]:
+    return [sys.executable, str(Path(doc_script.__file__)), url, str(target)]
 
 
 def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
@@ -68,6 +77,8 @@ def _check_copy(done: subprocess.CompletedProcess[str], target: Path, original: 
 
 
 def _check_length(came: int, wanted: int) -> None:
+    if wanted and not came:
+        raise CannotMeasure("delivers nothing")
     if came != wanted:
         raise CannotMeasure(f"delivers {came:,} of {wanted:,} bytes")
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from time import sleep
 
 from bench_lib import readers
 from bench_lib.audio import BOOK, CHAPTER, MINUTE, SENTENCE, SIZES, Kind
 from bench_lib.figures import CURL, FULL, OFF, OURS, SCRIPT, Figure, Goal, Measured, alternate
 from bench_lib.lab import Lab, Stage
-from bench_lib.link import limited
+from bench_lib.link import calm, limited
 from bench_lib.server import CHUNKED, FAR_CHUNKED, FAR_LENGTH, LENGTH, PROFILES, ROUND_TRIP_S, Profile
 
 _FIRST_BYTE_MORE_S = 0.005
@@ -20,8 +19,6 @@ _LINK_SHARE = 0.97
 _MOST_ROUND_TRIPS = 4
 _TAIL_BYTES = 128
 _PLAY_ON_BYTES = 1 << 20
-# What an early end leaves to be fetched in the background comes to its own end before the next sample.
-_CALM_S = 0.15
 _LINKS = ((100, CHAPTER), (1000, BOOK))
 
 
@@ -36,7 +33,7 @@ def first_bytes(lab: Lab) -> Iterator[Figure]:
         with lab.stage(profile, "chapters") as stage:
             contenders = stage.of_mounts(CHAPTER, partial(readers.head, expected=expected))
             contenders[CURL] = partial(_curl_first_byte, stage)
-            measured = alternate(lab.rounds, contenders, between=lambda: sleep(_CALM_S))
+            measured = alternate(lab.rounds, contenders, between=calm)
         yield measured.figure("first-bytes", profile.name, "s", partial(_first_bytes_goals, profile))
 
 
@@ -59,15 +56,15 @@ def cold_copy(lab: Lab) -> Iterator[Figure]:
 
 
 def _cold_copy(lab: Lab, stage: Stage, kind: Kind) -> Figure:
-    rounds = lab.few(3) if lab.is_quick and kind is BOOK else lab.rounds
+    rounds = 1 if lab.is_quick and kind is BOOK else lab.rounds
     measured = alternate(rounds, stage.copies(kind))
     return measured.figure("cold-copy", f"{kind.name}, {stage.profile.name}", "s", _copy_goals)
 
 
 def _copy_goals(measured: Measured) -> Sequence[Goal]:
-    goals = measured.beside(CURL, _COPY_FACTOR, f"at most {_COPY_FACTOR} × curl")
+    goals = measured.beside(CURL, _COPY_FACTOR, f"≤ {_COPY_FACTOR} × curl")
     for peer in (SCRIPT, OFF, FULL):
-        goals += measured.beside(peer, 1.0, f"faster than {peer}")
+        goals += measured.beside(peer, 1.0, f"< {peer}")
     return goals
 
 
@@ -76,7 +73,7 @@ def limited_copy(lab: Lab) -> Iterator[Figure]:
         for megabits, kind in _LINKS:
             case = f"{kind.name} at {megabits} Mbit/s, {profile.name}"
             with lab.stage(profile, "sizes", ("off",)) as stage, limited(megabits):
-                measured = alternate(lab.few(5), stage.copies(kind))
+                measured = alternate(lab.few(3), stage.copies(kind), warm_ups=0)
             yield measured.figure("limited-copy", case, "s", _link_goals)
 
 
@@ -89,7 +86,7 @@ def tail(lab: Lab) -> Iterator[Figure]:
     for profile in (FAR_LENGTH, FAR_CHUNKED):
         with lab.stage(profile, "chapters") as stage, limited(100):
             contenders = stage.of_mounts(CHAPTER, partial(readers.tail, expected=expected))
-            measured = alternate(lab.rounds, contenders, between=lambda: sleep(_CALM_S))
+            measured = alternate(lab.few(5), contenders, warm_ups=0, between=calm)
         yield measured.figure("tail", _ranges(profile), "s", lambda m: round_trips(m, _MOST_ROUND_TRIPS))
 
 
@@ -99,7 +96,7 @@ def seek(lab: Lab) -> Iterator[Figure]:
     for profile in (FAR_LENGTH, FAR_CHUNKED):
         with lab.stage(profile, "chapters") as stage, limited(100):
             contenders = stage.of_mounts(CHAPTER, partial(readers.seek, offset=offset, expected=expected))
-            measured = alternate(lab.rounds, contenders, between=lambda: sleep(_CALM_S))
+            measured = alternate(lab.few(5), contenders, warm_ups=0, between=calm)
         yield measured.figure("seek", _ranges(profile), "s", lambda m: round_trips(m, _MOST_ROUND_TRIPS))
 
 

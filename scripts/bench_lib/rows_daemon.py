@@ -21,7 +21,7 @@ from bench_lib.server import CHUNKED, LENGTH
 
 _GROWTH_LIMIT_MB = 5.0
 _SAMPLES = 100
-_CALM_S = 4.0
+_CALM_S = 3.0
 _IDLE_S = 10.0
 _HELP_LIMIT_S = 0.15
 _MOUNT_LIMIT_S = 0.5

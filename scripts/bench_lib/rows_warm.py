@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench_lib import readers
-from bench_lib.audio import BOOK
+from bench_lib.audio import BOOK, SENTENCE
 from bench_lib.figures import FULL, LOCAL, OURS, Figure, Goal, Measured, alternate
 from bench_lib.lab import Lab
 from bench_lib.mounts import Cambfs
@@ -26,6 +26,7 @@ _DISK_SHARE = 0.9
 _CACHED = 100_000
 _LIST_LIMIT_S = 0.5
 _LONG_LIST_LIMIT_S = 8.0
+_PATIENCE_S = 60.0
 _RESULT_LIMIT_BYTES = 400
 
 
@@ -77,27 +78,33 @@ def cached_listing(lab: Lab) -> Iterator[Figure]:
     home = lab.home()
     _fill(lab.cambfs(LENGTH, home=home).account)
     with lab.cambfs(LENGTH) as empty:
-        _listed(empty, ["ls"], 1.0)
+        _listed(lab, empty, ["ls"], 1.0)
         empty_mb = resident_mb(empty.pid)
     with lab.cambfs(LENGTH, home=home) as mount:
-        yield _listed(mount, ["ls", "-f"], _LIST_LIMIT_S)
-        yield _listed(mount, ["ls"], _LIST_LIMIT_S)
-        yield _listed(mount, ["ls", "-l"], _LONG_LIST_LIMIT_S)
+        yield _listed(lab, mount, ["ls", "-f"], _LIST_LIMIT_S)
+        yield _listed(lab, mount, ["ls"], _LIST_LIMIT_S)
+        yield _listed(lab, mount, ["find", "-name", "*.flac", "-printf", "%s %f\\n"], _LONG_LIST_LIMIT_S)
         each = (resident_mb(mount.pid) - empty_mb) * 1e6 / _CACHED
-        goal = Goal(f"at most {_RESULT_LIMIT_BYTES} bytes a result", each, _RESULT_LIMIT_BYTES, "bytes")
-        yield Figure("cached-listing", "memory for each result", "bytes", {OURS: [each]}, [goal])
+        yield _listed(lab, mount, ["ls", "-l"], _LONG_LIST_LIMIT_S)
+    goal = Goal(f"at most {_RESULT_LIMIT_BYTES} bytes", each, _RESULT_LIMIT_BYTES, "bytes")
+    yield Figure("cached-listing", "memory for each result, before ls -l", "bytes", {OURS: [each]}, [goal])
 
 
-def _listed(mount: Cambfs, command: list[str], limit_s: float) -> Figure:
+def _listed(lab: Lab, mount: Cambfs, command: list[str], limit_s: float) -> Figure:
+    case, goal_text = f"{' '.join(command[:3])} of {_CACHED:,}", f"at most {limit_s:g} s"
+    mark = lab.server.mark()
     begin = time.perf_counter()
-    done = subprocess.run([*command, str(mount.path)], capture_output=True, text=True)
+    try:
+        done = subprocess.run(command, cwd=mount.path, capture_output=True, text=True, timeout=_PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        note = f"stopped then, after {lab.server.since(mark)}"
+        goal = Goal(goal_text, _PATIENCE_S, limit_s, "s")
+        return Figure("cached-listing", case, "s", {OURS: [_PATIENCE_S]}, [goal], note=note)
     seconds = time.perf_counter() - begin
-    case = f"{' '.join(command)} of {_CACHED:,}"
     found = done.stdout.count(".flac\n")
     if done.returncode or found != _CACHED:
         return Figure("cached-listing", case, "s", {}, absent={OURS: f"shows {found:,} results: {done.stderr[:100]}"})
-    goal = Goal(f"at most {limit_s:g} s", seconds, limit_s, "s")
-    return Figure("cached-listing", case, "s", {OURS: [seconds]}, [goal])
+    return Figure("cached-listing", case, "s", {OURS: [seconds]}, [Goal(goal_text, seconds, limit_s, "s")])
 
 
 def _fill(account: Path) -> None:
@@ -106,6 +113,6 @@ def _fill(account: Path) -> None:
     data = b"fLaC" + bytes(60)
     sidecar = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest(), "content_type": "audio/flac"}
     text = json.dumps({**sidecar, "mtime_ns": 1_700_000_000 * 10**9})
-    for run_id in range(9_000_000, 9_000_000 + _CACHED):
+    for run_id in range(SENTENCE.run(0), SENTENCE.run(_CACHED)):
         (account / f"{run_id}.flac").write_bytes(data)
         (account / f"{run_id}.json").write_text(text)

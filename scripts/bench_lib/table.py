@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bench_lib.figures import OURS, PEERS, Figure
+from bench_lib.figures import OURS, PEERS, Figure, Goal
 
 _HEADINGS = ("", "cambfs", *PEERS, "goal", "verdict")
 _TEXTS = 2  # of the headings, the last ones
@@ -39,7 +39,7 @@ def rows(figures: Sequence[Figure], titles: Mapping[str, str]) -> list[tuple[str
 def _cells(figure: Figure) -> list[str]:
     medians = [show(figure.median(who), figure.unit) for who in (OURS, *PEERS)]
     note = f"({figure.note})" if figure.note else ""
-    goals = "; ".join(goal.text for goal in figure.goals)
+    goals = ", ".join(goal.text for goal in figure.goals)
     return [*medians, goals, " ".join(filter(None, [figure.verdict(), note]))]
 
 
@@ -63,22 +63,27 @@ def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def remarks(figures: Sequence[Figure]) -> list[str]:
-    """In sentences: what missed its goal, what is worse than a peer, what a peer could not do."""
-    lines = []
-    for figure in figures:
-        name = f"{figure.row}, {figure.case}"
-        lines += [
-            f"{name}: {show(goal.figure, goal.unit)}, not the goal ({goal.text}: {show(goal.limit, goal.unit)})."
-            for goal in figure.goals
-            if not goal.is_met
-        ]
-        lines += [f"{name}: worse than {who}, by {ratio:.2f} ×." for who, ratio in figure.worse_than()]
+    """In sentences: which goals were missed, what is worse than which peer, and what has no figure."""
+    goals = [(figure, goal) for figure in figures for goal in figure.goals]
+    missed = [_missed(figure, goal) for figure, goal in goals if not goal.is_met]
+    lines = [f"{len(goals) - len(missed)} of {len(goals)} goals are met."]
+    lines += ["Not met: " + "; ".join(missed) + "."] if missed else []
+    for who in PEERS:
+        worse = [f"{_name(f)} ({ratio:.3g} ×)" for f in figures for peer, ratio in f.worse_than() if peer == who]
+        lines += [f"Worse than {who}: " + "; ".join(worse) + "."] if worse else []
     reasons: dict[tuple[str, str], list[str]] = {}
     for figure in figures:
         for who, why in figure.absent.items():
-            reasons.setdefault((who, why), []).append(f"{figure.row}, {figure.case}")
-    lines += [f"{who} has no figure for {'; '.join(cases)}: {why}." for (who, why), cases in reasons.items()]
-    return lines or ["All goals are met, and nothing is worse than a peer."]
+            reasons.setdefault((who, why), []).append(_name(figure))
+    return lines + [f"No figure of {who} ({why}): {'; '.join(cases)}." for (who, why), cases in reasons.items()]
+
+
+def _name(figure: Figure) -> str:
+    return f"{figure.row}, {figure.case}"
+
+
+def _missed(figure: Figure, goal: Goal) -> str:
+    return f"{_name(figure)}: {show(goal.figure, goal.unit)}, goal {goal.text} ({show(goal.limit, goal.unit)})"
 
 
 def surroundings(rounds: int) -> dict[str, Any]:
