@@ -59,8 +59,17 @@ class _Stepped(io.RawIOBase):
 
 
 class SteppedResponse(http.client.HTTPResponse):
-    """The standard library's, reading in steps; for the `response_class` of a connection."""
+    """The standard library's, reading in steps; for the `response_class` of a connection.
+
+    A head with a line that is none is refused (HTTPException): the library would leave out all that follow, and among
+    them those that say how the body is framed, so that the sizes of chunks were taken for content.
+    """
 
     def __init__(self, sock: socket.socket, *arguments: Any, **more: Any) -> None:
         super().__init__(sock, *arguments, **more)
         self.fp = io.BufferedReader(_Stepped(self.fp.detach(), sock))
+
+    def begin(self) -> None:
+        super().begin()
+        if self.headers.get_payload():
+            raise http.client.HTTPException("a line that is no header")
