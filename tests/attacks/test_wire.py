@@ -96,6 +96,14 @@ def test_heads_that_are_too_large(head: bytes) -> None:
         client.open_stream(RUN)
 
 
+@pytest.mark.parametrize("line", ["X Y: z", "no header", "Content-Length : 5", "\xff: x"])
+def test_a_line_that_is_no_header_does_not_hide_those_after_it(line: str) -> None:
+    """Without them the size of the first chunk would be the first bytes of the audio."""
+    answer = chunked(FLAC).replace(b"Transfer", line.encode("latin-1") + b"\r\nTransfer", 1)
+    with WireServer(lambda *_: answer) as server, Client(server.url, KEY, WAIT_S) as client, pytest.raises(BadAnswer):
+        drained(client)
+
+
 def sent_until_closed(server: WireServer, first: bytes, sent: list[int]) -> Iterator[bytes]:
     yield first
     while not server.over.is_set():
@@ -261,7 +269,7 @@ def test_a_name_that_resolves_to_this_machine_is_sent_nothing(names: dict[str, s
         url = f"https://storage.example:{server.port}/a.flac?X-Amz-Signature=s3cr3t"
         with pytest.raises(BadAnswer, match=r"storage: storage\.example:\d+ is in a local network \(127\.0\.0\.1\)"):
             client.open_stored(SignedUrl(url, {"output_url": url}, 300), 0, None)
-    assert server.connections == 1
+        assert server.connected.wait(WAIT_S)
     assert server.requests == []
 
 
@@ -273,7 +281,7 @@ def test_a_redirect_to_a_name_that_resolves_to_this_machine_is_not_followed(name
         api.get("https://client.camb.ai/tts-result/5", status=307, headers=location)
         with Client("https://client.camb.ai", KEY, WAIT_S) as client, pytest.raises(BadAnswer, match="local network"):
             client.open_stream(RUN)
-    assert server.connections == 1
+        assert server.connected.wait(WAIT_S)
     assert server.requests == []
 
 

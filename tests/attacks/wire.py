@@ -15,12 +15,12 @@ WAIT_S = 20.0
 
 class WireServer:
     """`answer` gets the path with its query and the request's headers, in lower case; what it gives is sent piece by
-    piece as it comes. `requests` is what was asked, each as it came, `connections` how often somebody connected."""
+    piece as it comes. `requests` is what was asked, each as it came; `connected` is set when somebody has connected."""
 
     def __init__(self, answer: Callable[[str, str], bytes | Iterator[bytes]]) -> None:
         self.answer = answer
         self.requests: list[bytes] = []
-        self.connections = 0
+        self.connected = threading.Event()
         self.over = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port: int = self._listener.getsockname()[1]
@@ -43,7 +43,7 @@ class WireServer:
         with suppress(OSError):
             while True:
                 connection = self._listener.accept()[0]
-                self.connections += 1
+                self.connected.set()
                 self._threads.append(threading.Thread(target=self._serve, args=(connection,)))
                 self._threads[-1].start()
 
