@@ -62,7 +62,7 @@ class _Idle(LRUCache[RunId, Entry]):
 
 class Cache:
     def __init__(self, disk: Disk | None, limit_bytes: int) -> None:
-        """Starts with what the disk holds, the limit applied. Without a disk everything is kept in memory."""
+        """Has what the disk holds, by `apply_limit` not more than the limit. Without a disk all is kept in memory."""
         self._disk = disk
         self._limit_bytes = limit_bytes
         self._lock = Lock()  # guards all below
@@ -71,21 +71,22 @@ class Cache:
         self._idle = _Idle(limit_bytes, self._drop)  # the entries that are not in use, in the order of their use
         self._stamp_ns = -1
         self._is_closed = False
-        with self._lock:
-            self._adopt_what_others_did()
 
-    def _adopt_what_others_did(self) -> None:
-        """Another mount may share the directory: its results count against the limit, and serve this one as well."""
+    def apply_limit(self) -> None:
+        """Evicts what is too much, counting what the disk held before and what other mounts have put there. Takes about
+        a second for 100,000 results, and holds up nobody."""
         if self._disk is None or self._stamp_ns == (stamp_ns := self._disk.stamp_ns()):
             return
-        self._stamp_ns = stamp_ns
         found = {stored.run_id: stored.size for stored in self._disk.scan()}
-        for run_id in [run_id for run_id in self._idle if run_id not in found]:
-            if self._entries[run_id].spool is None:
-                self._forget(run_id)
-        for run_id, size in found.items():
-            if run_id not in self._entries:
-                self._keep(run_id, Entry(size, whole=True))
+        with self._lock:
+            self._stamp_ns = stamp_ns
+            for run_id in [run_id for run_id in self._idle if run_id not in found]:
+                if self._entries[run_id].spool is None:
+                    self._forget(run_id)
+            for run_id, size in found.items():
+                if run_id not in self._entries:
+                    self._add(run_id, Entry(size, whole=True))
+            self._make_room()
 
     def _forget(self, run_id: RunId) -> None:
         self._idle.pop(run_id, None)
@@ -100,13 +101,16 @@ class Cache:
 
     def _keep(self, run_id: RunId, entry: Entry) -> None:
         """Makes an entry the most recently used of the idle ones; one larger than the cache is dropped."""
+        self._add(run_id, entry)
+        self._make_room()
+
+    def _add(self, run_id: RunId, entry: Entry) -> None:
         if entry.size > self._limit_bytes:
             self._drop(run_id, entry)
             return
         self._idle.pop(run_id, None)  # replaced where it is, it could be evicted to make room for itself
         self._entries[run_id] = entry
         self._idle[run_id] = entry
-        self._make_room()
 
     def _make_room(self) -> None:
         in_use_bytes = sum(self._entries[run_id].size for run_id in self._in_use)
@@ -115,6 +119,8 @@ class Cache:
 
     def runs(self) -> list[RunId]:
         """Every run of which the whole result is here."""
+        if self._disk is not None:
+            return self._disk.run_ids()
         with self._lock:
             return [run_id for run_id, entry in self._entries.items() if entry.whole]
 
@@ -187,6 +193,7 @@ class Cache:
 
     def _relieve(self) -> bool:
         """The disk is full: evicts what was used least recently. False when nothing is left to evict."""
+        self.apply_limit()
         with self._lock:
             if not self._idle:
                 return False
@@ -203,12 +210,12 @@ class Cache:
             except OSError as error:
                 log.warning("run %d: cannot be cached: %s", run_id, error.strerror or error)
                 return
+        self.apply_limit()
         with self._lock:
             self._idle.pop(run_id, None)
             kept_spool = None if self._disk is not None else spool
             self._entries[run_id] = Entry(facts.size, True, facts, kept_spool, spool.serial)
             self._in_use.add(run_id)
-            self._adopt_what_others_did()
             self._make_room()
 
     def give(self, run_id: RunId, spool: Spool, *, whole: bool, facts: Facts | None) -> None:
@@ -239,6 +246,7 @@ class Cache:
                 self._disk.remove(run_id)
 
     def usage_bytes(self) -> int:
+        self.apply_limit()
         with self._lock:
             return sum(entry.size for entry in self._entries.values())
 

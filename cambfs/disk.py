@@ -74,9 +74,10 @@ class Disk:
             with suppress(OSError), self._open(path) as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink()
-        for path in self.directory.glob("*.json"):
-            if not path.with_suffix(".flac").exists():
-                path.unlink(missing_ok=True)
+        names = set(os.listdir(self.directory))  # noqa: PTH208 - there may be 100,000, and paths are slow
+        for name in names:
+            if name.endswith(".json") and f"{name.removesuffix('.json')}.flac" not in names:
+                (self.directory / name).unlink(missing_ok=True)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -92,6 +93,15 @@ class Disk:
 
     def _sidecar(self, run_id: RunId) -> Path:
         return self.directory / f"{run_id}.json"
+
+    def run_ids(self) -> list[RunId]:
+        """The runs whose results are here, in no order; nothing is verified."""
+        try:
+            names = os.listdir(self.directory)  # noqa: PTH208 - there may be 100,000, and paths are slow
+        except FileNotFoundError:
+            return []
+        found = (parse_run_id(name.removesuffix(".flac")) for name in names if name.endswith(".flac"))
+        return [run_id for run_id in found if run_id is not None]
 
     def scan(self) -> list[Stored]:
         """All results, the least recently used first."""

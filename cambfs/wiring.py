@@ -82,9 +82,11 @@ def open_library(settings: Settings, declared: Callable[[], Sequence[RunId]]) ->
     with ExitStack() as stack:
         client = stack.enter_context(open_client(settings))
         disk = None if settings.no_disk_cache else Disk(account_directory(settings))
+        cache = Cache(disk, settings.cache_size)
+        threading.Thread(target=cache.apply_limit, name="cache-limit", daemon=True).start()
         library = Library(
             client,
-            Cache(disk, settings.cache_size),
+            cache,
             declared,
             timeout_s=settings.timeout,
             max_transfers=settings.max_transfers,

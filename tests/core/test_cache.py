@@ -278,6 +278,7 @@ def test_a_smaller_limit_is_applied_at_the_start(tmp_path: Path) -> None:
         _keep(cache, run_id, size)
     cache.close()
     cache = Cache(Disk(tmp_path), 20)
+    cache.apply_limit()
 
     assert set(cache.runs()) == {1, 3}
     assert not (tmp_path / "2.flac").exists()
