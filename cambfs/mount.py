@@ -153,11 +153,8 @@ class Operations:
         self._tree.check_exists(path, self._patience())
         return 0
 
-    def readdir(self, path: str, _fh: int) -> Iterator[tuple[str, dict[str, int] | None, int]]:
-        yield ".", None, 0
-        yield "..", None, 0
-        for name, ino in self._tree.names(path):
-            yield name, {"st_ino": ino, "st_mode": 0o100444}, 0
+    def readdir(self, path: str, _fh: int) -> Iterator[tuple[str, int]]:
+        return self._tree.names(path)
 
     def statfs(self, _path: str) -> dict[str, int]:
         used_bytes, files = self._tree.usage()
@@ -198,6 +195,20 @@ class Operations:
         return 0
 
 
+class _Binding(fuse.FUSE):  # type: ignore[misc]  # fusepy has no types
+    """fusepy, with a faster way through large directories: its own makes a new structure for every name."""
+
+    def readdir(self, path: bytes, buf: Any, filler: Any, _offset: int, fip: Any) -> int:
+        filler(buf, b".", None, 0)
+        filler(buf, b"..", None, 0)
+        status = fuse.c_stat()
+        status.st_mode = 0o100444  # of this only the type is used, and with `use_ino` the number
+        for name, status.st_ino in self.operations("readdir", self._decode_optional_path(path), fip.contents.fh):
+            if filler(buf, name.encode("ascii"), status, 0):
+                break
+        return 0
+
+
 def serve(
     library: Library,
     mountpoint: Path,
@@ -220,7 +231,7 @@ def serve(
     _end_on_signals(library, session)
     sys.setswitchinterval(_SWITCH_S)
     try:
-        fuse.FUSE(
+        _Binding(
             operations,
             os.fsencode(mountpoint).decode("latin-1"),
             encoding="latin-1",  # so that no name fails to decode; only names of ASCII characters exist
