@@ -37,6 +37,7 @@ def _times(axes, figures: Sequence[Figure]) -> None:  # type: ignore[no-untyped-
             where, medians = zip(*points, strict=True)
             axes.barh(where, medians, height=width, color=_COLOURS[who], label=who)
     axes.set_yticks([y + 0.4 - width / 2 for y in range(len(figures))], [f"{f.row}: {f.case}" for f in figures])
+    axes.margins(y=0.01)
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.set_xlabel("seconds (shorter is better)")
@@ -49,6 +50,7 @@ def _goals(axes, goals: Sequence[tuple[Figure, Goal]]) -> None:  # type: ignore[
     shares = [min(goal.share, _MOST_SHARE) for _, goal in goals]
     axes.barh(range(len(goals)), shares, color=[_MET if goal.is_met else _MISSED for _, goal in goals])
     axes.set_yticks(range(len(goals)), [f"{f.row}: {f.case}: {goal.text}" for f, goal in goals], fontsize=7)
+    axes.margins(y=0.01)
     axes.invert_yaxis()
     axes.axvline(1, color="black", linewidth=1)
     axes.set_xlim(0, _MOST_SHARE)
