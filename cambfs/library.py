@@ -141,7 +141,7 @@ class Library:
         with self._lock:
             self._check_unknown(run_id)
         try:
-            return patience.result(self._signer.request(run_id))
+            return patience.result(self._signer.request(run_id), self._check_open)
         except UnknownRun as error:
             self._note_unknown(run_id, error)
             raise

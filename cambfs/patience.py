@@ -35,12 +35,13 @@ class Patience:
         if time.monotonic() - max(self._since, progress_at) > self.timeout_s:
             raise TimedOut(f"no progress for {self.timeout_s:g} s")
 
-    def result(self, future: Future[T]) -> T:
-        """Waits for the future; raises what it raises, or as `check` does."""
+    def result(self, future: Future[T], meanwhile: Callable[[], None] = lambda: None) -> T:
+        """Waits for the future; raises what it raises, or as `check` does, or as `meanwhile`, called every SLICE_S."""
         while True:
             try:
                 return future.result(timeout=SLICE_S)
             except FutureTimeout:
                 if future.done():
                     return future.result()
+                meanwhile()
                 self.check()
