@@ -234,7 +234,8 @@ class Mount:
 
     @contextlib.contextmanager
     def start(self, command: str | Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
-        """A tool that goes on beside the test; killed at the end, at the latest with the mount."""
+        """A tool that goes on beside the test; killed at the end, at the latest with the mount. Its output goes to
+        pipes, and it waits when these are full."""
         argv = ["bash", "-c", command] if isinstance(command, str) else list(command)
         with subprocess.Popen(
             argv, cwd=self.path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE

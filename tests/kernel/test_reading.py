@@ -66,7 +66,13 @@ def test_sixty_four_readers_share_one_download(length: str, server: Server, moun
 def test_many_tools_share_one_download(server: Server, mounted: Mounted, audio: Audio) -> None:
     server.profile = Profile(rate=10_000_000)
     whole = hashlib.sha256(audio.minutes.read_bytes()).hexdigest()
-    ways = ["cat $F", "dd if=$F bs=4099 status=none", "tail -c +1 $F", "tar -cf - $F | tar -xOf -", "curl file://$PWD/$F"]
+    ways = [
+        "cat $F",
+        "dd if=$F bs=4099 status=none",
+        "tail -c +1 $F",
+        "tar -cf - $F | tar -xOf -",
+        "curl file://$PWD/$F",
+    ]
     with mounted() as mount, ThreadPoolExecutor(20) as pool:
 
         def digest(way: str) -> str:
