@@ -179,8 +179,8 @@ RUN_FILE = re.compile(rb"([1-9][0-9]{0,18})\.(flac|url)")
 NEARLY = [
     "0012.flac", "0.flac", "-1.flac", "+1.flac", "1_0.flac", "1e3.flac", "0x1.url", "9223372036854775808.flac",
     "99999999999999999999.url", "１.flac", "1.FLAC", "1.flac ", "1.flac\n", " 1.flac", "1..flac", "1.flac.part",
-    ".flac", "1.url.flac", "1.", "1", ".url", "123e4567-e89b-12d3-a456-426614174000.flac", "1" * 250 + ".flac", ".DS_Store",
-    "autorun.inf", "desktop.ini", ".cambfs.flac", "1\u202e.flac",
+    ".flac", "1.url.flac", "1.", "1", ".url", "123e4567-e89b-12d3-a456-426614174000.flac", "1" * 250 + ".flac",
+    ".DS_Store", "autorun.inf", "desktop.ini", ".cambfs.flac", "1\u202e.flac",
 ]  # fmt: skip
 NAMES = (
     st.sampled_from(NEARLY).map(os.fsencode)
