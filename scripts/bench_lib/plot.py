@@ -43,7 +43,8 @@ def _times(axes, figures: Sequence[Figure]) -> None:  # type: ignore[no-untyped-
     axes.set_xlabel("seconds (shorter is better)")
     axes.set_title("Beside what people would use instead")
     axes.grid(axis="x", alpha=0.3)
-    axes.legend()
+    if figures:
+        axes.legend()
 
 
 def _goals(axes, goals: Sequence[tuple[Figure, Goal]]) -> None:  # type: ignore[no-untyped-def]
