@@ -120,16 +120,22 @@ class Run:
 
     def retire(self) -> None:
         """Called once, without users: what was fetched goes to the cache."""
-        if self._over is None or isinstance(self._over, Closing):
+        if self._is_worth_keeping():
             self._content.give_back()
         else:
             self._content.throw_away()
+
+    def _is_worth_keeping(self) -> bool:
+        return self._over is None or isinstance(self._over, Closing)
 
     def stop(self, error: CambfsError) -> None:
         """Ends its transfers soon; everybody who waits, and every later operation, gets the error."""
         with self._changed:
             self._over = self._over or error
-            transfers = self._fetching.transfers()
+            size = self._content.size
+            # What is only about to say that it has ended may do so: then the result is kept.
+            is_there = size is not None and self._content.filled.covers(0, size)
+            transfers = [] if is_there else self._fetching.transfers()
             self._changed.notify_all()
         for transfer in transfers:
             transfer.stop()
@@ -196,6 +202,9 @@ class Run:
     # What transfers bring (they know this as their sink) and probes, in their threads.
 
     def begin(self, body: Body) -> None:
+        with self._changed:
+            if self._over is not None:
+                raise self._over.with_traceback(None)
         self._content.begin(body)
         with self._changed:
             if self._content.size is None:
@@ -244,7 +253,7 @@ class Run:
             was_stream = self._fetching.forget(transfer, error)
             if was_stream and error is not None and self._over is None:
                 self._fail(error)
-            facts = self._content.note_whole() if self._over is None else None
+            facts = self._content.note_whole() if self._is_worth_keeping() else None
             if self._handles and error is None:
                 self._want_audio()
             self._changed.notify_all()

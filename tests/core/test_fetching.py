@@ -597,9 +597,9 @@ def test_a_far_place_is_fetched_by_range_and_the_holes_afterwards(
     assert _read(handle, 60_000, 500) == CONTENT[60_000:60_500]
     eventually(lambda: not any(name.startswith("range") for name in our_threads()))
     gate.open()
+    eventually(lambda: library._cache.runs() == [1])
     assert b"".join(pieces(handle)) == CONTENT
     handle.close()
-    eventually(lambda: library._cache.runs() == [1])
     fetched = source.sent("stream", 1) + source.sent("stored", 1)
     assert fetched <= SIZE + 4096 + 2 * 500
     assert max(source.starts("stream" if etag else "stored", 1)) >= 60_000
@@ -723,6 +723,26 @@ def test_close_ends_all_threads_and_all_waiting(source: FakeSource, library: Lib
         _read(handles[0], 0, 10)
     for handle in handles:
         handle.close()
+
+
+@pytest.mark.parametrize("has_length", [True, False])
+def test_what_came_whole_is_kept_though_all_ends_at_that_moment(
+    source: FakeSource, library: Library, disk: Disk, has_length: bool
+) -> None:
+    gate = Gate()
+    source.add(1, Result(CONTENT, has_length=has_length))
+    source.plan("stream", 1, Plan(stall_at=SIZE, stall_gate=gate))
+    assert read_all(library, 1) == CONTENT
+    gate.wait_for_arrivals()
+    one = library._runs[RUN]
+    closed = in_thread(library.close)
+    eventually(lambda: one._over is not None)
+    gate.open()
+    closed.result(LIMIT_S)
+
+    assert Cache(disk, SIZE).runs() == [1]
+    assert read_all(Library(source, Cache(disk, SIZE)), 1) == CONTENT
+    assert source.count("stream") == 1
 
 
 def test_nothing_is_asked_after_close(source: FakeSource, library: Library) -> None:
