@@ -12,7 +12,7 @@ import pytest
 from cambfs.demo.server import Server
 from tests.kernel import audio as making
 from tests.kernel.audio import Audio
-from tests.kernel.harness import KEY, Mount, detach
+from tests.kernel.harness import KEY, Mount, detach, mounts_below
 
 
 class Mounted(Protocol):
@@ -41,6 +41,6 @@ def mounted(server: Server, tmp_path: Path) -> Iterator[Mounted]:
         return Mount(server, tmp_path / home, *options, expected=expected, key=key)
 
     yield mounted
-    for directory in tmp_path.glob("*/mnt"):
+    for directory in mounts_below(tmp_path):
         detach(directory)
     shutil.rmtree(tmp_path)

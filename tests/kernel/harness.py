@@ -100,8 +100,15 @@ def environment(server: Server, home: Path, **more: str) -> dict[str, str]:
     return {**kept, **own, **more}
 
 
+def mounts_below(directory: Path) -> list[Path]:
+    """Every mount in a directory, and on itself; the innermost first."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    mounts = [Path(line.split()[4]) for line in lines]
+    return sorted((mount for mount in mounts if mount.is_relative_to(directory)), reverse=True)
+
+
 def is_mounted(directory: Path) -> bool:
-    return any(line.split()[4] == str(directory) for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return directory in mounts_below(directory)
 
 
 def detach(directory: Path) -> None:
@@ -119,10 +126,18 @@ class Mount:
     "?". After `kill` only what is left of that is looked at. `path` is the tree, `cache_dir` the cache.
     """
 
-    def __init__(self, server: Server, home: Path, *options: str, expected: Sequence[str] = (), key: str = KEY) -> None:
+    def __init__(
+        self,
+        server: Server,
+        home: Path,
+        *options: str,
+        expected: Sequence[str] = (),
+        key: str = KEY,
+        name: str = "mnt",
+    ) -> None:
         self.server = server
         self.home = home
-        self.path = home / "mnt"
+        self.path = home / name
         self.cache_dir = home / "cache"
         self.expected = list(expected)
         self._options = options
