@@ -101,6 +101,7 @@ class Operations:
         self._table = Lock()  # guards the next two
         self._open_files: dict[int, OpenFile] = {}
         self._last_fh = 0
+        self._noted: CambfsError | None = None  # one word; a failure that is met again is noted once
 
     def __call__(self, operation: str, *arguments: Any) -> Any:
         """Every operation comes through here. Only FuseOSError goes out: fusepy hands anything else to the kernel as
@@ -117,6 +118,9 @@ class Operations:
             raise fuse.FuseOSError(errno.EIO) from None
 
     def _note(self, operation: str, path: str, error: CambfsError) -> None:
+        if error is self._noted:
+            return
+        self._noted = error.with_traceback(None)
         name = errno.errorcode[errno_of(error)]
         level = logging.DEBUG if isinstance(error, _EXPECTED) else logging.WARNING
         log.log(level, "%s %s: %s (%s)", operation, path, error, name)

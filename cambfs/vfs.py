@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from cachetools import TTLCache
 
-from cambfs.errors import NoSuchName
+from cambfs.errors import CambfsError, NoSuchName
 from cambfs.library import Library
 from cambfs.names import Kind, RunId, file_name, inode, parse_name
 from cambfs.patience import Patience
@@ -28,6 +28,9 @@ ENTRY_TIMEOUT_S = 300
 # The size in an answer whose size is not known yet. The kernel asks again before it shows a size to anyone; what reads
 # without asking (sendfile, splice) reads until an answer ends, which is the end: so too large does no harm.
 PROVISIONAL_SIZE = 1 << 40
+# The kernel asks up to three times more, page by page, for what could not be read, before its caller hears of it. For so
+# long after a failure nothing is waited for that is not there.
+_SAME_FAILURE_S = 1.0
 ROOT_INODE = 1
 CONTROL = "/.cambfs"
 # No number is free beside the runs'. This one, and those below it, belong to the last run ids that there can be.
@@ -88,9 +91,21 @@ class _OpenAudio:
     def __init__(self, library: Library, run_id: RunId, patience: Patience) -> None:
         self._handle = library.open(run_id, patience)
         self.keep_pages = self._handle.same_bytes
+        # One word, written by any thread: whichever failure comes last is right.
+        self._failure: tuple[float, CambfsError] | None = None
 
     def read(self, offset: int, length: int, patience: Patience) -> bytes:
-        return self._handle.read(offset, length, patience)
+        failure = self._failure
+        is_again = failure is not None and time.monotonic() < failure[0]
+        try:
+            return self._handle.read(offset, length, Patience(0) if is_again else patience)
+        except CambfsError as error:
+            if not error.temporary:
+                raise
+            if failure is not None and is_again:
+                raise failure[1].with_traceback(None) from None
+            self._failure = time.monotonic() + _SAME_FAILURE_S, error
+            raise
 
     def close(self) -> None:
         self._handle.close()
