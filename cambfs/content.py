@@ -46,6 +46,7 @@ class Content:
         self._is_loaded = False
         self._is_kept = False  # it is in the cache, or was refused there
         self._end_is_loose = False  # nothing proved that the stream's end is the result's
+        self._loose_end_bytes = -1  # where an answer ended of which nothing proves that it was whole
         self._content_type = ""
 
     def load(self) -> None:
@@ -111,7 +112,7 @@ class Content:
 
     def begin(self, body: Body) -> None:
         """Its headers. Raises ResultChanged, TooLarge."""
-        self._check_limit(body.total or 0)
+        self.check_limit(body.total or 0)
         with self.changed:
             if body.start == 0:
                 if self.spool.etag is not None and body.etag not in (None, self.spool.etag):
@@ -126,7 +127,7 @@ class Content:
     def put(self, position: int, data: memoryview) -> None:
         """Its bytes; those that are here already are compared. Raises ResultChanged, TooLarge, NoSpace."""
         stop = position + len(data)
-        self._check_limit(stop)
+        self.check_limit(stop)
         with self.changed:
             spool = self.spool
             if self.sizing.exceeded_by(stop):
@@ -142,29 +143,52 @@ class Content:
             self.judge()
             self.changed.notify_all()
 
-    def _check_limit(self, size: int) -> None:
+    def check_limit(self, size: int) -> None:
         if size > self._max_bytes:
             raise TooLarge(f"run {self._id}: the result is larger than {self._max_bytes} bytes")
 
     def end(self, position: int, body: Body) -> None:
         """Its end. Raises BrokenBody when that is not the end of the result."""
-        loose = not body.framed and not self._is_proven_end(position)
+        loose = self.is_doubtful(position, body) and not self._is_proven_end(position)
         with self.changed:
+            if loose and not body.framed:
+                self._check_ends_agree(position)
             self.sizing.end(position, body.modified_s)
             self._end_is_loose = loose
             self.judge()
             self.changed.notify_all()
 
+    def is_doubtful(self, position: int, body: Body) -> bool:
+        """Whether the body's end alone does not prove it to be the result's: it just ended with its connection, or it
+        is as long as its header said, but its last samples are missing."""
+        if not body.framed:
+            return True
+        if body.total is None:
+            return False
+        head, tail = self._head_and_tail(position)
+        info = flac.stream_info(head)
+        return info is not None and info.samples > 0 and not flac.is_whole(head, tail)
+
+    def _check_ends_agree(self, position: int) -> None:
+        """A connection that broke looks just like this end, so it takes two that end at the same byte."""
+        before, self._loose_end_bytes = self._loose_end_bytes, max(position, self._loose_end_bytes)
+        if position != before or not self.spool.filled.filled_until(0) == position:
+            raise BrokenBody(f"run {self._id}: the connection ended at byte {position}, perhaps too early")
+
     def _is_proven_end(self, position: int) -> bool:
-        """Of a body that just ends with its connection: storage knows the length, or else the audio itself does."""
+        """Of a body whose end is doubtful: storage knows the length, or else the audio itself does."""
         with self.changed:
             probe = self.sizing.probe if self.sizing.twin else None
-            head = self.spool.read(0, min(position, HEAD_BYTES))
-            tail_bytes = min(position, flac.tail_bytes_wanted(head))
-            tail = self.spool.read(position - tail_bytes, tail_bytes)
         if probe is not None and position < probe.total:
             raise BrokenBody(f"run {self._id}: the body ended at byte {position} of {probe.total}")
-        return (probe is not None and position == probe.total) or flac.is_whole(head, tail)
+        return (probe is not None and position == probe.total) or flac.is_whole(*self._head_and_tail(position))
+
+    def _head_and_tail(self, position: int) -> tuple[bytes, bytes]:
+        """Of what comes before `position`, as much as `flac.is_whole` wants."""
+        with self.changed:
+            head = self.spool.read(0, min(position, HEAD_BYTES))
+            tail_bytes = min(position, flac.tail_bytes_wanted(head))
+            return head, self.spool.read(position - tail_bytes, tail_bytes)
 
     # What becomes of it.
 

@@ -234,8 +234,9 @@ class Run:
         return size is not None and came > 0 and size - came <= max(_NEARLY_BYTES, size // 10)
 
     def end(self, position: int, body: Body) -> None:
-        if not body.framed:
+        if self._content.is_doubtful(position, body):
             with self._changed:
+                self._fetching.start_probe()
                 self._changed.wait_for(self._is_storage_heard, self._means.timeout_s)
         self._content.end(position, body)
 
