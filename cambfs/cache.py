@@ -97,7 +97,9 @@ class Cache:
         if entry.spool is not None:
             entry.spool.close()
         elif self._disk is not None:
+            stamp_ns = self._disk.stamp_ns()
             self._disk.remove(run_id)
+            self._note_own_change(stamp_ns)
 
     def _keep(self, run_id: RunId, entry: Entry) -> None:
         """Makes an entry the most recently used of the idle ones; one larger than the cache is dropped."""
@@ -204,19 +206,30 @@ class Cache:
         """Makes a whole spool, which is in use, a result that is kept; a failure costs just that and is logged."""
         if facts.size > self._limit_bytes:
             return
-        if self._disk is not None:
-            try:
-                self._disk.commit(run_id, spool, facts, content_type)
-            except OSError as error:
-                log.warning("run %d: cannot be cached: %s", run_id, error.strerror or error)
-                return
-        self.apply_limit()
+        if self._disk is not None and not self._put_on_disk(self._disk, run_id, spool, facts, content_type):
+            return
         with self._lock:
             self._idle.pop(run_id, None)
             kept_spool = None if self._disk is not None else spool
             self._entries[run_id] = Entry(facts.size, True, facts, kept_spool, spool.serial)
             self._in_use.add(run_id)
             self._make_room()
+
+    def _put_on_disk(self, disk: Disk, run_id: RunId, spool: Spool, facts: Facts, content_type: str) -> bool:
+        self.apply_limit()
+        stamp_ns = disk.stamp_ns()
+        try:
+            disk.commit(run_id, spool, facts, content_type)
+        except OSError as error:
+            log.warning("run %d: cannot be cached: %s", run_id, error.strerror or error)
+            return False
+        self._note_own_change(stamp_ns)
+        return True
+
+    def _note_own_change(self, stamp_before_ns: int) -> None:
+        """What only this process has changed need not be looked at again."""
+        if self._disk is not None and self._stamp_ns == stamp_before_ns:
+            self._stamp_ns = self._disk.stamp_ns()
 
     def give(self, run_id: RunId, spool: Spool, *, whole: bool, facts: Facts | None) -> None:
         """Ends the use of a spool, which the cache owns from here on: it keeps, or closes, it."""

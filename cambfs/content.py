@@ -112,7 +112,7 @@ class Content:
 
     def begin(self, body: Body) -> None:
         """Its headers. Raises ResultChanged, TooLarge."""
-        self.check_limit(body.total or 0)
+        self._check_limit(body.total or 0)
         with self.changed:
             if body.start == 0:
                 if self.spool.etag is not None and body.etag not in (None, self.spool.etag):
@@ -127,7 +127,7 @@ class Content:
     def put(self, position: int, data: memoryview) -> None:
         """Its bytes; those that are here already are compared. Raises ResultChanged, TooLarge, NoSpace."""
         stop = position + len(data)
-        self.check_limit(stop)
+        self._check_limit(stop)
         with self.changed:
             spool = self.spool
             if self.sizing.exceeded_by(stop):
@@ -143,7 +143,7 @@ class Content:
             self.judge()
             self.changed.notify_all()
 
-    def check_limit(self, size: int) -> None:
+    def _check_limit(self, size: int) -> None:
         if size > self._max_bytes:
             raise TooLarge(f"run {self._id}: the result is larger than {self._max_bytes} bytes")
 

@@ -168,9 +168,12 @@ class Disk:
 
     def new_spool(self, run_id: RunId, relieve: Callable[[], bool]) -> Spool:
         """An empty spool under a temporary name; `relieve` makes room on the disk. Raises OSError."""
-        self._make()  # somebody may have removed them
         path = self._part / f"{run_id}.{secrets.token_hex(8)}"
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fd = _create(path)
+        except FileNotFoundError:  # somebody has removed the directory
+            self._make()
+            fd = _create(path)
         fcntl.flock(fd, fcntl.LOCK_SH)
         return Spool(fd, path=path, relieve=relieve)
 
@@ -208,6 +211,10 @@ class Disk:
         with suppress(OSError), self._locked():
             self._audio(run_id).unlink(missing_ok=True)
             self._sidecar(run_id).unlink(missing_ok=True)
+
+
+def _create(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def _sha256(fd: int) -> str:

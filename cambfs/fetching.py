@@ -14,7 +14,7 @@ from threading import Thread
 
 from cambfs.cache import Cache
 from cambfs.content import Content
-from cambfs.errors import BadAnswer, CambfsError, SignatureExpired, StorageUseless
+from cambfs.errors import BadAnswer, CambfsError, SignatureExpired, StorageUseless, TooLarge
 from cambfs.names import RunId
 from cambfs.slots import Slots
 from cambfs.source import Body, Source
@@ -95,7 +95,7 @@ class Fetching:
         the bytes are on their way, or two other places are being fetched, or that has failed before."""
         if self._spans_fail or len(self._spans) >= _MOST_SPANS:
             return
-        if any(span.position <= offset < (span.stop_position or offset + 1) for span in self._spans):
+        if any(span.position <= offset < (span.stop_position or span.position + _FAR_BYTES) for span in self._spans):
             return
         reads_on = offset > 0 and self._content.filled.covers(offset - 1, offset)
         goal = None if reads_on else max(stop, offset + SPAN_BYTES)
@@ -172,10 +172,12 @@ class Fetching:
         probe: Probe | None = None
         try:
             probe = self._means.storage.probe(self._id)
+            if probe.total > self._means.max_result_bytes:
+                raise TooLarge(f"run {self._id}: the result is larger than {self._means.max_result_bytes} bytes")
         except StorageUseless as useless:
             log.info("%s", useless)
         except CambfsError as failure:
-            error = failure
+            probe, error = None, failure
         except Exception:
             log.exception("run %d: the probe failed in a way that nobody foresaw", self._id)
         with self._content.changed:

@@ -67,7 +67,7 @@ def is_whole(head: bytes, tail: bytes) -> bool:
     """Whether a FLAC file that begins with `head` and ends with `tail` proves that its end is the end of the audio:
     its last frame is intact and holds the last of the samples that STREAMINFO counts. False when it cannot tell."""
     info = stream_info(head)
-    if info is None or not info.samples:
+    if info is None or not info.samples or tail.endswith(b"\0\0"):  # zeros behind a frame would not change its CRC
         return False
     start = len(tail)
     while (start := tail.rfind(b"\xff", 0, start)) >= 0:

@@ -63,6 +63,7 @@ class Run:
         self._fetching = Fetching(run_id, means, content, self, self._worker_begins, self._probed)
         self._handles = 0
         self._waiting = 0
+        self._proves_storage = False  # the other runs wait for this one's comparison
         self._failures = 0
         self._failure: CambfsError | None = None
         self._over: CambfsError | None = None  # no operation succeeds any more
@@ -120,6 +121,8 @@ class Run:
 
     def retire(self) -> None:
         """Called once, without users: what was fetched goes to the cache."""
+        if self._proves_storage and not self._means.storage.proven:
+            self._means.storage.give_up_proof()
         if self._is_worth_keeping():
             self._content.give_back()
         else:
@@ -187,7 +190,9 @@ class Run:
             return True
         if storage.proven:
             return has_answered  # and yet the size is not known: it is no FLAC, or another
-        return storage.distrusted or storage.claim_proof()
+        if not storage.distrusted and not self._proves_storage:
+            self._proves_storage = storage.claim_proof()
+        return storage.distrusted or self._proves_storage
 
     def _want_bytes(self, offset: int, stop: int) -> None:
         self._fetching.start_stream()

@@ -6,6 +6,7 @@ end with their answer. `_lock` guards the two tables; nothing is locked under it
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -25,7 +26,9 @@ log = logging.getLogger(__name__)
 
 # What is handed out has at least this part of its life before it, so that whoever gets it can use it.
 _LIFE_USED = 0.8
-_MOST_KEPT = 100_000
+# How much of them is kept: 100,000 of the usual length. The other parts of an entry weigh about as much as a short URL.
+_KEPT_BYTES = 64 << 20
+_ENTRY_BYTES = 300
 # After the API could not be reached at all, nobody waits for it again so soon: a listing has many names.
 _OUTAGE_S = 2.0
 # Of the timeout, what a question about several runs may take before they are asked for one by one.
@@ -45,13 +48,19 @@ def _expires_at(_run_id: RunId, signature: Signature, now_s: float) -> float:
     return now_s + signature.signed.life_s * _LIFE_USED
 
 
+def _weight_bytes(signature: Signature) -> int:
+    return _ENTRY_BYTES + len(json.dumps(signature.signed.answer))
+
+
 class Signer:
     def __init__(self, source: Source, timeout_s: float, closing: Event) -> None:
         self._source = source
         self._timeout_s = timeout_s
         self._closing = closing
         self._lock = Lock()  # guards all below
-        self._fresh: TLRUCache[RunId, Signature] = TLRUCache(_MOST_KEPT, ttu=_expires_at, timer=time.monotonic)
+        self._fresh: TLRUCache[RunId, Signature] = TLRUCache(
+            _KEPT_BYTES, ttu=_expires_at, timer=time.monotonic, getsizeof=_weight_bytes
+        )
         self._asked: dict[RunId, Future[Signature]] = {}
         self._bulk = True
         self._outage: LinkError | None = None  # how the last attempt failed, if there was no answer

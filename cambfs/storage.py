@@ -86,6 +86,11 @@ class Storage:
             self._proof_due_at = now + _PROOF_TAKES_S
             return True
 
+    def give_up_proof(self) -> None:
+        """Who claimed it has ended without a comparison: it is the next one's turn."""
+        with self._lock:
+            self._proof_due_at = 0.0
+
     def prove(self) -> None:
         """A stored head was the stream's."""
         with self._lock:

@@ -74,10 +74,20 @@ def make_library(source: FakeSource) -> Iterator[MakeLibrary]:
         timeout_s: float = LIMIT_S,
         limit_bytes: int = 1 << 20,
         max_transfers: int = 64,
+        max_result_bytes: int = 1 << 30,
     ) -> Library:
         cache = cache or Cache(None, limit_bytes)
         runs = [RunId(number) for number in declared]
-        libraries.append(Library(source, cache, lambda: runs, timeout_s=timeout_s, max_transfers=max_transfers))
+        libraries.append(
+            Library(
+                source,
+                cache,
+                lambda: runs,
+                timeout_s=timeout_s,
+                max_transfers=max_transfers,
+                max_result_bytes=max_result_bytes,
+            )
+        )
         return libraries[-1]
 
     yield make

@@ -435,3 +435,14 @@ def test_a_part_that_fills_the_cache_beside_another_mounts_result(tmp_path: Path
 
     assert cache.usage_bytes() <= 20
     assert _use(cache, 3) == _content(3)
+
+
+def test_its_own_results_are_not_looked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scans = []
+    scan = Disk.scan
+    monkeypatch.setattr(Disk, "scan", lambda disk: scans.append(1) or scan(disk))  # type: ignore[func-returns-value]
+    cache = Cache(Disk(tmp_path), 25)
+    for run_id in range(1, 6):
+        _keep(cache, run_id, 10)
+    assert set(cache.runs()) == {4, 5}
+    assert len(scans) == 1

@@ -11,7 +11,7 @@ from cambfs import library as library_module
 from cambfs import storage as storage_module
 from cambfs.cache import Cache
 from cambfs.disk import Disk
-from cambfs.errors import KeyRefused, ServerError, UnknownRun, Unreachable
+from cambfs.errors import KeyRefused, ServerError, TooLarge, UnknownRun, Unreachable
 from cambfs.library import Library
 from cambfs.names import RunId
 from tests.core.conftest import MakeLibrary, our_threads
@@ -391,3 +391,13 @@ def test_temporary_failures_are_repeated(source: FakeSource, make_library: MakeL
     source.plan("stream", 1, Plan(error=ServerError("down", 503)))
 
     assert size_of(make_library(), 1) == SIZE
+
+
+def test_a_size_beyond_the_limit_is_refused_whoever_tells_it(source: FakeSource, make_library: MakeLibrary) -> None:
+    library = make_library(max_result_bytes=SIZE)
+    _prove_storage(source, library)
+    source.add(1, Result(CONTENT, has_length=False))
+    source.add(2, Result(CONTENT + b"x", has_length=False))
+    assert size_of(library, 1) == SIZE
+    with pytest.raises(TooLarge, match="run 2: the result is larger than 20000 bytes"):
+        size_of(library, 2)
