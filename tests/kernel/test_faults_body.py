@@ -83,8 +83,13 @@ def test_a_body_that_breaks_now_and_then(ranges: str, server: Server, mounted: M
             assert fetched - probes(server, run_id) == sizes[run_id], f"{breaks[run_id - 1]}: bytes were fetched twice"
     slowest = max(found.seconds for found in reads.values())
     how = "asked again, compared with what was there" if "no ranges" in ranges else "resumed, no byte fetched twice"
-    seen(SECTION, f"reset or early close, at the start, in the middle, before the last byte; {ranges}",
-         f"the right bytes ({how})", slowest, "the whole result")  # fmt: skip
+    seen(
+        SECTION,
+        f"reset or early close, at the start, in the middle, before the last byte; {ranges}",
+        f"the right bytes ({how})",
+        slowest,
+        "the whole result",
+    )
 
 
 def probes(server: Server, run_id: int) -> int:
@@ -95,7 +100,8 @@ def probes(server: Server, run_id: int) -> int:
 
 @pytest.mark.parametrize("ranges", PROFILES)
 def test_a_body_that_always_breaks(ranges: str, server: Server, mounted: Mounted) -> None:
-    server.profile = replace(PROFILES[ranges], storage="unreachable") if ranges != "storage ranges" else PROFILES[ranges]
+    if ranges != "storage ranges":
+        server.profile = replace(PROFILES[ranges], storage="unreachable")
     sizes = {run_id: path.stat().st_size for run_id, path in server.results.items()}
     places = {1: 0, 2: sizes[2] // 2, 3: sizes[3] - 1}
     for run_id, after in places.items():
@@ -116,8 +122,14 @@ def test_a_body_that_always_breaks(ranges: str, server: Server, mounted: Mounted
             assert read(mount, run_id).is_all_of(server.results[run_id]), "what has failed is asked for anew"
         assert mount.cached_runs() == set(places)
     failed = [found.seconds for found in reads.values() if found.ending != "end"]
-    seen(SECTION, f"reset at every attempt; {ranges}", "EIO", max(failed), "nothing; the next open asks anew",
-         "EIO, the connection breaks again and again")  # fmt: skip
+    seen(
+        SECTION,
+        f"reset at every attempt; {ranges}",
+        "EIO",
+        max(failed),
+        "nothing; the next open asks anew",
+        "EIO, the connection breaks again and again",
+    )
 
 
 def test_an_end_that_nothing_proves(server: Server, mounted: Mounted) -> None:
@@ -134,8 +146,13 @@ def test_an_end_that_nothing_proves(server: Server, mounted: Mounted) -> None:
         mount.await_idle()
         wait_until(lambda: mount.cached_runs() == {1, 2, 3}, "they are in the cache")
     slowest = max(found.seconds for found in reads.values())
-    seen(SECTION, "early close of a body with neither length nor chunks, no storage",
-         "the right bytes (the last FLAC frame was missing, so it was asked again)", slowest, "the whole result")  # fmt: skip
+    seen(
+        SECTION,
+        "early close of a body with neither length nor chunks, no storage",
+        "the right bytes (the last FLAC frame was missing, so it was asked again)",
+        slowest,
+        "the whole result",
+    )
 
 
 def test_a_content_length_that_is_too_long(server: Server, mounted: Mounted) -> None:
@@ -152,8 +169,14 @@ def test_a_content_length_that_is_too_long(server: Server, mounted: Mounted) -> 
         assert mount.cached_runs() == set()
         assert read(mount, 1).is_all_of(server.results[1])
         assert mount.run("stat -c %s 1.flac").out == b"%d\n" % server.results[1].stat().st_size
-    seen(SECTION, "Content-Length 1,000 bytes too long", f"the bytes there are, then {reads[2].ending}",
-         max(found.seconds for found in reads.values()), "nothing; the next open asks anew", reads[2].ending)  # fmt: skip
+    seen(
+        SECTION,
+        "Content-Length 1,000 bytes too long",
+        f"the bytes there are, then {reads[2].ending}",
+        max(found.seconds for found in reads.values()),
+        "nothing; the next open asks anew",
+        reads[2].ending,
+    )
 
 
 def test_a_content_length_that_is_too_short(server: Server, mounted: Mounted) -> None:
@@ -169,9 +192,14 @@ def test_a_content_length_that_is_too_short(server: Server, mounted: Mounted) ->
         wait_until(lambda: mount.cached_runs() == {2, 3}, "the others are in the cache")
     with mounted(*TIMEOUT) as mount:
         assert read(mount, 1).is_all_of(server.results[1])
-    seen(SECTION, "Content-Length 1,000 bytes too short",
-         "the bytes up to there: HTTP itself says that they are all", found.seconds,
-         "nothing: the last FLAC frame is missing", "nothing (a warning in the log)")  # fmt: skip
+    seen(
+        SECTION,
+        "Content-Length 1,000 bytes too short",
+        "the bytes up to there: HTTP itself says that they are all",
+        found.seconds,
+        "nothing: the last FLAC frame is missing",
+        "nothing (a warning in the log)",
+    )
 
 
 def check_failed(found: Read, errno_name: str, path: Path) -> None:
