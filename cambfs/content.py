@@ -32,7 +32,7 @@ class Content:
         cache: Cache,
         storage: Storage,
         facts: Facts | None,
-        tell: Callable[[RunId, Facts | None], None],
+        tell: Callable[[RunId, Facts | None, bool], None],
         max_bytes: int,
     ) -> None:
         self._id = run_id

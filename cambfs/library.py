@@ -81,7 +81,8 @@ class Library:
         self._lock = Condition()  # guards all below; notified when a worker ends
         self._workers = 0
         self._runs: dict[RunId, Run] = {}
-        self._facts: dict[RunId, Facts | None] = {}
+        self._facts: dict[RunId, Facts | None] = {}  # None: not what was said before
+        self._believed: set[RunId] = set()  # of these facts, those that stand and fall with storage
         self._opened_serials: dict[RunId, int] = {}
         self._unknown: TTLCache[RunId, CambfsError] = TTLCache(math.inf, _UNKNOWN_FOR_S, timer=time.monotonic)
         self._listing: dict[RunId, int] = {}
@@ -91,12 +92,18 @@ class Library:
     def facts(self, run_id: RunId) -> Facts | None:
         """What is known without waiting; None when the size is not. Raises UnknownRun when the API just said so."""
         with self._lock:
+            self._doubt(run_id)
             known = self._facts.get(run_id) or self._cache.facts(run_id)
             if known is not None:
                 self._facts[run_id] = known
                 return known
             self._check_unknown(run_id)
             return None
+
+    def _doubt(self, run_id: RunId) -> None:
+        if run_id in self._believed and self._means.storage.distrusted:
+            self._believed.discard(run_id)
+            self._facts[run_id] = None
 
     def was_said(self, run_id: RunId) -> bool:
         """Whether a size of the run was ever told in this mount, even if it is not known now."""
@@ -205,6 +212,7 @@ class Library:
             self._check_open()
             run = self._runs.get(run_id)
             if run is None:
+                self._doubt(run_id)
                 run = self._runs[run_id] = Run(run_id, self._means, self, self._facts.get(run_id))
             run.users += 1
             return run
@@ -230,9 +238,13 @@ class Library:
             self._workers -= 1
             self._lock.notify_all()
 
-    def learn(self, run_id: RunId, facts: Facts | None) -> None:
+    def learn(self, run_id: RunId, facts: Facts | None, is_believed: bool) -> None:
         with self._lock:
             self._facts[run_id] = facts
+            if is_believed:
+                self._believed.add(run_id)
+            else:
+                self._believed.discard(run_id)
 
     def detach(self, run: Run, error: CambfsError) -> None:
         log.warning("run %d: fetched anew at the next open: %s", run.id, error)

@@ -33,8 +33,9 @@ T = TypeVar("T")
 class Owner(Protocol):
     """What a run needs from the library."""
 
-    def learn(self, run_id: RunId, facts: Facts | None) -> None:
-        """The size is known, or (None) is not the one that was said."""
+    def learn(self, run_id: RunId, facts: Facts | None, is_believed: bool) -> None:
+        """The size is known, or (None) is not the one that was said; `is_believed`: only because storage was right
+        about another run."""
 
     def worker_begins(self, run: Run) -> None:
         """A thread works for the run, and uses it."""

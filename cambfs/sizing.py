@@ -21,14 +21,15 @@ from cambfs.storage import Probe, Storage
 
 
 class Sizing:
-    """`facts` is None as long as the size is not known. `tell` is told of it, and (None) when what was told was wrong.
+    """`facts` is None as long as the size is not known. `tell` is told of it, and whether that is only believed so far;
+    and (None) when what was told was wrong.
 
     `probe` is what storage said, once it did; `twin` whether its object begins like the stream, None before both heads
     were compared.
     """
 
     def __init__(
-        self, run_id: RunId, storage: Storage, facts: Facts | None, tell: Callable[[RunId, Facts | None], None]
+        self, run_id: RunId, storage: Storage, facts: Facts | None, tell: Callable[[RunId, Facts | None, bool], None]
     ) -> None:
         self.facts = facts
         self.probe: Probe | None = None
@@ -63,8 +64,7 @@ class Sizing:
             if is_begun and not self._is_stored:
                 raise ResultChanged(f"run {self._id}: the result has another length than before")
             self._withdraw()
-        self._is_stored = False
-        self._learn(total, modified_s)
+        self._learn(total, modified_s, is_stored=False)
 
     def exceeded_by(self, position: int) -> bool:
         """Whether a byte before `position` lies beyond an end that the stream itself told."""
@@ -76,8 +76,7 @@ class Sizing:
             if not self._is_stored:
                 raise BrokenBody(f"run {self._id}: the body ended at byte {position} of {self.facts.size}")
             self._withdraw()
-        self._is_stored = False
-        self._learn(position, modified_s)
+        self._learn(position, modified_s, is_stored=False)
 
     def judge(self, spool: Spool | None) -> None:
         """Storage has answered, or more of the stream has come: compares their heads as soon as both are there."""
@@ -87,14 +86,15 @@ class Sizing:
         if self.twin is None and spool is not None and spool.filled.covers(0, len(probe.head)):
             self._compare(probe, spool)
         if self.facts is None and (self.twin or (self._storage.proven and probe.head.startswith(flac.MAGIC))):
-            self._is_stored = True
-            self._learn(probe.total, probe.modified_s)
+            self._learn(probe.total, probe.modified_s, is_stored=True)
 
     def _compare(self, probe: Probe, spool: Spool) -> None:
         same_length = self.facts is None or self.facts.size == probe.total
         self.twin = same_length and spool.read(0, len(probe.head)) == probe.head
         if self.twin:
             self._storage.prove()
+            if self.facts is not None:
+                self._tell(self._id, self.facts, False)
             return
         self._storage.distrust(self._id, "another beginning" if same_length else "another length")
         if self.facts is not None and self._is_stored:
@@ -106,10 +106,11 @@ class Sizing:
             self._storage.distrust(self._id, "another length")
         self.twin = False
         self.facts = None
-        self._tell(self._id, None)
+        self._tell(self._id, None, False)
 
-    def _learn(self, size: int, modified_s: float | None) -> None:
+    def _learn(self, size: int, modified_s: float | None, *, is_stored: bool) -> None:
         if self.facts is None:
             seconds = time.time() if modified_s is None else modified_s
             self.facts = Facts(size, int(seconds) * 10**9)
-            self._tell(self._id, self.facts)
+        self._is_stored = is_stored
+        self._tell(self._id, self.facts, not self.is_confirmed)

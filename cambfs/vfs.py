@@ -28,8 +28,8 @@ ENTRY_TIMEOUT_S = 300
 # The size in an answer whose size is not known yet. The kernel asks again before it shows a size to anyone; what reads
 # without asking (sendfile, splice) reads until an answer ends, which is the end: so too large does no harm.
 PROVISIONAL_SIZE = 1 << 40
-# The kernel asks up to three times more, page by page, for what could not be read, before its caller hears of it. For so
-# long after a failure nothing is waited for that is not there.
+# The kernel asks up to three times more, page by page, for what could not be read, before its caller hears of it. For
+# so long after a failure nothing is waited for that is not there.
 _SAME_FAILURE_S = 1.0
 ROOT_INODE = 1
 CONTROL = "/.cambfs"

@@ -401,3 +401,17 @@ def test_a_size_beyond_the_limit_is_refused_whoever_tells_it(source: FakeSource,
     assert size_of(library, 1) == SIZE
     with pytest.raises(TooLarge, match="run 2: the result is larger than 20000 bytes"):
         size_of(library, 2)
+
+
+def test_sizes_that_were_only_believed_fall_with_storage(source: FakeSource, make_library: MakeLibrary) -> None:
+    source.storage = StorageManner.RANGES
+    library = make_library()
+    _prove_storage(source, library)
+    source.add(1, Result(CONTENT, has_length=False, stored=CONTENT + b"more"))
+    source.add(2, Result(CONTENT, has_length=False, stored=CONTENT + b"more"))
+    assert size_of(library, 1) == SIZE + 4, "its beginning is right, and storage was right before"
+
+    assert read_all(library, 2) == CONTENT
+    eventually(lambda: library.facts(RunId(1)) is None)
+    assert library.was_said(RunId(1))
+    assert size_of(library, 1) == SIZE

@@ -152,7 +152,7 @@ def test_a_size_that_was_told_is_never_replaced_by_a_provisional_one(
     tree: Tree, library: Library, clock: Clock
 ) -> None:
     assert _ask(tree, "/1.flac").size == SIZE
-    library.learn(RunId(1), None)
+    library.learn(RunId(1), None, False)
     clock.now_s = 10_000.0
 
     assert _look(tree, "/1.flac").size == SIZE
