@@ -51,8 +51,8 @@ def test_who_never_asks_for_the_size_gets_no_byte_too_many(
 
 @pytest.mark.parametrize("length", ["chunked", "content-length", "close"])
 def test_sixty_four_readers_share_one_download(length: str, server: Server, mounted: Mounted, audio: Audio) -> None:
-    """64 processes in threads of one, at random places and whole, of a result that nobody has read before."""
-    server.profile = Profile(length=length, rate=20_000_000)  # type: ignore[arg-type]
+    """At random places and whole, at the same time, of a result that nobody has read before."""
+    server.profile = Profile(length=length, rate=20_000_000, storage="no-ranges")  # type: ignore[arg-type]
     with mounted() as mount:
         done = mount.read("together", "105.flac", 64, audio.minutes)
         assert done.status == 0, done
@@ -61,6 +61,16 @@ def test_sixty_four_readers_share_one_download(length: str, server: Server, moun
         assert mount.read("together", "105.flac", 64, audio.minutes).status == 0
         assert mount.run("cat 105.flac | sha256sum").status == 0
         assert server.requests == ()
+
+
+def test_sixty_four_readers_of_a_result_with_ranges(server: Server, mounted: Mounted, audio: Audio) -> None:
+    """Who reads far ahead need not wait; what is fetched for him is hardly fetched twice."""
+    server.profile = Profile(rate=10_000_000)
+    with mounted() as mount:
+        done = mount.read("together", "105.flac", 64, audio.minutes)
+        assert done.status == 0, done
+        assert server.count("stream") == 1
+        assert sum(record.sent for record in server.requests) < 2 * audio.minutes.stat().st_size
 
 
 def test_many_tools_share_one_download(server: Server, mounted: Mounted, audio: Audio) -> None:
