@@ -37,12 +37,14 @@ _CLOSE_S = 2.0
 
 
 class Handle:
-    """One open result. `same_bytes` says that every byte is what it was at the last open of this run."""
+    """One open result. `same_bytes` says that every byte is what it was at the last open of this run; `beside_other`
+    that somebody has it open still as it was before it changed."""
 
-    def __init__(self, library: Library, run: Run, *, same_bytes: bool) -> None:
+    def __init__(self, library: Library, run: Run, *, same_bytes: bool, beside_other: bool) -> None:
         self._library = library
         self._run = run
         self.same_bytes = same_bytes
+        self.beside_other = beside_other
 
     def read(self, offset: int, length: int, patience: Patience) -> bytes:
         """`length` bytes, or fewer only because the result ends there. Raises CambfsError."""
@@ -81,6 +83,7 @@ class Library:
         self._lock = Condition()  # guards all below; notified when a worker ends
         self._workers = 0
         self._runs: dict[RunId, Run] = {}
+        self._detached: dict[RunId, list[Run]] = {}  # those of them that are in use still
         self._facts: dict[RunId, Facts | None] = {}  # None: not what was said before
         self._believed: set[RunId] = set()  # of these facts, those that stand and fall with storage
         self._opened_serials: dict[RunId, int] = {}
@@ -135,9 +138,10 @@ class Library:
             raise
         serial = run.serial
         with self._lock:
-            same_bytes = self._opened_serials.get(run_id) == serial
-            self._opened_serials[run_id] = serial
-        return Handle(self, run, same_bytes=same_bytes)
+            beside_other = run_id in self._detached
+            same_bytes = self._opened_serials.get(run_id) == serial and not beside_other
+            self._opened_serials[run_id] = -1 if beside_other else serial
+        return Handle(self, run, same_bytes=same_bytes, beside_other=beside_other)
 
     def signature(self, run_id: RunId, patience: Patience) -> Signature:
         """The run's file_url answer, asked for anew when the last one does not hold long enough. Raises CambfsError."""
@@ -225,7 +229,13 @@ class Library:
                 return
             if self._runs.get(run.id) is run:
                 del self._runs[run.id]
+            self._forget_detached(run)
             run.retire()
+
+    def _forget_detached(self, run: Run) -> None:
+        others = [other for other in self._detached.pop(run.id, []) if other is not run]
+        if others:
+            self._detached[run.id] = others
 
     def worker_begins(self, run: Run) -> None:
         with self._lock:
@@ -251,8 +261,10 @@ class Library:
         with self._lock:
             if self._runs.get(run.id) is run:
                 del self._runs[run.id]
+                self._detached.setdefault(run.id, []).append(run)
                 self._facts[run.id] = None
                 self._cache.discard(run.id)
+                self._means.storage.forget(run.id)
 
     def failed(self, run: Run, error: CambfsError) -> None:
         if isinstance(error, UnknownRun):

@@ -104,6 +104,11 @@ class Storage:
             self._distrusted = True
         log.warning("run %d: storage has another file than the stream (%s); it is not used any more", run_id, what)
 
+    def forget(self, run_id: RunId) -> None:
+        """What it said of this run is not believed any longer: the result has changed."""
+        with self._lock:
+            self._probes.pop(run_id, None)
+
     def probe(self, run_id: RunId) -> Probe:
         """The object's head, asked for unless it just was. Raises what signing raises; StorageUseless when the storage
         is to blame."""

@@ -76,7 +76,7 @@ class OpenFile(Protocol):
     keep_pages: bool
     """The kernel may keep what it has of this file: it is what it was."""
     is_live: bool
-    """The kernel must not keep anything: every open shows something else."""
+    """The kernel must not keep anything, nor show what it kept: other opens show something else."""
 
     def read(self, offset: int, length: int, patience: Patience) -> bytes:
         """`length` bytes, or fewer only because the file ends there. Raises CambfsError."""
@@ -86,11 +86,11 @@ class OpenFile(Protocol):
 
 
 class _OpenAudio:
-    is_live = False
-
     def __init__(self, library: Library, run_id: RunId, patience: Patience) -> None:
         self._handle = library.open(run_id, patience)
         self.keep_pages = self._handle.same_bytes
+        # The kernel's pages belong to the name, not to the open: who has the former result open would get ours.
+        self.is_live = self._handle.beside_other
         # One word, written by any thread: whichever failure comes last is right.
         self._failure: tuple[float, CambfsError] | None = None
 
