@@ -15,6 +15,8 @@ from cambfs.errors import CambfsError, Closing, RemoteError
 
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 8.0
+# Its own, for whoever wants the module's to be repeatable draws from that in other threads.
+_jitter = random.Random()
 
 T = TypeVar("T")
 
@@ -39,7 +41,7 @@ class Backoff:
         if not error.temporary:
             raise error
         ceiling = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**self._failures)
-        pause_s = random.uniform(ceiling / 2, ceiling)
+        pause_s = _jitter.uniform(ceiling / 2, ceiling)
         if isinstance(error, RemoteError) and error.retry_after_s is not None:
             pause_s = max(error.retry_after_s, pause_s)
         self._failures += 1
