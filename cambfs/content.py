@@ -205,6 +205,11 @@ class Content:
         """Puts the whole result in the cache. Not locked."""
         self._cache.commit(self._id, self.spool, facts, self._content_type)
 
+    def leave_disk(self) -> None:
+        """Gives up the temporary name of its bytes, if they have one. Locked."""
+        if self._spool is not None:
+            self._spool.discard_name()
+
     def give_back(self) -> None:
         """The cache keeps what it can use of it, and closes the rest. The last call."""
         if self._spool is not None:

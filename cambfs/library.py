@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from threading import Condition, Event
+from threading import Condition, Event, Lock
 
 from cachetools import TTLCache
 
@@ -33,7 +33,7 @@ _UNKNOWN_FOR_S = 5.0
 # How many results ahead of a reader of attributes, who goes through a listing, the sizes are asked for.
 _AHEAD = 64
 # Unmounting waits so long for transfers to end; what is left then ends with the process.
-_CLOSE_S = 2.0
+_CLOSE_S = 1.0
 
 
 class Handle:
@@ -75,6 +75,7 @@ class Library:
     ) -> None:
         self.timeout_s = timeout_s
         self._closing = Event()
+        self._ending = Lock()  # held while all is ended, before any other
         self._cache = cache
         self._declared = declared
         self._signer = Signer(source, timeout_s, self._closing)
@@ -284,13 +285,21 @@ class Library:
             raise error.with_traceback(None)
 
     def close(self) -> None:
-        """Ends all transfers and waits for them, at most 2 s; every operation fails from here on. Whole results are in
-        the cache afterwards."""
-        self._closing.set()
+        """Ends all transfers and waits for them, at most 1 s; every operation fails from here on. Whole results are in
+        the cache afterwards, and nothing else. Only the first call does anything; others wait for it."""
+        with self._ending:
+            if not self._closing.is_set():
+                self._end_all()
+                self._cache.close()
+
+    def _end_all(self) -> None:
         with self._lock:
+            self._closing.set()
             runs = list(self._runs.values())
         for run in runs:
             run.stop(Closing("the mount is being unmounted"))
         with self._lock:
             self._lock.wait_for(lambda: not self._workers, _CLOSE_S)
-        self._cache.close()
+            runs = [*self._runs.values(), *(run for detached in self._detached.values() for run in detached)]
+        for run in runs:  # nobody closes what is open still when the mount ends
+            run.leave_disk()

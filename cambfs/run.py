@@ -132,6 +132,11 @@ class Run:
     def _is_worth_keeping(self) -> bool:
         return self._over is None or isinstance(self._over, Closing)
 
+    def leave_disk(self) -> None:
+        """Gives up the temporary name of its bytes, if they have one."""
+        with self._changed:
+            self._content.leave_disk()
+
     def stop(self, error: CambfsError) -> None:
         """Ends its transfers soon; everybody who waits, and every later operation, gets the error."""
         with self._changed:
