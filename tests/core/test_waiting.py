@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -111,7 +110,7 @@ def jitter(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Sets where in its range every pause lies: 0 at its shortest, 1 at its longest."""
 
     def set_to(share: float) -> None:
-        monkeypatch.setattr(random, "uniform", lambda a, b: a + share * (b - a))
+        monkeypatch.setattr(retry._jitter, "uniform", lambda a, b: a + share * (b - a))
 
     monkeypatch.setattr(retry, "_FIRST_PAUSE_S", 0.25)
     monkeypatch.setattr(retry, "_LONGEST_PAUSE_S", 8.0)
