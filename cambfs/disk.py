@@ -96,11 +96,10 @@ class Disk:
 
     def run_ids(self) -> list[RunId]:
         """The runs whose results are here, in no order; nothing is verified."""
-        try:
-            names = os.listdir(self.directory)  # noqa: PTH208 - there may be 100,000, and paths are slow
-        except FileNotFoundError:
-            return []
-        found = (parse_run_id(name.removesuffix(".flac")) for name in names if name.endswith(".flac"))
+        names: list[str] = []
+        with suppress(FileNotFoundError), os.scandir(self.directory) as entries:
+            names = [e.name for e in entries if e.name.endswith(".flac") and e.is_file(follow_symlinks=False)]
+        found = (parse_run_id(name.removesuffix(".flac")) for name in names)
         return [run_id for run_id in found if run_id is not None]
 
     def scan(self) -> list[Stored]:
