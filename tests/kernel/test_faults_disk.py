@@ -1,0 +1,247 @@
+"""The cache's directory, and the process that keeps it: killed, full, read-only, gone, damaged, shared.
+
+Caching may be lost, reading never; and nothing that is partial or damaged is ever shown.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from cambfs.demo.profile import Profile
+from cambfs.demo.server import Server
+from tests.kernel.conftest import Mounted
+from tests.kernel.faults import fixed_server, make_results, read, read_all, seen
+from tests.kernel.harness import CAMBFS, environment, run, wait_until
+
+SECTION = "The cache's directory, and crashes"
+KILLS = 6
+SUDO = [] if os.geteuid() == 0 else ["sudo", "-n"]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Mapping[int, Path]:
+    return make_results(tmp_path_factory.mktemp("results"), 20)
+
+
+@pytest.fixture
+def server(results: Mapping[int, Path]) -> Iterator[Server]:
+    with fixed_server(results) as server:
+        yield server
+
+
+def check_kept(directory: Path, server: Server) -> None:
+    """Everything under a result's name is that result, and has its sidecar."""
+    for path in directory.glob("*/*.flac"):
+        assert path.read_bytes() == server.results[int(path.stem)].read_bytes(), f"{path} is damaged"
+        assert json.loads(path.with_suffix(".json").read_text())["size"] == path.stat().st_size
+
+
+@contextmanager
+def small_disk(path: Path, size: str) -> Iterator[Path]:
+    path.mkdir(parents=True)
+    own = f"size={size},mode=700,uid={os.getuid()},gid={os.getgid()}"
+    subprocess.run([*SUDO, "mount", "-t", "tmpfs", "-o", own, "cambfs-test", str(path)], check=True)
+    try:
+        yield path
+    finally:
+        subprocess.run([*SUDO, "umount", "-l", str(path)], check=True)
+
+
+def test_killed_at_any_moment(server: Server, mounted: Mounted) -> None:
+    """While results are fetched, put in their places, and evicted."""
+    chance = random.Random(7)
+    server.profile = Profile(rate=3_000_000)
+    for _ in range(KILLS):
+        with mounted("--cache-size", "1500KiB") as mount, ExitStack() as stack:
+            assert mount.parts() == [], "what the crash left is still there"
+            check_kept(mount.cache_dir, server)
+            for run_id in mount.cached_runs():
+                assert read(mount, run_id).is_all_of(server.results[run_id])
+            for run_id in chance.sample(sorted(server.results), 10):
+                stack.enter_context(mount.start(["cat", f"{run_id}.flac"]))
+            time.sleep(chance.uniform(0.0, 0.5))
+            mount.kill()
+    with mounted("--cache-size", "1500KiB") as mount:
+        assert mount.parts() == []
+        assert all(found.is_all_of(server.results[r]) for r, found in read_all(mount, [1, 2, 3]).items())
+        names = {path.suffix for path in mount.cache_dir.glob("*/*") if path.is_file() and path.name[0] != "."}
+        assert names <= {".flac", ".json"}
+    seen(
+        SECTION,
+        f"kill -9 at random moments ({KILLS} times here, 50 in scripts/soak)",
+        "after the next mount the right bytes",
+        None,
+        "whole results only; what was on its way is swept",
+    )
+
+
+def test_a_disk_that_is_full(server: Server, mounted: Mounted, tmp_path: Path) -> None:
+    options = ("--cache-dir", str(tmp_path / "small" / "cache"))
+    with small_disk(tmp_path / "small", "1m"), mounted(*options, expected=["?cannot be cached"]) as mount:
+        for run_ids in ((1, 2, 3, 4, 5, 6), (7, 8), (1, 9)):
+            for run_id, found in read_all(mount, run_ids).items():
+                assert found.is_all_of(server.results[run_id]), found
+        wait_until(lambda: mount_of(tmp_path).exists(), "a result is kept")
+        check_kept(tmp_path / "small" / "cache", server)
+        server.results[100] = server.results[1].with_name("large")
+        server.results[100].write_bytes(b"".join(server.results[i].read_bytes() for i in range(1, 9)))
+        begin = time.monotonic()
+        assert read(mount, 100).is_all_of(server.results[100])
+        took_s = time.monotonic() - begin
+    seen(SECTION, "the disk is full", "the right bytes", took_s, "what there is room for; the rest is kept in memory")
+
+
+def mount_of(tmp_path: Path) -> Path:
+    return next((tmp_path / "small" / "cache").glob("*/*.flac"), tmp_path / "none")
+
+
+def test_a_disk_that_becomes_read_only(server: Server, mounted: Mounted, tmp_path: Path) -> None:
+    cache = tmp_path / "small" / "cache"
+    with small_disk(tmp_path / "small", "8m") as disk:
+        with mounted("--cache-dir", str(cache), expected=["cannot be cached: Read-only", "?left the disk"]) as mount:
+            assert read(mount, 1).is_all_of(server.results[1])
+            wait_until(lambda: (mount_of(tmp_path)).with_suffix(".json").exists(), "it is in the cache")
+            mount.await_idle()
+            subprocess.run([*SUDO, "mount", "-o", "remount,ro", str(disk)], check=True)
+            begin = time.monotonic()
+            assert read(mount, 2).is_all_of(server.results[2])
+            took_s = time.monotonic() - begin
+            server.forget()
+            assert read(mount, 1).is_all_of(server.results[1])
+            assert server.requests == ()
+        # A mount that cannot cache says so at its beginning.
+        env = environment(server, tmp_path / "home")
+        done = run(
+            [CAMBFS, "mount", "-f", "--cache-dir", str(cache), str(tmp_path / "home" / "mnt")], env=env, limit_s=20
+        )
+        assert done.status != 0
+        assert len(done.err.strip().splitlines()) == 1
+        assert "Read-only" in done.err
+        subprocess.run([*SUDO, "mount", "-o", "remount,rw", str(disk)], check=True)
+        check_kept(cache, server)
+    what = "the cache directory becomes read-only"
+    seen(SECTION, what, "the right bytes", took_s, "as it was", "nothing (a warning in the log)")
+
+
+def test_a_directory_that_is_deleted(server: Server, mounted: Mounted) -> None:
+    with mounted(expected=["?cannot be cached"]) as mount, ExitStack() as stack:
+        assert all(found.is_all_of(server.results[r]) for r, found in read_all(mount, [1, 2, 3]).items())
+        wait_until(lambda: mount.cached_runs() == {1, 2, 3}, "they are in the cache")
+        holder = stack.enter_context(
+            mount.start(f"exec 3<1.flac; echo open; read -r; cmp /dev/fd/3 {server.results[1]}")
+        )
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"open\n"
+        server.profile = Profile(rate=600_000)
+        under_way = stack.enter_context(mount.start(f"cmp 4.flac {server.results[4]}"))
+        wait_until(mount.parts, "one is on its way")
+        shutil.rmtree(mount.cache_dir)
+        server.profile = Profile()
+        begin = time.monotonic()
+        assert all(found.is_all_of(server.results[r]) for r, found in read_all(mount, [1, 2, 3, 5]).items())
+        took_s = time.monotonic() - begin
+        assert holder.communicate(b"\n", timeout=20) == (b"", b"")
+        assert under_way.wait(20) == 0
+        wait_until(lambda: mount.cached_runs() >= {5}, "it is in the cache")
+        check_kept(mount.cache_dir, server)
+    seen(SECTION, "the cache directory is deleted while mounted", "the right bytes", took_s, "made anew, filled again")
+
+
+def test_a_cache_smaller_than_a_result(server: Server, mounted: Mounted) -> None:
+    with mounted("--cache-size", "100KiB") as mount:
+        reads = read_all(mount, [1, 2, 3, 4])
+        assert all(found.is_all_of(server.results[run_id]) for run_id, found in reads.items())
+        wait_until(lambda: not mount.parts(), "nothing is left")
+        assert mount.cached_runs() == set()
+    slowest = max(found.seconds for found in reads.values())
+    seen(SECTION, "the cache size is smaller than one result", "the right bytes", slowest, "nothing")
+
+
+def test_files_that_are_damaged_or_foreign(server: Server, mounted: Mounted) -> None:
+    damaged = range(1, 9)
+    with mounted() as mount:
+        assert all(found.is_all_of(server.results[r]) for r, found in read_all(mount, [*damaged, 9]).items())
+        wait_until(lambda: mount.cached_runs() == {*damaged, 9}, "they are in the cache")
+        (account,) = {path.parent for path in mount.cache_dir.glob("*/*.flac")}
+    chance = random.Random(3)
+    for run_id in damaged:
+        spoil(account / f"{run_id}.flac", run_id, chance)
+    plant(account)
+    with mounted(expected=[r"run \d+: .*dropped", "?cannot be cached"]) as mount:
+        shown = {f"{run_id}.{kind}" for run_id in range(1, 10) for kind in ("flac", "url")}
+        assert set(mount.run("ls").out.decode().split()) == shown
+        begin = time.monotonic()
+        assert all(found.is_all_of(server.results[r]) for r, found in read_all(mount, [*damaged, 9]).items())
+        took_s = time.monotonic() - begin
+        assert all(server.count("stream", run_id) == 2 for run_id in damaged)
+        assert server.count("stream", 9) == 1
+        for run_id, found in read_all(mount, [15, 16, 17]).items():
+            assert found.is_all_of(server.results[run_id]), "what lies in the place of a result was taken for it"
+        wait_until(lambda: mount.cached_runs() >= set(damaged), "they are in the cache again")
+        assert {path.name for path in mount.parts()} <= {"directory"}
+    seen(
+        SECTION,
+        "bit flips, truncation, bytes too many, foreign files, links and pipes in the cache directory",
+        "the right bytes (a damaged result is fetched again); foreign names never show",
+        took_s,
+        "the whole results",
+        "nothing (a warning in the log)",
+    )
+
+
+def spoil(path: Path, how: int, chance: random.Random) -> None:
+    data = bytearray(path.read_bytes())
+    if how == 1:
+        data.pop()
+    elif how == 2:
+        data += b"\0"
+    elif how == 3:
+        data = data[: len(data) // 2]
+    else:
+        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+    path.write_bytes(data)
+
+
+def plant(account: Path) -> None:
+    for name in ("x.flac", "0012.flac", "-3.flac", "12.FLAC", "part/99.0123456789abcdef", "part/strange", "10.json"):
+        (account / name).write_bytes(b"fLaC, but nobody fetched it")
+    (account / "15.flac").mkdir()
+    os.mkfifo(account / "16.flac")
+    (account / "17.flac").symlink_to("/etc/passwd")
+    (account / "part" / "directory").mkdir()
+
+
+def test_two_mounts_that_share_a_cache_under_load(server: Server, mounted: Mounted, tmp_path: Path) -> None:
+    shared = ("--cache-dir", str(tmp_path / "shared"), "--cache-size", "1500KiB")
+    expected = ["?cannot be cached", "?dropped"]
+    with (
+        mounted(*shared, home="one", expected=expected) as one,
+        mounted(*shared, home="two", expected=expected) as two,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        chance = random.Random(5)
+        works = [(chance.choice((one, two)), run_id) for run_id in chance.choices(sorted(server.results), k=120)]
+        for found, (_, run_id) in zip(pool.map(lambda work: read(*work), works), works, strict=True):
+            assert found.is_all_of(server.results[run_id]), found
+        one.await_idle()
+        two.await_idle()
+        check_kept(tmp_path / "shared", server)
+        assert not list((tmp_path / "shared").glob("*/part/*"))
+    seen(
+        SECTION,
+        "two mounts fetch into and evict from one cache directory",
+        "the right bytes",
+        None,
+        "whole results only",
+    )
