@@ -134,7 +134,7 @@ def journal_of(mount: Mount, run_id: int) -> list[str]:
 
 
 def seen(
-    section: str, fault: str, reader_sees: str, how_soon_s: float | None, cache_after: str, journal_says: str = "nothing"
+    section: str, fault: str, reader_sees: str, how_soon_s: float | None, cache_after: str, journal: str = "nothing"
 ) -> None:
     """Notes what was proven, for the page; call it after the proof. `how_soon_s` is what was measured, None where there
     is nothing to wait for."""
@@ -145,7 +145,7 @@ def seen(
             "reader_sees": reader_sees,
             "how_soon_s": how_soon_s,
             "cache_after": cache_after,
-            "journal": journal_says,
+            "journal": journal,
         }
         with Path(path).open("a") as file:
             file.write(json.dumps(row) + "\n")
