@@ -245,6 +245,9 @@ def serve(
         )
     except RuntimeError as error:
         raise ConfigError(f"cannot mount at {mountpoint}") from error
+    finally:
+        # It may still be on its way when Python gives the signals back.
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 def _mount_options(allow_other: bool, options: Sequence[str]) -> dict[str, str | int | bool]:
@@ -274,6 +277,9 @@ def _end_on_signals(library: Library, session: _Session) -> None:
     """libfuse's own handlers would wait for the operations that wait; so first these are ended, then its loop."""
     ending = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
     signal.pthread_sigmask(signal.SIG_BLOCK, ending)
+    # Given `intr`, libfuse has an empty handler of its own for this one, but takes it away before it has ended. A
+    # handler that is there already it leaves alone.
+    signal.signal(signal.SIGUSR1, lambda *_: None)
 
     def end() -> None:
         signal.sigwait(ending)
@@ -307,6 +313,6 @@ class _Session:
         with self._lock:
             if self._pointer is not None:
                 fuse._libfuse.fuse_exit(ctypes.c_void_p(self._pointer))
-        # The loop looks only when a signal wakes its thread; given `intr`, libfuse has an empty handler for it.
+        # The loop looks only when a signal wakes its thread.
         while not self._ended.wait(_WAKE_AGAIN_S):
             signal.pthread_kill(main_thread().ident or 0, signal.SIGUSR1)

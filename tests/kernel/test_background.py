@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cambfs.demo.server import Server
-from tests.kernel.harness import CAMBFS, KEY, Done, detach, environment, is_mounted, run, wait_until
+from tests.kernel.harness import CAMBFS, KEY, Done, Mount, detach, environment, is_mounted, run, wait_until
 
 Cambfs = Callable[..., Done]
 
@@ -103,3 +103,12 @@ def test_the_daemon_ends_on_sigterm(cambfs: Cambfs, directory: Path) -> None:
     os.kill(daemon, signal.SIGTERM)
     wait_until(lambda: not is_mounted(directory), "it has been unmounted")
     wait_until(lambda: not _is_alive(daemon), "the daemon has ended")
+
+
+def test_the_signal_that_wakes_the_loop_never_kills(server: Server, tmp_path: Path) -> None:
+    """It is sent until the loop has ended, so it may come at any later time, too."""
+    with Mount(server, tmp_path) as mount:
+        assert mount.run("ls -l; cat 101.flac > /dev/null").status == 0
+        mount.process.send_signal(signal.SIGTERM)
+        while mount.process.poll() is None:
+            mount.process.send_signal(signal.SIGUSR1)
