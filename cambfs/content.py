@@ -170,9 +170,12 @@ class Content:
         return info is not None and info.samples > 0 and not flac.is_whole(head, tail)
 
     def _check_ends_agree(self, position: int) -> None:
-        """A connection that broke looks just like this end, so it takes two that end at the same byte."""
-        before, self._loose_end_bytes = self._loose_end_bytes, max(position, self._loose_end_bytes)
-        if position != before or not self.spool.filled.filled_until(0) == position:
+        """A connection that broke looks just like this end. Where the audio tells how long it is, it is too short; else
+        it takes two answers that end at the same byte."""
+        info = flac.stream_info(self.spool.read(0, min(position, HEAD_BYTES)))
+        before, self._loose_end_bytes = self._loose_end_bytes, position
+        is_counted = info is not None and info.samples > 0
+        if is_counted or position != before or self.spool.filled.filled_until(0) != position:
             raise BrokenBody(f"run {self._id}: the connection ended at byte {position}, perhaps too early")
 
     def _is_proven_end(self, position: int) -> bool:

@@ -137,7 +137,7 @@ def test_an_end_that_nothing_proves(server: Server, mounted: Mounted) -> None:
     server.profile = Profile(length="close", storage="unreachable")
     for run_id, times in ((1, 1), (2, 2)):
         server.fail(Fault("cut", run_id=run_id, after_bytes=100_000 * times, times=1))
-    server.fail(Fault("cut", run_id=2, after_bytes=100_000, times=1))
+    server.fail(Fault("cut", run_id=2, after_bytes=200_000, times=1))
     with mounted(*TIMEOUT) as mount:
         reads = read_all(mount, [1, 2, 3])
         for run_id, found in reads.items():
