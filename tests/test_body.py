@@ -261,10 +261,16 @@ def test_a_cut_before_the_first_bytes(server: Server, client: Client) -> None:
 
 
 def test_nothing_at_all_as_content(server: Server, client: Client) -> None:
-    server.scripts += [send(sized(b"")), send(CHUNKED, b"0\r\n\r\n"), send(OK, b"\r\n", keep=False)]
-    for _ in range(3):
+    server.scripts += [send(sized(b"")), send(CHUNKED, b"0\r\n\r\n")]
+    for _ in range(2):
         with pytest.raises(NotAudio):
             client.open_stream(RUN)
+
+
+def test_nothing_at_all_before_the_connection_ends_proves_nothing(server: Server, client: Client) -> None:
+    server.scripts += [send(OK, b"\r\n", keep=False)]
+    with pytest.raises(BrokenBody):
+        client.open_stream(RUN)
 
 
 @pytest.mark.parametrize(
