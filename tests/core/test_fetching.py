@@ -293,17 +293,36 @@ def test_a_loose_end_at_storages_end_is_kept(source: FakeSource, library: Librar
     eventually(lambda: library._cache.runs() == [1])
 
 
-@pytest.mark.parametrize(("cut_off", "kept"), [(0, [1]), (1, []), (1000, [])])
-def test_a_loose_end_that_the_audio_proves_is_kept(
-    source: FakeSource, library: Library, cut_off: int, kept: list[int]
-) -> None:
+def test_a_loose_end_that_the_audio_proves_is_kept(source: FakeSource, library: Library) -> None:
+    source.storage = StorageManner.UNREACHABLE
+    source.add(1, Result(_SAMPLE, has_length=False, framed=False))
+
+    assert read_all(library, 1) == _SAMPLE
+    eventually(lambda: library._cache.runs() == [1])
+
+
+@pytest.mark.parametrize("cut_off", [1, 1000])
+def test_a_loose_end_that_the_audio_refutes_is_none(source: FakeSource, library: Library, cut_off: int) -> None:
+    """However often the connection ends there."""
     source.storage = StorageManner.UNREACHABLE
     source.add(1, Result(_SAMPLE, has_length=False, framed=False))
     source.plan_always("stream", 1, Plan(break_after=len(_SAMPLE) - cut_off))
 
-    assert _SAMPLE.startswith(read_all(library, 1))
+    with pytest.raises(BrokenBody):
+        read_all(library, 1)
     eventually(_no_threads)
-    assert library._cache.runs() == kept
+    assert library._cache.runs() == []
+
+
+def test_a_loose_end_that_nothing_proves_takes_two(source: FakeSource, library: Library) -> None:
+    source.storage = StorageManner.UNREACHABLE
+    source.add(1, Result(CONTENT, has_length=False, framed=False))
+    source.plan("stream", 1, Plan(break_after=20_000))
+
+    assert read_all(library, 1) == CONTENT
+    assert source.count("stream", 1) == 3
+    eventually(_no_threads)
+    assert library._cache.runs() == []
 
 
 # Results that change.

@@ -1,4 +1,4 @@
-"""The load of `scripts/soak`, in its short form: readers of all kinds, an API that fails at random, kills, evictions."""
+"""The load of `scripts/soak`, in its short form: all kinds of readers, an API that fails at random, kills."""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 A line of standard input is JSON: what to do, with which file, and the local files that it may equal. Each answer is
 JSON as well: "ok", an errno, or what was wrong; and how many bytes were compared. A result may change between two
-opens, never within one. Only the standard library is there. No threads. A map of pages that cannot be had ends it by SIGBUS.
+opens, never within one. Only the standard library is there. No threads. A map of pages that cannot be had ends
+it by SIGBUS.
 """
 
 import errno

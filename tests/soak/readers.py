@@ -18,6 +18,8 @@ from tests.kernel.harness import PYTHON, Mount
 from tests.soak.reader import WAYS
 
 HANG_S = 60.0
+# Or most operations would be those that fail at once.
+_AFTER_FAILURE_S = 0.1
 _READER = str(Path(__file__).with_name("reader.py"))
 
 
@@ -32,7 +34,9 @@ class Tally:
         self.wrong: list[str] = []
         self.hangs: list[str] = []
 
-    def add(self, what: str, way: str, result: str, compared: int) -> None:
+    def add(self, what: str, way: str, result: str, compared: int) -> bool:
+        """Says whether all went well."""
+        is_well = result == "ok"
         with self.lock:
             self.operations[way] += 1
             self.compared += compared
@@ -40,6 +44,7 @@ class Tally:
                 self.wrong.append(f"{what}: {result}")
                 result = "wrong"
             self.endings[result] += 1
+        return is_well
 
     def hung(self, what: str) -> None:
         with self.lock:
@@ -86,11 +91,11 @@ class Reader:
             self._tally.hung(what)
             self._mount.kill()
         line = process.stdout.readline()
-        if line:
-            self._tally.add(what, way, *json.loads(line))
-        else:
+        if not line:
             self._tally.add(what, way, _death(process.wait(10)), 0)
             self._end()
+        elif not self._tally.add(what, way, *json.loads(line)):
+            self._over.wait(_AFTER_FAILURE_S)
 
     def _begin(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen([*PYTHON, _READER], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
