@@ -66,7 +66,8 @@ def test_a_stream_that_stops_for_good(kind: str, server: Server, mounted: Mounte
         assert mount.cached_runs() == set()
         server.heal()
         for run_id in slow:
-            assert read(mount, run_id).is_all_of(server.results[run_id])
+            # Who comes while an attempt is about to fail shares its failure.
+            wait_until(lambda run_id=run_id: read(mount, run_id).is_all_of(server.results[run_id]), "it is read anew")
     for run_id, found in reads.items():
         what = "it stops" if kind == "stall" else "one byte a second"
         seen(
