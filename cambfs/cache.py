@@ -9,6 +9,7 @@ under it.
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from threading import Lock
 from cachetools import LRUCache
 
 from cambfs.disk import Disk
-from cambfs.errors import CacheDamaged
+from cambfs.errors import CacheDamaged, NoSpace
 from cambfs.facts import Facts
 from cambfs.names import RunId
 from cambfs.spool import Spool, memory_spool
@@ -36,6 +37,7 @@ class Entry:
     facts: Facts | None = None
     spool: Spool | None = None
     serial: int = 0
+    identity: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,11 @@ class Cache:
         assert self._disk is not None, "without a disk every entry has its spool"
         try:
             spool = self._disk.open(run_id, verify=not entry.serial)
+            if spool is not None and entry.serial and spool.identity() != entry.identity:
+                # Another mount has put another result in its place.
+                spool.close()
+                entry.serial, entry.facts = 0, self._disk.facts(run_id)
+                spool = self._disk.open(run_id, verify=True)
         except CacheDamaged as damage:
             spool = None
             self._drop_damaged(run_id, damage)
@@ -182,14 +189,26 @@ class Cache:
                 self._forget(run_id)
             return None
         spool.serial = entry.serial = entry.serial or spool.serial
+        entry.identity = spool.identity()
         return spool
 
     def new_spool(self, run_id: RunId) -> Spool:
-        """An empty spool; without a disk, or when the disk refuses, in memory."""
+        """An empty spool; without a disk, or when the disk refuses, in memory. Raises NoSpace."""
+        while True:
+            try:
+                return self._try_new_spool(run_id)
+            except OSError as error:
+                # Every spool has a descriptor, those that are only kept as well.
+                if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM) or not self._relieve():
+                    raise NoSpace(f"run {run_id}: cannot be spooled: {error.strerror}") from error
+
+    def _try_new_spool(self, run_id: RunId) -> Spool:
         if self._disk is not None:
             try:
                 return self._disk.new_spool(run_id, relieve=self._relieve)
             except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    raise
                 log.warning("run %d: cannot be cached: %s", run_id, error.strerror)
         return memory_spool(spill_bytes=self._limit_bytes // 2)
 
@@ -203,28 +222,29 @@ class Cache:
             return True
 
     def commit(self, run_id: RunId, spool: Spool, facts: Facts, content_type: str) -> None:
-        """Makes a whole spool, which is in use, a result that is kept; a failure costs just that and is logged."""
+        """Makes a whole spool, which is in use, a result that is kept, unless it is found to be wrong meanwhile; a
+        failure costs just that and is logged."""
         if facts.size > self._limit_bytes:
             return
-        if self._disk is not None and not self._put_on_disk(self._disk, run_id, spool, facts, content_type):
-            return
-        with self._lock:
-            self._idle.pop(run_id, None)
-            kept_spool = None if self._disk is not None else spool
-            self._entries[run_id] = Entry(facts.size, True, facts, kept_spool, spool.serial)
-            self._in_use.add(run_id)
-            self._make_room()
-
-    def _put_on_disk(self, disk: Disk, run_id: RunId, spool: Spool, facts: Facts, content_type: str) -> bool:
         self.apply_limit()
-        stamp_ns = disk.stamp_ns()
         try:
-            disk.commit(run_id, spool, facts, content_type)
+            sidecar = "" if self._disk is None else self._disk.describe(spool, facts, content_type)
+            with self._lock:
+                if not spool.is_condemned:
+                    self._publish(run_id, spool, facts, sidecar)
         except OSError as error:
             log.warning("run %d: cannot be cached: %s", run_id, error.strerror or error)
-            return False
-        self._note_own_change(stamp_ns)
-        return True
+
+    def _publish(self, run_id: RunId, spool: Spool, facts: Facts, sidecar: str) -> None:
+        if self._disk is not None:
+            stamp_ns = self._disk.stamp_ns()
+            self._disk.publish(run_id, spool, facts, sidecar)
+            self._note_own_change(stamp_ns)
+        self._idle.pop(run_id, None)
+        kept_spool = None if self._disk is not None else spool
+        self._entries[run_id] = Entry(facts.size, True, facts, kept_spool, spool.serial, spool.identity())
+        self._in_use.add(run_id)
+        self._make_room()
 
     def _note_own_change(self, stamp_before_ns: int) -> None:
         """What only this process has changed need not be looked at again."""

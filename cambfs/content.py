@@ -6,6 +6,7 @@ that its comment names, and is notified whenever more is known; files are writte
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from threading import Condition
 
@@ -19,6 +20,8 @@ from cambfs.sizing import Sizing
 from cambfs.source import Body
 from cambfs.spool import Spool
 from cambfs.storage import HEAD_BYTES, Storage
+
+log = logging.getLogger(__name__)
 
 _NOTHING = RangeSet()
 
@@ -48,6 +51,7 @@ class Content:
         self._end_is_loose = False  # nothing proved that the stream's end is the result's
         self._loose_end_bytes = -1  # where an answer ended of which nothing proves that it was whole
         self._content_type = ""
+        self._api_refuses_ranges = False
 
     def load(self) -> None:
         """Takes what the cache has, the first time. Locked."""
@@ -99,6 +103,11 @@ class Content:
         if self._spool is not None:
             self._spool.has_ranges = False
 
+    def forget_api_ranges(self) -> None:
+        """The API said that it gives ranges, and does not. Locked."""
+        self._api_refuses_ranges = True
+        self.spool.has_ranges = False
+
     def stop_if_there(self, offset: int, stop: int) -> int | None:
         """Where a read of offset … stop ends; None as long as some of it is missing. Locked."""
         stop = stop if self.size is None else min(stop, self.size)
@@ -115,9 +124,11 @@ class Content:
         self._check_limit(body.total or 0)
         with self.changed:
             if body.start == 0:
-                if self.spool.etag is not None and body.etag not in (None, self.spool.etag):
+                is_other = self.spool.etag is not None and body.etag not in (None, self.spool.etag)
+                if is_other and self.filled.total:
                     raise ResultChanged(f"run {self._id}: the API has another result than before")
-                self.spool.etag, self.spool.has_ranges = body.etag, body.ranges
+                self.spool.etag = body.etag
+                self.spool.has_ranges = body.ranges and not self._api_refuses_ranges
                 self._content_type = body.content_type
             if body.total is not None:
                 self.sizing.header(body.total, body.modified_s, is_begun=self.filled.total > 0)
@@ -138,6 +149,9 @@ class Content:
                 raise ResultChanged(f"run {self._id}: byte {a} or one after it is not what it was before")
         if known != [(position, stop)]:
             spool.write(position, data)
+        if position == 0 and not known and not flac.MAGIC.startswith(bytes(data[: len(flac.MAGIC)])):
+            what = "WAV" if bytes(data[:4]) == b"RIFF" else "something else"
+            log.warning("run %d: the audio is not FLAC but %s; it is served as it is", self._id, what)
         with self.changed:
             spool.filled.add(position, stop)
             self.judge()
@@ -218,6 +232,11 @@ class Content:
         if self._spool is not None:
             whole = self.is_whole and not self._end_is_loose
             self._cache.give(self._id, self._spool, whole=whole, facts=self.sizing.facts)
+
+    def condemn(self) -> None:
+        """Its bytes are wrong: not kept, also if that is just being done. Locked."""
+        if self._spool is not None:
+            self._spool.is_condemned = True
 
     def throw_away(self) -> None:
         """Its bytes are wrong. The last call."""

@@ -97,7 +97,7 @@ class Disk:
     def run_ids(self) -> list[RunId]:
         """The runs whose results are here, in no order; nothing is verified."""
         names: list[str] = []
-        with suppress(FileNotFoundError), os.scandir(self.directory) as entries:
+        with suppress(OSError), os.scandir(self.directory) as entries:
             names = [e.name for e in entries if e.name.endswith(".flac") and e.is_file(follow_symlinks=False)]
         found = (parse_run_id(name.removesuffix(".flac")) for name in names)
         return [run_id for run_id in found if run_id is not None]
@@ -178,18 +178,23 @@ class Disk:
 
     def commit(self, run_id: RunId, spool: Spool, facts: Facts, content_type: str) -> None:
         """Gives a whole spool its name; the spool stays readable. Raises OSError."""
+        self.publish(run_id, spool, facts, self.describe(spool, facts, content_type))
+
+    def describe(self, spool: Spool, facts: Facts, content_type: str) -> str:
+        """The sidecar of a whole spool. Reads all of it. Raises OSError."""
+        os.truncate(spool.fileno(), facts.size)
+        checksum = _sha256(spool.fileno())
+        return json.dumps(
+            {"size": facts.size, "sha256": checksum, "content_type": content_type, "mtime_ns": facts.mtime_ns}
+        )
+
+    def publish(self, run_id: RunId, spool: Spool, facts: Facts, sidecar: str) -> None:
+        """Gives a described spool its name. Raises OSError."""
         if spool.path is None:
             raise FileNotFoundError("the spool has left the disk")
-        os.truncate(spool.fileno(), facts.size)
-        sidecar = {
-            "size": facts.size,
-            "sha256": _sha256(spool.fileno()),
-            "content_type": content_type,
-            "mtime_ns": facts.mtime_ns,
-        }
         os.utime(spool.fileno(), ns=(time.time_ns(), facts.mtime_ns))
         with self._locked():
-            self._write_sidecar(run_id, json.dumps(sidecar))
+            self._write_sidecar(run_id, sidecar)
             spool.path.rename(self._audio(run_id))
         spool.path = None
 

@@ -158,7 +158,11 @@ class Fetching:
             etag, probe = self._content.etag, self._content.sizing.stored_ranges
         try:
             if etag is not None:
-                return self._means.source.open_stream(self._id, position, etag)
+                body = self._means.source.open_stream(self._id, position, etag)
+                if body.start != position:
+                    with self._content.changed:
+                        self._content.forget_api_ranges()
+                return body
             if probe is not None:
                 return self._means.storage.open(self._id, probe, position, None)
         except (BadAnswer, SignatureExpired, StorageUseless) as error:

@@ -129,8 +129,9 @@ class Library:
     def open(self, run_id: RunId, patience: Patience) -> Handle:
         """Opens a result as soon as it is known that there is audio; the stream is asked for at once. Raises
         CambfsError."""
-        with self._lock:
-            self._check_unknown(run_id)
+        if self._cache.facts(run_id) is None:
+            with self._lock:
+                self._check_unknown(run_id)
         run = self._use(run_id)
         try:
             run.open(patience)
@@ -168,8 +169,9 @@ class Library:
         declared = self._declared()
         with self._lock:
             found = {run_id for run_id, facts in self._facts.items() if facts is not None}
-            found.update(self._cache.runs(), self._opened_serials, declared)
+            found.update(self._opened_serials, declared)
             found.difference_update(self._unknown)
+            found.update(self._cache.runs())
             self._listed = sorted(found)
             self._ahead_until = 0
             return self._listed

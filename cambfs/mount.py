@@ -11,9 +11,10 @@ import errno
 import logging
 import os
 import re
+import resource
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event, Lock, Thread, main_thread
 from typing import Any
@@ -157,8 +158,8 @@ class Operations:
         self._tree.check_exists(path, self._patience())
         return 0
 
-    def readdir(self, path: str, _fh: int) -> Iterator[tuple[str, int]]:
-        return self._tree.names(path)
+    def readdir(self, path: str, _fh: int) -> list[tuple[str, int]]:
+        return list(self._tree.names(path))
 
     def statfs(self, _path: str) -> dict[str, int]:
         used_bytes, files = self._tree.usage()
@@ -234,6 +235,7 @@ def serve(
     operations = Operations(tree, journal, session, library.timeout_s, allow_other, on_ready)
     _end_on_signals(library, session)
     sys.setswitchinterval(_SWITCH_S)
+    _allow_many_open_files()
     try:
         _Binding(
             operations,
@@ -248,6 +250,12 @@ def serve(
     finally:
         # It may still be on its way when Python gives the signals back.
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
+def _allow_many_open_files() -> None:
+    """Every open or partly fetched result has a descriptor; the usual limit is meant for programs that use select."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _mount_options(allow_other: bool, options: Sequence[str]) -> dict[str, str | int | bool]:
@@ -283,8 +291,10 @@ def _end_on_signals(library: Library, session: _Session) -> None:
 
     def end() -> None:
         signal.sigwait(ending)
-        library.close()
-        session.exit()
+        try:
+            library.close()
+        finally:
+            session.exit()
 
     Thread(target=end, name="signals", daemon=True).start()
 

@@ -147,7 +147,7 @@ def _check_device(device: Path) -> None:
 
 
 def check_allow_other(fuse_conf: Path = _FUSE_CONF) -> None:
-    """Raises ConfigError unless this user may mount for others."""
+    """Raises ConfigError unless this user may mount for others, root included."""
     if os.geteuid() == 0:
         return
     try:
@@ -155,4 +155,4 @@ def check_allow_other(fuse_conf: Path = _FUSE_CONF) -> None:
     except OSError:
         lines = []
     if "user_allow_other" not in (line.strip() for line in lines):
-        raise ConfigError(f"--allow-other: root must allow it first, by a line user_allow_other in {fuse_conf}")
+        raise ConfigError(f"others (allow_other, allow_root): root must let you, by a line user_allow_other in {fuse_conf}")

@@ -269,9 +269,11 @@ class Run:
             if self._handles and error is None:
                 self._want_audio()
             self._changed.notify_all()
-        if facts is not None:
-            self._content.keep(facts)
-        self._owner.worker_ends(self)
+        try:
+            if facts is not None:
+                self._content.keep(facts)
+        finally:
+            self._owner.worker_ends(self)
 
     def _worker_begins(self) -> None:
         self._owner.worker_begins(self)
@@ -293,5 +295,6 @@ class Run:
         """What was fetched is worth nothing: who has it open gets the error, who opens it next starts anew."""
         with self._changed:
             self._over = self._over or error
+            self._content.condemn()
             self._owner.detach(self, error)  # before anybody hears of it, and asks again
         self.stop(error)

@@ -17,7 +17,7 @@ from threading import Event, Lock, Thread
 
 from cachetools import TLRUCache
 
-from cambfs.errors import CambfsError, LinkError, RemoteError
+from cambfs.errors import CambfsError, RemoteError, Unreachable
 from cambfs.names import RunId
 from cambfs.retry import retrying
 from cambfs.source import SignedUrl, Source
@@ -31,6 +31,8 @@ _KEPT_BYTES = 64 << 20
 _ENTRY_BYTES = 300
 # After the API could not be reached at all, nobody waits for it again so soon: a listing has many names.
 _OUTAGE_S = 2.0
+# Anything else may be about these runs, or about now.
+_NO_SUCH_ENDPOINT = (404, 405, 501)
 # Of the timeout, what a question about several runs may take before they are asked for one by one.
 _BULK_PATIENCE = 0.25
 _BULK_MOST = 5  # run ids a call, says the API's documentation; and two at the least
@@ -63,7 +65,7 @@ class Signer:
         )
         self._asked: dict[RunId, Future[Signature]] = {}
         self._bulk = True
-        self._outage: LinkError | None = None  # how the last attempt failed, if there was no answer
+        self._outage: Unreachable | None = None  # how the last attempt failed, if there was no answer
         self._outage_until = 0.0
 
     def fresh(self, run_id: RunId) -> Signature | None:
@@ -79,7 +81,7 @@ class Signer:
             if known is not None:
                 return known
             if self._outage is not None and time.monotonic() < self._outage_until:
-                return _failed(self._outage)
+                return _failed(Unreachable(f"run {run_id}: the API is out of reach", self._outage.errno))
             future = self._asked[run_id] = Future()
         _start(f"sign-{run_id}", partial(self._ask_one, run_id))
         return future
@@ -114,7 +116,8 @@ class Signer:
         try:
             signed = retrying(lambda: self._source.sign(run_id), timeout_s, self._closing)
         except CambfsError as error:
-            self._note_outage(error if isinstance(error, LinkError) else None)
+            if isinstance(error, Unreachable):
+                self._note_outage(error)
             self._settle(run_id).set_exception(error)
         except Exception as error:
             log.exception("run %d: signing failed in a way that nobody foresaw", run_id)
@@ -123,7 +126,7 @@ class Signer:
             self._note_outage(None)
             self._settle(run_id, signed)
 
-    def _note_outage(self, error: LinkError | None) -> None:
+    def _note_outage(self, error: Unreachable | None) -> None:
         with self._lock:
             self._outage = error
             self._outage_until = time.monotonic() + _OUTAGE_S
@@ -141,8 +144,9 @@ class Signer:
         try:
             return dict(retrying(lambda: self._source.sign_many(batch), timeout_s, self._closing))
         except RemoteError as error:
-            log.info("runs are asked for one by one from here on: %s", error)
-            self._bulk = False
+            log.info("run %d and others are asked for one by one: %s", batch[0], error)
+            if error.status in _NO_SUCH_ENDPOINT:
+                self._bulk = False
         except CambfsError as error:
             log.info("runs %d and others are asked for one by one: %s", batch[0], error)
         except Exception:

@@ -56,6 +56,7 @@ class Sizing:
         """The cache knows it."""
         self.facts = facts
         self._is_stored = False
+        self._tell(self._id, facts, False)
 
     def header(self, total: int, modified_s: float | None, *, is_begun: bool) -> None:
         """The stream's header tells the length. Raises ResultChanged when it was another in an earlier answer of which

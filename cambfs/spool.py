@@ -44,6 +44,7 @@ class Spool:
         self.filled = RangeSet() if filled is None else filled
         self.path = path
         self.etag: str | None = None
+        self.is_condemned = False  # its bytes are wrong, and not to be kept
         self.has_ranges = False
         self._fd = fd
         self._relieve = relieve
@@ -52,7 +53,10 @@ class Spool:
 
     def read(self, offset: int, length: int) -> bytes:
         """Exactly `length` bytes, which must be filled. Raises CacheDamaged when the file has lost them."""
-        data = os.pread(self._fd, length, offset)
+        try:
+            data = os.pread(self._fd, length, offset)
+        except OSError as error:
+            raise CacheDamaged(f"a cached file cannot be read: {error.strerror}") from error
         if len(data) != length:
             raise CacheDamaged(f"a cached file ends at {offset + len(data)}, before its size")
         return data
@@ -114,13 +118,18 @@ class Spool:
                 break
             position += os.pwrite(target, data, position)
 
+    def identity(self) -> tuple[int, int, int]:
+        """Differs, as far as a file system tells, when the file is another or was written to."""
+        status = os.fstat(self._fd)
+        return status.st_ino, status.st_size, status.st_mtime_ns
+
     def fileno(self) -> int:
         return self._fd
 
     def discard_name(self) -> None:
         """Gives up the temporary name, if there is one; the bytes stay readable until `close`."""
         if self.path is not None:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 self.path.unlink()
             self.path = None
 

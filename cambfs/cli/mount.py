@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -27,7 +28,22 @@ _log = logging.getLogger(__name__)
 
 # What the mount is anyway; to ask for it changes nothing.
 _ALWAYS = ("ro", "nosuid", "nodev", "noexec", "defaults")
+# What fstab says to others than the file system, and times of access, which a read-only mount has none of.
+_IGNORED = ("auto", "noauto", "user", "users", "nofail", "_netdev", "noatime", "nodiratime", "relatime")
+_IGNORED_PREFIX = "x-"
 _NEVER = ("rw", "suid", "dev", "exec", "fsname", "subtype")
+# What may be asked for, with the form of its value. Others could break what the files promise: their sizes, for one.
+_FORMS = {
+    "allow_root": "",
+    "auto_unmount": "",
+    "default_permissions": "",
+    "max_read": "=[0-9]{1,9}",
+    "max_readahead": "=[0-9]{1,9}",
+    "context": "=.+",
+    "fscontext": "=.+",
+    "defcontext": "=.+",
+    "rootcontext": "=.+",
+}
 
 _HINTS = """\
 mounted at {directory}: any run opens, with its id in the place of RUN. For example:
@@ -66,11 +82,27 @@ def mount(settings: Settings, directory: Path, foreground: bool, mkdir: bool, ve
 
 def settle_options(settings: Settings) -> Settings:
     """The settings with the mount options sorted out. Raises ConfigError for those that cannot be."""
-    for option in settings.options:
-        if option.split("=")[0] in _NEVER:
-            raise ConfigError(f"-o {option}: cannot be; the mount is always {','.join(_ALWAYS[:4])}, named cambfs")
-    left = tuple(option for option in settings.options if option not in (*_ALWAYS, "allow_other"))
-    return replace(settings, options=left, allow_other=settings.allow_other or "allow_other" in settings.options)
+    known = (*_ALWAYS, *_IGNORED, "allow_other")
+    left = tuple(
+        option for option in settings.options if option not in known and not option.startswith(_IGNORED_PREFIX)
+    )
+    for option in left:
+        _check_option(option)
+    allow_other = settings.allow_other or "allow_other" in settings.options
+    if allow_other and "allow_root" in left:
+        raise ConfigError("-o allow_root: root is among the others of --allow-other; give one of the two")
+    return replace(settings, options=left, allow_other=allow_other)
+
+
+def _check_option(option: str) -> None:
+    name = option.split("=")[0]
+    if name in _NEVER:
+        raise ConfigError(f"-o {option}: cannot be; the mount is always {','.join(_ALWAYS[:4])}, named cambfs")
+    if name not in _FORMS:
+        raise ConfigError(f"-o {option}: there is no such option here; there are allow_other, {', '.join(_FORMS)}")
+    if not re.fullmatch(name + _FORMS[name], option):
+        wants = {"": "takes no value", "=.+": "wants a value"}.get(_FORMS[name], "wants a number of bytes")
+        raise ConfigError(f"-o {option}: {name} {wants}")
 
 
 def check(settings: Settings, directory: Path) -> DeclaredRuns:
@@ -83,7 +115,7 @@ def check(settings: Settings, directory: Path) -> DeclaredRuns:
         _leave_no_dead_mount(directory)
     mountpoint.check_directory(directory)
     mountpoint.check_fuse()
-    if settings.allow_other:
+    if settings.allow_other or "allow_root" in settings.options:
         mountpoint.check_allow_other()
     prepare_cache(settings)
     return DeclaredRuns(settings.runs, settings.runs_file)

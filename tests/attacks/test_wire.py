@@ -234,7 +234,9 @@ def test_the_key_is_not_in_words_that_repeat_it(answer: Callable[[str, str], byt
     assert KEY not in str(caught.value)
 
 
-@pytest.mark.parametrize("base", ["http://127.0.0.1:1", "https://127.0.0.1:1", unanswered()])
+@pytest.mark.parametrize(
+    "base", ["http://127.0.0.1:1", "https://127.0.0.1:1", unanswered()], ids=["http", "https", "unanswered"]
+)
 def test_the_key_is_not_in_a_traceback_without_an_answer(base: str) -> None:
     with Client(base, KEY, WAIT_S) as client, pytest.raises(LinkError) as caught:
         drained(client)
