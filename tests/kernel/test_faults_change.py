@@ -59,7 +59,9 @@ def test_a_result_that_changes_between_attempts(ranges: str, server: Server, mou
     server.profile = PROFILES[ranges]
     old, new = server.results[OLD], server.results[NEW]
     server.fail(Fault("stall", run_id=OLD, after_bytes=300_000))
-    with mounted("--timeout", "4s", expected=["fetched anew", f"/{OLD}.flac.*ESTALE", "?storage has another file"]) as mount:
+    with mounted(
+        "--timeout", "4s", expected=["fetched anew", f"/{OLD}.flac.*ESTALE", "?storage has another file"]
+    ) as mount:
         assert read(mount, OTHER).is_all_of(server.results[OTHER])
         with mount.start([*PYTHON, READER, "hold", f"{OLD}.flac"]) as holder:
             assert holder.stdin is not None

@@ -79,7 +79,7 @@ def test_killed_at_any_moment(server: Server, mounted: Mounted) -> None:
         assert names <= {".flac", ".json"}
     seen(
         SECTION,
-        f"kill -9 at random moments ({KILLS} times here, 50 in scripts/soak)",
+        f"kill -9 at random moments ({KILLS} times here, some 60 in ten minutes of scripts/soak)",
         "after the next mount the right bytes",
         None,
         "whole results only; what was on its way is swept",

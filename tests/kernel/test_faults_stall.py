@@ -65,9 +65,10 @@ def test_a_stream_that_stops_for_good(kind: str, server: Server, mounted: Mounte
             assert "--timeout" in journal_of(mount, run_id)[6]
         assert mount.cached_runs() == set()
         server.heal()
+        # Who comes while an attempt is about to fail shares its failure.
+        wait_until(lambda: all(found.ending == "end" for found in read_all(mount, slow).values()), "all are read anew")
         for run_id in slow:
-            # Who comes while an attempt is about to fail shares its failure.
-            wait_until(lambda run_id=run_id: read(mount, run_id).is_all_of(server.results[run_id]), "it is read anew")
+            assert read(mount, run_id).is_all_of(server.results[run_id])
     for run_id, found in reads.items():
         what = "it stops" if kind == "stall" else "one byte a second"
         seen(
