@@ -155,4 +155,4 @@ def check_allow_other(fuse_conf: Path = _FUSE_CONF) -> None:
     except OSError:
         lines = []
     if "user_allow_other" not in (line.strip() for line in lines):
-        raise ConfigError(f"others (allow_other, allow_root): root must let you, by a line user_allow_other in {fuse_conf}")
+        raise ConfigError(f"allow_other, allow_root: root must let you, by a line user_allow_other in {fuse_conf}")

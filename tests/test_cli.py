@@ -20,6 +20,8 @@ import pytest
 
 from cambfs import mountpoint, unmount
 from cambfs.cli import app, run
+from cambfs.cli.mount import settle_options
+from cambfs.config import Settings, load
 from cambfs.demo.profile import Profile
 from cambfs.demo.server import Server
 from cambfs.errors import ConfigError
@@ -123,6 +125,11 @@ def _unchanged_api(api: Server) -> Iterator[None]:
     api.profile = Profile()
     api.heal()
     api.forget()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return load({}, {}, tmp_path / "config.toml", with_key=False)
 
 
 @pytest.fixture
@@ -238,7 +245,10 @@ def test_a_wrong_call_is_one_line_and_exit_code_2(shell: Shell, arguments: list[
         (["--runs-file", "none.txt"], {}, "none.txt: No such file or directory"),
         (["-o", "rw"], {}, "-o rw: cannot be"),
         (["-o", "noatime,exec"], {}, "-o exec: cannot be"),
-        (["-o", "nonsense"], {}, "nonsense"),
+        (["-o", "nonsense"], {}, "-o nonsense: there is no such option here; there are allow_other, allow_root, auto_"),
+        (["-o", "ro,attr_timeout=60"], {}, "-o attr_timeout=60: there is no such option here"),
+        (["-o", "allow_root,allow_other"], {}, "give one of the two"),
+        ([], {"CAMBFS_OPTIONS": "raw_fi"}, "-o raw_fi: there is no such option here"),
         (["--log-file", "/proc/nowhere/log"], {}, "name another log with --log-file"),
     ],
 )
@@ -249,12 +259,7 @@ def test_what_is_wrong_is_one_line_and_nothing_is_mounted(
     (shell.directory / "open-key").write_text(KEY)
     (shell.directory / "open-key").chmod(0o644)
     (shell.directory / "runs.txt").write_text("1\nabc\n")
-    done = shell("mount", "mnt", *arguments, *foreground, **environ)
-    if arguments == ["-o", "nonsense"] and foreground:
-        assert words in done.stderr  # beside it libfuse speaks for itself
-        assert done.returncode == 1
-    else:
-        assert words in complaint(done)
+    assert words in complaint(shell("mount", "mnt", *arguments, *foreground, **environ))
     assert mountpoint.mounted_at(shell.mountpoint) is None
 
 
@@ -304,6 +309,48 @@ def test_allow_other_needs_a_line_of_roots(tmp_path: Path, monkeypatch: pytest.M
         mountpoint.check_allow_other(conf)
     conf.write_text("mount_max = 10\nuser_allow_other\n")
     mountpoint.check_allow_other(conf)
+
+
+BREAKING = [
+    "encoding=utf-8", "foreground", "nothreads", "debug", "attr_timeout=60", "entry_timeout=1",
+    "negative_timeout=9", "ac_attr_timeout=9", "kernel_cache", "auto_cache", "direct_io", "use_ino", "uid=1",
+    "gid=1", "umask=0", "nonempty", "modules=iconv", "remember=9", "max_background=1", "=", "ro=1",
+    "max_read", "max_read=", "max_read=x", "max_read=-1", "max_readahead=1k", "context", "context=",
+    "allow_root=1", "auto_unmount=", "MAX_READ=4096", "suid", "fsname=x", "subtype=y",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("option", BREAKING)
+def test_options_that_could_break_a_promise_are_refused(settings: Settings, option: str) -> None:
+    with pytest.raises(ConfigError, match=f"^-o {re.escape(option)}: "):
+        settle_options(replace(settings, options=("ro", option)))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("max_read=65536", "max_readahead=0", "auto_unmount", "default_permissions"),
+        ("allow_root", "context=system_u:object_r:removable_t:s0", "fscontext=a", "defcontext=b", "rootcontext=c"),
+    ],
+)
+def test_options_that_are_safe_are_handed_on(settings: Settings, options: tuple[str, ...]) -> None:
+    fstab = ("defaults", "ro", "noexec", "noauto", "user", "nofail", "_netdev", "x-systemd.automount", "noatime")
+    settled = settle_options(replace(settings, options=(*fstab, *options)))
+    assert (settled.options, settled.allow_other) == (options, False)
+    assert settle_options(replace(settings, options=("allow_other", *fstab))).allow_other
+
+
+def test_the_kernel_takes_the_options_that_are_handed_on(shell: Shell) -> None:
+    options = "noauto,x-y=z,max_read=65536,max_readahead=65536,allow_root,default_permissions"
+    if os.geteuid() != 0:
+        options = options.replace("allow_root,", "")
+    done = shell("mount", "mnt", "-o", options)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (shell.mountpoint / "1.flac").stat().st_size == 300_004
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    (line,) = (line for line in lines if f" {shell.mountpoint} " in line)
+    assert "max_read=65536" in line
+    assert "default_permissions" in line
 
 
 def test_mount_points_are_found_whatever_their_name(tmp_path: Path) -> None:
