@@ -7,11 +7,13 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cambfs.cache import Cache, Taken
 from cambfs.disk import Disk
+from cambfs.errors import NoSpace
 from cambfs.facts import Facts
 from cambfs.names import RunId
 from cambfs.spool import Spool
@@ -446,3 +448,57 @@ def test_its_own_results_are_not_looked_for_again(tmp_path: Path, monkeypatch: p
         _keep(cache, run_id, 10)
     assert set(cache.runs()) == {4, 5}
     assert len(scans) == 1
+
+
+def test_what_is_found_wrong_while_it_is_being_kept_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = Cache(Disk(tmp_path), 100)
+    spool = _fill(cache, 1, _content(1))
+    describe = Disk.describe
+
+    def find_it_wrong(disk: Disk, *arguments: Any) -> str:
+        spool.is_condemned = True
+        cache.discard(RunId(1))
+        return describe(disk, *arguments)
+
+    monkeypatch.setattr(Disk, "describe", find_it_wrong)
+    cache.commit(RunId(1), spool, _facts(10), "audio/flac")
+    assert cache.runs() == []
+    assert cache.take(RunId(1)) is None
+    spool.close()
+
+
+def test_what_another_mount_put_in_a_results_place_is_another_result(tmp_path: Path) -> None:
+    cache, other = (Cache(Disk(tmp_path), 100) for _ in range(2))
+    _keep(cache, 1)
+    before = _take(cache, 1)
+    cache.give(RunId(1), before.spool, whole=True, facts=before.facts)
+    other.discard(RunId(1))
+    spool = _fill(other, 1, _content(9, 20))
+    other.commit(RunId(1), spool, _facts(20), "audio/flac")
+    _give(other, 1, spool, 20)
+
+    after = _take(cache, 1)
+    assert after.spool.read(0, 20) == _content(9, 20)
+    assert after.facts == _facts(20)
+    assert after.spool.serial != before.spool.serial
+    cache.give(RunId(1), after.spool, whole=True, facts=after.facts)
+
+
+def test_a_full_table_of_descriptors_is_relieved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = Cache(Disk(tmp_path), 100)
+    part = _fill(cache, 1, _content(1))
+    cache.give(RunId(1), part, whole=False, facts=None)
+    new_spool = Disk.new_spool
+
+    def when_one_is_free(disk: Disk, *arguments: Any, **more: Any) -> Spool:
+        if cache.usage_bytes():
+            raise OSError(errno.EMFILE, "Too many open files")
+        return new_spool(disk, *arguments, **more)
+
+    monkeypatch.setattr(Disk, "new_spool", when_one_is_free)
+    cache.new_spool(RunId(2)).close()
+    monkeypatch.setattr(Disk, "new_spool", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.EMFILE, "Too many")))
+    with pytest.raises(NoSpace, match="run 3: cannot be spooled"):
+        cache.new_spool(RunId(3))

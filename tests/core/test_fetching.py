@@ -24,6 +24,7 @@ from cambfs.errors import (
     ServerError,
     TimedOut,
     TooLarge,
+    UnknownRun,
 )
 from cambfs.library import Handle, Library
 from cambfs.names import RunId
@@ -834,3 +835,44 @@ def test_a_stream_does_not_wait_for_storage_when_all_ends(
     gate.open()
     with pytest.raises(Closing):
         read.result(LIMIT_S)
+
+
+@pytest.mark.usefixtures("short_distances")
+def test_an_api_that_says_ranges_and_ignores_them_is_asked_once_more(
+    source: FakeSource, make_library: MakeLibrary
+) -> None:
+    source.storage = StorageManner.UNREACHABLE
+    source.add(1, Result(CONTENT, etag='"a"', ranges=True, ignores_range=True))
+    source.plan("stream", 1, Plan(break_after=10_000))
+
+    assert read_all(make_library(), 1) == CONTENT
+    assert source.count("stream", 1) <= 3
+
+
+def test_another_validator_before_any_byte_came_is_no_change(source: FakeSource, make_library: MakeLibrary) -> None:
+    result = Result(CONTENT, etag='"a"')
+    source.add(1, result)
+    gate = Gate()
+    source.plan("stream", 1, Plan(break_after=0, stall_at=0, stall_gate=gate), Plan())
+    library = make_library()
+    handle = library.open(RunId(1), patience())
+    result.etag = '"b"'
+    gate.open()
+
+    assert handle.read(0, 4096, patience()) == CONTENT[:4096]
+    handle.close()
+
+
+def test_a_cached_result_opens_although_the_api_knows_the_run_no_more(
+    source: FakeSource, make_library: MakeLibrary
+) -> None:
+    source.add(1, Result(CONTENT))
+    library = make_library()
+    assert read_all(library, 1) == CONTENT
+    eventually(lambda: library._cache.runs() == [1])
+    source.plan_always("sign", 1, Plan(error=UnknownRun("gone", 404)))
+    with pytest.raises(UnknownRun):
+        library.signature(RunId(1), patience())
+
+    assert read_all(library, 1) == CONTENT
+    assert library.listed() == [1]

@@ -9,7 +9,7 @@ from threading import Barrier, Event
 import pytest
 
 from cambfs import signer as signer_module
-from cambfs.errors import BadAnswer, Closing, ServerError, UnknownRun, Unreachable
+from cambfs.errors import BadAnswer, Closing, ServerError, TimedOut, UnknownRun, Unreachable
 from cambfs.names import RunId
 from cambfs.signer import Signature, Signer
 from tests.core.fakes import LIMIT_S, FakeSource, Gate, Plan, Result
@@ -254,3 +254,24 @@ def test_an_answer_ends_an_outage(source: FakeSource, signer: Signer, monkeypatc
     source.plan("sign", 2, Plan(error=ServerError("busy", 503)))
     assert _get(signer.request(RunId(2))).signed.url
     assert source.count("sign", 2) == 2, "it is asked for again as before the outage"
+
+
+def test_a_run_that_stalls_is_no_outage(source: FakeSource, closing: Event) -> None:
+    for run_id in (1, 2):
+        source.add(run_id, Result(b"fLaC"))
+    source.plan_always("sign", 1, Plan(error=TimedOut("silent")))
+    signer = Signer(source, 0.1, closing)
+    with pytest.raises(TimedOut):
+        _get(signer.request(RunId(1)))
+    assert _get(signer.request(RunId(2))).signed.url
+
+
+def test_one_bad_id_does_not_end_bulk(source: FakeSource, signer: Signer) -> None:
+    source.bulk_error = UnknownRun("a bad id", 400)
+    for future in _request_many(signer, 1, 2):
+        assert _get(future).signed.url
+    source.bulk_error = None
+    for future in _request_many(signer, 3, 4):
+        assert _get(future).signed.url
+    assert source.calls("bulk") == 2
+    assert source.count("sign", 3) == 0

@@ -277,3 +277,4 @@ def test_controls_are_there_and_not_listed(tree: Tree) -> None:
     assert all(not name.startswith(".") for name, _ in tree.names("/"))
     assert _text(tree, "/.cambfs/errors") == b"none\n"
     assert tree.open("/.cambfs/errors", patience()).is_live
+    assert _look(tree, "/.cambfs/errors").mode == stat.S_IFREG | 0o444
