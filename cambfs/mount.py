@@ -24,7 +24,7 @@ from cambfs.errors import CambfsError, ConfigError
 from cambfs.journal import Journal
 from cambfs.library import Library
 from cambfs.patience import Patience
-from cambfs.vfs import ENTRY_TIMEOUT_S, OpenFile, Tree, UrlStyle
+from cambfs.vfs import CONTROL, ENTRY_TIMEOUT_S, OpenFile, Tree, UrlStyle
 
 try:
     import fuse
@@ -154,7 +154,9 @@ class Operations:
             "st_ctime": attributes.mtime_ns,
         }
 
-    def access(self, path: str, _mode: int) -> int:
+    def access(self, path: str, mode: int) -> int:
+        if mode != os.F_OK:
+            self._refuse_others(path)
         self._tree.check_exists(path, self._patience())
         return 0
 
@@ -173,8 +175,7 @@ class Operations:
         }
 
     def open(self, path: str, fi: Any) -> int:
-        if self._url_owner_only and path.endswith(".url") and fuse.fuse_get_context()[0] not in (0, self._uid):
-            raise fuse.FuseOSError(errno.EACCES)
+        self._refuse_others(path)
         opened = self._tree.open(path, self._patience())
         with self._table:
             self._last_fh += 1
@@ -183,6 +184,11 @@ class Operations:
         fi.keep_cache = opened.keep_pages
         fi.direct_io = opened.is_live
         return 0
+
+    def _refuse_others(self, path: str) -> None:
+        is_private = self._url_owner_only and (path.endswith(".url") or path.startswith(f"{CONTROL}/"))
+        if is_private and fuse.fuse_get_context()[0] not in (0, self._uid):
+            raise fuse.FuseOSError(errno.EACCES)
 
     def read(self, _path: str, size: int, offset: int, fi: Any) -> bytes:
         opened = self._open_files[fi.fh]

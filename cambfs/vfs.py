@@ -148,7 +148,8 @@ class _OpenControl:
 
 
 class Tree:
-    """`controls` are the files of `/.cambfs`: name → what it shows now."""
+    """`controls` are the files of `/.cambfs`: name → what it shows now. They have the mode of the URLs, `url_mode`:
+    both say what is the user's own business."""
 
     def __init__(
         self,
@@ -181,7 +182,7 @@ class Tree:
             return Attributes(_CONTROL_INODE, stat.S_IFDIR | 0o555, 2, 0, self._made_ns)
         if path in self._controls:
             size = len(self._controls[path]())
-            return Attributes(self._control_inode(path), stat.S_IFREG | 0o444, 1, size, time.time_ns())
+            return Attributes(self._control_inode(path), stat.S_IFREG | self._url_mode, 1, size, time.time_ns())
         run_id, kind = _parse(path)
         size_and_mtime = self._known(run_id, kind)
         if size_and_mtime is None and is_lookup_possible and self._is_first_answer(path, run_id, kind):

@@ -242,12 +242,15 @@ def check_as_another_user(server: Server, audio: Audio, shared: Path) -> None:
     with Mount(server, shared / "home", "--allow-other") as mount:
         assert mount.run(["cat", "101.url"]).out.startswith(b'{"output_url"')
         assert mount.run([*NOBODY, "cat", "101.flac"]).out == expected
-        for _ in range(2):  # whether the kernel knows it or not
-            other = mount.run([*NOBODY, "cat", "101.url"])
-            assert (other.status, other.out) == (1, b""), str(other)
-            assert "Permission denied" in other.err
-        assert oct((mount.path / "101.url").stat().st_mode)[-3:] == "400"
-        assert mount.run(["cat", "101.url"]).status == 0
+        for name in ("101.url", ".cambfs/errors", ".cambfs/pid"):
+            for _ in range(2):  # whether the kernel knows it or not
+                other = mount.run([*NOBODY, "cat", name])
+                assert (other.status, other.out) == (1, b""), str(other)
+                assert "Permission denied" in other.err
+            assert oct((mount.path / name).stat().st_mode)[-3:] == "400"
+            assert mount.run(["cat", name]).status == 0
+            for test, status in (("-r", 1), ("-e", 0)):
+                assert mount.run([*NOBODY, "test", test, name]).status == status, (test, name)
     with Mount(server, shared / "home") as mount:
         other = mount.run([*NOBODY, "cat", str(mount.path / "101.flac")])
         assert other.status != 0
