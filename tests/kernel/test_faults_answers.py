@@ -103,7 +103,9 @@ def test_trouble_that_passes_is_not_seen(length: str, server: Server, mounted: M
     for times in (1, 3):
         slowest = max(found.seconds for run_id, found in reads.items() if cases[run_id - 1][1] == times)
         often = "once" if times == 1 else "three times"
-        seen(SECTION, f"500, 502, 503, 504 with HTML, {often}; {length}", "the right bytes", slowest, "the whole result")
+        seen(
+            SECTION, f"500, 502, 503, 504 with HTML, {often}; {length}", "the right bytes", slowest, "the whole result"
+        )
 
 
 def test_trouble_that_lasts(server: Server, mounted: Mounted) -> None:
