@@ -50,8 +50,20 @@ def _end_daemon(directory: Path) -> None:
     with suppress(OSError, ValueError):
         pid = int((directory / ".cambfs" / "pid").read_text())
         # In a container the number may be another process's here.
-        if any(path == "/dev/fuse" for path in _open_files(pid)):
+        if _is_daemon(pid):
             os.kill(pid, signal.SIGTERM)
+
+
+def _is_daemon(pid: int) -> bool:
+    """Whether that may be a process of cambfs's, this user's unless that is root. Raises OSError when it has ended."""
+    process = Path(f"/proc/{pid}")
+    uid = next(line for line in (process / "status").read_text().splitlines() if line.startswith("Uid:")).split()[1]
+    if os.geteuid() not in (0, int(uid)) or b"cambfs" not in (process / "cmdline").read_bytes():
+        return False
+    try:
+        return any(path == "/dev/fuse" for path in _open_files(pid))
+    except PermissionError:
+        return True  # the mount shows its open files to root only, for it has a key to keep
 
 
 def _open_files(pid: int) -> Iterator[str]:

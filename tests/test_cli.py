@@ -427,6 +427,36 @@ def test_unmounting_ends_who_has_a_file_open(shell: Shell) -> None:
             os.close(fd)
 
 
+HIDDEN = "import ctypes, sys; ctypes.CDLL(None).prctl(4, 0, 0, 0, 0); print('ready', flush=True); sys.stdin.read()"
+
+
+@contextlib.contextmanager
+def hidden_process(*arguments: str) -> Iterator[int]:
+    """A process that is not dumpable, as a mount is, with these arguments."""
+    command = [sys.executable, "-c", HIDDEN, *arguments]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        yield process.pid
+        process.kill()
+
+
+def test_a_user_who_cannot_see_the_open_files_of_a_mount_finds_it_all_the_same() -> None:
+    with hidden_process("cambfs", "mount") as ours, hidden_process("sshfs") as other:
+        if os.geteuid() == 0:
+            assert not unmount._is_daemon(ours)  # root sees that /dev/fuse is not open
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(unmount, "_open_files", refuse_to_list)
+            assert unmount._is_daemon(ours)
+            assert not unmount._is_daemon(other)
+            patch.setattr(os, "geteuid", lambda: 12345)
+            assert not unmount._is_daemon(ours)
+
+
+def refuse_to_list(_: int) -> Iterator[str]:
+    raise PermissionError(13, "Permission denied")
+
+
 def test_unmounting_lazily_lets_them_go_on(shell: Shell) -> None:
     assert shell("mount", "mnt").returncode == 0
     process = shell.daemon()
