@@ -23,6 +23,10 @@ MAX_WORKERS = 16  # more results at a time only make each slower
 _PIECE_BYTES = 2**20
 
 
+# To compute the checksum of a result of some gigabytes takes as long as to read it from a slow disk.
+_KEEPING_S = 120.0
+
+
 class Progress(Protocol):
     """Called from the workers' threads."""
 
@@ -52,6 +56,7 @@ class Fetch:
             try:
                 for worker in [pool.submit(self._work) for _ in range(min(workers, MAX_WORKERS))]:
                     worker.result()
+                self._library.wait_until_kept(_KEEPING_S)
             finally:
                 self._stop.set()
 

@@ -286,6 +286,11 @@ class Library:
         if error is not None:
             raise error.with_traceback(None)
 
+    def wait_until_kept(self, timeout_s: float) -> None:
+        """Returns when nothing is being fetched or put into the cache any more, or after the timeout."""
+        with self._lock:
+            self._lock.wait_for(lambda: not self._workers, timeout_s)
+
     def close(self) -> None:
         """Ends all transfers and waits for them, at most 1 s; every operation fails from here on. Whole results are in
         the cache afterwards, and nothing else. Only the first call does anything; others wait for it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -876,3 +877,26 @@ def test_a_cached_result_opens_although_the_api_knows_the_run_no_more(
 
     assert read_all(library, 1) == CONTENT
     assert library.listed() == [1]
+
+
+def test_what_takes_long_to_keep_can_be_waited_for(
+    source: FakeSource, make_library: MakeLibrary, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library_module, "_CLOSE_S", 0.0)
+    gate = Gate()
+    describe = Disk.describe
+
+    def slowly(disk: Disk, *arguments: Any) -> str:
+        gate.go_through()
+        return describe(disk, *arguments)
+
+    monkeypatch.setattr(Disk, "describe", slowly)
+    source.add(1, Result(CONTENT))
+    library = make_library(Cache(disk, 1 << 20))
+    assert read_all(library, 1) == CONTENT
+    gate.wait_for_arrivals()
+    waiting = in_thread(lambda: library.wait_until_kept(LIMIT_S))
+    gate.open()
+    waiting.result(LIMIT_S)
+    library.close()
+    assert disk.run_ids() == [1]
