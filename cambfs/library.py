@@ -14,6 +14,7 @@ from threading import Condition, Event, Lock
 
 from cachetools import TTLCache
 
+from cambfs.ahead import Ahead
 from cambfs.cache import Cache
 from cambfs.errors import CambfsError, Closing, UnknownRun
 from cambfs.facts import Facts
@@ -30,8 +31,6 @@ log = logging.getLogger(__name__)
 
 # A run that the API does not know is not asked for again so soon; it may come to be, so not much later either.
 _UNKNOWN_FOR_S = 5.0
-# How many results ahead of a reader of attributes, who goes through a listing, the sizes are asked for.
-_AHEAD = 64
 # Unmounting waits so long for transfers to end; what is left then ends with the process.
 _CLOSE_S = 1.0
 
@@ -90,8 +89,8 @@ class Library:
         self._opened_serials: dict[RunId, int] = {}
         self._unknown: TTLCache[RunId, CambfsError] = TTLCache(math.inf, _UNKNOWN_FOR_S, timer=time.monotonic)
         self._listing: dict[RunId, int] = {}
-        self._listed: list[RunId] = []
-        self._ahead_until = 0
+        self._sizes_ahead = Ahead()
+        self._urls_ahead = Ahead()
 
     def facts(self, run_id: RunId) -> Facts | None:
         """What is known without waiting; None when the size is not. Raises UnknownRun when the API just said so."""
@@ -153,6 +152,7 @@ class Library:
             return fresh
         with self._lock:
             self._check_unknown(run_id)
+        self._ask_ahead_for_urls(run_id)
         try:
             return patience.result(self._signer.request(run_id), self._check_open)
         except UnknownRun as error:
@@ -172,9 +172,15 @@ class Library:
             found.update(self._opened_serials, declared)
             found.difference_update(self._unknown)
             found.update(self._cache.runs())
-            self._listed = sorted(found)
-            self._ahead_until = 0
-            return self._listed
+            return sorted(found)
+
+    def begin_listing(self) -> list[RunId]:
+        """What `listed` gives, for somebody who is about to go through it."""
+        listed = self.listed()
+        with self._lock:
+            self._sizes_ahead.begin(listed)
+            self._urls_ahead.begin(listed)
+        return listed
 
     def known_bytes(self) -> int:
         """The sizes that are known, added up."""
@@ -187,7 +193,7 @@ class Library:
         """Reading attributes of one listed run after the other asks for those that come next as well, in bulk; a look
         at a single one does not."""
         with self._lock:
-            wanted = self._window(run_id)
+            wanted = self._sizes_ahead.window(run_id, self._is_answered)
         if not wanted:
             return
         self._signer.request_many(wanted)
@@ -196,21 +202,13 @@ class Library:
             run.want_probe()
             self.let_go(run)
 
-    def _window(self, run_id: RunId) -> list[RunId]:
-        while self._ahead_until < len(self._listed) and self._facts.get(self._listed[self._ahead_until]):
-            self._ahead_until += 1  # nobody waits for a size that is known, so nobody comes here from there
-        first = self._ahead_until
-        if run_id not in self._listed[max(0, first - _AHEAD) : first + 1]:
-            return []
-        place = self._listed.index(run_id, max(0, first - _AHEAD))
-        if first - place > _AHEAD // 2:
-            return []
-        self._ahead_until = min(len(self._listed), place + _AHEAD)
-        window = self._listed[first : self._ahead_until]
-        return [r for r in window if self._facts.get(r) is None and r not in self._unknown and not self._is_here(r)]
+    def _is_answered(self, run_id: RunId) -> bool:
+        return bool(self._facts.get(run_id)) or run_id in self._unknown or self._cache.facts(run_id) is not None
 
-    def _is_here(self, run_id: RunId) -> bool:
-        return self._cache.facts(run_id) is not None
+    def _ask_ahead_for_urls(self, run_id: RunId) -> None:
+        with self._lock:
+            wanted = self._urls_ahead.window(run_id, lambda run: self._signer.fresh(run) is not None)
+        self._signer.request_many(wanted)
 
     # Runs in use (they know this as their owner).
 

@@ -265,7 +265,7 @@ class Tree:
         if path == CONTROL:
             yield from ((name.removeprefix(f"{CONTROL}/"), self._control_inode(name)) for name in self._controls)
             return
-        for run_id in self._library.listed():
+        for run_id in self._library.begin_listing():
             for kind in Kind:
                 yield file_name(run_id, kind), inode(run_id, kind)
 

@@ -63,7 +63,9 @@ LOOPBACK_HOSTS = [
     "localhost", "localhost.", "api.localhost", "127.0.0.1", "127.9.9.9", "127.1", "0x7f.1", "2130706433", "0",
     "017700000001", "0.0.0.0", "127.0.0.1.", "[::1]", "[::]", "[::ffff:127.0.0.1]", "[2002:7f00:1::]",
 ]  # fmt: skip
-NEAREST_HOSTS = ["169.254.169.254", "0xa9fea9fe", "224.0.0.1", "240.0.0.1", "[fe80::1]", "[::ffff:a9fe:a9fe]", "[ff02::1]"]
+NEAREST_HOSTS = [
+    "169.254.169.254", "0xa9fea9fe", "224.0.0.1", "240.0.0.1", "[fe80::1]", "[::ffff:a9fe:a9fe]", "[ff02::1]",
+]  # fmt: skip
 LOCAL_HOSTS = [
     *((host, Reach.PRIVATE) for host in PRIVATE_HOSTS),
     *((host, Reach.LOOPBACK) for host in LOOPBACK_HOSTS),

@@ -67,7 +67,7 @@ def test_does_not_list_what_the_api_does_not_know(source: FakeSource, make_libra
 
 def test_listing_asks_for_nothing(library: Library, source: FakeSource) -> None:
     asked = source.requests
-    library.listed()
+    library.begin_listing()
 
     assert source.requests == asked
 
@@ -77,7 +77,7 @@ def test_listing_asks_for_nothing(library: Library, source: FakeSource) -> None:
 
 def test_going_through_a_listing_asks_ahead_in_bulk(library: Library, source: FakeSource) -> None:
     asked = _asked(source)
-    sizes = [size_of(library, run_id) for run_id in library.listed()]
+    sizes = [size_of(library, run_id) for run_id in library.begin_listing()]
 
     assert sizes == [*(SIZE + run_id for run_id in range(1, _COUNT + 1)), SIZE]
     assert _asked(source) - asked <= _COUNT // 5 + 1
@@ -88,7 +88,7 @@ def test_asks_ahead_also_where_the_first_sizes_are_known(library: Library, sourc
     for run_id in (1, 2, 3):
         size_of(library, run_id)
     asked = _asked(source)
-    for run_id in library.listed():
+    for run_id in library.begin_listing():
         if library.facts(run_id) is None:
             size_of(library, run_id)
 
@@ -96,7 +96,7 @@ def test_asks_ahead_also_where_the_first_sizes_are_known(library: Library, sourc
 
 
 def test_a_look_at_one_asks_for_one(library: Library, source: FakeSource) -> None:
-    library.listed()
+    library.begin_listing()
     asked = _asked(source)
 
     assert size_of(library, 20) == SIZE + 20
@@ -107,7 +107,7 @@ def test_a_bad_run_costs_the_others_nothing(library: Library, source: FakeSource
     del source.results[3]
     source.bulk_error = BadAnswer("one id is bad", 400)
     sizes = {}
-    for run_id in library.listed():
+    for run_id in library.begin_listing():
         try:
             sizes[run_id] = size_of(library, run_id)
         except UnknownRun:
@@ -120,3 +120,25 @@ def test_knows_the_bytes_of_all(library: Library) -> None:
     size_of(library, 1)
 
     assert library.known_bytes() == SIZE + SIZE + 1
+
+
+def test_urls_are_asked_for_ahead_in_bulk(source: FakeSource, make_library: MakeLibrary) -> None:
+    for run_id in range(1, 21):
+        source.add(run_id, Result(b"fLaC"))
+    library = make_library(declared=range(1, 21))
+    for run_id in library.begin_listing():
+        library.signature(run_id, patience())
+
+    assert source.calls("bulk") == 4
+    assert source.count("sign") == 0
+
+
+def test_a_look_at_the_whole_disturbs_nobody_who_goes_through_it(source: FakeSource, make_library: MakeLibrary) -> None:
+    for run_id in range(1, 101):
+        source.add(run_id, Result(b"fLaC"))
+    library = make_library(declared=range(1, 101))
+    for run_id in library.begin_listing():
+        library.signature(run_id, patience())
+        library.listed()
+
+    assert source.calls("bulk") + source.calls("sign") <= 25
