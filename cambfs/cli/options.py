@@ -83,7 +83,7 @@ _VIEW = (
         "options",
         metavar="OPT,...",
         multiple=True,
-        help="Mount options, handed on to FUSE. The mount is always read-only.  [CAMBFS_OPTIONS]",
+        help="Mount options, such as max_read=65536. The mount is always read-only.  [CAMBFS_OPTIONS]",
     ),
 )
 _LOG = (
