@@ -20,6 +20,9 @@ from tests.soak.reader import WAYS
 HANG_S = 60.0
 # Or most operations would be those that fail at once.
 _AFTER_FAILURE_S = 0.1
+# Everything else is shown, for somebody to find out what it means.
+_EXPECTED = {"ok", "SIGBUS", "EIO", "ENOENT", "EACCES", "ESTALE", "ETIMEDOUT", "ECONNREFUSED", "ENODEV"}
+_EXPECTED |= {"ENOTCONN", "ECONNABORTED"}  # the mount was killed
 _READER = str(Path(__file__).with_name("reader.py"))
 
 
@@ -33,6 +36,7 @@ class Tally:
         self.compared = 0
         self.wrong: list[str] = []
         self.hangs: list[str] = []
+        self.strange: list[str] = []
 
     def add(self, what: str, way: str, result: str, compared: int) -> bool:
         """Says whether all went well."""
@@ -43,6 +47,8 @@ class Tally:
             if result.startswith("wrong"):
                 self.wrong.append(f"{what}: {result}")
                 result = "wrong"
+            elif result not in _EXPECTED:
+                self.strange.append(f"{what}: {result}")
             self.endings[result] += 1
         return is_well
 

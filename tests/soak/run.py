@@ -213,6 +213,7 @@ def text(outcome: Outcome) -> str:
         f"rounds: {outcome.rounds}, of which {outcome.kills} ended with kill -9",
         f"faults: {sum(outcome.faults.values())}; {json.dumps(dict(sorted(outcome.faults.items())))}",
         f"wrong bytes or sizes: {len(tally.wrong)}",
+        f"other errnos than expected: {tally.strange[:10]}",
         f"hangs (more than a minute): {len(tally.hangs)}",
         f"the daemon that lived on, at first and at last: {first} {last}",
         f"requests under faults: {outcome.requests}",
