@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from threading import Thread
 
 from cambfs.cache import Cache
@@ -95,11 +96,12 @@ class Fetching:
         the bytes are on their way, or two other places are being fetched, or that has failed before."""
         if self._spans_fail or len(self._spans) >= _MOST_SPANS:
             return
-        if any(span.position <= offset < (span.stop_position or span.position + _FAR_BYTES) for span in self._spans):
+        if any(span.position <= offset < (span.stop_position or offset + 1) for span in self._spans):
             return
         reads_on = offset > 0 and self._content.filled.covers(offset - 1, offset)
         goal = None if reads_on else max(stop, offset + SPAN_BYTES)
-        self._spans.append(self._start(f"range-{self._id}-{offset}", self._open_span, offset, goal))
+        open_at = partial(self._open_span, stop=goal)
+        self._spans.append(self._start(f"range-{self._id}-{offset}", open_at, offset, goal))
 
     def start_probe(self) -> None:
         """Nothing happens when storage was asked before, or is of no use."""
@@ -144,15 +146,15 @@ class Fetching:
             self._means.habits.stream_has_length = body.total is not None
         return body
 
-    def _open_span(self, position: int) -> Body:
-        body = self._open_range(position)
+    def _open_span(self, position: int, stop: int | None) -> Body:
+        body = self._open_range(position, stop)
         if body is not None and body.start == position:
             return body
         if body is not None:
             body.close()
         raise BadAnswer(f"run {self._id}: there are no ranges of it any more", 200)
 
-    def _open_range(self, position: int) -> Body | None:
+    def _open_range(self, position: int, stop: int | None = None) -> Body | None:
         """From the API or from storage; None where neither gives ranges. One that fails to is not asked again."""
         with self._content.changed:
             etag, probe = self._content.etag, self._content.sizing.stored_ranges
@@ -164,7 +166,7 @@ class Fetching:
                         self._content.forget_api_ranges()
                 return body
             if probe is not None:
-                return self._means.storage.open(self._id, probe, position, None)
+                return self._means.storage.open(self._id, probe, position, stop)
         except (BadAnswer, SignatureExpired, StorageUseless) as error:
             log.info("run %d: no range of it: %s", self._id, error)
             with self._content.changed:
