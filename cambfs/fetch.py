@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Lock
@@ -25,6 +25,7 @@ _PIECE_BYTES = 2**20
 
 # To compute the checksum of a result of some gigabytes takes as long as to read it from a slow disk.
 _KEEPING_S = 120.0
+_SLICE_S = 0.2
 
 
 class Progress(Protocol):
@@ -54,8 +55,12 @@ class Fetch:
         self._runs = iter(runs)
         with ThreadPoolExecutor(min(workers, MAX_WORKERS), "cambfs-fetch") as pool:
             try:
-                for worker in [pool.submit(self._work) for _ in range(min(workers, MAX_WORKERS))]:
-                    worker.result()
+                under_way = {pool.submit(self._work) for _ in range(min(workers, MAX_WORKERS))}
+                while under_way:
+                    # In slices: a signal that another thread was chosen for does not end a longer wait.
+                    done, under_way = wait(under_way, timeout=_SLICE_S)
+                    for worker in done:
+                        worker.result()
                 self._library.wait_until_kept(_KEEPING_S)
             finally:
                 self._stop.set()
