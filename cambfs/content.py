@@ -135,8 +135,9 @@ class Content:
             self.is_begun = True
             self.changed.notify_all()
 
-    def put(self, position: int, data: memoryview) -> None:
-        """Its bytes; those that are here already are compared. Raises ResultChanged, TooLarge, NoSpace."""
+    def write(self, position: int, data: memoryview) -> None:
+        """Its bytes; those that are here already are compared. They are not there before `add` says so. Raises
+        ResultChanged, TooLarge, NoSpace."""
         stop = position + len(data)
         self._check_limit(stop)
         with self.changed:
@@ -152,18 +153,19 @@ class Content:
         if position == 0 and not known and not flac.MAGIC.startswith(bytes(data[: len(flac.MAGIC)])):
             what = "WAV" if bytes(data[:4]) == b"RIFF" else "something else"
             log.warning("run %d: the audio is not FLAC but %s; it is served as it is", self._id, what)
-        with self.changed:
-            spool.filled.add(position, stop)
-            self.judge()
-            self.changed.notify_all()
+
+    def add(self, start: int, stop: int) -> None:
+        """Bytes that were written are there. Locked; the caller tells those who wait."""
+        self.spool.filled.add(start, stop)
+        self.judge()
 
     def _check_limit(self, size: int) -> None:
         if size > self._max_bytes:
             raise TooLarge(f"run {self._id}: the result is larger than {self._max_bytes} bytes")
 
-    def end(self, position: int, body: Body) -> None:
+    def end(self, position: int, body: Body, *, is_doubtful: bool) -> None:
         """Its end. Raises BrokenBody when that is not the end of the result."""
-        loose = self.is_doubtful(position, body) and not self._is_proven_end(position)
+        loose = is_doubtful and not self._is_proven_end(position, body)
         with self.changed:
             if loose and not body.framed:
                 self._check_ends_agree(position)
@@ -192,13 +194,16 @@ class Content:
         if is_counted or position != before or self.spool.filled.filled_until(0) != position:
             raise BrokenBody(f"run {self._id}: the connection ended at byte {position}, perhaps too early")
 
-    def _is_proven_end(self, position: int) -> bool:
-        """Of a body whose end is doubtful: storage knows the length, or else the audio itself does."""
+    def _is_proven_end(self, position: int, body: Body) -> bool:
+        """Of a body whose end is doubtful: storage knows the length, or else the audio itself does (which was looked at
+        already where the header tells a length)."""
         with self.changed:
             probe = self.sizing.probe if self.sizing.twin else None
         if probe is not None and position < probe.total:
             raise BrokenBody(f"run {self._id}: the body ended at byte {position} of {probe.total}")
-        return (probe is not None and position == probe.total) or flac.is_whole(*self._head_and_tail(position))
+        if probe is not None and position == probe.total:
+            return True
+        return not body.framed and flac.is_whole(*self._head_and_tail(position))
 
     def _head_and_tail(self, position: int) -> tuple[bytes, bytes]:
         """Of what comes before `position`, as much as `flac.is_whole` wants."""

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from threading import Thread
 
 from cambfs.cache import Cache
 from cambfs.content import Content
@@ -21,6 +20,7 @@ from cambfs.slots import Slots
 from cambfs.source import Body, Source
 from cambfs.storage import Probe, Storage
 from cambfs.transfer import Sink, Transfer
+from cambfs.workers import Workers
 
 log = logging.getLogger(__name__)
 
@@ -51,13 +51,14 @@ class Means:
     cache: Cache
     slots: Slots
     habits: Habits
+    workers: Workers
     timeout_s: float
     max_result_bytes: int
 
 
 class Fetching:
-    """`began` is called before each thread starts; `sink.finish` and `probed` when it is about to end, the latter with
-    what the API failed with, if it did."""
+    """`began` is called for each thread that works for it; `sink.finish` and `probed` when its work is about to end,
+    the latter with what the API failed with, if it did. Transfers raise CambfsError where no thread can be had."""
 
     def __init__(
         self,
@@ -104,12 +105,16 @@ class Fetching:
         self._spans.append(self._start(f"range-{self._id}-{offset}", open_at, offset, goal))
 
     def start_probe(self) -> None:
-        """Nothing happens when storage was asked before, or is of no use."""
+        """Nothing happens when storage was asked before, or is of no use, or cannot be asked."""
         tried = self.is_probing or self._content.sizing.probe is not None or self._probe_failed
-        if not tried and self._means.storage.usable:
+        if tried or not self._means.storage.usable:
+            return
+        try:
+            self._work(f"size-{self._id}", self._run_probe)
             self.is_probing = True
-            self._began()
-            Thread(target=self._run_probe, name=f"size-{self._id}", daemon=True).start()
+        except CambfsError as error:
+            log.warning("run %d: storage cannot be asked: %s", self._id, error)
+            self._probe_failed = True
 
     def is_far(self, offset: int) -> bool:
         """Whether it is not worth waiting until the stream comes to `offset`."""
@@ -133,9 +138,12 @@ class Fetching:
 
     def _start(self, name: str, open_at: Callable[[int], Body], start: int, stop: int | None) -> Transfer:
         transfer = Transfer(name, self._sink, open_at, self._means.slots, self._means.timeout_s, start, stop)
-        self._began()
-        transfer.start()
+        self._work(name, transfer.run)
         return transfer
+
+    def _work(self, name: str, work: Callable[[], None]) -> None:
+        self._means.workers.start(name, work)
+        self._began()  # the work cannot end before: it needs the lock for that
 
     # In the threads of transfers and probes, not locked.
 

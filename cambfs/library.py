@@ -26,6 +26,7 @@ from cambfs.signer import Signature, Signer
 from cambfs.slots import Slots
 from cambfs.source import Source
 from cambfs.storage import Storage
+from cambfs.workers import Workers
 
 log = logging.getLogger(__name__)
 
@@ -77,9 +78,11 @@ class Library:
         self._ending = Lock()  # held while all is ended, before any other
         self._cache = cache
         self._declared = declared
-        self._signer = Signer(source, timeout_s, self._closing)
+        workers = Workers()
+        self._signer = Signer(source, workers, timeout_s, self._closing)
         storage = Storage(source, self._signer, timeout_s, self._closing)
-        self._means = Means(source, storage, cache, Slots(max_transfers), Habits(), timeout_s, max_result_bytes)
+        slots = Slots(max_transfers)
+        self._means = Means(source, storage, cache, slots, Habits(), workers, timeout_s, max_result_bytes)
         self._lock = Condition()  # guards all below; notified when a worker ends
         self._workers = 0
         self._runs: dict[RunId, Run] = {}

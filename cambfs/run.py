@@ -11,6 +11,7 @@ run's `changed`, then the library's, then the cache's. No request is made and no
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol, TypeVar
 
 from cambfs.content import Content
@@ -63,7 +64,7 @@ class Run:
         self._changed = content.changed  # guards all below
         self._fetching = Fetching(run_id, means, content, self, self._worker_begins, self._probed)
         self._handles = 0
-        self._waiting = 0
+        self._waiting: list[Callable[[], object]] = []  # each says whether what is waited for is there
         self._proves_storage = False  # the other runs wait for this one's comparison
         self._failures = 0
         self._failure: CambfsError | None = None
@@ -154,8 +155,9 @@ class Run:
         with self._changed:
             self._content.load()
             failures = self._failures
-            self._waiting += 1
-            self._changed.notify_all()
+            self._waiting.append(ready)
+            if len(self._waiting) == 1:
+                self._changed.notify_all()  # a transfer may linger because nobody did
             try:
                 while True:
                     if self._over is not None:
@@ -168,7 +170,7 @@ class Run:
                     patience.check(max((t.progress_at for t in self._fetching.transfers()), default=0.0))
                     self._changed.wait(SLICE_S)
             finally:
-                self._waiting -= 1
+                self._waiting.remove(ready)
 
     # What sets going what is waited for. Locked, and called again and again while somebody waits.
 
@@ -222,9 +224,14 @@ class Run:
                 self._fetching.start_probe()
 
     def put(self, transfer: Transfer, position: int, data: memoryview) -> bool:
-        self._content.put(position, data)
+        stop = position + len(data)
+        self._content.write(position, data)
         with self._changed:
-            return self._wants_more(transfer, position + len(data))
+            self._content.add(position, stop)
+            # Who is woken for nothing takes the interpreter from the transfer.
+            if any(ready() is not None for ready in self._waiting):
+                self._changed.notify_all()
+            return self._wants_more(transfer, stop)
 
     def _wants_more(self, transfer: Transfer, position: int) -> bool:
         if transfer.stop_position is not None and position >= transfer.stop_position:
@@ -245,11 +252,12 @@ class Run:
         return size is not None and came > 0 and size - came <= max(_NEARLY_BYTES, size // 10)
 
     def end(self, position: int, body: Body) -> None:
-        if self._content.is_doubtful(position, body):
+        is_doubtful = self._content.is_doubtful(position, body)
+        if is_doubtful:
             with self._changed:
                 self._fetching.start_probe()
                 self._changed.wait_for(self._is_storage_heard, self._means.timeout_s)
-        self._content.end(position, body)
+        self._content.end(position, body, is_doubtful=is_doubtful)
 
     def _is_storage_heard(self) -> bool:
         return not self._fetching.is_probing or self._over is not None
@@ -261,19 +269,25 @@ class Run:
     def finish(self, transfer: Transfer, error: CambfsError | None) -> None:
         if isinstance(error, (ResultChanged, CacheDamaged)):
             self._end(error)
+        try:
+            facts = self._note_finished(transfer, error)
+            if facts is not None:
+                self._content.keep(facts)
+        finally:
+            self._owner.worker_ends(self)
+
+    def _note_finished(self, transfer: Transfer, error: CambfsError | None) -> Facts | None:
+        """The facts, when the result is whole now and should be kept."""
         with self._changed:
+            self._changed.notify_all()
             was_stream = self._fetching.forget(transfer, error)
             if was_stream and error is not None and self._over is None:
                 self._fail(error)
             facts = self._content.note_whole() if self._is_worth_keeping() else None
             if self._handles and error is None:
-                self._want_audio()
-            self._changed.notify_all()
-        try:
-            if facts is not None:
-                self._content.keep(facts)
-        finally:
-            self._owner.worker_ends(self)
+                with suppress(CambfsError):  # whoever reads will try again, and hear of it
+                    self._want_audio()
+            return facts
 
     def _worker_begins(self) -> None:
         self._owner.worker_begins(self)

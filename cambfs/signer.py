@@ -1,7 +1,7 @@
 """Signed URLs: asked for once, shared while they hold, renewed when storage refuses one.
 
-Not what is behind them (`storage`). Threads: any may ask; the requests run in threads named `sign-…`, one each, which
-end with their answer. `_lock` guards the two tables; nothing is locked under it, and no request is made under it.
+Not what is behind them (`storage`). Threads: any may ask; the requests are made in threads named `sign-…`, or in that
+of whoever asks with `obtain`. `_lock` guards the tables; nothing is locked under it, and no request made under it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from threading import Event, Lock, Thread
+from threading import Event, Lock
 
 from cachetools import TLRUCache
 
@@ -21,6 +21,7 @@ from cambfs.errors import CambfsError, RemoteError, Unreachable
 from cambfs.names import RunId
 from cambfs.retry import retrying
 from cambfs.source import SignedUrl, Source
+from cambfs.workers import Workers
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +56,9 @@ def _weight_bytes(signature: Signature) -> int:
 
 
 class Signer:
-    def __init__(self, source: Source, timeout_s: float, closing: Event) -> None:
+    def __init__(self, source: Source, workers: Workers, timeout_s: float, closing: Event) -> None:
         self._source = source
+        self._workers = workers
         self._timeout_s = timeout_s
         self._closing = closing
         self._lock = Lock()  # guards all below
@@ -76,23 +78,35 @@ class Signer:
     def request(self, run_id: RunId) -> Future[Signature]:
         """One that holds; everybody who asks meanwhile shares the request. The future fails with a CambfsError, for
         2 s after the API could not be reached without a request."""
-        with self._lock:
-            known = self._known(run_id)
-            if known is not None:
-                return known
-            if self._outage is not None and time.monotonic() < self._outage_until:
-                return _failed(Unreachable(f"run {run_id}: the API is out of reach", self._outage.errno))
-            future = self._asked[run_id] = Future()
-        _start(f"sign-{run_id}", partial(self._ask_one, run_id))
+        future, is_new = self._future(run_id)
+        if is_new:
+            self._start_one(run_id)
         return future
 
-    def renew(self, run_id: RunId, refused: SignedUrl) -> Future[Signature]:
-        """Another than `refused`, which storage no longer takes; everybody to whom that happened shares the request."""
+    def obtain(self, run_id: RunId) -> Future[Signature]:
+        """As `request`; where there is a request to make, it is made before this returns."""
+        future, is_new = self._future(run_id)
+        if is_new:
+            self._ask_one(run_id)
+        return future
+
+    def reject(self, run_id: RunId, refused: SignedUrl) -> None:
+        """Storage no longer takes it: whoever asks next gets another."""
         with self._lock:
             fresh = self._fresh.get(run_id)
             if fresh is not None and fresh.signed is refused:
                 del self._fresh[run_id]
-        return self.request(run_id)
+
+    def _future(self, run_id: RunId) -> tuple[Future[Signature], bool]:
+        """Also whether it is the caller's to see that it gets a result."""
+        with self._lock:
+            known = self._known(run_id)
+            if known is not None:
+                return known, False
+            if self._outage is not None and time.monotonic() < self._outage_until:
+                return _failed(Unreachable(f"run {run_id}: the API is out of reach", self._outage.errno)), False
+            future = self._asked[run_id] = Future()
+            return future, True
 
     def request_many(self, run_ids: Iterable[RunId]) -> None:
         """Asks for those of which none is known, in bulk where the API can. The futures come from `request`."""
@@ -101,7 +115,17 @@ class Signer:
             self._asked.update({run_id: Future() for run_id in wanted})
         for first in range(0, len(wanted), _BULK_MOST):
             batch = wanted[first : first + _BULK_MOST]
-            _start(f"sign-{batch[0]}-and-{len(batch) - 1}", partial(self._ask_many, batch))
+            self._start(f"sign-{batch[0]}-and-{len(batch) - 1}", partial(self._ask_many, batch), batch)
+
+    def _start_one(self, run_id: RunId) -> None:
+        self._start(f"sign-{run_id}", partial(self._ask_one, run_id), [run_id])
+
+    def _start(self, name: str, work: Callable[[], None], run_ids: Sequence[RunId]) -> None:
+        try:
+            self._workers.start(name, work)
+        except CambfsError as error:
+            for run_id in run_ids:
+                self._settle(run_id).set_exception(error)
 
     def _known(self, run_id: RunId) -> Future[Signature] | None:
         fresh = self._fresh.get(run_id)
@@ -137,7 +161,7 @@ class Signer:
             self._settle(run_id, signed)
         for run_id in batch:
             if run_id not in answers:  # each in its own thread: one that stalls does not hold back the others
-                _start(f"sign-{run_id}", partial(self._ask_one, run_id))
+                self._start_one(run_id)
 
     def _bulk_answers(self, batch: Sequence[RunId]) -> dict[RunId, SignedUrl]:
         timeout_s = self._timeout_s * _BULK_PATIENCE if self._outage is None else 0.0
@@ -168,7 +192,3 @@ def _failed(error: CambfsError) -> Future[Signature]:
     future: Future[Signature] = Future()
     future.set_exception(error)
     return future
-
-
-def _start(name: str, work: Callable[[], None]) -> None:
-    Thread(target=work, name=name, daemon=True).start()

@@ -17,7 +17,7 @@ from cambfs.errors import Closing
 
 # A transfer that has brought nothing for so long does not keep the others waiting.
 STALLED_AFTER_S = 1.0
-# How often those who wait look whether a running transfer has stalled: nobody tells them.
+# How often the first of those who wait looks whether a running transfer has stalled: nobody tells it.
 _LOOK_EVERY_S = 0.1
 
 
@@ -25,7 +25,7 @@ class Turn(Protocol):
     """What is known of a transfer here."""
 
     @property
-    def progress_at(self) -> float:
+    def received_at(self) -> float:
         """When bytes last came, in time.monotonic seconds."""
 
     @property
@@ -48,7 +48,7 @@ class Slots:
                 while not self._is_next(transfer):
                     if transfer.stopping:
                         raise Closing("stopped before its turn")
-                    self._changed.wait(_LOOK_EVERY_S)
+                    self._changed.wait(_LOOK_EVERY_S if self._queue[0] is transfer else None)
                 self._running.add(transfer)
             finally:
                 self._queue.remove(transfer)
@@ -60,7 +60,12 @@ class Slots:
                 self._running.discard(transfer)
                 self._changed.notify_all()
 
+    def look(self) -> None:
+        """A transfer has been told to stop; perhaps it waits here."""
+        with self._changed:
+            self._changed.notify_all()
+
     def _is_next(self, transfer: Turn) -> bool:
         since = time.monotonic() - STALLED_AFTER_S
-        busy = sum(running.progress_at > since for running in self._running)
+        busy = sum(running.received_at > since for running in self._running)
         return self._queue[0] is transfer and busy < self._limit

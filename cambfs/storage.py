@@ -165,9 +165,10 @@ class Storage:
             raise
 
     def _signed(self, run_id: RunId, refused: SignedUrl | None) -> SignedUrl:
-        future = self._signer.request(run_id) if refused is None else self._signer.renew(run_id, refused)
+        if refused is not None:
+            self._signer.reject(run_id, refused)
         try:
-            return future.result(self._timeout_s).signed
+            return self._signer.obtain(run_id).result(self._timeout_s).signed
         except FutureTimeout:
             raise TimedOut(f"run {run_id}: no file_url answer for {self._timeout_s:g} s") from None
 

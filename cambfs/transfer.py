@@ -1,8 +1,8 @@
 """Pulls one run's bytes from a position on: one answer after the other, until its goal is reached.
 
 Not where the bytes go or who waits for them (`run`), nor HTTP (`client`). It waits for no reader: it runs at the speed
-of the link. Threads: one each, named after what it fetches; it ends when the goal is reached, the last try has failed,
-or `stop` was called. It holds no lock of its own.
+of the link. Threads: `run` is the work of one, which ends when the goal is reached, the last try has failed, or `stop`
+was called; that may come from any. It holds no lock of its own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from threading import Event, Thread
+from threading import Event
 from typing import Protocol
 
 from cambfs.errors import CambfsError, Closing, TimedOut
@@ -50,9 +50,9 @@ class Transfer:
     """`start` … `stop` is its goal (`stop` None: the end of the result). `open_at` asks for the bytes from a position
     on, and may answer from 0 instead: what is there already is then received once more.
 
-    `position` is the first byte that has not come yet. `progress_at` is when bytes last came that deserve the name of
-    progress, `begin_at` when the first did, or None (both time.monotonic seconds). While it waits for its turn, others
-    make progress, and that counts.
+    `position` is the first byte that has not come yet. `received_at` is when bytes last came, `progress_at` when enough
+    had come to deserve the name of progress, `begin_at` when the first did, or None (all time.monotonic seconds). While
+    it waits for its turn, others make progress, and that counts.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class Transfer:
         self.first_position = start
         self.position = start
         self.begin_at: float | None = None
+        self.received_at = 0.0
         self._progress_at = 0.0
         self._sink = sink
         self._open_at = open_at
@@ -78,12 +79,10 @@ class Transfer:
         self._told_to_stop = Event()
         self._body: Body | None = None
 
-    def start(self) -> None:
-        Thread(target=self._run, name=self.name, daemon=True).start()
-
     def stop(self) -> None:
         """Ends it soon, from any thread; returns at once."""
         self._told_to_stop.set()
+        self._slots.look()
         body = self._body
         if body is not None:
             body.close()
@@ -96,11 +95,12 @@ class Transfer:
     def stopping(self) -> bool:
         return self._told_to_stop.is_set()
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Pulls, and tells the sink when it is over. Raises nothing."""
         error: CambfsError | None = None
         try:
             with self._slots.turn(self):
-                self._progress_at = time.monotonic()
+                self.received_at = self._progress_at = time.monotonic()
                 self._pull()
         except CambfsError as failure:
             error = failure
@@ -132,7 +132,7 @@ class Transfer:
             stack.callback(self._forget_body)
             if self.stopping:
                 raise Closing("stopped")
-            self.begin_at = self._progress_at = time.monotonic()
+            self.begin_at = self.received_at = self._progress_at = time.monotonic()
             self._sink.begin(body)
             self._pump(body)
 
@@ -147,9 +147,10 @@ class Transfer:
             position += received
             self.position = max(self.position, position)
             uncounted += received
+            self.received_at = now = time.monotonic()
             if uncounted >= self._floor_bytes:
-                self._progress_at, uncounted = time.monotonic(), 0
-            elif time.monotonic() - self._progress_at > self._timeout_s:
+                self._progress_at, uncounted = now, 0
+            elif now - self._progress_at > self._timeout_s:
                 raise TimedOut(f"less than {_SLOWEST_BYTES_PER_S} bytes a second for {self._timeout_s:g} s")
             if not more:
                 return

@@ -18,7 +18,7 @@ _ROOT = Path(cambfs.__file__).parent
 LEAVES = {"errors", "names", "ranges", "flac", "facts", "text"}
 CORE = {
     "ahead", "cache", "content", "disk", "fetching", "library", "patience", "private", "retry", "run", "signer",
-    "sizing", "slots", "source", "spool", "storage", "transfer", "vfs", "journal",
+    "sizing", "slots", "source", "spool", "storage", "transfer", "vfs", "workers", "journal",
 }  # fmt: skip
 # What only the named modules and packages may import.
 RESERVED = {

@@ -414,7 +414,7 @@ def test_a_failure_is_shared_by_all_who_wait_and_the_next_begins_anew(source: Fa
     source.add(1, Result(CONTENT))
     source.plan("stream", 1, Plan(error=BadAnswer("nonsense", 200), gate=gate))
     reads = [in_thread(lambda: read_all(library, 1)) for _ in range(8)]
-    eventually(lambda: library._runs[RUN]._waiting == 8)
+    eventually(lambda: RUN in library._runs and len(library._runs[RUN]._waiting) == 8)
     gate.open()
 
     for read in reads:

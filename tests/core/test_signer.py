@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from threading import Barrier, Event
+from unittest.mock import Mock
 
 import pytest
 
 from cambfs import signer as signer_module
-from cambfs.errors import BadAnswer, Closing, ServerError, TimedOut, UnknownRun, Unreachable
+from cambfs.errors import BadAnswer, CambfsError, Closing, ServerError, TimedOut, UnknownRun, Unreachable
 from cambfs.names import RunId
 from cambfs.signer import Signature, Signer
+from cambfs.workers import Workers
 from tests.core.fakes import LIMIT_S, FakeSource, Gate, Plan, Result
 from tests.core.waiting import eventually, in_thread
 
@@ -29,7 +32,7 @@ def closing() -> Iterator[Event]:
 def signer(source: FakeSource, closing: Event) -> Signer:
     for run_id in range(1, 13):
         source.add(run_id, Result(b"fLaC"))
-    return Signer(source, LIMIT_S, closing)
+    return Signer(source, Workers(), LIMIT_S, closing)
 
 
 def _get(future: Future[Signature]) -> Signature:
@@ -70,7 +73,7 @@ def test_it_is_asked_for_anew_before_its_life_is_over(source: FakeSource, closin
     now_s = [1000.0]
     source.add(1, Result(b"fLaC"))
     source.life_s = 100.0
-    signer = Signer(source, LIMIT_S, closing)
+    signer = Signer(source, Workers(), LIMIT_S, closing)
     signer._fresh = type(signer._fresh)(10, ttu=signer_module._expires_at, timer=lambda: now_s[0])
     first = _get(signer.request(RunId(1)))
     now_s[0] += 79.0
@@ -121,14 +124,47 @@ def test_a_refused_url_is_renewed_once_for_all_to_whom_that_happened(source: Fak
     refused = _get(signer.request(RunId(1))).signed
     gate = Gate()
     source.plan("sign", 1, Plan(gate=gate))
-    futures = [signer.renew(RunId(1), refused) for _ in range(5)]
+
+    def renew() -> Future[Signature]:
+        signer.reject(RunId(1), refused)
+        return signer.request(RunId(1))
+
+    futures = [renew() for _ in range(5)]
     gate.open()
     renewed = {_get(future).signed.url for future in futures}
-    late = _get(signer.renew(RunId(1), refused)).signed
+    late = _get(renew()).signed
 
     assert source.count("sign") == 2
     assert renewed == {late.url}
     assert refused.url not in renewed
+
+
+def test_whoever_obtains_asks_in_its_own_thread_and_shares_it(source: FakeSource, signer: Signer) -> None:
+    gate = Gate()
+    source.plan("sign", 1, Plan(gate=gate))
+    obtaining = in_thread(lambda: signer.obtain(RunId(1)))
+    gate.wait_for_arrivals()
+    shared = signer.obtain(RunId(1))
+
+    assert not shared.done()
+    assert not any(thread.name.startswith("sign-") for thread in threading.enumerate())
+    gate.open()
+    assert obtaining.result(LIMIT_S).result(0) is _get(shared)
+    assert source.count("sign") == 1
+
+
+def test_without_threads_all_who_ask_hear_of_it(
+    source: FakeSource, closing: Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers = Workers()
+    signer = Signer(source, workers, LIMIT_S, closing)
+    with monkeypatch.context() as patch:
+        patch.setattr(workers, "start", Mock(side_effect=CambfsError("no more threads")))
+        for future in [signer.request(RunId(1)), *_request_many(signer, 2, 3)]:
+            with pytest.raises(CambfsError, match="no more threads"):
+                _get(future)
+    source.add(1, Result(b"fLaC"))
+    assert _get(signer.request(RunId(1))).signed.url, "nobody waits for a request that was never made"
 
 
 # In bulk.
@@ -232,7 +268,7 @@ def test_an_outage_is_waited_for_once_and_not_by_every_name(
     for run_id in (1, 2, 3):
         source.add(run_id, Result(b"fLaC"))
         source.plan_always("sign", run_id, Plan(error=Unreachable("gone")))
-    signer = Signer(source, 0.2, closing)
+    signer = Signer(source, Workers(), 0.2, closing)
     with pytest.raises(Unreachable):
         _get(signer.request(RunId(1)))
 
@@ -260,7 +296,7 @@ def test_a_run_that_stalls_is_no_outage(source: FakeSource, closing: Event) -> N
     for run_id in (1, 2):
         source.add(run_id, Result(b"fLaC"))
     source.plan_always("sign", 1, Plan(error=TimedOut("silent")))
-    signer = Signer(source, 0.1, closing)
+    signer = Signer(source, Workers(), 0.1, closing)
     with pytest.raises(TimedOut):
         _get(signer.request(RunId(1)))
     assert _get(signer.request(RunId(2))).signed.url

@@ -201,7 +201,7 @@ def test_retrying_ends_when_all_ends() -> None:
 
 @dataclass(eq=False)
 class Turn:
-    progress_at: float = float("inf")
+    received_at: float = float("inf")
     stopping: bool = False
 
 
@@ -242,7 +242,7 @@ def test_first_come_first_served(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_one_that_has_stalled_does_not_count() -> None:
     slots, order, gate = Slots(1), list[Turn](), Gate()
-    stalled, healthy = Turn(progress_at=0.0), Turn()
+    stalled, healthy = Turn(received_at=0.0), Turn()
     first = _take(slots, stalled, order, gate)
     gate.wait_for_arrivals(1)
     second = _take(slots, healthy, order, gate)
@@ -264,14 +264,16 @@ def test_one_that_is_told_to_stop_leaves_the_queue() -> None:
     leaves = _take(slots, queued, order, gate)
     eventually(lambda: queued in slots._queue)
     stays = _take(slots, last, order, gate)
-    queued.stopping = True
+    queued.stopping = last.stopping = True
+    slots.look()
 
-    with pytest.raises(Closing):
-        leaves.result(LIMIT_S)
+    for leaving in (leaves, stays):
+        with pytest.raises(Closing):
+            leaving.result(LIMIT_S)
     gate.open()
     running.result(LIMIT_S)
-    stays.result(LIMIT_S)
     assert queued not in order
+    assert last not in order
 
 
 def test_a_turn_ends_also_when_it_fails() -> None:
