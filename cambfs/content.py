@@ -35,6 +35,7 @@ class Content:
         cache: Cache,
         storage: Storage,
         facts: Facts | None,
+        is_believed: bool,
         tell: Callable[[RunId, Facts | None, bool], None],
         max_bytes: int,
     ) -> None:
@@ -42,7 +43,7 @@ class Content:
         self._max_bytes = max_bytes
         self._cache = cache
         self.changed = Condition()  # guards all below
-        self.sizing = Sizing(run_id, storage, facts, tell)
+        self.sizing = Sizing(run_id, storage, facts, is_believed, tell)
         self.is_begun = False  # there is audio: some of it came, or its headers did
         self.is_whole = False
         self._spool: Spool | None = None

@@ -36,9 +36,11 @@ _RATE_AFTER_S = 0.05
 
 @dataclass
 class Habits:
-    """What the API was seen to do in this mount. One word, written by any thread: the last to learn is right."""
+    """What the API was seen to do in this mount; None before. Single words, written by any thread: the last to learn is
+    right. `bytes_per_s` is how fast the last stream came that went on for long enough to show it."""
 
     stream_has_length: bool | None = None
+    bytes_per_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -119,11 +121,17 @@ class Fetching:
     def is_far(self, offset: int) -> bool:
         """Whether it is not worth waiting until the stream comes to `offset`."""
         stream = self.stream
-        if stream is None or stream.begin_at is None or offset - stream.position < _FAR_BYTES:
+        if stream is None or stream.begin_at is None:
             return False
-        streaming_s = time.monotonic() - stream.begin_at
-        came_bytes = stream.position - stream.first_position
-        return streaming_s > _RATE_AFTER_S and streaming_s * (offset - stream.position) > _FAR_S * came_bytes
+        ahead = offset - stream.position
+        self._learn_rate(stream, stream.begin_at)
+        bytes_per_s = self._means.habits.bytes_per_s
+        return ahead >= _FAR_BYTES and bytes_per_s is not None and ahead > _FAR_S * bytes_per_s
+
+    def _learn_rate(self, stream: Transfer, begin_at: float) -> None:
+        streaming_s = time.monotonic() - begin_at
+        if streaming_s > _RATE_AFTER_S:
+            self._means.habits.bytes_per_s = (stream.position - stream.first_position) / streaming_s
 
     def forget(self, transfer: Transfer, error: CambfsError | None) -> bool:
         """A transfer has ended; says whether it was the stream."""
@@ -131,6 +139,8 @@ class Fetching:
             self._spans.remove(transfer)
             self._spans_fail = self._spans_fail or error is not None
             return False
+        if transfer.begin_at is not None:
+            self._learn_rate(transfer, transfer.begin_at)
         self.stream = None
         if error is not None:
             self._probe_failed = False

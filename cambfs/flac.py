@@ -14,6 +14,8 @@ from functools import cache
 MAGIC = b"fLaC"
 _STREAMINFO_END = 42
 _AUDIO_THAT_IDENTIFIES_BYTES = 1024
+# A tag of MP3 files that some programs put behind FLAC as well.
+_ID3V1_BYTES = 128
 # STREAMINFO may claim more; no encoder makes it.
 _LARGEST_FRAME_BYTES = 512 * 1024
 
@@ -65,13 +67,16 @@ def _metadata_end(head: bytes) -> int:
 def tail_bytes_wanted(head: bytes) -> int:
     """How many of a file's last bytes `is_whole` should be given."""
     info = stream_info(head)
-    return min(info.max_frame_bytes + 64, _LARGEST_FRAME_BYTES) if info and info.max_frame_bytes else 64 * 1024
+    frame_bytes = info.max_frame_bytes if info and info.max_frame_bytes else 64 * 1024
+    return min(frame_bytes + 64, _LARGEST_FRAME_BYTES) + _ID3V1_BYTES
 
 
 def is_whole(head: bytes, tail: bytes) -> bool:
     """Whether a FLAC file that begins with `head` and ends with `tail` proves that its end is the end of the audio:
     its last frame is intact and holds the last of the samples that STREAMINFO counts. False when it cannot tell."""
     info = stream_info(head)
+    if tail[-_ID3V1_BYTES:].startswith(b"TAG"):
+        tail = tail[:-_ID3V1_BYTES]
     if info is None or not info.samples or tail.endswith(b"\0\0"):  # zeros behind a frame would not change its CRC
         return False
     start = len(tail)

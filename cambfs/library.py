@@ -221,7 +221,8 @@ class Library:
             run = self._runs.get(run_id)
             if run is None:
                 self._doubt(run_id)
-                run = self._runs[run_id] = Run(run_id, self._means, self, self._facts.get(run_id))
+                facts, is_believed = self._facts.get(run_id), run_id in self._believed
+                run = self._runs[run_id] = Run(run_id, self._means, self, facts, is_believed)
             run.users += 1
             return run
 

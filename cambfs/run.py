@@ -54,12 +54,13 @@ class Owner(Protocol):
 class Run:
     """`users` is the library's business and guarded by its lock."""
 
-    def __init__(self, run_id: RunId, means: Means, owner: Owner, facts: Facts | None) -> None:
+    def __init__(self, run_id: RunId, means: Means, owner: Owner, facts: Facts | None, is_believed: bool) -> None:
         self.id = run_id
         self.users = 0
         self._means = means
         self._owner = owner
-        content = Content(run_id, means.cache, means.storage, facts, owner.learn, means.max_result_bytes)
+        limit_bytes = means.max_result_bytes
+        content = Content(run_id, means.cache, means.storage, facts, is_believed, owner.learn, limit_bytes)
         self._content = content
         self._changed = content.changed  # guards all below
         self._fetching = Fetching(run_id, means, content, self, self._worker_begins, self._probed)

@@ -14,6 +14,7 @@ from threading import Lock, Thread, current_thread
 from cambfs.errors import CambfsError
 
 IDLE_S = 2.0
+_IDLE = "idle"
 
 _Work = tuple[str, Callable[[], None]]
 
@@ -30,7 +31,7 @@ class Workers:
         run it, when no thread can be had."""
         if not self._claim():
             try:
-                Thread(target=self._serve, name=name, daemon=True).start()
+                Thread(target=self._serve, name=_IDLE, daemon=True).start()
             except RuntimeError as error:
                 raise CambfsError("no more threads can be had on this machine; close something") from error
         self._work.put((name, work))
@@ -52,7 +53,7 @@ class Workers:
     def _run(self, name: str, work: Callable[[], None]) -> None:
         current_thread().name = name
         work()
-        current_thread().name = "idle"
+        current_thread().name = _IDLE
 
     def _next(self) -> _Work | None:
         """None when there has been none for `idle_s`."""

@@ -304,8 +304,11 @@ def test_a_loose_end_that_the_audio_proves_is_kept(source: FakeSource, library: 
 
 
 @pytest.mark.parametrize("cut_off", [1, 1000])
-def test_a_loose_end_that_the_audio_refutes_is_none(source: FakeSource, library: Library, cut_off: int) -> None:
+def test_a_loose_end_that_the_audio_refutes_is_none(
+    source: FakeSource, make_library: MakeLibrary, cache: Cache, cut_off: int
+) -> None:
     """However often the connection ends there."""
+    library = make_library(cache, timeout_s=0.5)
     source.storage = StorageManner.UNREACHABLE
     source.add(1, Result(_SAMPLE, has_length=False, framed=False))
     source.plan_always("stream", 1, Plan(break_after=len(_SAMPLE) - cut_off))
@@ -624,6 +627,25 @@ def test_a_far_place_is_fetched_by_range_and_the_holes_afterwards(
     fetched = source.sent("stream", 1) + source.sent("stored", 1)
     assert fetched <= SIZE + 4096 + 2 * 500
     assert max(source.starts("stream" if etag else "stored", 1)) >= 60_000
+
+
+@pytest.mark.usefixtures("short_distances")
+def test_how_fast_the_last_stream_was_says_what_is_far_before_the_next_has_shown_it(
+    source: FakeSource, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for run_id in (1, 2):
+        source.add(run_id, Result(CONTENT, etag='"a"', ranges=True))
+    read_all(library, 2)
+    eventually(lambda: library._means.habits.bytes_per_s)
+    monkeypatch.setattr(fetching, "_RATE_AFTER_S", 2 * LIMIT_S)
+    gate = Gate()
+    source.plan("stream", 1, Plan(stall_at=5000, stall_gate=gate))
+    handle = _open(library)
+    gate.wait_for_arrivals()
+
+    assert _read(handle, SIZE - 128, 128) == CONTENT[-128:]
+    gate.open()
+    handle.close()
 
 
 @pytest.mark.usefixtures("short_distances")

@@ -76,6 +76,25 @@ def test_bytes_after_the_last_frame_prove_nothing() -> None:
     assert not _is_whole(_SMALLEST + b"a tag" * 10)
 
 
+def test_a_tag_of_the_old_kind_may_follow_the_last_frame() -> None:
+    tag = b"TAG" + bytes(125)
+
+    assert _is_whole(_SMALLEST + tag)
+    assert not any(_is_whole(_SMALLEST[:-1] + tag[:kept]) for kept in (127, 128))
+    assert not any(_is_whole(_SMALLEST + tag[:cut]) for cut in (1, 3, 64, 127))
+
+
+def test_checksums_of_any_length() -> None:
+    """As defined, a bit at a time."""
+    for length in (0, 1, 2, 3, 1000, 1001):
+        data, crc = _SMALLEST[-length:] if length else b"", 0
+        for byte in data:
+            crc ^= byte << 8
+            for _ in range(8):
+                crc = (crc << 1 ^ (0x8005 if crc & 0x8000 else 0)) & 0xFFFF
+        assert flac._crc16(data) == crc
+
+
 def test_a_count_of_samples_that_is_not_known_proves_nothing() -> None:
     unknown = bytearray(_SMALLEST)
     unknown[21] &= 0xF0

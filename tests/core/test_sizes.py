@@ -16,7 +16,7 @@ from cambfs.library import Library
 from cambfs.names import RunId
 from tests.core.conftest import MakeLibrary, our_threads
 from tests.core.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, StorageManner, some_bytes, some_flac
-from tests.core.waiting import eventually, in_thread, patience, read_all, size_of
+from tests.core.waiting import eventually, in_thread, patience, pieces, read_all, size_of
 
 SIZE = 20_000
 CONTENT = some_flac(SIZE)
@@ -167,6 +167,23 @@ def test_another_object_is_not_believed(
     assert size_of(library, 2) == SIZE
     assert source.count("stored") == asked
     assert "it is not used any more" in caplog.text
+
+
+def test_a_result_that_changes_between_two_opens_is_no_fault_of_storage(
+    source: FakeSource, make_library: MakeLibrary
+) -> None:
+    library = make_library(limit_bytes=100)  # nothing is kept
+    _prove_storage(source, library)
+    for has_length in (True, False):
+        for content in (CONTENT, some_flac(SIZE + 7), some_flac(SIZE - 7)):
+            source.add(1, Result(content, has_length=has_length))
+            library._means.storage.forget(RunId(1))
+            handle = library.open(RunId(1), patience())
+            assert b"".join(pieces(handle)) == content
+            handle.close()
+            eventually(lambda: not library._runs)
+
+    assert not library._means.storage.distrusted
 
 
 def test_an_empty_object_is_not_believed(source: FakeSource, make_library: MakeLibrary) -> None:
