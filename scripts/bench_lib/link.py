@@ -1,7 +1,8 @@
 """The network: loopback in a namespace of its own, so that its rate can be set, and nothing else is on it.
 
-Rates are of the whole link, whatever the number of connections, as a queueing discipline of the kernel makes them
-(tbf). It needs root; without, there is no limit and the rows that need one say so. No threads.
+Rates are of the whole way from the server, whatever the number of connections, as a queueing discipline of the kernel
+makes them (tbf); the way to the server is a queue of its own, as on real links. It needs root; without, there is no
+limit and the rows that need one say so. No threads.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from bench_lib.figures import CannotMeasure
 
 _INSIDE = "CAMBFS_BENCH_NAMESPACE"
 # The burst has to hold the largest packet of loopback, 64 KiB; the queue adds at most 20 ms.
-_SHAPE = ("burst", "128kb", "latency", "20ms")
+_SHAPE = "burst 128kb latency 20ms"
 _CALM_S = 0.1
 _CALM_BYTES = 10_000
 _CALM_LIMIT_S = 20.0
@@ -56,18 +57,24 @@ def _bytes_seen() -> int:
 
 
 @contextmanager
-def limited(megabits_a_second: int) -> Iterator[None]:
-    """The link has this rate as long as the `with` lasts. Raises CannotMeasure when it cannot be set."""
+def limited(megabits_a_second: int, ports: Iterable[int]) -> Iterator[None]:
+    """What comes from these ports has this rate as long as the `with` lasts. Raises CannotMeasure when it cannot be
+    set."""
     if _INSIDE not in os.environ:
         raise CannotMeasure("only root can limit the link")
-    _tc("replace", "dev", "lo", "root", "tbf", "rate", f"{megabits_a_second}mbit", *_SHAPE)
     try:
+        _tc("qdisc replace dev lo root handle 1: htb default 2")
+        for number in (1, 2):
+            _tc(f"class add dev lo parent 1: classid 1:{number} htb rate 100gbit")
+        _tc(f"qdisc add dev lo parent 1:1 handle 2: tbf rate {megabits_a_second}mbit {_SHAPE}")
+        for port in ports:
+            _tc(f"filter add dev lo parent 1: protocol ip prio 1 u32 match ip sport {port} 0xffff flowid 1:1")
         yield
     finally:
-        _tc("del", "dev", "lo", "root")
+        subprocess.run(["tc", "qdisc", "del", "dev", "lo", "root"], capture_output=True)
 
 
-def _tc(*arguments: str) -> None:
-    done = subprocess.run(["tc", "qdisc", *arguments], capture_output=True, text=True)
+def _tc(arguments: str) -> None:
+    done = subprocess.run(["tc", *arguments.split()], capture_output=True, text=True)
     if done.returncode:
         raise CannotMeasure(f"the link cannot be limited here: {done.stderr.strip()}")

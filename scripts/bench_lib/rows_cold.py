@@ -10,6 +10,7 @@ from bench_lib.audio import BOOK, CHAPTER, MINUTE, SENTENCE, SIZES, Kind
 from bench_lib.figures import CURL, FULL, OFF, OURS, SCRIPT, Figure, Goal, Measured, alternate
 from bench_lib.lab import Lab, Stage
 from bench_lib.link import calm, limited
+from bench_lib.memory import take_and_give_back
 from bench_lib.server import CHUNKED, FAR_CHUNKED, FAR_LENGTH, LENGTH, PROFILES, ROUND_TRIP_S, Profile
 
 _FIRST_BYTE_MORE_S = 0.005
@@ -57,7 +58,7 @@ def cold_copy(lab: Lab) -> Iterator[Figure]:
 
 def _cold_copy(lab: Lab, stage: Stage, kind: Kind) -> Figure:
     rounds = 1 if lab.is_quick and kind is BOOK else lab.rounds
-    measured = alternate(rounds, stage.copies(kind))
+    measured = alternate(rounds, stage.copies(kind), between=partial(take_and_give_back, kind.megabytes))
     return measured.figure("cold-copy", f"{kind.name}, {stage.profile.name}", "s", _copy_goals)
 
 
@@ -72,7 +73,7 @@ def limited_copy(lab: Lab) -> Iterator[Figure]:
     for profile in (LENGTH, CHUNKED):
         for megabits, kind in _LINKS:
             case = f"{kind.name} at {megabits} Mbit/s, {profile.name}"
-            with lab.stage(profile, "sizes", ("off",)) as stage, limited(megabits):
+            with lab.stage(profile, "sizes", ("off",)) as stage, limited(megabits, lab.server.ports):
                 contenders = stage.copies(kind)
                 if lab.is_quick:
                     contenders = {who: contenders[who] for who in (OURS, CURL)}
@@ -87,7 +88,7 @@ def _link_goals(measured: Measured) -> Sequence[Goal]:
 def tail(lab: Lab) -> Iterator[Figure]:
     expected = lab.audio.piece(CHAPTER, lab.audio.size(CHAPTER) - _TAIL_BYTES, _TAIL_BYTES)
     for profile in (FAR_LENGTH, FAR_CHUNKED):
-        with lab.stage(profile, "chapters") as stage, limited(100):
+        with lab.stage(profile, "chapters") as stage, limited(100, lab.server.ports):
             contenders = stage.of_mounts(CHAPTER, partial(readers.tail, expected=expected))
             measured = alternate(lab.few(5), contenders, warm_ups=0, between=calm)
         yield measured.figure("tail", _ranges(profile), "s", lambda m: round_trips(m, _MOST_ROUND_TRIPS))
@@ -97,7 +98,7 @@ def seek(lab: Lab) -> Iterator[Figure]:
     offset = lab.audio.size(CHAPTER) // 2
     expected = lab.audio.piece(CHAPTER, offset, _PLAY_ON_BYTES)
     for profile in (FAR_LENGTH, FAR_CHUNKED):
-        with lab.stage(profile, "chapters") as stage, limited(100):
+        with lab.stage(profile, "chapters") as stage, limited(100, lab.server.ports):
             contenders = stage.of_mounts(CHAPTER, partial(readers.seek, offset=offset, expected=expected))
             measured = alternate(lab.few(5), contenders, warm_ups=0, between=calm)
         yield measured.figure("seek", _ranges(profile), "s", lambda m: round_trips(m, _MOST_ROUND_TRIPS))

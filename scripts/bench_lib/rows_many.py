@@ -15,6 +15,7 @@ from bench_lib import readers
 from bench_lib.audio import CHAPTER, MIXED, SENTENCE, Kind
 from bench_lib.figures import CURL, FULL, OFF, OURS, CannotMeasure, Figure, Goal, Measured, alternate
 from bench_lib.lab import Lab, Stage
+from bench_lib.memory import take_and_give_back
 from bench_lib.mounts import Cambfs, Mounted
 from bench_lib.processes import peak_resident_mb
 from bench_lib.server import CHUNKED, FAR_CHUNKED, FAR_LENGTH, LENGTH, ROUND_TRIP_S, Profile
@@ -38,7 +39,8 @@ def fifty(lab: Lab) -> Iterator[Figure]:
                 name: partial(_read_fifty, lab, mount) for name, mount in stage.mounts.items()
             }
             contenders[CURL] = partial(_curl_fifty, stage)
-            measured = alternate(lab.rounds, contenders)
+            megabytes = sum(kind.megabytes for kind in _kinds())
+            measured = alternate(lab.rounds, contenders, between=partial(take_and_give_back, megabytes))
         yield measured.figure("fifty", profile.name, "s", _fifty_goals)
 
 
@@ -137,7 +139,7 @@ def streams(lab: Lab) -> Iterator[Figure]:
         spreads: list[float] = []
         with lab.cambfs(profile) as mount:
             contenders = {OURS: partial(_stream_all, lab, mount, spreads), _ONE: partial(_stream_one, lab, mount)}
-            measured = alternate(lab.few(5), contenders)
+            measured = alternate(lab.few(5), contenders, between=partial(take_and_give_back, 1000))
             peak_mb = peak_resident_mb(mount.pid)
         yield measured.figure("streams", profile.name, "s", partial(_streams_goals, spreads), _alone(measured))
         yield peak("memory", f"{_STREAMS} streams of 15 MB, {profile.name}", peak_mb)

@@ -129,6 +129,10 @@ class Server:
         self._process.terminate()
         self._process.wait(10)
 
+    @property
+    def ports(self) -> list[int]:
+        return list(self._ports.values())
+
     def url(self, profile: Profile) -> str:
         return f"http://127.0.0.1:{self._ports[profile]}"
 
