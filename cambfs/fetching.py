@@ -15,6 +15,7 @@ from functools import partial
 from cambfs.cache import Cache
 from cambfs.content import Content
 from cambfs.errors import BadAnswer, CambfsError, SignatureExpired, StorageUseless, TooLarge
+from cambfs.fairlock import FairLock
 from cambfs.names import RunId
 from cambfs.slots import Slots
 from cambfs.source import Body, Source
@@ -54,6 +55,7 @@ class Means:
     slots: Slots
     habits: Habits
     workers: Workers
+    writing: FairLock
     timeout_s: float
     max_result_bytes: int
 

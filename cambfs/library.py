@@ -18,6 +18,7 @@ from cambfs.ahead import Ahead
 from cambfs.cache import Cache
 from cambfs.errors import CambfsError, Closing, UnknownRun
 from cambfs.facts import Facts
+from cambfs.fairlock import FairLock
 from cambfs.fetching import Habits, Means
 from cambfs.names import RunId
 from cambfs.patience import Patience
@@ -81,8 +82,17 @@ class Library:
         workers = Workers()
         self._signer = Signer(source, workers, timeout_s, self._closing)
         storage = Storage(source, self._signer, timeout_s, self._closing)
-        slots = Slots(max_transfers)
-        self._means = Means(source, storage, cache, slots, Habits(), workers, timeout_s, max_result_bytes)
+        self._means = Means(
+            source,
+            storage,
+            cache,
+            Slots(max_transfers),
+            Habits(),
+            workers,
+            FairLock(),
+            timeout_s,
+            max_result_bytes,
+        )
         self._lock = Condition()  # guards all below; notified when a worker ends
         self._workers = 0
         self._runs: dict[RunId, Run] = {}

@@ -4,8 +4,9 @@ Not which runs there are (`library`), what has arrived (`content`), how the size
 it (`fetching`).
 
 Threads: callers wait here, in slices, for bytes or the size; transfers and probes, in threads of their own, bring both.
-The content's `changed` guards all of this, too, and is notified whenever a waiter might go on. The order of locks is: a
-run's `changed`, then the library's, then the cache's. No request is made and no transfer waited for under any of them.
+The content's `changed` guards all of this, too, and is notified whenever a waiter might go on. The order of locks is:
+`writing` (which all runs share: transfers write a piece in turn, so that none gets far ahead of the others), a run's
+`changed`, then the library's, then the cache's. No request is made and no transfer waited for under any of them.
 """
 
 from __future__ import annotations
@@ -226,7 +227,8 @@ class Run:
 
     def put(self, transfer: Transfer, position: int, data: memoryview) -> bool:
         stop = position + len(data)
-        self._content.write(position, data)
+        with self._means.writing:
+            self._content.write(position, data)
         with self._changed:
             self._content.add(position, stop)
             # Who is woken for nothing takes the interpreter from the transfer.
