@@ -1,7 +1,7 @@
 """The adapter between the tree and the kernel, by way of fusepy: it translates, and nothing else.
 
 The only module that imports fuse. Threads: libfuse starts one whenever all are busy; each runs one operation at a time
-and waits in `library`. A thread named `signals` ends the mount on SIGINT, SIGTERM and SIGHUP.
+and waits in `library`. `session` has the one that ends the mount.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ import ctypes
 import errno
 import logging
 import os
-import re
 import resource
-import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from threading import Event, Lock, Thread, main_thread
+from threading import Lock
 from typing import Any
 
-from cambfs import errors
+from cambfs.caller import is_killed
 from cambfs.errors import CambfsError, ConfigError
+from cambfs.failures import Failures
 from cambfs.journal import Journal
 from cambfs.library import Library
 from cambfs.patience import Patience
+from cambfs.session import Session
 from cambfs.vfs import CONTROL, ENTRY_TIMEOUT_S, OpenFile, Tree, UrlStyle
 
 try:
@@ -33,48 +33,18 @@ except OSError as error:  # fusepy looks for the library when it is imported
 
 log = logging.getLogger(__name__)
 
-# The first of these that fits says the errno.
-_ERRNOS: Sequence[tuple[type[CambfsError], int]] = (
-    (errors.NoSuchName, errno.ENOENT),
-    (errors.UnknownRun, errno.ENOENT),
-    (errors.KeyRefused, errno.EACCES),
-    (errors.ReadOnly, errno.EROFS),
-    (errors.TimedOut, errno.ETIMEDOUT),
-    (errors.ResultChanged, errno.ESTALE),
-    (errors.TooLarge, errno.EFBIG),
-    (errors.NoSpace, errno.ENOSPC),
-    (errors.GivenUp, errno.EINTR),
-    (errors.Closing, errno.ENODEV),
-)
-# What a user expects, and causes, all the time: not worth a line of the log; and of these, none of the journal.
-_EXPECTED = (errors.NoSuchName, errors.UnknownRun, errors.ReadOnly, errors.GivenUp, errors.Closing)
-_NOTHING_WRONG = (errors.NoSuchName, errors.ReadOnly, errors.GivenUp, errors.Closing)
-_KILLING_SIGNALS = sum(1 << number - 1 for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGKILL))
 _BLOCK_BYTES = 128 * 1024
 _FRAGMENT_BYTES = 4096
 # How long a thread keeps the interpreter while others want it. With Python's 5 ms a busy transfer delays the readers.
 _SWITCH_S = 0.0005
-_WAKE_AGAIN_S = 0.02
-
-
-def errno_of(error: CambfsError) -> int:
-    """What the kernel is told."""
-    if isinstance(error, errors.Unreachable):
-        return error.errno
-    return next((number for kind, number in _ERRNOS if isinstance(error, kind)), errno.EIO)
 
 
 def _caller_is_killed() -> bool:
-    """Whether the kernel interrupted the request of this thread, and for good: timers and the like interrupt, too."""
+    """Whether the kernel interrupted the request of this thread, and for good."""
     if not fuse._libfuse.fuse_interrupted():
         return False
     _, _, pid = fuse.fuse_get_context()
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return True
-    pending = re.findall(r"^(?:SigPnd|ShdPnd):\s*([0-9a-f]+)", status, re.MULTILINE)
-    return any(int(mask, 16) & _KILLING_SIGNALS for mask in pending)
+    return is_killed(pid)
 
 
 class Operations:
@@ -86,14 +56,14 @@ class Operations:
     def __init__(
         self,
         tree: Tree,
-        journal: Journal,
-        session: _Session,
+        failures: Failures,
+        session: Session,
         timeout_s: float,
         url_owner_only: bool,
         on_ready: Callable[[], None],
     ) -> None:
         self._tree = tree
-        self._journal = journal
+        self._failures = failures
         self._session = session
         self._timeout_s = timeout_s
         self._url_owner_only = url_owner_only
@@ -102,7 +72,6 @@ class Operations:
         self._table = Lock()  # guards the next two
         self._open_files: dict[int, OpenFile] = {}
         self._last_fh = 0
-        self._noted: CambfsError | None = None  # one word; a failure that is met again is noted once
 
     def __call__(self, operation: str, *arguments: Any) -> Any:
         """Every operation comes through here. Only FuseOSError goes out: fusepy hands anything else to the kernel as
@@ -110,29 +79,19 @@ class Operations:
         try:
             return getattr(self, operation)(*arguments)
         except CambfsError as error:
-            self._note(operation, arguments[0], error)
-            raise fuse.FuseOSError(errno_of(error)) from None
+            raise fuse.FuseOSError(self._failures.note(operation, arguments[0], error)) from None
         except fuse.FuseOSError:
             raise
         except Exception:
             log.exception("%s failed in a way that nobody foresaw", operation)
             raise fuse.FuseOSError(errno.EIO) from None
 
-    def _note(self, operation: str, path: str, error: CambfsError) -> None:
-        if error is self._noted:
-            return
-        self._noted = error.with_traceback(None)
-        name = errno.errorcode[errno_of(error)]
-        level = logging.DEBUG if isinstance(error, _EXPECTED) else logging.WARNING
-        log.log(level, "%s %s: %s (%s)", operation, path, error, name)
-        if not isinstance(error, _NOTHING_WRONG):
-            self._journal.add(operation, path, error, name)
-
     def _patience(self) -> Patience:
         return Patience(self._timeout_s, _caller_is_killed)
 
     def init(self, _path: str) -> None:
-        self._session.begin()
+        loop = ctypes.c_void_p(fuse._libfuse.fuse_get_context().contents.fuse)
+        self._session.begin(lambda: fuse._libfuse.fuse_exit(loop))
         self._on_ready()
 
     def destroy(self, _path: str) -> None:
@@ -237,25 +196,24 @@ def serve(
     url_mode = 0o400 if allow_other else 0o444
     journal = Journal()
     tree = Tree(library, url_style, url_mode, {"errors": journal.text, "pid": lambda: f"{os.getpid()}\n".encode()})
-    session = _Session()
-    operations = Operations(tree, journal, session, library.timeout_s, allow_other, on_ready)
-    _end_on_signals(library, session)
+    session = Session()
+    operations = Operations(tree, Failures(journal), session, library.timeout_s, allow_other, on_ready)
+    session.end_on_signals(library.close)
     sys.setswitchinterval(_SWITCH_S)
     _allow_many_open_files()
     try:
-        _Binding(
-            operations,
-            os.fsencode(mountpoint).decode("latin-1"),
-            encoding="latin-1",  # so that no name fails to decode; only names of ASCII characters exist
-            raw_fi=True,
-            foreground=True,
-            **_mount_options(allow_other, options),
-        )
+        _run_loop(operations, mountpoint, _mount_options(allow_other, options))
+    finally:
+        session.ignore_late_signals()
+
+
+def _run_loop(operations: Operations, mountpoint: Path, options: Mapping[str, str | int | bool]) -> None:
+    path = os.fsencode(mountpoint).decode("latin-1")
+    try:
+        # latin-1, so that no name fails to decode; only names of ASCII characters exist.
+        _Binding(operations, path, encoding="latin-1", raw_fi=True, foreground=True, **options)
     except RuntimeError as error:
         raise ConfigError(f"cannot mount at {mountpoint}") from error
-    finally:
-        # It may still be on its way when Python gives the signals back.
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 def _allow_many_open_files() -> None:
@@ -285,50 +243,3 @@ def _mount_options(allow_other: bool, options: Sequence[str]) -> dict[str, str |
         name, _, value = option.partition("=")
         ours[name] = value or True
     return ours
-
-
-def _end_on_signals(library: Library, session: _Session) -> None:
-    """libfuse's own handlers would wait for the operations that wait; so first these are ended, then its loop."""
-    ending = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-    signal.pthread_sigmask(signal.SIG_BLOCK, ending)
-    # Given `intr`, libfuse has an empty handler of its own for this one, but takes it away before it has ended. A
-    # handler that is there already it leaves alone.
-    signal.signal(signal.SIGUSR1, lambda *_: None)
-
-    def end() -> None:
-        signal.sigwait(ending)
-        try:
-            library.close()
-        finally:
-            session.exit()
-
-    Thread(target=end, name="signals", daemon=True).start()
-
-
-class _Session:
-    """libfuse's loop, as far as another thread may end it: from `begin` to `end`, which the loop's thread calls."""
-
-    def __init__(self) -> None:
-        self._begun = Event()
-        self._ended = Event()
-        self._lock = Lock()  # held while libfuse's session is used, so that it is not freed meanwhile
-        self._pointer: int | None = None
-
-    def begin(self) -> None:
-        self._pointer = fuse._libfuse.fuse_get_context().contents.fuse
-        self._begun.set()
-
-    def end(self) -> None:
-        with self._lock:
-            self._pointer = None
-        self._ended.set()
-
-    def exit(self) -> None:
-        """Makes the loop end, and libfuse unmount, also while somebody is in there; waits until it has begun to."""
-        self._begun.wait()
-        with self._lock:
-            if self._pointer is not None:
-                fuse._libfuse.fuse_exit(ctypes.c_void_p(self._pointer))
-        # The loop looks only when a signal wakes its thread.
-        while not self._ended.wait(_WAKE_AGAIN_S):
-            signal.pthread_kill(main_thread().ident or 0, signal.SIGUSR1)

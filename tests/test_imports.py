@@ -15,10 +15,10 @@ import cambfs
 
 _ROOT = Path(cambfs.__file__).parent
 
-LEAVES = {"errors", "names", "ranges", "flac", "facts", "text"}
+LEAVES = {"caller", "errors", "names", "ranges", "flac", "facts", "session", "text"}
 CORE = {
-    "ahead", "cache", "content", "disk", "fetching", "library", "patience", "private", "retry", "run", "signer",
-    "sizing", "slots", "source", "spool", "storage", "transfer", "vfs", "workers", "journal",
+    "ahead", "cache", "content", "disk", "failures", "fairlock", "fetching", "journal", "library", "patience", "private",
+    "retry", "run", "signer", "sizing", "slots", "source", "spool", "storage", "transfer", "vfs", "workers",
 }  # fmt: skip
 # What only the named modules and packages may import.
 RESERVED = {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import fuse
 
-from cambfs import mount
+from cambfs import failures, mount
 from cambfs.demo import samples
 from cambfs.demo.server import Server
 from tests.kernel.harness import KEY, Mount, run
@@ -47,7 +47,7 @@ def test_every_operation_and_errno_has_its_place() -> None:
     known = {name for name in vars(fuse.Operations) if not name.startswith("_")} - {"init", "destroy"}
     operations = known & set(vars(mount.Operations))
     said_as = {"getattr": "stat", "release": "close"}
-    errnos = {errno.errorcode[number] for _, number in mount._ERRNOS} | {"EIO", "ECONNREFUSED"}
+    errnos = {errno.errorcode[number] for _, number in failures._ERRNOS} | {"EIO", "ECONNREFUSED"}
     words = {said_as.get(name, name) for name in operations} | errnos
     assert len(words) > 15
     assert {word for word in words if not re.search(rf"\b{word}\b", text)} == set()

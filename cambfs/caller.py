@@ -1,0 +1,40 @@
+"""Whether the process that waits for an answer of the mount has been killed.
+
+Reads /proc; no threads.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from pathlib import Path
+
+_KILLING = sum(1 << number - 1 for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGKILL))
+_PENDING = re.compile(r"^(?:SigPnd|ShdPnd):\s*([0-9a-f]+)", re.MULTILINE)
+
+
+def is_killed(pid: int) -> bool:
+    """Whether the thread `pid`, which something has interrupted, is to end: timers and the like interrupt, too.
+
+    False when that cannot be known, because the thread is in another pid namespace (0), or another user's in a /proc
+    that hides those: a harmless signal must not fail a read, and one that kills is heard no later than the timeout.
+    """
+    if pid == 0:
+        return False
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return _is_gone(pid)
+    return any(int(mask, 16) & _KILLING for mask in _PENDING.findall(status))
+
+
+def _is_gone(pid: int) -> bool:
+    """A /proc with `hidepid` says of a thread that is there that there is none; the kernel does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False

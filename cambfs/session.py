@@ -1,0 +1,66 @@
+"""The loop that serves a mount, as far as another thread may end it, and the signals that do.
+
+Knows nothing of libfuse but one function, which it is given. A thread named `signals` waits for them.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from threading import Event, Lock, Thread, main_thread
+
+_ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+_WAKE_AGAIN_S = 0.02
+
+
+class Session:
+    """From `begin` to `end`, which the loop's thread calls; that is the main thread."""
+
+    def __init__(self) -> None:
+        self._begun = Event()
+        self._ended = Event()
+        self._lock = Lock()  # held while the loop is told to exit, so that it is not freed meanwhile
+        self._exit_loop: Callable[[], None] | None = None
+
+    def begin(self, exit_loop: Callable[[], None]) -> None:
+        """`exit_loop` is called by another thread, before `end` returns or never."""
+        self._exit_loop = exit_loop
+        self._begun.set()
+
+    def end(self) -> None:
+        with self._lock:
+            self._exit_loop = None
+        self._ended.set()
+
+    def exit(self) -> None:
+        """Makes the loop end, and libfuse unmount, also while somebody is in there; waits until it has begun to."""
+        self._begun.wait()
+        with self._lock:
+            if self._exit_loop is not None:
+                self._exit_loop()
+        # The loop looks only when a signal wakes its thread.
+        while not self._ended.wait(_WAKE_AGAIN_S):
+            signal.pthread_kill(main_thread().ident or 0, signal.SIGUSR1)
+
+    def end_on_signals(self, before: Callable[[], None]) -> None:
+        """At SIGINT, SIGTERM or SIGHUP calls `before`, then exits. libfuse's own handlers would wait for the operations
+        that wait; `before` ends these. Call it in the main thread; the signals are blocked from then on, and SIGUSR1
+        has a handler, until `ignore_late_signals`."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+        # Given `intr`, libfuse has an empty handler of its own for this one, but takes it away before it has ended. A
+        # handler that is there already it leaves alone.
+        signal.signal(signal.SIGUSR1, lambda *_: None)
+
+        def end() -> None:
+            signal.sigwait(_ENDING)
+            try:
+                before()
+            finally:
+                self.exit()
+
+        Thread(target=end, name="signals", daemon=True).start()
+
+    @staticmethod
+    def ignore_late_signals() -> None:
+        """The SIGUSR1 of `exit` may still be on its way when Python gives the signals back."""
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
