@@ -21,6 +21,7 @@ from cambfs.disk import Disk
 from cambfs.errors import CacheDamaged, NoSpace
 from cambfs.facts import Facts
 from cambfs.names import RunId
+from cambfs.sidecar import Sidecar
 from cambfs.spool import Spool, memory_spool
 
 log = logging.getLogger(__name__)
@@ -30,23 +31,25 @@ log = logging.getLogger(__name__)
 class Entry:
     """`size` in bytes is what it counts for; `facts` is None until the sidecar was read, and for a part of unknown
     size; `spool` is None when the bytes are in a file; `serial` is the spool's whose bytes it has, 0 before a file was
-    compared with its checksum."""
+    found to be right in this mount."""
 
     size: int
     whole: bool
     facts: Facts | None = None
     spool: Spool | None = None
     serial: int = 0
-    identity: tuple[int, int, int] | None = None
+    identity: tuple[int, int, int, int] | None = None
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What `take` hands out; the taker owns the spool until it gives it back."""
+    """What `take` hands out; the taker owns the spool until it gives it back. Nothing of it may be used before `check`
+    where it `must_be_checked`."""
 
     spool: Spool
     whole: bool
     facts: Facts | None
+    must_be_checked: bool
 
 
 class _Idle(LRUCache[RunId, Entry]):
@@ -77,8 +80,12 @@ class Cache:
     def apply_limit(self) -> None:
         """Evicts what is too much, counting what the disk held before and what other mounts have put there. Takes about
         a second for 100,000 results, and holds up nobody."""
-        if self._disk is None or self._stamp_ns == (stamp_ns := self._disk.stamp_ns()):
+        if self._disk is None:
             return
+        with self._lock:  # under which this process makes its own changes, which are none to be found
+            stamp_ns = self._disk.stamp_ns()
+            if self._stamp_ns == stamp_ns:
+                return
         found = {stored.run_id: stored.size for stored in self._disk.scan()}
         with self._lock:
             self._stamp_ns = stamp_ns
@@ -158,39 +165,61 @@ class Cache:
             self._disk.remove(run_id)
 
     def take(self, run_id: RunId) -> Taken | None:
-        """What is here of the run; it is in use, and not evicted, until `give`. None when nothing is.
-
-        A file is compared with its checksum the first time in a mount; a damaged one is dropped. Counts as a use.
-        """
+        """What is here of the run; it is in use, and not evicted, until `give`. None when nothing is. A file that does
+        not fit its sidecar is dropped. Counts as a use."""
         with self._lock:
             entry = self._look_up(run_id)
             if entry is None:
                 return None
             self._idle.pop(run_id, None)
             self._in_use.add(run_id)
-        spool = entry.spool or self._open(run_id, entry)
-        return None if spool is None else Taken(spool, entry.whole, entry.facts)
-
-    def _open(self, run_id: RunId, entry: Entry) -> Spool | None:
-        assert self._disk is not None, "without a disk every entry has its spool"
+        if entry.spool is not None:
+            return Taken(entry.spool, entry.whole, entry.facts, must_be_checked=False)
         try:
-            spool = self._disk.open(run_id, verify=not entry.serial)
-            if spool is not None and entry.serial and spool.identity() != entry.identity:
-                # Another mount has put another result in its place.
-                spool.close()
-                entry.serial, entry.facts = 0, self._disk.facts(run_id)
-                spool = self._disk.open(run_id, verify=True)
+            taken = self._open(run_id, entry)
         except CacheDamaged as damage:
-            spool = None
             self._drop_damaged(run_id, damage)
-        if spool is None:
-            with self._lock:
-                self._in_use.discard(run_id)
-                self._forget(run_id)
+            taken = None
+        if taken is None:
+            self._forget_used(run_id)
+        return taken
+
+    def _open(self, run_id: RunId, entry: Entry) -> Taken | None:
+        assert self._disk is not None, "without a disk every entry has its spool"
+        found = self._disk.open(run_id)
+        if found is None:
             return None
+        spool, entry.facts = found
+        if entry.serial and spool.identity() != entry.identity:
+            entry.serial = 0  # another mount has put another result in its place
+        is_right = bool(entry.serial) or self._disk.is_vouched_for(run_id, spool)
+        if is_right:
+            self._note_right(entry, spool)
+        return Taken(spool, entry.whole, entry.facts, must_be_checked=not is_right)
+
+    def _note_right(self, entry: Entry, spool: Spool) -> None:
         spool.serial = entry.serial = entry.serial or spool.serial
         entry.identity = spool.identity()
-        return spool
+
+    def _forget_used(self, run_id: RunId) -> None:
+        with self._lock:
+            self._in_use.discard(run_id)
+            self._forget(run_id)
+
+    def check(self, run_id: RunId, spool: Spool, is_given_up: Callable[[], bool]) -> None:
+        """Reads all of a file that was taken and must be checked. Raises CacheDamaged when it is not right: then it was
+        dropped, and its use has ended, but for the spool; Closing when `is_given_up`."""
+        assert self._disk is not None, "without a disk nothing must be checked"
+        try:
+            self._disk.check(run_id, spool, is_given_up)
+        except CacheDamaged as damage:
+            self._drop_damaged(run_id, damage)
+            self._forget_used(run_id)
+            raise
+        with self._lock:
+            entry = self._entries.get(run_id)
+            if entry is not None:
+                self._note_right(entry, spool)
 
     def new_spool(self, run_id: RunId) -> Spool:
         """An empty spool; without a disk, or when the disk refuses, in memory. Raises NoSpace."""
@@ -228,15 +257,15 @@ class Cache:
             return
         self.apply_limit()
         try:
-            sidecar = "" if self._disk is None else self._disk.describe(spool, facts, content_type)
+            sidecar = None if self._disk is None else self._disk.describe(spool, facts, content_type)
             with self._lock:
                 if not spool.is_condemned:
                     self._publish(run_id, spool, facts, sidecar)
         except OSError as error:
             log.warning("run %d: cannot be cached: %s", run_id, error.strerror or error)
 
-    def _publish(self, run_id: RunId, spool: Spool, facts: Facts, sidecar: str) -> None:
-        if self._disk is not None:
+    def _publish(self, run_id: RunId, spool: Spool, facts: Facts, sidecar: Sidecar | None) -> None:
+        if self._disk is not None and sidecar is not None:
             stamp_ns = self._disk.stamp_ns()
             self._disk.publish(run_id, spool, facts, sidecar)
             self._note_own_change(stamp_ns)
@@ -277,11 +306,6 @@ class Cache:
             self._forget(run_id)
             if self._disk is not None:
                 self._disk.remove(run_id)
-
-    def usage_bytes(self) -> int:
-        self.apply_limit()
-        with self._lock:
-            return sum(entry.size for entry in self._entries.values())
 
     def close(self) -> None:
         """Frees what is kept only as long as the mount lives, now and whenever something is given back."""

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from threading import Condition
 
 from cambfs import flac
-from cambfs.cache import Cache
-from cambfs.errors import BrokenBody, ResultChanged, TooLarge
+from cambfs.cache import Cache, Taken
+from cambfs.errors import BrokenBody, CacheDamaged, ResultChanged, TooLarge
 from cambfs.facts import Facts
 from cambfs.names import RunId
 from cambfs.ranges import RangeSet
@@ -47,6 +47,7 @@ class Content:
         self.is_begun = False  # there is audio: some of it came, or its headers did
         self.is_whole = False
         self._spool: Spool | None = None
+        self._unchecked: Taken | None = None  # what the cache has, and of which nothing is used before `check`
         self._is_loaded = False
         self._is_kept = False  # it is in the cache, or was refused there
         self._end_is_loose = False  # nothing proved that the stream's end is the result's
@@ -60,11 +61,38 @@ class Content:
             return
         self._is_loaded = True
         taken = self._cache.take(self._id)
-        if taken is not None:
-            self._spool, self.is_begun = taken.spool, True
-            self.is_whole = self._is_kept = taken.whole
-            if taken.facts is not None:
-                self.sizing.load(taken.facts)
+        if taken is not None and taken.must_be_checked:
+            self._unchecked = taken
+        elif taken is not None:
+            self._use(taken)
+
+    def _use(self, taken: Taken) -> None:
+        self._spool, self.is_begun = taken.spool, True
+        self.is_whole = self._is_kept = taken.whole
+        if taken.facts is not None:
+            self.sizing.load(taken.facts)
+
+    @property
+    def must_be_checked(self) -> bool:
+        """The cache has a file that has to be read through with `check` before anything else. Locked."""
+        return self._unchecked is not None
+
+    def check(self, is_given_up: Callable[[], bool]) -> None:
+        """Reads the cached file through, which takes long, not locked; afterwards the result is whole, or nothing of it
+        is there. Raises Closing when `is_given_up`."""
+        taken = self._unchecked
+        assert taken is not None
+        try:
+            self._cache.check(self._id, taken.spool, is_given_up)
+            is_right = True
+        except CacheDamaged:
+            taken.spool.close()
+            is_right = False
+        with self.changed:
+            self._unchecked = None
+            if is_right:
+                self._use(taken)
+            self.changed.notify_all()
 
     @property
     def spool(self) -> Spool:
@@ -235,6 +263,8 @@ class Content:
 
     def give_back(self) -> None:
         """The cache keeps what it can use of it, and closes the rest. The last call."""
+        if self._unchecked is not None:
+            self._cache.give(self._id, self._unchecked.spool, whole=True, facts=None)
         if self._spool is not None:
             whole = self.is_whole and not self._end_is_loose
             self._cache.give(self._id, self._spool, whole=whole, facts=self.sizing.facts)
@@ -246,5 +276,7 @@ class Content:
 
     def throw_away(self) -> None:
         """Its bytes are wrong. The last call."""
+        if self._unchecked is not None:
+            self._unchecked.spool.close()
         if self._spool is not None:
             self._spool.close()

@@ -2,33 +2,40 @@
 
 Not which of them are kept (`cache`). `<run_id>.flac` is the result, `<run_id>.json` its sidecar, `part/` holds what is
 on its way, `.lock` serves the mounts that share the directory. A name in `part/` whose file nobody has locked was left
-by a crash. Threads: any; there is no state but the directory, and every change of a result's two names is made under
-the file lock.
+by a crash, and so was one of the two without the other. Threads: any; there is no state but the directory, and every
+change of a result's two names is made under the file lock.
+
+The sidecar vouches for the file (`sidecar`), which is therefore never touched: when it was used is the sidecar's mtime.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
-import json
 import os
 import secrets
 import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from cambfs import private
-from cambfs.errors import CacheDamaged, ConfigError
+from cambfs.errors import CacheDamaged, Closing, ConfigError
 from cambfs.facts import Facts
 from cambfs.names import RunId, parse_run_id
 from cambfs.ranges import RangeSet
+from cambfs.sidecar import Sidecar, parse, voucher_for
 from cambfs.spool import Spool
 
 _SIDECAR_LIMIT_BYTES = 4096
+_CHECKED_AT_A_TIME_BYTES = 1 << 20
+# Nobody holds the file lock for more than a moment, unless it hangs.
+_LOCK_PATIENCE_S = 5.0
+_LOOK_EVERY_S = 0.005
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,7 @@ class Disk:
         Raises ConfigError when it cannot be used.
         """
         self.directory = directory
+        self._path = str(directory)
         try:
             self._prepare()
         except OSError as error:
@@ -71,28 +79,40 @@ class Disk:
 
     def _sweep(self) -> None:
         for path in self._part.iterdir():
-            with suppress(OSError), self._open(path) as file:
+            with suppress(OSError), _open(path) as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink()
         names = set(os.listdir(self.directory))  # noqa: PTH208 - there may be 100,000, and paths are slow
         for name in names:
-            if name.endswith(".json") and f"{name.removesuffix('.json')}.flac" not in names:
+            stem, _, kind = name.partition(".")
+            other = {"json": "flac", "flac": "json"}.get(kind)
+            if other and f"{stem}.{other}" not in names and parse_run_id(stem) is not None:
                 (self.directory / name).unlink(missing_ok=True)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        fd = os.open(self.directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        """Raises OSError, too, when somebody has had it for longer than one may."""
+        fd = os.open(f"{self._path}/.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            deadline = time.monotonic() + _LOCK_PATIENCE_S
+            while not _try_lock(fd, fcntl.LOCK_EX):
+                if time.monotonic() > deadline:
+                    raise OSError(errno.EBUSY, "another program holds the lock of the cache directory")
+                time.sleep(_LOOK_EVERY_S)
             yield
         finally:
             os.close(fd)
 
-    def _audio(self, run_id: RunId) -> Path:
-        return self.directory / f"{run_id}.flac"
+    # Strings, for these are made all the time, and paths are slow.
 
-    def _sidecar(self, run_id: RunId) -> Path:
-        return self.directory / f"{run_id}.json"
+    def _audio(self, run_id: RunId) -> str:
+        return f"{self._path}/{run_id}.flac"
+
+    def _sidecar(self, run_id: RunId) -> str:
+        return f"{self._path}/{run_id}.json"
+
+    def _temporary(self, name: str) -> str:
+        return f"{self._path}/part/{name}.{secrets.token_hex(8)}"
 
     def run_ids(self) -> list[RunId]:
         """The runs whose results are here, in no order; nothing is verified."""
@@ -110,16 +130,13 @@ class Disk:
                 run_id = parse_run_id(entry.name.removesuffix(".flac")) if entry.name.endswith(".flac") else None
                 if run_id is not None and entry.is_file(follow_symlinks=False):
                     with suppress(FileNotFoundError):
-                        status = entry.stat(follow_symlinks=False)
-                        found.append(Stored(run_id, status.st_size, status.st_atime_ns))
+                        size = entry.stat(follow_symlinks=False).st_size
+                        found.append(Stored(run_id, size, _mtime_ns(self._sidecar(run_id))))
         return sorted(found, key=lambda stored: stored.used_ns)
 
     def stamp_ns(self) -> int:
         """Differs after results came or went, whoever did it."""
-        try:
-            return self.directory.stat().st_mtime_ns
-        except OSError:
-            return 0
+        return _mtime_ns(self._path)
 
     def facts(self, run_id: RunId) -> Facts | None:
         """What the sidecar says, if a file of just that size is there; None when there is no such result.
@@ -127,101 +144,153 @@ class Disk:
         Raises CacheDamaged when the two do not fit.
         """
         try:
-            status = self._audio(run_id).lstat()
+            return self._facts(run_id)
+        except CacheDamaged:
+            with suppress(OSError), self._locked():  # another mount may just be putting it there
+                return self._facts(run_id)
+            raise
+
+    def _facts(self, run_id: RunId) -> Facts | None:
+        try:
+            status = os.lstat(self._audio(run_id))
         except OSError:
             return None
         sidecar = self._read_sidecar(run_id)
-        if not stat.S_ISREG(status.st_mode) or status.st_size != sidecar["size"]:
+        if not stat.S_ISREG(status.st_mode) or status.st_size != sidecar.size:
             raise CacheDamaged(f"run {run_id}: the cached file has another size than its sidecar says")
-        return Facts(size=status.st_size, mtime_ns=sidecar["mtime_ns"])
+        return Facts(size=status.st_size, mtime_ns=sidecar.mtime_ns)
 
-    def _read_sidecar(self, run_id: RunId) -> dict[str, Any]:
-        try:
-            with self._open(self._sidecar(run_id)) as file:
-                sidecar = json.loads(file.read(_SIDECAR_LIMIT_BYTES))
-            if [type(sidecar[name]) for name in ("size", "mtime_ns", "sha256")] == [int, int, str]:
-                return dict(sidecar)
-        except (OSError, ValueError, TypeError, KeyError):
-            pass
+    def _read_sidecar(self, run_id: RunId) -> Sidecar:
+        with suppress(OSError), _open(self._sidecar(run_id)) as file:
+            sidecar = parse(file.read(_SIDECAR_LIMIT_BYTES))
+            if sidecar is not None:
+                return sidecar
         raise CacheDamaged(f"run {run_id}: the cached file has no proper sidecar")
 
-    def _open(self, path: Path) -> BinaryIO:
-        # Without O_NONBLOCK, to open a pipe that lies there would wait for ever.
-        return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    def open(self, run_id: RunId) -> tuple[Spool, Facts] | None:
+        """The result's bytes, not checked, and what the sidecar says; None when it is not there.
 
-    def open(self, run_id: RunId, *, verify: bool) -> Spool | None:
-        """The result's bytes, compared with the SHA-256 in the sidecar if asked; None when it is not there.
-
-        Raises CacheDamaged when it is not what the sidecar says.
+        Raises CacheDamaged when the two do not fit.
         """
         facts = self.facts(run_id)
         if facts is None:
             return None
         try:
-            with self._open(self._audio(run_id)) as file:
-                if verify and _sha256(file.fileno()) != self._read_sidecar(run_id)["sha256"]:
-                    raise CacheDamaged(f"run {run_id}: the cached file is damaged")
-                return Spool(os.dup(file.fileno()), RangeSet((0, facts.size)))
+            with _open(self._audio(run_id)) as file:
+                return Spool(os.dup(file.fileno()), RangeSet((0, facts.size))), facts
         except OSError as error:
             raise CacheDamaged(f"run {run_id}: the cached file cannot be read: {error.strerror}") from error
 
+    def is_vouched_for(self, run_id: RunId, spool: Spool) -> bool:
+        """Whether the file is as it was when its bytes were last known to be right. Raises CacheDamaged."""
+        voucher = voucher_for(spool.identity())
+        return voucher is not None and self._read_sidecar(run_id).voucher == voucher
+
+    def check(self, run_id: RunId, spool: Spool, is_given_up: Callable[[], bool] = lambda: False) -> None:
+        """Compares all of it with the SHA-256 in the sidecar, which vouches for it from then on; `is_given_up` is asked
+        every MiB, and Closing raised when it is so. Raises CacheDamaged when it is not what the sidecar says."""
+        sidecar, identity = self._read_sidecar(run_id), spool.identity()
+        try:
+            checksum = _sha256(spool.fileno(), is_given_up)
+        except OSError as error:
+            raise CacheDamaged(f"run {run_id}: the cached file cannot be read: {error.strerror}") from error
+        if checksum != sidecar.sha256:
+            raise CacheDamaged(f"run {run_id}: the cached file is damaged")
+        with suppress(OSError, CacheDamaged), self._locked():
+            if self._read_sidecar(run_id) == sidecar and spool.identity() == identity:
+                self._write_sidecar(run_id, replace(sidecar, voucher=voucher_for(identity)))
+
     def new_spool(self, run_id: RunId, relieve: Callable[[], bool]) -> Spool:
         """An empty spool under a temporary name; `relieve` makes room on the disk. Raises OSError."""
-        path = self._part / f"{run_id}.{secrets.token_hex(8)}"
-        try:
-            fd = _create(path)
-        except FileNotFoundError:  # somebody has removed the directory
-            self._make()
-            fd = _create(path)
-        fcntl.flock(fd, fcntl.LOCK_SH)
-        return Spool(fd, path=path, relieve=relieve)
+        while True:
+            path = self._temporary(str(run_id))
+            try:
+                fd = _create(path)
+            except FileNotFoundError:  # somebody has removed the directory
+                self._make()
+                fd = _create(path)
+            # Another mount that begins just now may have taken it for one that a crash left.
+            if _try_lock(fd, fcntl.LOCK_SH) and os.fstat(fd).st_nlink:
+                return Spool(fd, path=Path(path), relieve=relieve)
+            os.close(fd)
 
     def commit(self, run_id: RunId, spool: Spool, facts: Facts, content_type: str) -> None:
         """Gives a whole spool its name; the spool stays readable. Raises OSError."""
         self.publish(run_id, spool, facts, self.describe(spool, facts, content_type))
 
-    def describe(self, spool: Spool, facts: Facts, content_type: str) -> str:
+    def describe(self, spool: Spool, facts: Facts, content_type: str) -> Sidecar:
         """The sidecar of a whole spool. Reads all of it. Raises OSError."""
         os.truncate(spool.fileno(), facts.size)
-        checksum = _sha256(spool.fileno())
-        return json.dumps(
-            {"size": facts.size, "sha256": checksum, "content_type": content_type, "mtime_ns": facts.mtime_ns}
-        )
+        return Sidecar(facts.size, facts.mtime_ns, _sha256(spool.fileno()), content_type)
 
-    def publish(self, run_id: RunId, spool: Spool, facts: Facts, sidecar: str) -> None:
+    def publish(self, run_id: RunId, spool: Spool, facts: Facts, sidecar: Sidecar) -> None:
         """Gives a described spool its name. Raises OSError."""
         if spool.path is None:
             raise FileNotFoundError("the spool has left the disk")
-        os.utime(spool.fileno(), ns=(time.time_ns(), facts.mtime_ns))
+        os.utime(spool.fileno(), ns=(facts.mtime_ns, facts.mtime_ns))
         with self._locked():
-            self._write_sidecar(run_id, sidecar)
             spool.path.rename(self._audio(run_id))
-        spool.path = None
+            spool.path = None
+            try:
+                # Only now, for a file's ctime is when it was last changed or renamed.
+                self._write_sidecar(run_id, replace(sidecar, voucher=voucher_for(spool.identity())))
+            except OSError:
+                self._remove(run_id)
+                raise
 
-    def _write_sidecar(self, run_id: RunId, text: str) -> None:
-        path = self._part / f"{run_id}.json.{secrets.token_hex(8)}"
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
-            file.write(text + "\n")
-        path.rename(self._sidecar(run_id))
+    def _write_sidecar(self, run_id: RunId, sidecar: Sidecar) -> None:
+        path = self._temporary(f"{run_id}.json")
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, sidecar.text())
+        finally:
+            os.close(fd)
+        Path(path).rename(self._sidecar(run_id))
 
     def touch(self, run_id: RunId) -> None:
         """Notes that the result was used just now."""
         with suppress(OSError):
-            path = self._audio(run_id)
-            os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns), follow_symlinks=False)
+            os.utime(self._sidecar(run_id), follow_symlinks=False)
 
     def remove(self, run_id: RunId) -> None:
         """Removes the result; whoever has it open keeps reading. Nothing happens when it is not there."""
         with suppress(OSError), self._locked():
-            self._audio(run_id).unlink(missing_ok=True)
-            self._sidecar(run_id).unlink(missing_ok=True)
+            self._remove(run_id)
+
+    def _remove(self, run_id: RunId) -> None:
+        for path in (self._audio(run_id), self._sidecar(run_id)):
+            Path(path).unlink(missing_ok=True)
 
 
-def _create(path: Path) -> int:
+def _open(path: str | Path) -> BinaryIO:
+    # Without O_NONBLOCK, to open a pipe that lies there would wait for ever.
+    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+
+
+def _create(path: str) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
-def _sha256(fd: int) -> str:
-    with os.fdopen(os.dup(fd), "rb") as file:
-        file.seek(0)
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _try_lock(fd: int, how: int) -> bool:
+    try:
+        fcntl.flock(fd, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _mtime_ns(path: str) -> int:
+    try:
+        return os.lstat(path).st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _sha256(fd: int, is_given_up: Callable[[], bool] = lambda: False) -> str:
+    checksum, position = hashlib.sha256(), 0
+    while data := os.pread(fd, _CHECKED_AT_A_TIME_BYTES, position):
+        if is_given_up():
+            raise Closing("a cached file was not wanted any more before it was checked")
+        checksum.update(data)
+        position += len(data)
+    return checksum.hexdigest()

@@ -1,7 +1,8 @@
-"""Who is fetching one run: its stream, its spans, its probe. It starts and ends them; it decides nothing.
+"""Who is fetching one run: its stream, its spans, its probe, and who reads a cached file through. It starts and ends
+them; it decides nothing.
 
-Not what is wanted (`run`), nor what becomes of the bytes (`content`). Threads: the transfers' and a probe's own, which
-come in here to open answers, without a lock. The run's lock, `content.changed`, guards everything else.
+Not what is wanted (`run`), nor what becomes of the bytes (`content`). Threads: the transfers', a probe's and a check's
+own, which come in here without a lock. The run's lock, `content.changed`, guards everything else.
 """
 
 from __future__ import annotations
@@ -61,8 +62,10 @@ class Means:
 
 
 class Fetching:
-    """`began` is called for each thread that works for it; `sink.finish` and `probed` when its work is about to end,
-    the latter with what the API failed with, if it did. Transfers raise CambfsError where no thread can be had."""
+    """`began` is called for each thread that works for it; `sink.finish` for a transfer, `ended` for a probe or a check
+    when its work is about to end, the latter with what it failed with, if it did. What starts a transfer or a check
+    raises CambfsError where no thread can be had. `checked_at` is when a piece of the cached file was last looked at,
+    in time.monotonic seconds."""
 
     def __init__(
         self,
@@ -71,14 +74,16 @@ class Fetching:
         content: Content,
         sink: Sink,
         began: Callable[[], None],
-        probed: Callable[[CambfsError | None], None],
+        ended: Callable[[CambfsError | None], None],
     ) -> None:
         self._id = run_id
         self._means = means
         self._content = content
         self._sink = sink
         self._began = began
-        self._probed = probed
+        self._ended = ended
+        self.checked_at = 0.0
+        self._is_checking = False
         self.stream: Transfer | None = None
         self.is_probing = False
         self._spans: list[Transfer] = []
@@ -119,6 +124,12 @@ class Fetching:
         except CambfsError as error:
             log.warning("run %d: storage cannot be asked: %s", self._id, error)
             self._probe_failed = True
+
+    def start_check(self, is_over: Callable[[], bool]) -> None:
+        """Of the cached file; ends early when `is_over`. Nothing happens while it is going on."""
+        if not self._is_checking:
+            self._work(f"check-{self._id}", partial(self._run_check, is_over))
+            self._is_checking = True
 
     def is_far(self, offset: int) -> bool:
         """Whether it is not worth waiting until the stream comes to `offset`."""
@@ -212,4 +223,21 @@ class Fetching:
             self._probe_failed = probe is None and (error is None or self.stream is not None)
             self._content.judge()
             self._content.changed.notify_all()
-        self._probed(error)
+        self._ended(error)
+
+    def _run_check(self, is_over: Callable[[], bool]) -> None:
+        def is_given_up() -> bool:
+            self.checked_at = time.monotonic()
+            return is_over()
+
+        error: CambfsError | None = None
+        try:
+            self._content.check(is_given_up)
+        except CambfsError as failure:
+            error = failure
+        except Exception:
+            log.exception("run %d: the check failed in a way that nobody foresaw", self._id)
+            error = CambfsError("an internal error, see the log")
+        with self._content.changed:
+            self._is_checking = False
+        self._ended(error)

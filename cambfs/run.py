@@ -64,7 +64,7 @@ class Run:
         content = Content(run_id, means.cache, means.storage, facts, is_believed, owner.learn, limit_bytes)
         self._content = content
         self._changed = content.changed  # guards all below
-        self._fetching = Fetching(run_id, means, content, self, self._worker_begins, self._probed)
+        self._fetching = Fetching(run_id, means, content, self, self._worker_begins, self._worker_ended)
         self._handles = 0
         self._waiting: list[Callable[[], object]] = []  # each says whether what is waited for is there
         self._proves_storage = False  # the other runs wait for this one's comparison
@@ -168,11 +168,20 @@ class Run:
                         return value
                     if self._failure is not None and self._failures != failures:
                         raise self._failure.with_traceback(None)
-                    want()
-                    patience.check(max((t.progress_at for t in self._fetching.transfers()), default=0.0))
+                    if self._content.must_be_checked:
+                        self._fetching.start_check(self._is_over)
+                    else:
+                        want()
+                    patience.check(self._progress_at())
                     self._changed.wait(SLICE_S)
             finally:
                 self._waiting.remove(ready)
+
+    def _progress_at(self) -> float:
+        return max([self._fetching.checked_at, *(transfer.progress_at for transfer in self._fetching.transfers())])
+
+    def _is_over(self) -> bool:
+        return self._over is not None
 
     # What sets going what is waited for. Locked, and called again and again while somebody waits.
 
@@ -295,7 +304,7 @@ class Run:
     def _worker_begins(self) -> None:
         self._owner.worker_begins(self)
 
-    def _probed(self, error: CambfsError | None) -> None:
+    def _worker_ended(self, error: CambfsError | None) -> None:
         with self._changed:
             if error is not None and self._fetching.stream is None:
                 self._fail(error)

@@ -118,10 +118,10 @@ class Spool:
                 break
             position += os.pwrite(target, data, position)
 
-    def identity(self) -> tuple[int, int, int]:
-        """Differs, as far as a file system tells, when the file is another or was written to."""
+    def identity(self) -> tuple[int, int, int, int]:
+        """Differs, as far as a file system tells, when the file is another, or was written to or renamed."""
         status = os.fstat(self._fd)
-        return status.st_ino, status.st_size, status.st_mtime_ns
+        return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
     def fileno(self) -> int:
         return self._fd

@@ -9,58 +9,65 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from threading import Lock, Thread, current_thread
+from threading import Lock, Thread
 
 from cambfs.errors import CambfsError
 
 IDLE_S = 2.0
-_IDLE = "idle"
 
-_Work = tuple[str, Callable[[], None]]
+_Work = Callable[[], None]
 
 
 class Workers:
     def __init__(self, idle_s: float = IDLE_S) -> None:
         self._idle_s = idle_s
-        self._work: SimpleQueue[_Work] = SimpleQueue()
         self._lock = Lock()  # guards the next one
-        self._free = 0  # threads that wait for work, and for which none is on its way
+        self._idle: list[_Worker] = []
 
-    def start(self, name: str, work: Callable[[], None]) -> None:
+    def start(self, name: str, work: _Work) -> None:
         """Runs `work`, which must not raise, in a thread of that name; returns at once. Raises CambfsError, and has not
         run it, when no thread can be had."""
-        if not self._claim():
-            try:
-                Thread(target=self._serve, name=_IDLE, daemon=True).start()
-            except RuntimeError as error:
-                raise CambfsError("no more threads can be had on this machine; close something") from error
-        self._work.put((name, work))
+        worker = self._claim() or self._new()
+        worker.name = name
+        worker.mailbox.put(work)
 
-    def _claim(self) -> bool:
+    def _claim(self) -> _Worker | None:
         with self._lock:
-            if not self._free:
-                return False
-            self._free -= 1
-            return True
+            return self._idle.pop() if self._idle else None
 
-    def _serve(self) -> None:
-        while (work := self._next()) is not None:
-            self._run(*work)
-            del work  # what it holds must not live as long as the thread
+    def _new(self) -> _Worker:
+        worker = _Worker(self)
+        try:
+            worker.start()
+        except RuntimeError as error:
+            raise CambfsError("no more threads can be had on this machine; close something") from error
+        return worker
+
+    def rest(self, worker: _Worker) -> None:
+        with self._lock:
+            self._idle.append(worker)
+
+    def next_for(self, worker: _Worker) -> _Work | None:
+        """None when there has been none for so long that the worker is to end."""
+        try:
+            return worker.mailbox.get(timeout=self._idle_s)
+        except Empty:
             with self._lock:
-                self._free += 1
-
-    def _run(self, name: str, work: Callable[[], None]) -> None:
-        current_thread().name = name
-        work()
-        current_thread().name = _IDLE
-
-    def _next(self) -> _Work | None:
-        """None when there has been none for `idle_s`."""
-        while True:
-            try:
-                return self._work.get(timeout=self._idle_s)
-            except Empty:
-                if self._claim():
+                if worker in self._idle:
+                    self._idle.remove(worker)
                     return None
-                # it is on its way, to this thread or to another that has taken this one's
+            return worker.mailbox.get()  # it is on its way
+
+
+class _Worker(Thread):
+    def __init__(self, workers: Workers) -> None:
+        super().__init__(name="idle", daemon=True)
+        self.mailbox: SimpleQueue[_Work] = SimpleQueue()
+        self._workers = workers
+
+    def run(self) -> None:
+        while (work := self._workers.next_for(self)) is not None:
+            work()
+            del work  # what it holds must not live as long as the thread
+            self.name = "idle"
+            self._workers.rest(self)

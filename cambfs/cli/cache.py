@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
@@ -75,13 +76,14 @@ def _results(settings: Settings) -> Iterator[tuple[Disk, Stored]]:
 
 def _is_sound(disk: Disk, stored: Stored) -> bool:
     try:
-        spool = disk.open(stored.run_id, verify=True)
+        found = disk.open(stored.run_id)
+        if found is not None:
+            with closing(found[0]) as spool:
+                disk.check(stored.run_id, spool)
     except CacheDamaged as error:
         disk.remove(stored.run_id)
         click.echo(f"{error}; removed")
         return False
-    if spool is not None:
-        spool.close()
     return True
 
 

@@ -49,6 +49,10 @@ class Gate:
         self._arrived = 0
         self._is_open = False
 
+    @property
+    def arrivals(self) -> int:
+        return self._arrived
+
     def wait_for_arrivals(self, count: int = 1) -> None:
         with self._changed:
             assert self._changed.wait_for(lambda: self._arrived >= count, LIMIT_S), "nobody came to the gate"

@@ -5,19 +5,24 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
 
 from cambfs.cache import Cache, Taken
-from cambfs.disk import Disk
-from cambfs.errors import NoSpace
+from cambfs.disk import Disk, Stored
+from cambfs.errors import CacheDamaged, Closing, NoSpace
 from cambfs.facts import Facts
 from cambfs.names import RunId
+from cambfs.sidecar import Sidecar
 from cambfs.spool import Spool
-from tests.core.fakes import some_bytes
+from tests.core.fakes import LIMIT_S, some_bytes
+from tests.core.waiting import in_thread
 
 MakeCache = Callable[[int], Cache]
 
@@ -61,6 +66,7 @@ def _take(cache: Cache, run_id: int) -> Taken:
 
 def _use(cache: Cache, run_id: int) -> bytes:
     taken = _take(cache, run_id)
+    assert not taken.must_be_checked
     content = taken.spool.read(0, taken.spool.filled.total)
     cache.give(RunId(run_id), taken.spool, whole=taken.whole, facts=taken.facts)
     return content
@@ -83,7 +89,6 @@ def test_what_was_given_is_there(make_cache: MakeCache) -> None:
 
     assert cache.facts(RunId(1)) == _facts(10)
     assert cache.runs() == [1]
-    assert cache.usage_bytes() == 10
     taken = _take(cache, 1)
     assert taken.whole
     assert taken.facts == _facts(10)
@@ -129,7 +134,6 @@ def test_the_limit_is_in_bytes(make_cache: MakeCache) -> None:
     _keep(cache, 7, size=30)
 
     assert cache.runs() == [7]
-    assert cache.usage_bytes() == 30
 
 
 def test_what_is_in_use_is_not_evicted(make_cache: MakeCache) -> None:
@@ -194,7 +198,6 @@ def test_nothing_is_not_kept(make_cache: MakeCache) -> None:
     cache.give(RunId(1), cache.new_spool(RunId(1)), whole=False, facts=None)
 
     assert cache.take(RunId(1)) is None
-    assert cache.usage_bytes() == 0
 
 
 def test_what_was_discarded_is_gone(make_cache: MakeCache) -> None:
@@ -293,13 +296,38 @@ def test_a_damaged_file_is_dropped_at_its_first_use(tmp_path: Path, caplog: pyte
     (tmp_path / "1.flac").write_bytes(b"x" * 10)
     cache = Cache(Disk(tmp_path), 100)
 
-    with caplog.at_level(logging.WARNING):
-        assert cache.take(RunId(1)) is None
+    taken = _take(cache, 1)
+    assert taken.must_be_checked
+    with caplog.at_level(logging.WARNING), pytest.raises(CacheDamaged):
+        cache.check(RunId(1), taken.spool, lambda: False)
+    taken.spool.close()
     assert "run 1" in caplog.text
     assert cache.runs() == []
     assert not (tmp_path / "1.flac").exists()
     _keep(cache, 1)
     assert _use(cache, 1) == _content(1)
+
+
+def test_a_file_that_was_moved_is_checked_once(tmp_path: Path) -> None:
+    cache = Cache(Disk(tmp_path), 100)
+    _keep(cache, 1)
+    cache.close()
+    shutil.copy2(tmp_path / "1.flac", tmp_path / "copy")
+    (tmp_path / "copy").rename(tmp_path / "1.flac")
+    cache = Cache(Disk(tmp_path), 100)
+    taken = _take(cache, 1)
+    assert taken.must_be_checked
+    with pytest.raises(Closing):
+        cache.check(RunId(1), taken.spool, lambda: True)
+    _give(cache, 1, taken.spool)
+    taken = _take(cache, 1)
+    assert taken.must_be_checked, "it was given up"
+    cache.check(RunId(1), taken.spool, lambda: False)
+    assert taken.spool.read(0, 10) == _content(1)
+    _give(cache, 1, taken.spool)
+
+    assert _use(cache, 1) == _content(1)
+    assert _use(Cache(Disk(tmp_path), 100), 1) == _content(1)
 
 
 def test_a_file_of_another_size_is_never_a_size(tmp_path: Path) -> None:
@@ -435,8 +463,32 @@ def test_a_part_that_fills_the_cache_beside_another_mounts_result(tmp_path: Path
     os.utime(tmp_path, ns=(0, 0))
     _keep(cache, 3)
 
-    assert cache.usage_bytes() <= 20
+    assert sum(entry.size for entry in cache._entries.values()) <= 20
     assert _use(cache, 3) == _content(3)
+
+
+def test_results_that_are_kept_at_the_same_time_are_not_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans, scan = list[int](), Disk.scan
+
+    def counted(disk: Disk) -> list[Stored]:
+        scans.append(1)
+        return scan(disk)
+
+    monkeypatch.setattr(Disk, "scan", counted)
+    cache, together = Cache(Disk(tmp_path), 10_000), Barrier(8)
+    cache.apply_limit()
+
+    def keep(number: int) -> None:
+        together.wait(LIMIT_S)
+        for run_id in range(100 * number + 1, 100 * number + 21):
+            _keep(cache, run_id)
+
+    for future in [in_thread(partial(keep, number)) for number in range(8)]:
+        future.result(LIMIT_S)
+    assert len(cache.runs()) == 160
+    assert len(scans) == 1
 
 
 def test_its_own_results_are_not_looked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -457,7 +509,7 @@ def test_what_is_found_wrong_while_it_is_being_kept_is_not_kept(
     spool = _fill(cache, 1, _content(1))
     describe = Disk.describe
 
-    def find_it_wrong(disk: Disk, *arguments: Any) -> str:
+    def find_it_wrong(disk: Disk, *arguments: Any) -> Sidecar:
         spool.is_condemned = True
         cache.discard(RunId(1))
         return describe(disk, *arguments)
@@ -493,7 +545,7 @@ def test_a_full_table_of_descriptors_is_relieved(tmp_path: Path, monkeypatch: py
     new_spool = Disk.new_spool
 
     def when_one_is_free(disk: Disk, *arguments: Any, **more: Any) -> Spool:
-        if cache.usage_bytes():
+        if cache._entries:
             raise OSError(errno.EMFILE, "Too many open files")
         return new_spool(disk, *arguments, **more)
 

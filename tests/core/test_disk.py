@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from cambfs import disk as disk_module
+from cambfs import sidecar as sidecar_module
 from cambfs.disk import Disk
-from cambfs.errors import CacheDamaged, ConfigError
+from cambfs.errors import CacheDamaged, Closing, ConfigError
 from cambfs.facts import Facts
 from cambfs.names import RunId
 from cambfs.spool import Spool
+from tests.core.fakes import LIMIT_S, Gate
+from tests.core.waiting import in_thread
 
 RUN = RunId(7)
 CONTENT = b"fLaC and the rest"
@@ -38,14 +47,21 @@ def _commit(disk: Disk, content: bytes = CONTENT, run_id: RunId = RUN) -> None:
     spool.close()
 
 
-def _read(disk: Disk, *, verify: bool = True) -> bytes | None:
-    spool = disk.open(RUN, verify=verify)
-    if spool is None:
+def _read(disk: Disk, *, checked: bool = True) -> bytes | None:
+    found = disk.open(RUN)
+    if found is None:
         return None
-    try:
+    with closing(found[0]) as spool:
+        if checked:
+            disk.check(RUN, spool)
         return spool.read(0, spool.filled.total)
-    finally:
-        spool.close()
+
+
+def _is_vouched_for(disk: Disk) -> bool:
+    found = disk.open(RUN)
+    assert found is not None
+    with closing(found[0]) as spool:
+        return disk.is_vouched_for(RUN, spool)
 
 
 @pytest.fixture
@@ -95,7 +111,7 @@ def test_a_spool_without_a_name_cannot_be_committed(disk: Disk) -> None:
 
 def test_what_is_not_there_is_none(disk: Disk) -> None:
     assert disk.facts(RUN) is None
-    assert disk.open(RUN, verify=True) is None
+    assert disk.open(RUN) is None
     disk.remove(RUN)
     disk.touch(RUN)
 
@@ -116,7 +132,7 @@ def test_another_length_is_noticed_without_reading(disk: Disk, audio: Path, cont
     with pytest.raises(CacheDamaged):
         disk.facts(RUN)
     with pytest.raises(CacheDamaged):
-        _read(disk, verify=False)
+        _read(disk, checked=False)
 
 
 @pytest.mark.parametrize(
@@ -184,8 +200,10 @@ def test_foreign_files_are_left_alone(disk: Disk, name: str) -> None:
 
 def test_removing_leaves_it_to_those_who_have_it_open(disk: Disk, audio: Path, sidecar: Path) -> None:
     _commit(disk)
-    spool = disk.open(RUN, verify=True)
-    assert spool is not None
+    found = disk.open(RUN)
+    assert found is not None
+    spool, facts = found
+    assert facts == FACTS
     disk.remove(RUN)
 
     assert not audio.exists()
@@ -197,12 +215,85 @@ def test_removing_leaves_it_to_those_who_have_it_open(disk: Disk, audio: Path, s
 def test_the_least_recently_used_comes_first(disk: Disk) -> None:
     for number in (1, 2, 3):
         _commit(disk, run_id=RunId(number))
-        os.utime(disk.directory / f"{number}.flac", ns=(number * 10**9, FACTS.mtime_ns))
+        os.utime(disk.directory / f"{number}.json", ns=(number * 10**9, number * 10**9))
     assert [stored.run_id for stored in disk.scan()] == [1, 2, 3]
     disk.touch(RunId(1))
 
     assert [stored.run_id for stored in disk.scan()] == [2, 3, 1]
     assert (disk.directory / "1.flac").stat().st_mtime_ns == FACTS.mtime_ns
+
+
+# What is vouched for.
+
+
+def test_a_result_is_vouched_for_from_the_beginning_and_after_its_use(disk: Disk) -> None:
+    _commit(disk)
+    assert _is_vouched_for(disk)
+    disk.touch(RUN)
+    assert _read(disk) == CONTENT
+
+    assert _is_vouched_for(Disk(disk.directory))
+
+
+def test_what_was_written_to_is_not_vouched_for_whatever_its_times_say(disk: Disk, audio: Path) -> None:
+    _commit(disk)
+    before = audio.stat()
+    with audio.open("r+b") as file:
+        file.write(b"x")
+    os.utime(audio, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    assert not _is_vouched_for(disk)
+    with pytest.raises(CacheDamaged, match="damaged"):
+        _read(disk)
+
+
+def test_another_file_in_its_place_is_not_vouched_for(disk: Disk, audio: Path, tmp_path: Path) -> None:
+    _commit(disk)
+    shutil.copy2(audio, tmp_path / "copy")
+    (tmp_path / "copy").rename(audio)
+
+    assert not _is_vouched_for(disk)
+    assert _read(disk) == CONTENT
+    assert _is_vouched_for(disk), "it was checked"
+
+
+def test_after_another_start_of_the_machine_all_is_checked_once(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    _commit(disk)
+    monkeypatch.setattr(sidecar_module, "_boot_id", lambda: "another")
+
+    assert not _is_vouched_for(disk)
+    assert _read(disk) == CONTENT
+    assert _is_vouched_for(disk)
+
+
+def test_where_the_start_of_the_machine_is_not_known_nothing_is_vouched_for(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sidecar_module, "_boot_id", lambda: "")
+    _commit(disk)
+
+    assert not _is_vouched_for(disk)
+    assert _read(disk) == CONTENT
+    assert not _is_vouched_for(disk)
+
+
+def test_a_sidecar_that_vouches_for_nothing_is_one(disk: Disk, sidecar: Path) -> None:
+    _commit(disk)
+    told = json.loads(sidecar.read_text())
+    vouchers: list[Any] = [None, "x", [], 7]
+    for voucher in vouchers:
+        sidecar.write_text(json.dumps({**told, "voucher": voucher}))
+        assert not _is_vouched_for(disk)
+        assert _read(disk) == CONTENT
+
+
+def test_a_check_can_be_given_up(disk: Disk) -> None:
+    _commit(disk)
+    found = disk.open(RUN)
+    assert found is not None
+    with closing(found[0]) as spool, pytest.raises(Closing):
+        disk.check(RUN, spool, lambda: True)
+    assert _read(disk) == CONTENT
 
 
 def test_the_stamp_changes_when_results_come_and_go(disk: Disk) -> None:
@@ -250,26 +341,108 @@ def test_a_sidecar_without_its_result_is_swept(disk: Disk, audio: Path, sidecar:
     assert not sidecar.exists()
 
 
-def test_a_crash_between_the_two_names_is_noticed(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
-    _commit(disk, b"the old result")
+def test_a_result_without_its_sidecar_is_swept(disk: Disk, audio: Path, sidecar: Path) -> None:
+    _commit(disk)
+    sidecar.unlink()
+    Disk(disk.directory)
+
+    assert not audio.exists()
+
+
+class _PowerFailure(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("before", [None, b"the old result", b"x" * len(CONTENT)], ids=["none", "other", "same size"])
+def test_a_crash_between_the_two_names_leaves_nothing_wrong(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch, before: bytes | None
+) -> None:
+    if before is not None:
+        _commit(disk, before)
     spool = _spool(disk)
-    monkeypatch.setattr(Path, "rename", _fails_for_audio(Path.rename))
-    with pytest.raises(OSError, match="power"):
-        disk.commit(RUN, spool, FACTS, "audio/flac")
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(Disk, "_write_sidecar", Mock(side_effect=_PowerFailure))
+        with pytest.raises(_PowerFailure):
+            disk.commit(RUN, spool, FACTS, "audio/flac")
     spool.close()
 
+    again = Disk(disk.directory)
+    if before is None:
+        assert _read(again) is None
+        return
+    assert len(before) != len(CONTENT) or not _is_vouched_for(again)
     with pytest.raises(CacheDamaged):
-        _read(Disk(disk.directory))
+        _read(again)
 
 
-def _fails_for_audio(rename: Callable[[Path, Path], Path]) -> Callable[[Path, Path], Path]:
-    def renamed(path: Path, target: Path) -> Path:
-        if target.suffix == ".flac":
-            raise OSError("the power is gone")
-        return rename(path, target)
+def test_a_sidecar_that_cannot_be_written_leaves_no_result(
+    disk: Disk, audio: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = _spool(disk)
+    with monkeypatch.context() as patch:
+        patch.setattr(Disk, "_write_sidecar", Mock(side_effect=OSError(errno.ENOSPC, "full")))
+        with pytest.raises(OSError, match="full"):
+            disk.commit(RUN, spool, FACTS, "audio/flac")
 
-    return renamed
+    assert not audio.exists()
+    assert spool.read(0, len(CONTENT)) == CONTENT
+    spool.close()
+
+
+# With other mounts.
+
+
+def test_a_result_that_another_mount_is_just_putting_there_is_no_damage(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, spool = Gate(), _spool(disk)
+    write = Disk._write_sidecar
+
+    def slowly(*arguments: Any) -> None:
+        gate.go_through()
+        write(*arguments)
+
+    monkeypatch.setattr(Disk, "_write_sidecar", slowly)
+    putting = in_thread(lambda: disk.commit(RUN, spool, FACTS, "audio/flac"))
+    gate.wait_for_arrivals()
+    looking = in_thread(lambda: Disk(disk.directory).facts(RUN))
+    gate.open()
+
+    putting.result(LIMIT_S)
+    assert looking.result(LIMIT_S) == FACTS
+    spool.close()
+
+
+def test_a_lock_that_is_held_for_ever_costs_the_cache_only(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk_module, "_LOCK_PATIENCE_S", 0.02)
+    spool = _spool(disk)
+    with disk._locked():
+        with pytest.raises(OSError, match="lock"):
+            disk.commit(RUN, spool, FACTS, "audio/flac")
+        disk.remove(RUN)
+    assert spool.read(0, len(CONTENT)) == CONTENT
+    spool.close()
+
+
+def test_a_spool_that_another_mount_swept_before_it_was_locked_is_made_anew(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create, swept = disk_module._create, list[str]()
+
+    def create_and_sweep(path: str) -> int:
+        fd = create(path)
+        if not swept:
+            swept.append(path)
+            Disk(disk.directory)
+        return fd
+
+    monkeypatch.setattr(disk_module, "_create", create_and_sweep)
+    spool = _spool(disk)
+
+    assert not Path(swept[0]).exists()
+    disk.commit(RUN, spool, FACTS, "audio/flac")
+    spool.close()
+    assert _read(disk) == CONTENT
 
 
 # Who may see it.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 
 import cambfs.demo
+from cambfs import disk as disk_module
 from cambfs import fetching, run, slots
 from cambfs import library as library_module
 from cambfs.cache import Cache
@@ -27,9 +29,11 @@ from cambfs.errors import (
     TooLarge,
     UnknownRun,
 )
+from cambfs.facts import Facts
 from cambfs.library import Handle, Library
 from cambfs.names import RunId
 from cambfs.patience import Patience
+from cambfs.sidecar import Sidecar
 from cambfs.transfer import Transfer
 from tests.core.conftest import MakeLibrary, our_threads
 from tests.core.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, StorageManner, some_flac
@@ -602,6 +606,80 @@ def test_one_that_is_nearly_finished_is_finished(source: FakeSource, library: Li
     assert source.count("stream") == 1
 
 
+# A cached file that nothing vouches for.
+
+
+@pytest.fixture
+def check(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> Gate:
+    """The result is there, and to read it through takes until the gate opens."""
+    spool = disk.new_spool(RUN, lambda: False)
+    spool.write(0, memoryview(CONTENT))
+    disk.commit(RUN, spool, Facts(SIZE, 0), "audio/flac")
+    spool.close()
+    (disk.directory / "1.flac").touch()
+    gate, sha256 = Gate(), disk_module._sha256
+
+    def slowly(*arguments: Any) -> str:
+        gate.go_through()
+        return sha256(*arguments)
+
+    monkeypatch.setattr(disk_module, "_sha256", slowly)
+    return gate
+
+
+def test_it_is_read_through_once_for_all_before_anything_is_used(
+    source: FakeSource, library: Library, check: Gate
+) -> None:
+    reads = [in_thread(lambda: read_all(library, 1)) for _ in range(4)]
+    check.wait_for_arrivals()
+    assert not any(read.done() for read in reads)
+    check.open()
+
+    assert [read.result(LIMIT_S) for read in reads] == [CONTENT] * 4
+    assert check.arrivals == 1
+    assert read_all(library, 1) == CONTENT
+    assert check.arrivals == 1
+    assert source.count("stream") == 0
+
+
+def test_who_waits_for_it_can_be_killed(library: Library, check: Gate) -> None:
+    is_killed = Event()
+    open_ = in_thread(lambda: library.open(RUN, Patience(LIMIT_S, is_killed.is_set)))
+    check.wait_for_arrivals()
+    is_killed.set()
+
+    with pytest.raises(GivenUp):
+        open_.result(LIMIT_S)
+    check.open()
+
+
+def test_the_end_of_the_mount_ends_it(library: Library, check: Gate, disk: Disk) -> None:
+    open_ = in_thread(lambda: library.open(RUN, patience()))
+    check.wait_for_arrivals()
+    closing = in_thread(library.close)
+    with pytest.raises(Closing):
+        open_.result(LIMIT_S)
+    check.open()
+    closing.result(LIMIT_S)
+    eventually(_no_threads)
+
+    assert disk.run_ids() == [1]
+    found = disk.open(RUN)
+    assert found is not None
+    assert not disk.is_vouched_for(RUN, found[0]), "it was not read to its end"
+    found[0].close()
+
+
+def test_one_that_is_damaged_is_fetched_again(source: FakeSource, library: Library, check: Gate, disk: Disk) -> None:
+    (disk.directory / "1.flac").write_bytes(b"x" + CONTENT[1:])
+    source.add(1, Result(CONTENT))
+    check.open()
+
+    assert read_all(library, 1) == CONTENT
+    assert source.count("stream") == 1
+    eventually(lambda: disk.run_ids() == [1])
+
+
 # Far from the stream.
 
 
@@ -908,7 +986,7 @@ def test_what_takes_long_to_keep_can_be_waited_for(
     gate = Gate()
     describe = Disk.describe
 
-    def slowly(disk: Disk, *arguments: Any) -> str:
+    def slowly(disk: Disk, *arguments: Any) -> Sidecar:
         gate.go_through()
         return describe(disk, *arguments)
 
