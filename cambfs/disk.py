@@ -2,8 +2,8 @@
 
 Not which of them are kept (`cache`). `<run_id>.flac` is the result, `<run_id>.json` its sidecar, `part/` holds what is
 on its way, `.lock` serves the mounts that share the directory. A name in `part/` whose file nobody has locked was left
-by a crash, and so was one of the two without the other. Threads: any; there is no state but the directory, and every
-change of a result's two names is made under the file lock.
+by a crash. Threads: any; there is no state but the directory, and every change of a result's two names is made under
+the file lock.
 
 The sidecar vouches for the file (`sidecar`), which is therefore never touched: when it was used is the sidecar's mtime.
 """
@@ -84,9 +84,7 @@ class Disk:
                 path.unlink()
         names = set(os.listdir(self.directory))  # noqa: PTH208 - there may be 100,000, and paths are slow
         for name in names:
-            stem, _, kind = name.partition(".")
-            other = {"json": "flac", "flac": "json"}.get(kind)
-            if other and f"{stem}.{other}" not in names and parse_run_id(stem) is not None:
+            if name.endswith(".json") and f"{name.removesuffix('.json')}.flac" not in names:
                 (self.directory / name).unlink(missing_ok=True)
 
     @contextmanager
