@@ -67,7 +67,7 @@ class _Idle(LRUCache[RunId, Entry]):
 
 class Cache:
     def __init__(self, disk: Disk | None, limit_bytes: int) -> None:
-        """Has what the disk holds, by `apply_limit` not more than the limit. Without a disk all is kept in memory."""
+        """Has what the disk holds, by `trim` not more than the limit. Without a disk all is kept in memory."""
         self._disk = disk
         self._limit_bytes = limit_bytes
         self._lock = Lock()  # guards all below
@@ -77,7 +77,13 @@ class Cache:
         self._stamp_ns = -1
         self._is_closed = False
 
-    def apply_limit(self) -> None:
+    def trim(self) -> None:
+        """Evicts what the disk holds too much of. For the beginning: what is kept later is counted then, and a mount
+        that keeps nothing needs no index of what is there."""
+        if self._disk is not None and self._disk.usage_bytes() > self._limit_bytes:
+            self._apply_limit()
+
+    def _apply_limit(self) -> None:
         """Evicts what is too much, counting what the disk held before and what other mounts have put there. Takes about
         a second for 100,000 results, and holds up nobody."""
         if self._disk is None:
@@ -92,9 +98,10 @@ class Cache:
             for run_id in [run_id for run_id in self._idle if run_id not in found]:
                 if self._entries[run_id].spool is None:
                     self._forget(run_id)
-            for run_id, size in found.items():
-                if run_id not in self._entries:
-                    self._add(run_id, Entry(size, whole=True))
+            parts = [run_id for run_id in self._idle if self._entries[run_id].spool is not None]
+            unused = [run_id for run_id in found if run_id not in self._in_use]
+            for run_id in [*unused, *parts]:  # in the order of their use, by any mount; parts are of this one
+                self._add(run_id, self._entries.get(run_id) or Entry(found[run_id], whole=True))
             self._make_room()
 
     def _forget(self, run_id: RunId) -> None:
@@ -142,7 +149,7 @@ class Cache:
             return entry.facts if entry is not None and entry.whole else None
 
     def _look_up(self, run_id: RunId) -> Entry | None:
-        """The entry, with the facts of its sidecar; one that another mount has added or removed is noticed."""
+        """The entry, with the facts of its sidecar, or a new one; notices what another mount has added or removed."""
         entry = self._entries.get(run_id)
         if self._disk is None or (entry is not None and (entry.spool or entry.facts)):
             return entry
@@ -153,11 +160,10 @@ class Cache:
             facts = None
         if facts is None:
             self._forget(run_id)
-        elif entry is not None:
-            entry.facts = facts
-        else:
-            self._keep(run_id, Entry(facts.size, whole=True, facts=facts))
-        return self._entries.get(run_id)
+            return None
+        entry = entry or Entry(facts.size, whole=True)
+        entry.facts = facts
+        return entry
 
     def _drop_damaged(self, run_id: RunId, damage: CacheDamaged) -> None:
         log.warning("%s: dropped, it will be fetched again", damage)
@@ -172,6 +178,7 @@ class Cache:
             if entry is None:
                 return None
             self._idle.pop(run_id, None)
+            self._entries[run_id] = entry
             self._in_use.add(run_id)
         if entry.spool is not None:
             return Taken(entry.spool, entry.whole, entry.facts, must_be_checked=False)
@@ -243,7 +250,7 @@ class Cache:
 
     def _relieve(self) -> bool:
         """The disk is full: evicts what was used least recently. False when nothing is left to evict."""
-        self.apply_limit()
+        self._apply_limit()
         with self._lock:
             if not self._idle:
                 return False
@@ -255,7 +262,7 @@ class Cache:
         failure costs just that and is logged."""
         if facts.size > self._limit_bytes:
             return
-        self.apply_limit()
+        self._apply_limit()
         try:
             sidecar = None if self._disk is None else self._disk.describe(spool, facts, content_type)
             with self._lock:

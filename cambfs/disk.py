@@ -132,6 +132,12 @@ class Disk:
                         found.append(Stored(run_id, size, _mtime_ns(self._sidecar(run_id))))
         return sorted(found, key=lambda stored: stored.used_ns)
 
+    def usage_bytes(self) -> int:
+        """What all results together take."""
+        with suppress(OSError), os.scandir(self.directory) as entries:
+            return sum(entry.stat(follow_symlinks=False).st_size for entry in entries if entry.name.endswith(".flac"))
+        return 0
+
     def stamp_ns(self) -> int:
         """Differs after results came or went, whoever did it."""
         return _mtime_ns(self._path)

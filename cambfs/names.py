@@ -6,6 +6,7 @@ Not the files themselves (`vfs`). Pure functions, no threads.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import NewType
 
@@ -40,6 +41,13 @@ def parse_name(name: str) -> tuple[RunId, Kind] | None:
 
 def file_name(run_id: RunId, kind: Kind) -> str:
     return f"{run_id}.{kind.value}"
+
+
+def names_and_inodes(run_ids: Iterable[RunId]) -> Iterator[tuple[str, int]]:
+    """Of all files of the runs, as `file_name` and `inode` give them one by one; there may be 100,000 to list."""
+    for run_id in run_ids:
+        yield f"{run_id}.flac", run_id << 1
+        yield f"{run_id}.url", run_id << 1 | 1
 
 
 def inode(run_id: RunId, kind: Kind) -> int:

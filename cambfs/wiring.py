@@ -83,7 +83,7 @@ def open_library(settings: Settings, declared: Callable[[], Sequence[RunId]]) ->
         client = stack.enter_context(open_client(settings))
         disk = None if settings.no_disk_cache else Disk(account_directory(settings))
         cache = Cache(disk, settings.cache_size)
-        threading.Thread(target=cache.apply_limit, name="cache-limit", daemon=True).start()
+        threading.Thread(target=cache.trim, name="cache-limit", daemon=True).start()
         library = Library(
             client,
             cache,

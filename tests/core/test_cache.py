@@ -283,10 +283,35 @@ def test_a_smaller_limit_is_applied_at_the_start(tmp_path: Path) -> None:
         _keep(cache, run_id, size)
     cache.close()
     cache = Cache(Disk(tmp_path), 20)
-    cache.apply_limit()
+    cache.trim()
 
     assert set(cache.runs()) == {1, 3}
     assert not (tmp_path / "2.flac").exists()
+
+
+def test_what_was_used_before_the_directory_was_looked_at_is_the_newest(tmp_path: Path) -> None:
+    cache = Cache(Disk(tmp_path), 40)
+    for run_id in (1, 2, 3):
+        _keep(cache, run_id)
+        os.utime(tmp_path / f"{run_id}.json", (run_id, run_id))
+    cache.close()
+    cache = Cache(Disk(tmp_path), 40)
+    _use(cache, 1)
+    _keep(cache, 4)
+    _keep(cache, 5)
+
+    assert set(cache.runs()) == {1, 3, 4, 5}
+
+
+def test_looking_at_results_that_are_there_takes_no_index(tmp_path: Path) -> None:
+    cache = Cache(Disk(tmp_path), 100)
+    _keep(cache, 1)
+    cache.close()
+    cache = Cache(Disk(tmp_path), 100)
+    cache.trim()
+
+    assert cache.facts(RunId(1)) == _facts(10)
+    assert not cache._entries
 
 
 def test_a_damaged_file_is_dropped_at_its_first_use(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -478,7 +503,7 @@ def test_results_that_are_kept_at_the_same_time_are_not_looked_for(
 
     monkeypatch.setattr(Disk, "scan", counted)
     cache, together = Cache(Disk(tmp_path), 10_000), Barrier(8)
-    cache.apply_limit()
+    cache._apply_limit()
 
     def keep(number: int) -> None:
         together.wait(LIMIT_S)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cambfs.names import MAX_RUN_ID, Kind, RunId, file_name, inode, parse_name, parse_run_id
+from cambfs.names import MAX_RUN_ID, Kind, RunId, file_name, inode, names_and_inodes, parse_name, parse_run_id
 
 _RUNS = st.integers(1, MAX_RUN_ID).map(RunId)
 _KINDS = st.sampled_from(Kind)
@@ -55,3 +55,9 @@ def test_inodes_differ_and_fit(run_id: RunId, kind: Kind, other_id: RunId, other
 
 def test_the_two_files_of_a_run_have_two_inodes() -> None:
     assert inode(RunId(1), Kind.FLAC) != inode(RunId(1), Kind.URL)
+
+
+def test_a_listing_has_the_same_names_and_inodes() -> None:
+    runs = [RunId(1), RunId(77), RunId(MAX_RUN_ID)]
+
+    assert list(names_and_inodes(runs)) == [(file_name(run, kind), inode(run, kind)) for run in runs for kind in Kind]
