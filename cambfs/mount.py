@@ -22,9 +22,10 @@ from cambfs.errors import CambfsError, ConfigError
 from cambfs.failures import Failures
 from cambfs.journal import Journal
 from cambfs.library import Library
+from cambfs.opened import OpenFile
 from cambfs.patience import Patience
 from cambfs.session import Session
-from cambfs.vfs import CONTROL, ENTRY_TIMEOUT_S, OpenFile, Tree, UrlStyle
+from cambfs.vfs import CONTROL, ENTRY_TIMEOUT_S, Attributes, Tree, UrlStyle
 
 try:
     import fuse
@@ -33,6 +34,7 @@ except OSError as error:  # fusepy looks for the library when it is imported
 
 log = logging.getLogger(__name__)
 
+_OWNER = os.getuid(), os.getgid()
 _BLOCK_BYTES = 128 * 1024
 _FRAGMENT_BYTES = 4096
 # How long a thread keeps the interpreter while others want it. With Python's 5 ms a busy transfer delays the readers.
@@ -68,7 +70,6 @@ class Operations:
         self._timeout_s = timeout_s
         self._url_owner_only = url_owner_only
         self._on_ready = on_ready
-        self._uid, self._gid = os.getuid(), os.getgid()
         self._table = Lock()  # guards the next two
         self._open_files: dict[int, OpenFile] = {}
         self._last_fh = 0
@@ -97,21 +98,8 @@ class Operations:
     def destroy(self, _path: str) -> None:
         self._session.end()
 
-    def getattr(self, path: str, fh: Any = None) -> dict[str, int]:
-        attributes = self._tree.attributes(path, self._patience(), is_lookup_possible=fh is None)
-        return {
-            "st_ino": attributes.ino,
-            "st_mode": attributes.mode,
-            "st_nlink": attributes.nlink,
-            "st_size": attributes.size,
-            "st_blocks": attributes.blocks,
-            "st_blksize": _BLOCK_BYTES,
-            "st_uid": self._uid,
-            "st_gid": self._gid,
-            "st_atime": attributes.mtime_ns,
-            "st_mtime": attributes.mtime_ns,
-            "st_ctime": attributes.mtime_ns,
-        }
+    def getattr(self, path: str, fh: Any = None) -> Attributes:
+        return self._tree.attributes(path, self._patience(), is_lookup_possible=fh is None)
 
     def access(self, path: str, mode: int) -> int:
         if mode != os.F_OK:
@@ -140,19 +128,19 @@ class Operations:
             self._last_fh += 1
             fi.fh = self._last_fh
             self._open_files[fi.fh] = opened
-        fi.keep_cache = opened.keep_pages
-        fi.direct_io = opened.is_live
+        fi.keep_cache = opened.keeps_pages
+        fi.direct_io = opened.bypasses_pages
         return 0
 
     def _refuse_others(self, path: str) -> None:
         is_private = self._url_owner_only and (path.endswith(".url") or path.startswith(f"{CONTROL}/"))
-        if is_private and fuse.fuse_get_context()[0] not in (0, self._uid):
+        if is_private and fuse.fuse_get_context()[0] not in (0, _OWNER[0]):
             raise fuse.FuseOSError(errno.EACCES)
 
     def read(self, _path: str, size: int, offset: int, fi: Any) -> bytes:
         opened = self._open_files[fi.fh]
         data = opened.read(offset, size, self._patience())
-        if not (data or opened.is_live or offset == 0 or opened.read(offset - 1, 1, self._patience())):
+        if not (data or opened.bypasses_pages or offset == 0 or opened.read(offset - 1, 1, self._patience())):
             # The kernel only asks for pages beyond the end when it does not know the size yet. From an empty answer it
             # would learn one that is too large, and not believe the right one that comes a moment later.
             raise fuse.FuseOSError(errno.EIO)
@@ -166,7 +154,13 @@ class Operations:
 
 
 class _Binding(fuse.FUSE):  # type: ignore[misc]  # fusepy has no types
-    """fusepy, with a faster way through large directories: its own makes a new structure for every name."""
+    """fusepy, with shorter ways where it is asked most: its own make a dictionary of every file's attributes, and a
+    structure for every name in a directory."""
+
+    def fgetattr(self, path: bytes, status: Any, fip: Any) -> int:
+        ctypes.memset(status, 0, ctypes.sizeof(fuse.c_stat))
+        _fill(status.contents, self.operations("getattr", path.decode(self.encoding), fip))
+        return 0
 
     def readdir(self, path: bytes, buf: Any, filler: Any, _offset: int, fip: Any) -> int:
         filler(buf, b".", None, 0)
@@ -177,6 +171,14 @@ class _Binding(fuse.FUSE):  # type: ignore[misc]  # fusepy has no types
             if filler(buf, name.encode("ascii"), status, 0):
                 break
         return 0
+
+
+def _fill(status: Any, attributes: Attributes) -> None:
+    status.st_ino, status.st_mode, status.st_nlink = attributes.ino, attributes.mode, attributes.nlink
+    status.st_uid, status.st_gid = _OWNER
+    status.st_size, status.st_blocks, status.st_blksize = attributes.size, attributes.blocks, _BLOCK_BYTES
+    time = fuse.c_timespec(*divmod(attributes.mtime_ns, 10**9))
+    status.st_atimespec = status.st_mtimespec = status.st_ctimespec = time
 
 
 def serve(

@@ -1,6 +1,7 @@
-"""The tree: its nodes, their attributes, and open files.
+"""The tree: its nodes and their attributes.
 
-Not FUSE (`mount`), and not the results (`library`). Threads: any. `_lock` guards what was answered and is a leaf.
+Not FUSE (`mount`), nor open files (`opened`), nor the results (`library`). Threads: any. `_lock` guards what was
+answered; nothing is locked under it.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ import math
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 from cachetools import TTLCache
 
-from cambfs.errors import CambfsError, NoSuchName
+from cambfs.errors import NoSuchName
 from cambfs.library import Library
-from cambfs.names import Kind, RunId, file_name, inode, parse_name
+from cambfs.names import Kind, RunId, inode, names_and_inodes, parse_name
+from cambfs.opened import OpenAudio, OpenControl, OpenFile, OpenText, Shown
 from cambfs.patience import Patience
 from cambfs.signer import Signature
 
@@ -28,14 +30,12 @@ ENTRY_TIMEOUT_S = 300
 # The size in an answer whose size is not known yet. The kernel asks again before it shows a size to anyone; what reads
 # without asking (sendfile, splice) reads until an answer ends, which is the end: so too large does no harm.
 PROVISIONAL_SIZE = 1 << 40
-# The kernel asks up to three times more, page by page, for what could not be read, before its caller hears of it. For
-# so long after a failure nothing is waited for that is not there.
-_SAME_FAILURE_S = 1.0
 ROOT_INODE = 1
 CONTROL = "/.cambfs"
 # No number is free beside the runs'. This one, and those below it, belong to the last run ids that there can be.
 _CONTROL_INODE = 2**64 - 1
 _BLOCK_BYTES = 512
+_NAMES_KEPT = 4096
 
 
 class UrlStyle(Enum):
@@ -56,8 +56,7 @@ class UrlStyle(Enum):
         return (json.dumps(answer).replace("\x7f", "\\u007f") + "\n").encode()
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
+class Attributes(NamedTuple):
     """`size` in bytes; `mtime_ns` since the epoch."""
 
     ino: int
@@ -70,81 +69,6 @@ class Attributes:
     def blocks(self) -> int:
         """In the unit of stat(2), 512 bytes."""
         return -(-self.size // _BLOCK_BYTES)
-
-
-class OpenFile(Protocol):
-    keep_pages: bool
-    """The kernel may keep what it has of this file: it is what it was."""
-    is_live: bool
-    """The kernel must not keep anything, nor show what it kept: other opens show something else."""
-
-    def read(self, offset: int, length: int, patience: Patience) -> bytes:
-        """`length` bytes, or fewer only because the file ends there. Raises CambfsError."""
-
-    def close(self) -> None:
-        """Call once."""
-
-
-class _OpenAudio:
-    def __init__(self, library: Library, run_id: RunId, patience: Patience) -> None:
-        self._handle = library.open(run_id, patience)
-        self.keep_pages = self._handle.same_bytes
-        # The kernel's pages belong to the name, not to the open: who has the former result open would get ours.
-        self.is_live = self._handle.beside_other
-        # One word, written by any thread: whichever failure comes last is right.
-        self._failure: tuple[float, CambfsError] | None = None
-
-    def read(self, offset: int, length: int, patience: Patience) -> bytes:
-        failure = self._failure
-        is_again = failure is not None and time.monotonic() < failure[0]
-        try:
-            return self._handle.read(offset, length, Patience(0) if is_again else patience)
-        except CambfsError as error:
-            if not error.temporary:
-                raise
-            if failure is not None and is_again:
-                raise failure[1].with_traceback(None) from None
-            self._failure = time.monotonic() + _SAME_FAILURE_S, error
-            raise
-
-    def close(self) -> None:
-        self._handle.close()
-
-
-class _OpenText:
-    """One open `.url` file. All who have it open read the same text, that of the last open: the kernel's pages are
-    shared by them, and so must the bytes be."""
-
-    keep_pages = is_live = False
-
-    def __init__(self, shown: _Shown, close: Callable[[], None]) -> None:
-        self._shown = shown
-        self.close = close
-
-    def read(self, offset: int, length: int, _patience: Patience) -> bytes:
-        return self._shown.text[offset : offset + length]
-
-
-@dataclass(slots=True)
-class _Shown:
-    """What a `.url` file that is open shows."""
-
-    text: bytes = b""
-    mtime_ns: int = 0
-    handles: int = 0
-
-
-class _OpenControl:
-    keep_pages, is_live = False, True
-
-    def __init__(self, text: bytes) -> None:
-        self._text = text
-
-    def read(self, offset: int, length: int, _patience: Patience) -> bytes:
-        return self._text[offset : offset + length]
-
-    def close(self) -> None:
-        pass
 
 
 class Tree:
@@ -168,7 +92,7 @@ class Tree:
         # for attributes without looking the name up, and such a question must get the truth.
         self._answered: TTLCache[str, bool] = TTLCache(math.inf, ENTRY_TIMEOUT_S + 10, timer=time.monotonic)
         self._urls_said: set[RunId] = set()  # an expired URL has no size, which the kernel saw before all the same
-        self._shown: dict[RunId, _Shown] = {}
+        self._shown: dict[RunId, Shown] = {}
 
     def attributes(self, path: str, patience: Patience, *, is_lookup_possible: bool = True) -> Attributes:
         """The node's attributes, waited for. When the question may be a lookup, which must not wait (the kernel makes
@@ -193,17 +117,22 @@ class Tree:
 
     def _known(self, run_id: RunId, kind: Kind) -> tuple[int, int] | None:
         if kind is Kind.URL:
-            shown, signature = self._shown.get(run_id), self._library.fresh_signature(run_id)
-            if shown is not None:
-                return len(shown.text), shown.mtime_ns
-            return None if signature is None else self._of_url(run_id, signature)
+            return self._known_url(run_id)
         facts = self._library.facts(run_id)
         return None if facts is None else (facts.size, facts.mtime_ns)
 
-    def _is_first_answer(self, path: str, run_id: RunId, kind: Kind) -> bool:
+    def _known_url(self, run_id: RunId) -> tuple[int, int] | None:
         with self._lock:
-            was_said = run_id in self._urls_said if kind is Kind.URL else self._library.was_said(run_id)
-            if was_said or path in self._answered:
+            if (shown := self._shown.get(run_id)) is not None:
+                return len(shown.text), shown.mtime_ns
+        signature = self._library.fresh_signature(run_id)
+        return None if signature is None else self._of_url(run_id, signature)
+
+    def _is_first_answer(self, path: str, run_id: RunId, kind: Kind) -> bool:
+        if kind is Kind.FLAC and self._library.was_said(run_id):
+            return False
+        with self._lock:
+            if path in self._answered or (kind is Kind.URL and run_id in self._urls_said):
                 return False
             self._answered[path] = True
             return True
@@ -233,24 +162,26 @@ class Tree:
     def open(self, path: str, patience: Patience) -> OpenFile:
         """Raises NoSuchName and other CambfsErrors."""
         if path in self._controls:
-            return _OpenControl(self._controls[path]())
+            return OpenControl(self._controls[path]())
         run_id, kind = _parse(path)
         if kind is Kind.FLAC:
-            return _OpenAudio(self._library, run_id, patience)
+            return OpenAudio(self._library, run_id, patience)
         return self._open_text(run_id, self._library.signature(run_id, patience))
 
-    def _open_text(self, run_id: RunId, signature: Signature) -> _OpenText:
+    def _open_text(self, run_id: RunId, signature: Signature) -> OpenText:
         with self._lock:
-            shown = self._shown.setdefault(run_id, _Shown())
+            shown = self._shown.setdefault(run_id, Shown())
             shown.text, shown.mtime_ns = self._text(signature.signed.answer), signature.signed_ns
-            shown.handles += 1
             self._urls_said.add(run_id)
-        return _OpenText(shown, lambda: self._close_text(run_id, shown))
+            file = OpenText(shown, lambda file: self._close_text(run_id, file))
+            shown.opened.append(file)
+        return file
 
-    def _close_text(self, run_id: RunId, shown: _Shown) -> None:
+    def _close_text(self, run_id: RunId, file: OpenText) -> None:
         with self._lock:
-            shown.handles -= 1
-            if not shown.handles:
+            opened = self._shown[run_id].opened
+            opened.remove(file)
+            if not opened:
                 del self._shown[run_id]
 
     def _control_inode(self, path: str) -> int:
@@ -265,11 +196,10 @@ class Tree:
         if path == CONTROL:
             yield from ((name.removeprefix(f"{CONTROL}/"), self._control_inode(name)) for name in self._controls)
             return
-        for run_id in self._library.begin_listing():
-            for kind in Kind:
-                yield file_name(run_id, kind), inode(run_id, kind)
+        yield from names_and_inodes(self._library.begin_listing())
 
 
+@lru_cache(_NAMES_KEPT)
 def _parse(path: str) -> tuple[RunId, Kind]:
     found = parse_name(path.removeprefix("/"))
     if found is None:

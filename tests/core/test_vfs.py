@@ -9,12 +9,13 @@ import pytest
 
 from cambfs import library as library_module
 from cambfs import vfs
-from cambfs.errors import NoSuchName, UnknownRun, Unreachable
+from cambfs.errors import NoSuchName, ResultChanged, TimedOut, UnknownRun, Unreachable
 from cambfs.library import Library
 from cambfs.names import Kind, RunId, inode
+from cambfs.patience import Patience
 from cambfs.vfs import PROVISIONAL_SIZE, Attributes, Tree, UrlStyle
 from tests.core.conftest import MakeLibrary
-from tests.core.fakes import FakeSource, Plan, Result, some_flac
+from tests.core.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, some_flac
 from tests.core.test_names import JUNK
 from tests.core.waiting import patience
 
@@ -194,10 +195,10 @@ def test_audio(tree: Tree) -> None:
     assert file.read(0, SIZE * 2, patience()) == CONTENT
     assert file.read(SIZE - 1, 10, patience()) == CONTENT[-1:]
     assert file.read(SIZE, 10, patience()) == b""
-    assert not file.keep_pages
+    assert not file.keeps_pages
     file.close()
     again = tree.open("/1.flac", patience())
-    assert again.keep_pages
+    assert again.keeps_pages
     again.close()
 
 
@@ -213,19 +214,77 @@ def test_a_text_is_as_long_as_its_attributes_say(library: Library, style: UrlSty
     file.close()
 
 
-def test_what_is_read_is_what_was_opened_last(tree: Tree, source: FakeSource) -> None:
+def test_an_open_text_stays_what_it_was_when_another_is_shown(tree: Tree, source: FakeSource) -> None:
     source.life_s = 0.0
     first = tree.open("/1.url", patience())
     was = first.read(0, 1000, patience())
-    assert _look(tree, "/1.url").size == len(was)
     second = tree.open("/1.url", patience())
     now = second.read(0, 1000, patience())
 
     assert now != was
-    assert first.read(0, 1000, patience()) == now
+    assert first.read(0, 3, patience()) + first.read(3, 1000, patience()) == was
     first.close()
     assert second.read(0, 1000, patience()) == now
     second.close()
+
+
+def test_texts_that_differ_do_not_share_the_pages_of_the_kernel(tree: Tree, source: FakeSource) -> None:
+    """Of those that are open at the same time, all that go by way of its pages are the same."""
+    source.life_s = 0.0
+    first, second = tree.open("/1.url", patience()), tree.open("/1.url", patience())
+    first.close()
+    third, fourth = tree.open("/1.url", patience()), tree.open("/1.url", patience())
+
+    assert [file.bypasses_pages for file in (first, second, third, fourth)] == [False, True, False, True]
+    for file in (second, third, fourth):
+        file.close()
+    source.life_s = 3600.0
+    same = [tree.open("/1.url", patience()) for _ in range(2)]
+    assert not any(file.bypasses_pages for file in same)
+
+
+def test_a_text_that_its_size_no_longer_fits_is_not_read(tree: Tree, source: FakeSource) -> None:
+    """The size is the last open's, and the kernel cuts what is longer."""
+    source.life_s = 0.0
+    first = tree.open("/1.url", patience())
+    for _ in range(9):
+        tree.open("/1.url", patience()).close()
+    second = tree.open("/1.url", patience())
+    now = second.read(0, 1000, patience())
+
+    assert _look(tree, "/1.url").size == len(now)
+    with pytest.raises(ResultChanged):
+        first.read(0, 1000, patience())
+    second.close()
+    assert _look(tree, "/1.url").size == len(now)
+    first.close()
+
+
+def test_a_failure_is_remembered_for_its_place_alone(tree: Tree, source: FakeSource) -> None:
+    """The kernel asks again for parts of what failed; whoever reads elsewhere is waited for as usual."""
+    gate, content = Gate(), some_flac(600_000)
+
+    def open_gate() -> bool:
+        gate.open()
+        return False
+
+    source.add(5, Result(content))
+    source.plan_always("stream", 5, Plan(stall_at=100_000, stall_gate=gate))
+    source.plan_always("stored", 5, Plan(error=Unreachable("gone")))
+    file = tree.open("/5.flac", patience())
+    failures = {}
+    for place in (131_072, 262_144):
+        with pytest.raises(TimedOut) as failed:
+            file.read(place, 131_072, Patience(0.1))
+        failures[place] = failed.value
+    for place, failure in failures.items():
+        with pytest.raises(TimedOut) as again:
+            file.read(place + 4096, 4096, patience())
+        assert again.value is failure
+
+    assert file.read(393_216, 1000, Patience(LIMIT_S, open_gate)) == content[393_216:394_216]
+    assert file.read(131_072, 131_072, patience()) == content[131_072:262_144], "what is there is read all the same"
+    file.close()
 
 
 def test_a_text_is_asked_for_once_as_long_as_it_holds(tree: Tree, source: FakeSource) -> None:
@@ -276,5 +335,5 @@ def test_controls_are_there_and_not_listed(tree: Tree) -> None:
     assert [name for name, _ in tree.names("/.cambfs")] == ["errors"]
     assert all(not name.startswith(".") for name, _ in tree.names("/"))
     assert _text(tree, "/.cambfs/errors") == b"none\n"
-    assert tree.open("/.cambfs/errors", patience()).is_live
+    assert tree.open("/.cambfs/errors", patience()).bypasses_pages
     assert _look(tree, "/.cambfs/errors").mode == stat.S_IFREG | 0o444

@@ -11,7 +11,7 @@ import pytest
 from cambfs.demo.profile import Profile
 from cambfs.demo.server import Server
 from tests.kernel.conftest import Mounted
-from tests.kernel.harness import run, wait_until
+from tests.kernel.harness import PYTHON, run, wait_until
 
 _TOOLS = {
     "cat": "cat $F",
@@ -32,6 +32,17 @@ _TOOLS = {
     "bash": "printf '%s\\n' \"$(<$F)\"",
 }
 _SHORTCUT = re.compile(rb"\[InternetShortcut\]\r\nURL=(http\S+)\r\n")
+
+
+# All at once, to be shown; then the beginning, and the rest when it is told to.
+_IN_TWO_PARTS = """
+import os, sys
+fd = os.open(sys.argv[1], os.O_RDONLY)
+print(os.pread(fd, 4096, 0).decode(), end="", flush=True)
+begin = os.read(fd, 20)
+sys.stdin.readline()
+os.write(1, begin + os.read(fd, 4096))
+"""
 
 
 def _address(shown: bytes, style: str) -> str:
@@ -104,17 +115,20 @@ def test_a_url_is_asked_for_once_while_it_lives(server: Server, mounted: Mounted
 
 
 def test_an_open_url_stays_whole_while_its_successor_is_shown(server: Server, mounted: Mounted) -> None:
-    """Two opens, with an expiry in between: neither reader sees a mix of two answers."""
+    """Read in two parts, with an expiry in between: neither reader sees a mix of two answers."""
     server.profile = Profile(url_life_s=1.0)
-    with mounted() as mount, mount.start("exec 3<101.url; echo open; read -r; cat <&3") as early:
+    with mounted() as mount, mount.start([*PYTHON, "-c", _IN_TWO_PARTS, "101.url"]) as early:
         assert early.stdout is not None
         assert early.stdin is not None
-        assert early.stdout.readline() == b"open\n"
-        first = mount.run("cat 101.url").out
+        first = early.stdout.readline()
         wait_until(lambda: mount.run("cat 101.url").out != first, "another URL is shown")
+        done = mount.run("cat 101.url; cat 101.url | wc -c; stat -c %s 101.url")
+        second, count, size = done.out.splitlines(keepends=True)
+        assert _address(second, "json") != _address(first, "json")
+        assert len(second) == int(count) == int(size)
         early.stdin.write(b"\n")
         early.stdin.close()
-        assert _address(early.stdout.read(), "json")
+        assert early.stdout.read() == first
 
 
 def test_an_unknown_run_has_no_url(server: Server, mounted: Mounted) -> None:
