@@ -222,6 +222,9 @@ def test_an_empty_buffer_is_a_mistake(server: Server, client: Client) -> None:
         CHUNKED + chunk(FLAC[:1000]),
         CHUNKED + b"7d0\r\n" + FLAC[:1000],
         CHUNKED + chunk(FLAC[:1000]) + b"zz\r\n",
+        CHUNKED + chunk(FLAC[:1000]) + b"0",
+        CHUNKED + chunk(FLAC[:1000]) + b"0000",
+        CHUNKED + chunk(FLAC[:1000]) + b"000\r",
     ],
 )
 def test_a_framed_body_that_is_cut_is_broken_and_stays_so(server: Server, client: Client, answer: bytes) -> None:

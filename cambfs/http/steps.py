@@ -58,6 +58,17 @@ class _Stepped(io.RawIOBase):
         super().close()
 
 
+class _Lines(io.BufferedReader):
+    """Takes no part of a line for one: of the padded size of a chunk, as in 00002000, the first zeros would be the size
+    of the last chunk, and the end of a connection there would prove a body whole."""
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        line = super().readline(size)
+        if line and not line.endswith(b"\n") and (size is None or size < 0 or len(line) < size):
+            raise ConnectionResetError("the connection ended in the middle of a line")
+        return line
+
+
 class SteppedResponse(http.client.HTTPResponse):
     """The standard library's, reading in steps; for the `response_class` of a connection.
 
@@ -67,7 +78,7 @@ class SteppedResponse(http.client.HTTPResponse):
 
     def __init__(self, sock: socket.socket, *arguments: Any, **more: Any) -> None:
         super().__init__(sock, *arguments, **more)
-        self.fp = io.BufferedReader(_Stepped(self.fp.detach(), sock))
+        self.fp = _Lines(_Stepped(self.fp.detach(), sock))
 
     def begin(self) -> None:
         super().begin()
