@@ -15,30 +15,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 
-from cachetools import LRUCache
-
 from cambfs.disk import Disk
 from cambfs.errors import CacheDamaged, NoSpace
 from cambfs.facts import Facts
+from cambfs.lru import Entry, Idle
 from cambfs.names import RunId
 from cambfs.sidecar import Sidecar
 from cambfs.spool import Spool, memory_spool
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Entry:
-    """`size` in bytes is what it counts for; `facts` is None until the sidecar was read, and for a part of unknown
-    size; `spool` is None when the bytes are in a file; `serial` is the spool's whose bytes it has, 0 before a file was
-    found to be right in this mount."""
-
-    size: int
-    whole: bool
-    facts: Facts | None = None
-    spool: Spool | None = None
-    serial: int = 0
-    identity: tuple[int, int, int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -52,19 +37,6 @@ class Taken:
     must_be_checked: bool
 
 
-class _Idle(LRUCache[RunId, Entry]):
-    """The entries that nobody uses. What it evicts is dropped for good."""
-
-    def __init__(self, limit_bytes: int, drop: Callable[[RunId, Entry], None]) -> None:
-        super().__init__(limit_bytes, getsizeof=lambda entry: entry.size)
-        self._drop = drop
-
-    def popitem(self) -> tuple[RunId, Entry]:
-        run_id, entry = super().popitem()
-        self._drop(run_id, entry)
-        return run_id, entry
-
-
 class Cache:
     def __init__(self, disk: Disk | None, limit_bytes: int) -> None:
         """Has what the disk holds, by `trim` not more than the limit. Without a disk all is kept in memory."""
@@ -73,7 +45,7 @@ class Cache:
         self._lock = Lock()  # guards all below
         self._entries: dict[RunId, Entry] = {}
         self._in_use: set[RunId] = set()
-        self._idle = _Idle(limit_bytes, self._drop)  # the entries that are not in use, in the order of their use
+        self._idle = Idle(limit_bytes, self._drop)  # the entries that are not in use, in the order of their use
         self._stamp_ns = -1
         self._is_closed = False
 
@@ -322,4 +294,4 @@ class Cache:
                 if entry.spool is not None:
                     entry.spool.close()
             self._entries.clear()
-            self._idle = _Idle(self._limit_bytes, self._drop)  # clear() would evict, and so remove the files
+            self._idle = Idle(self._limit_bytes, self._drop)  # clear() would evict, and so remove the files

@@ -20,6 +20,7 @@ from cambfs.errors import CambfsError, Closing, UnknownRun
 from cambfs.facts import Facts
 from cambfs.fairlock import FairLock
 from cambfs.fetching import Habits, Means
+from cambfs.handle import Handle
 from cambfs.names import RunId
 from cambfs.patience import Patience
 from cambfs.run import Run
@@ -35,30 +36,6 @@ log = logging.getLogger(__name__)
 _UNKNOWN_FOR_S = 5.0
 # Unmounting waits so long for transfers to end; what is left then ends with the process.
 _CLOSE_S = 1.0
-
-
-class Handle:
-    """One open result. `same_bytes` says that every byte is what it was at the last open of this run; `beside_other`
-    that somebody has it open still as it was before it changed."""
-
-    def __init__(self, library: Library, run: Run, *, same_bytes: bool, beside_other: bool) -> None:
-        self._library = library
-        self._run = run
-        self.same_bytes = same_bytes
-        self.beside_other = beside_other
-
-    def read(self, offset: int, length: int, patience: Patience) -> bytes:
-        """`length` bytes, or fewer only because the result ends there. Raises CambfsError."""
-        return self._run.read(offset, length, patience)
-
-    def size(self, patience: Patience) -> int:
-        """The exact length in bytes, waited for. Raises CambfsError."""
-        return self._run.facts(patience).size
-
-    def close(self) -> None:
-        """Call once. The rest of a nearly finished result is still fetched."""
-        self._run.close_handle()
-        self._library.let_go(self._run)
 
 
 class Library:
@@ -155,7 +132,7 @@ class Library:
             beside_other = run_id in self._detached
             same_bytes = self._opened_serials.get(run_id) == serial and not beside_other
             self._opened_serials[run_id] = -1 if beside_other else serial
-        return Handle(self, run, same_bytes=same_bytes, beside_other=beside_other)
+        return Handle(run, self.let_go, same_bytes=same_bytes, beside_other=beside_other)
 
     def signature(self, run_id: RunId, patience: Patience) -> Signature:
         """The run's file_url answer, asked for anew when the last one does not hold long enough. Raises CambfsError."""

@@ -30,7 +30,8 @@ from cambfs.errors import (
     UnknownRun,
 )
 from cambfs.facts import Facts
-from cambfs.library import Handle, Library
+from cambfs.handle import Handle
+from cambfs.library import Library
 from cambfs.names import RunId
 from cambfs.patience import Patience
 from cambfs.sidecar import Sidecar

@@ -11,7 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from cambfs import fetching, retry, run, slots, storage
 from cambfs.cache import Cache
-from cambfs.library import Handle, Library
+from cambfs.handle import Handle
+from cambfs.library import Library
 from cambfs.names import RunId
 from tests.core.conftest import our_threads
 from tests.core.fakes import LIMIT_S, FakeSource, Plan, Result, StorageManner, some_flac

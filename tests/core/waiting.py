@@ -8,7 +8,8 @@ from concurrent.futures import Future
 from threading import Thread
 from typing import TypeVar
 
-from cambfs.library import Handle, Library
+from cambfs.handle import Handle
+from cambfs.library import Library
 from cambfs.names import RunId
 from cambfs.patience import Patience
 from tests.core.fakes import LIMIT_S
