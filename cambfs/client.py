@@ -244,7 +244,7 @@ class Client:
             # Headers come as Latin-1, whatever they are.
             target = urljoin(url, location.encode("latin-1").decode()) if location else ""
             origin = allowed_origin(target, self._base, self._peers.reach)
-            if origin != self._base and self._holds_key(target):
+            if self._holds_key(target):
                 raise ValueError(f"a URL on {origin} that holds the API key")
             return target, origin
         except ValueError as error:

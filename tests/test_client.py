@@ -267,6 +267,8 @@ def test_a_redirect_within_the_origin_keeps_key_and_range(
         "https://169.254.169.254/latest",
         "https://[::1]/a",
         "https://u:p@storage.example/",
+        f"https://storage.example/a?k={KEY}",
+        f"/elsewhere/{KEY}",
         "https://client.camb.ai\\@evil.example/",
         "//10.0.0.1/a",
         "\xff",
