@@ -52,7 +52,8 @@ class Transfer:
 
     `position` is the first byte that has not come yet. `received_at` is when bytes last came, `progress_at` when enough
     had come to deserve the name of progress, `begin_at` when the first did, or None (all time.monotonic seconds). While
-    it waits for its turn, others make progress, and that counts.
+    it waits for its turn, others make progress, and that counts. So do bytes that come once more after a connection
+    broke, but not after one that fell silent: then nobody waits longer than the timeout for bytes that are new.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Transfer:
         self.begin_at: float | None = None
         self.received_at = 0.0
         self._progress_at = 0.0
+        self._fell_silent = False
         self._sink = sink
         self._open_at = open_at
         self._slots = slots
@@ -122,6 +124,7 @@ class Transfer:
                     return None  # only the mark of the end was lost
                 if self.position >= before + self._floor_bytes:
                     backoff.progress()
+                self._fell_silent = isinstance(error, TimedOut)
                 pause_s = backoff.pause_s(error)
                 log.info("%s: %s; asking again in %.1f s", self.name, error, pause_s)
                 self._told_to_stop.wait(pause_s)
@@ -132,7 +135,9 @@ class Transfer:
             stack.callback(self._forget_body)
             if self.stopping:
                 raise Closing("stopped")
-            self.begin_at = self.received_at = self._progress_at = time.monotonic()
+            self.begin_at = self.received_at = time.monotonic()
+            if not self._fell_silent:
+                self._progress_at = self.begin_at
             self._sink.begin(body)
             self._pump(body)
 
@@ -145,8 +150,8 @@ class Transfer:
         while (received := body.readinto(buffer)) and not self.stopping:
             more = self._sink.put(self, position, buffer[:received])
             position += received
+            uncounted += max(0, position - self.position) if self._fell_silent else received
             self.position = max(self.position, position)
-            uncounted += received
             self.received_at = now = time.monotonic()
             if uncounted >= self._floor_bytes:
                 self._progress_at, uncounted = now, 0

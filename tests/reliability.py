@@ -20,7 +20,7 @@ They run as a part of `scripts/test`, too; `scripts/soak --minutes 60` loads a m
 The timeout was 2 s in most tests (the default is 30 s). "How soon" is what was measured, on two busy cores, from the
 start of the tool that reads to its end; where several results were read, the slowest.
 No row but the one about a `Content-Length` that is too short ends with a short or an empty file. The timeout counts
-from the last bytes that came, also where they came for the second time.
+from the last bytes that came; where the server had fallen silent, from the last new ones.
 `/.cambfs/errors` in the mount shows the last 100 failures: time, file, operation, errno, HTTP status, the API's words,
 and what to do.
 """

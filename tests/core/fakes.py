@@ -16,6 +16,7 @@ from threading import Condition, Lock
 from cambfs.errors import (
     BadAnswer,
     BrokenBody,
+    LinkError,
     ServerError,
     SignatureExpired,
     TimedOut,
@@ -105,11 +106,12 @@ class Result:
 @dataclass(frozen=True)
 class Plan:
     """What goes otherwise than usual with one request. `gate`: the answer waits there; `stall_at`: the body waits at
-    `stall_gate` with that many bytes sent; `break_after`: it breaks off with that many sent."""
+    `stall_gate` with that many bytes sent; `break_after`: it breaks off with that many sent, by `break_error`."""
 
     error: Exception | None = None
     gate: Gate | None = None
     break_after: int | None = None
+    break_error: LinkError | None = None
     stall_at: int | None = None
     stall_gate: Gate | None = None
 
@@ -155,7 +157,7 @@ class FakeBody:
 
     def _break_off(self) -> int:
         if self.framed:
-            raise BrokenBody("the connection broke")
+            raise self._plan.break_error or BrokenBody("the connection broke")
         return 0
 
     def _largest_piece(self) -> int:

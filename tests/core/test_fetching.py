@@ -23,6 +23,7 @@ from cambfs.errors import (
     Closing,
     GivenUp,
     KeyRefused,
+    LinkError,
     ResultChanged,
     ServerError,
     TimedOut,
@@ -523,6 +524,32 @@ def test_a_killed_caller_leaves_at_once_and_the_others_stay(source: FakeSource, 
     gate.open()
     assert stays.result(LIMIT_S) == CONTENT[5000:6000]
     handle.close()
+
+
+@pytest.mark.parametrize(("error", "counts"), [(TimedOut("silent"), False), (BrokenBody("broken"), True)])
+def test_bytes_that_come_again_are_progress_unless_the_server_fell_silent(
+    source: FakeSource, library: Library, cache: Cache, error: LinkError, counts: bool
+) -> None:
+    source.piece_bytes = 5000
+    source.storage = StorageManner.UNREACHABLE
+    again, gate = Gate(), Gate()
+    source.add(1, Result(CONTENT))
+    second = Plan(gate=again, stall_at=40_000, stall_gate=gate)
+    source.plan("stream", 1, Plan(break_after=50_000, break_error=error), second)
+    handle = _open(library)
+    stream = library._runs[RUN]._fetching.stream
+    assert stream is not None
+    again.wait_for_arrivals()
+    before = stream.progress_at
+    again.open()
+    gate.wait_for_arrivals()
+
+    assert (stream.progress_at > before) == counts
+    gate.open()
+    assert b"".join(pieces(handle)) == CONTENT
+    assert stream.progress_at > before
+    handle.close()
+    eventually(lambda: cache.runs() == [1])
 
 
 def test_a_read_without_progress_ends(source: FakeSource, make_library: MakeLibrary) -> None:
