@@ -233,14 +233,16 @@ class Disk:
             raise FileNotFoundError("the spool has left the disk")
         os.utime(spool.fileno(), ns=(facts.mtime_ns, facts.mtime_ns))
         with self._locked():
-            spool.path.rename(self._audio(run_id))
-            spool.path = None
+            self._write_sidecar(run_id, sidecar)  # before: also after a crash no result lies there without
             try:
-                # Only now, for a file's ctime is when it was last changed or renamed.
-                self._write_sidecar(run_id, replace(sidecar, voucher=voucher_for(spool.identity())))
+                spool.path.rename(self._audio(run_id))
             except OSError:
                 self._remove(run_id)
                 raise
+            spool.path = None
+            with suppress(OSError):  # then it will be read through before it is believed
+                # Only now, for a file's ctime is when it was last changed or renamed.
+                self._write_sidecar(run_id, replace(sidecar, voucher=voucher_for(spool.identity())))
 
     def _write_sidecar(self, run_id: RunId, sidecar: Sidecar) -> None:
         path = self._temporary(f"{run_id}.json")

@@ -341,27 +341,67 @@ def test_a_sidecar_without_its_result_is_swept(disk: Disk, audio: Path, sidecar:
     assert not sidecar.exists()
 
 
+# Which call it is that moves the audio, and which one writes the sidecar with the voucher.
+AUDIO = 2
+VOUCHER = 2
+
+
 class _PowerFailure(BaseException):
     pass
 
 
-@pytest.mark.parametrize("before", [None, b"the old result", b"x" * len(CONTENT)], ids=["none", "other", "same size"])
-def test_a_crash_between_the_two_names_leaves_nothing_wrong(
-    disk: Disk, monkeypatch: pytest.MonkeyPatch, before: bytes | None
-) -> None:
-    if before is not None:
-        _commit(disk, before)
-    spool = _spool(disk)
+def _crash_while_committing(disk: Disk, monkeypatch: pytest.MonkeyPatch, where: type, name: str, at_call: int) -> None:
+    spool, does, calls = _spool(disk), getattr(where, name), []
+
+    def does_or_crashes(*arguments: Any) -> Any:
+        calls.append(name)
+        if len(calls) == at_call:
+            raise _PowerFailure
+        return does(*arguments)
+
     with monkeypatch.context() as patch:
-        patch.setattr(Disk, "_write_sidecar", Mock(side_effect=_PowerFailure))
+        patch.setattr(where, name, does_or_crashes)
         with pytest.raises(_PowerFailure):
             disk.commit(RUN, spool, FACTS, "audio/flac")
     spool.close()
 
+
+@pytest.mark.parametrize("before", [None, b"the old result", b"x" * len(CONTENT)], ids=["none", "other", "same size"])
+@pytest.mark.parametrize(
+    ("where", "name", "at_call"),
+    [(Disk, "_write_sidecar", 1), (Path, "rename", 1), (Path, "rename", AUDIO), (Disk, "_write_sidecar", VOUCHER)],
+    ids=["before", "sidecar", "audio", "voucher"],
+)
+def test_a_crash_anywhere_while_a_result_gets_its_name_leaves_nothing_wrong(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch, where: type, name: str, at_call: int, before: bytes | None
+) -> None:
+    if before is not None:
+        _commit(disk, before)
+    _crash_while_committing(disk, monkeypatch, where, name, at_call)
+
     again = Disk(disk.directory)
-    assert before is None or len(before) != len(CONTENT) or not _is_vouched_for(again)
-    with pytest.raises(CacheDamaged):
-        _read(again)
+    for stored in again.scan():
+        assert (disk.directory / f"{stored.run_id}.json").exists()
+    if where is Path and at_call == AUDIO and before is not None:
+        assert len(before) != len(CONTENT) or not _is_vouched_for(again)
+        with pytest.raises(CacheDamaged):
+            _read(again)
+    else:
+        assert _read(again) == (CONTENT if where is Disk and at_call == VOUCHER else before)
+
+
+def test_a_result_that_cannot_get_its_name_leaves_no_sidecar(
+    disk: Disk, sidecar: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = _spool(disk)
+    with monkeypatch.context() as patch:
+        patch.setattr(Disk, "_audio", lambda disk, run_id: f"{disk.directory}/missing/{run_id}.flac")
+        with pytest.raises(FileNotFoundError):
+            disk.commit(RUN, spool, FACTS, "audio/flac")
+
+    assert not sidecar.exists()
+    assert spool.read(0, len(CONTENT)) == CONTENT
+    spool.close()
 
 
 def test_a_sidecar_that_cannot_be_written_leaves_no_result(
