@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,23 +137,10 @@ def stay(settings: Settings, directory: Path, declared: Callable[[], Sequence[Ru
 
 def _go(settings: Settings, directory: Path, declared: DeclaredRuns, verbose: bool) -> None:
     """Mounts in the background; returns when the tree answers."""
-    from cambfs import daemon, logs, wiring
+    from cambfs import daemon, logs
 
     log_file = settings.log_file or logs.default_file(directory)
-
-    def work(report: daemon.Report) -> None:
-        logs.to_file(log_file, settings.log_level)
-        if (warning := wiring.check_key(settings)) is not None:
-            _log.warning("%s", warning)
-            report.warn(warning)
-
-        def on_ready() -> None:
-            _log.info("mounted at %s by process %d", directory, os.getpid())
-            report.ready()
-
-        wiring.serve(settings, directory, declared, on_ready)
-        _log.info("unmounted from %s", directory)
-
+    work = partial(_work, settings, directory, declared, log_file)
     try:
         daemon.start(work, lambda: _answers(directory), _warn, log_file)
     except BaseException:
@@ -160,6 +148,22 @@ def _go(settings: Settings, directory: Path, declared: DeclaredRuns, verbose: bo
         raise
     if verbose:
         click.echo(f"mounted at {directory}; the log is {log_file}")
+
+
+def _work(settings: Settings, directory: Path, declared: DeclaredRuns, log_file: Path, report: daemon.Report) -> None:
+    from cambfs import logs, wiring
+
+    logs.to_file(log_file, settings.log_level)
+    if (warning := wiring.check_key(settings)) is not None:
+        _log.warning("%s", warning)
+        report.warn(warning)
+
+    def on_ready() -> None:
+        _log.info("mounted at %s by process %d", directory, os.getpid())
+        report.ready()
+
+    wiring.serve(settings, directory, declared, on_ready)
+    _log.info("unmounted from %s", directory)
 
 
 def _answers(directory: Path) -> bool:

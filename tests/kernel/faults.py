@@ -19,7 +19,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
+
+import pytest
 
 from cambfs.demo.profile import Profile
 from cambfs.demo.server import Server
@@ -104,6 +107,23 @@ def fixed_server(results: Mapping[int, Path], profile: Profile | None = None) ->
     with Server(results, profile, key=KEY, port=ports[0], storage_port=ports[1]) as server:
         yield server
         server.heal()
+
+
+def results_of(count: int) -> Any:
+    """A fixture: the results of all the tests of a module."""
+
+    @pytest.fixture(scope="module")
+    def results(tmp_path_factory: pytest.TempPathFactory) -> Mapping[int, Path]:
+        return make_results(tmp_path_factory.mktemp("results"), count)
+
+    return results
+
+
+@pytest.fixture
+def server_of_results(results: Mapping[int, Path]) -> Iterator[Server]:
+    """A module takes it as its `server`, beside its `results`."""
+    with fixed_server(results) as server:
+        yield server
 
 
 @contextmanager

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
 from email.utils import formatdate
-from pathlib import Path
 
 import pytest
 
@@ -19,28 +17,21 @@ from tests.kernel.faults import (
     SLACK_S,
     TIMEOUT,
     TIMEOUT_S,
-    fixed_server,
     journal_of,
-    make_results,
     read,
     read_all,
+    results_of,
     seen,
+    sent,
+    server_of_results,
 )
 from tests.kernel.harness import Mount, wait_until
 
 SECTION = "The API says no, or is gone"
 PAGE = b"<html><head><title>Oops</title></head><body>the balancer is unwell</body></html>"
 
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Mapping[int, Path]:
-    return make_results(tmp_path_factory.mktemp("results"), 20)
-
-
-@pytest.fixture
-def server(results: Mapping[int, Path]) -> Iterator[Server]:
-    with fixed_server(results) as server:
-        yield server
+results = results_of(20)
+server = server_of_results
 
 
 def asked_at(server: Server, run_id: int) -> list[float]:
@@ -232,12 +223,10 @@ def test_an_api_that_is_gone_for_a_while(server: Server, mounted: Mounted) -> No
             reads = {}
             reading = threading.Thread(target=lambda: reads.update(read_all(mount, [2, 3, 5])))
             reading.start()
-            wait_until(lambda: server.count("stream", 5), "the reads are under way")
-            time.sleep(0.5)
+            wait_until(lambda: all(sent(server, run_id) for run_id in (2, 3, 5)), "the reads are under way")
             server.stop()
             begin, looks = time.monotonic(), watch.looks
-            wait_until(lambda: watch.looks >= looks + 5, "many looks meanwhile")
-            time.sleep(1.5)
+            wait_until(lambda: watch.looks >= looks + 20, "many looks meanwhile")
             outage_s = time.monotonic() - begin
             server.profile = Profile()
             server.start()

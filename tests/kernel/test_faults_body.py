@@ -5,7 +5,6 @@ Whatever happens, who reads gets the result's bytes or an errno, and no byte is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,13 +21,14 @@ from tests.kernel.faults import (
     TIMEOUT_S,
     Read,
     journal_of,
-    make_results,
     read,
     read_all,
+    results_of,
     seen,
     sent,
+    server_of_results,
 )
-from tests.kernel.harness import KEY, wait_until
+from tests.kernel.harness import wait_until
 
 SECTION = "The body breaks"
 HEAD_BYTES = 4096
@@ -41,17 +41,8 @@ PROFILES = {
     "no ranges, ended by closing": Profile(length="close", storage="no-ranges"),
 }
 
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Mapping[int, Path]:
-    return make_results(tmp_path_factory.mktemp("results"), 20)
-
-
-@pytest.fixture
-def server(results: Mapping[int, Path]) -> Iterator[Server]:
-    with Server(results, key=KEY) as server:
-        yield server
-        server.heal()
+results = results_of(20)
+server = server_of_results
 
 
 @pytest.mark.parametrize("ranges", PROFILES)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -26,8 +26,9 @@ from tests.kernel.faults import (
     read,
     read_all,
     seen,
+    server_of_results,
 )
-from tests.kernel.harness import KEY, PYTHON, READER, wait_until
+from tests.kernel.harness import PYTHON, READER, wait_until
 from tests.kernel.profiles import DIFFERS
 
 SECTION = "Answers that do not fit each other"
@@ -47,11 +48,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Mapping[int, Path]:
     return {**make_results(directory, 3, 10.0), NEW: make_results(directory / "long", 2, 11.0)[2]}
 
 
-@pytest.fixture
-def server(results: Mapping[int, Path]) -> Iterator[Server]:
-    with Server(results, key=KEY) as server:
-        yield server
-        server.heal()
+server = server_of_results
 
 
 @pytest.mark.parametrize("ranges", PROFILES)

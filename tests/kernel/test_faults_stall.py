@@ -6,9 +6,7 @@ Who waits for it gets an errno within the timeout; nobody else notices.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -21,12 +19,12 @@ from tests.kernel.faults import (
     SLACK_S,
     TIMEOUT,
     TIMEOUT_S,
-    fixed_server,
     journal_of,
-    make_results,
     read,
     read_all,
+    results_of,
     seen,
+    server_of_results,
     silent,
     timed,
 )
@@ -35,16 +33,8 @@ from tests.kernel.harness import Mount, wait_until
 SECTION = "The server stops sending"
 WHERE = {"before the headers": BEFORE_HEADERS, "at the body's first byte": 0, "in the body": 150_000}
 
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Mapping[int, Path]:
-    return make_results(tmp_path_factory.mktemp("results"), 70)
-
-
-@pytest.fixture
-def server(results: Mapping[int, Path]) -> Iterator[Server]:
-    with fixed_server(results) as server:
-        yield server
+results = results_of(70)
+server = server_of_results
 
 
 @pytest.mark.parametrize("kind", ["stall", "drip"])
