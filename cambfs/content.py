@@ -215,12 +215,13 @@ class Content:
         return info is not None and info.samples > 0 and not flac.is_whole(head, tail)
 
     def _check_ends_agree(self, position: int) -> None:
-        """A connection that broke looks just like this end. Where the audio tells how long it is, it is too short; else
-        it takes two answers that end at the same byte."""
-        info = flac.stream_info(self.spool.read(0, min(position, HEAD_BYTES)))
+        """A connection that broke looks just like this end. Where the audio tells its length, or has not even begun, it
+        is too short; else it takes two answers that end at the same byte."""
+        head = self.spool.read(0, min(position, HEAD_BYTES))
+        info = flac.stream_info(head)
         before, self._loose_end_bytes = self._loose_end_bytes, position
-        is_counted = info is not None and info.samples > 0
-        if is_counted or position != before or self.spool.filled.filled_until(0) != position:
+        is_short = flac.is_cut_short(head, position) or (info is not None and info.samples > 0)
+        if is_short or position != before or self.spool.filled.filled_until(0) != position:
             raise BrokenBody(f"run {self._id}: the connection ended at byte {position}, perhaps too early")
 
     def _is_proven_end(self, position: int, body: Body) -> bool:

@@ -18,6 +18,8 @@ _AUDIO_THAT_IDENTIFIES_BYTES = 1024
 _ID3V1_BYTES = 128
 # STREAMINFO may claim more; no encoder makes it.
 _LARGEST_FRAME_BYTES = 512 * 1024
+# A header with its CRC-8, at least one byte of audio, and the CRC-16.
+_SMALLEST_FRAME_BYTES = 9
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,14 @@ def _metadata_end(head: bytes) -> int:
         last = bool(head[position] & 0x80)
         position += 4 + int.from_bytes(head[position + 1 : position + 4], "big")
     return position
+
+
+def is_cut_short(head: bytes, size: int) -> bool:
+    """Whether a file of `size` bytes that begins with `head` is FLAC that ends before its first frame does. False when
+    it cannot tell."""
+    if not (head.startswith(MAGIC) or MAGIC.startswith(head)):
+        return False
+    return size < max(_STREAMINFO_END, _metadata_end(head) + _SMALLEST_FRAME_BYTES)
 
 
 def tail_bytes_wanted(head: bytes) -> int:

@@ -143,3 +143,15 @@ def _without_md5(content: bytes) -> bytes:
 def test_what_only_looks_like_frames_costs_no_time() -> None:
     """Each of 65,000 beginnings would take a checksum over all behind it: hours."""
     assert not _is_whole(_SMALLEST[:42] + b"\xff\xf8" * 65_000)
+
+
+def test_a_file_without_a_whole_header_and_a_frame_is_cut_short() -> None:
+    end = flac._metadata_end(_SMALLEST[:HEAD_BYTES])
+    cuts = {size: flac.is_cut_short(_SMALLEST[: min(size, HEAD_BYTES)], size) for size in range(end + 2 * HEAD_BYTES)}
+
+    assert [size for size, is_short in cuts.items() if not is_short] == list(range(end + 9, end + 2 * HEAD_BYTES))
+
+
+@pytest.mark.parametrize("content", [b"R", b"RIFF", b"RIFF and so on", b"ID3", b"fLa!"])
+def test_of_what_is_no_flac_nobody_can_tell_that_it_is_cut_short(content: bytes) -> None:
+    assert not flac.is_cut_short(content, len(content))

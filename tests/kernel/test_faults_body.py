@@ -146,6 +146,16 @@ def test_an_end_that_nothing_proves(server: Server, mounted: Mounted) -> None:
     )
 
 
+def test_an_end_before_the_first_frame_however_often_it_is_met(server: Server, mounted: Mounted) -> None:
+    """Answers that end at the same byte agree with each other, and are wrong all the same."""
+    server.profile = Profile(length="close", storage="unreachable")
+    for run_id, after_bytes in ((1, 1), (2, 41), (3, 42)):
+        server.fail(Fault("cut", run_id=run_id, after_bytes=after_bytes, times=3))
+    with mounted(*TIMEOUT) as mount:
+        for run_id, found in read_all(mount, [1, 2, 3]).items():
+            assert found.is_all_of(server.results[run_id]), found
+
+
 def test_a_content_length_that_is_too_long(server: Server, mounted: Mounted) -> None:
     server.profile = Profile(length="content-length", storage="unreachable")
     server.fail(Fault("length", run_id=1, lie_bytes=1000, times=1))
