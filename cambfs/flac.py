@@ -69,9 +69,9 @@ def _metadata_end(head: bytes) -> int:
 def is_cut_short(head: bytes, size: int) -> bool:
     """Whether a file of `size` bytes that begins with `head` is FLAC that ends before its first frame does. False when
     it cannot tell."""
-    if not (head.startswith(MAGIC) or MAGIC.startswith(head)):
-        return False
-    return size < max(_STREAMINFO_END, _metadata_end(head) + _SMALLEST_FRAME_BYTES)
+    if len(head) < _STREAMINFO_END:
+        return MAGIC.startswith(head[: len(MAGIC)])
+    return stream_info(head) is not None and size < _metadata_end(head) + _SMALLEST_FRAME_BYTES
 
 
 def tail_bytes_wanted(head: bytes) -> int:

@@ -433,7 +433,8 @@ HIDDEN = "import ctypes, sys; ctypes.CDLL(None).prctl(4, 0, 0, 0, 0); print('rea
 @contextlib.contextmanager
 def hidden_process(*arguments: str) -> Iterator[int]:
     """A process that is not dumpable, as a mount is, with these arguments."""
-    command = [sys.executable, "-c", HIDDEN, *arguments]
+    python = Path(sys.executable).resolve()  # not by a path that has the name of a checkout in it
+    command = [str(python), "-c", HIDDEN, *arguments]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"

@@ -152,6 +152,6 @@ def test_a_file_without_a_whole_header_and_a_frame_is_cut_short() -> None:
     assert [size for size, is_short in cuts.items() if not is_short] == list(range(end + 9, end + 2 * HEAD_BYTES))
 
 
-@pytest.mark.parametrize("content", [b"R", b"RIFF", b"RIFF and so on", b"ID3", b"fLa!"])
+@pytest.mark.parametrize("content", [b"R", b"RIFF", b"RIFF and so on", b"ID3", b"fLa!", b"fLaC" + b"?" * 100])
 def test_of_what_is_no_flac_nobody_can_tell_that_it_is_cut_short(content: bytes) -> None:
     assert not flac.is_cut_short(content, len(content))
