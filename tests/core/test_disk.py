@@ -8,7 +8,8 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -341,53 +342,64 @@ def test_a_sidecar_without_its_result_is_swept(disk: Disk, audio: Path, sidecar:
     assert not sidecar.exists()
 
 
-# Which call it is that moves the audio, and which one writes the sidecar with the voucher.
-AUDIO = 2
-VOUCHER = 2
-
-
 class _PowerFailure(BaseException):
     pass
 
 
-def _crash_while_committing(disk: Disk, monkeypatch: pytest.MonkeyPatch, where: type, name: str, at_call: int) -> None:
-    spool, does, calls = _spool(disk), getattr(where, name), []
+# What a commit does, one after the other: which call of what it is.
+STEPS = {
+    "begin": (Disk, "_write_sidecar", 1),
+    "name the sidecar": (Path, "rename", 1),
+    "name the audio": (Path, "rename", 2),
+    "vouch": (Disk, "_write_sidecar", 2),
+}
 
-    def does_or_crashes(*arguments: Any) -> Any:
-        calls.append(name)
-        if len(calls) == at_call:
-            raise _PowerFailure
+
+@contextmanager
+def _failing_to(monkeypatch: pytest.MonkeyPatch, step: str, error: BaseException) -> Iterator[None]:
+    where, name, at_call = STEPS[step]
+    does, calls = getattr(where, name), count(1)
+
+    def does_or_fails(*arguments: Any) -> Any:
+        if next(calls) == at_call:
+            raise error
         return does(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(where, name, does_or_crashes)
-        with pytest.raises(_PowerFailure):
-            disk.commit(RUN, spool, FACTS, "audio/flac")
-    spool.close()
+        patch.setattr(where, name, does_or_fails)
+        yield
 
 
 @pytest.mark.parametrize("before", [None, b"the old result", b"x" * len(CONTENT)], ids=["none", "other", "same size"])
-@pytest.mark.parametrize(
-    ("where", "name", "at_call"),
-    [(Disk, "_write_sidecar", 1), (Path, "rename", 1), (Path, "rename", AUDIO), (Disk, "_write_sidecar", VOUCHER)],
-    ids=["before", "sidecar", "audio", "voucher"],
-)
+@pytest.mark.parametrize("step", STEPS)
 def test_a_crash_anywhere_while_a_result_gets_its_name_leaves_nothing_wrong(
-    disk: Disk, monkeypatch: pytest.MonkeyPatch, where: type, name: str, at_call: int, before: bytes | None
+    disk: Disk, monkeypatch: pytest.MonkeyPatch, step: str, before: bytes | None
 ) -> None:
     if before is not None:
         _commit(disk, before)
-    _crash_while_committing(disk, monkeypatch, where, name, at_call)
+    spool = _spool(disk)
+    with _failing_to(monkeypatch, step, _PowerFailure()), pytest.raises(_PowerFailure):
+        disk.commit(RUN, spool, FACTS, "audio/flac")
+    spool.close()
 
     again = Disk(disk.directory)
     for stored in again.scan():
         assert (disk.directory / f"{stored.run_id}.json").exists()
-    if where is Path and at_call == AUDIO and before is not None:
+    if step == "name the audio" and before is not None:
         assert len(before) != len(CONTENT) or not _is_vouched_for(again)
         with pytest.raises(CacheDamaged):
             _read(again)
     else:
-        assert _read(again) == (CONTENT if where is Disk and at_call == VOUCHER else before)
+        assert _read(again) == (CONTENT if step == "vouch" else before)
+
+
+def test_a_result_that_nothing_vouches_for_is_kept_and_checked(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    with _failing_to(monkeypatch, "vouch", OSError(errno.ENOSPC, "full")):
+        _commit(disk)
+
+    assert not _is_vouched_for(disk)
+    assert _read(disk) == CONTENT
+    assert _is_vouched_for(disk)
 
 
 def test_a_result_that_cannot_get_its_name_leaves_no_sidecar(

@@ -154,6 +154,7 @@ def test_an_end_before_the_first_frame_however_often_it_is_met(server: Server, m
     with mounted(*TIMEOUT) as mount:
         for run_id, found in read_all(mount, [1, 2, 3]).items():
             assert found.is_all_of(server.results[run_id]), found
+            assert server.count("stream", run_id) == 4, "three ends were met"
 
 
 def test_a_content_length_that_is_too_long(server: Server, mounted: Mounted) -> None:
