@@ -107,11 +107,12 @@ def test_a_body_that_always_breaks(ranges: str, server: Server, mounted: Mounted
             check_failed(found, "EIO", server.results[run_id])
             assert journal_of(mount, run_id)[3] == "EIO"
             assert "again" in journal_of(mount, run_id)[6]
-        assert mount.cached_runs() == {run_id for run_id, found in reads.items() if found.ending == "end"}
+        whole = {run_id for run_id, found in reads.items() if found.ending == "end"}
+        wait_until(lambda: mount.cached_runs() == whole, "what came whole is in the cache, and nothing else")
         server.heal()
         for run_id in places:
             assert read(mount, run_id).is_all_of(server.results[run_id]), "what has failed is asked for anew"
-        assert mount.cached_runs() == set(places)
+        wait_until(lambda: mount.cached_runs() == set(places), "all are in the cache")
     failed = [found.seconds for found in reads.values() if found.ending != "end"]
     seen(
         SECTION,
