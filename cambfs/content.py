@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from threading import Condition
+from threading import Condition, RLock
 
 from cambfs import flac
 from cambfs.cache import Cache, Taken
@@ -42,7 +42,8 @@ class Content:
         self._id = run_id
         self._max_bytes = max_bytes
         self._cache = cache
-        self.changed = Condition()  # guards all below
+        self.lock = RLock()
+        self.changed = Condition(self.lock)  # guards all below
         self.sizing = Sizing(run_id, storage, facts, is_believed, tell)
         self.is_begun = False  # there is audio: some of it came, or its headers did
         self.is_whole = False
@@ -139,8 +140,13 @@ class Content:
 
     def stop_if_there(self, offset: int, stop: int) -> int | None:
         """Where a read of offset … stop ends; None as long as some of it is missing. Locked."""
-        stop = stop if self.size is None else min(stop, self.size)
-        return stop if self.filled.covers(offset, stop) else None
+        size = self.size
+        if size is None or stop <= size:
+            return stop if self.filled.covers(offset, stop) else None
+        if not self.filled.covers(offset, size):
+            return None
+        # A result that has changed since may be longer. The stream that has come there is about to tell.
+        return None if self.sizing.is_of_before and self.filled.covers(0, size) else max(offset, size)
 
     def judge(self) -> None:
         """Something came that may tell the size. Locked."""
@@ -164,7 +170,7 @@ class Content:
             self.is_begun = True
             self.changed.notify_all()
 
-    def write(self, position: int, data: memoryview) -> None:
+    def write(self, position: int, data: bytes) -> None:
         """Its bytes; those that are here already are compared. They are not there before `add` says so. Raises
         ResultChanged, TooLarge, NoSpace."""
         stop = position + len(data)
@@ -175,12 +181,12 @@ class Content:
                 raise ResultChanged(f"run {self._id}: the result is longer than before")
             known = spool.filled.within(position, stop)
         for a, b in known:
-            if spool.read(a, b - a) != bytes(data[a - position : b - position]):
+            if spool.read(a, b - a) != data[a - position : b - position]:
                 raise ResultChanged(f"run {self._id}: byte {a} or one after it is not what it was before")
         if known != [(position, stop)]:
             spool.write(position, data)
-        if position == 0 and not known and not flac.MAGIC.startswith(bytes(data[: len(flac.MAGIC)])):
-            what = "WAV" if bytes(data[:4]) == b"RIFF" else "something else"
+        if position == 0 and not known and not flac.MAGIC.startswith(data[: len(flac.MAGIC)]):
+            what = "WAV" if data[:4] == b"RIFF" else "something else"
             log.warning("run %d: the audio is not FLAC but %s; it is served as it is", self._id, what)
 
     def add(self, start: int, stop: int) -> None:

@@ -23,7 +23,13 @@ class Handle:
 
     def read(self, offset: int, length: int, patience: Patience) -> bytes:
         """`length` bytes, or fewer only because the result ends there. Raises CambfsError."""
-        return self._run.read(offset, length, patience)
+        buffer = bytearray(length)
+        return bytes(buffer[: self.readinto(offset, memoryview(buffer), patience)])
+
+    def readinto(self, offset: int, buffer: memoryview, patience: Patience) -> int:
+        """Fills the buffer, or its begin only because the result ends there; says how many bytes came. Raises
+        CambfsError, and leaves undefined bytes in the buffer then."""
+        return self._run.readinto(offset, buffer, patience)
 
     def size(self, patience: Patience) -> int:
         """The exact length in bytes, waited for. Raises CambfsError."""

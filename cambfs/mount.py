@@ -40,6 +40,11 @@ _FRAGMENT_BYTES = 4096
 # How long a thread keeps the interpreter while others want it. With Python's 5 ms a busy transfer delays the readers.
 _SWITCH_S = 0.0005
 
+_PY_BUF_WRITE = 0x200
+_memory_view = ctypes.pythonapi.PyMemoryView_FromMemory
+_memory_view.argtypes = ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int
+_memory_view.restype = ctypes.py_object
+
 
 def _caller_is_killed() -> bool:
     """Whether the kernel interrupted the request of this thread, and for good."""
@@ -137,14 +142,18 @@ class Operations:
         if is_private and fuse.fuse_get_context()[0] not in (0, _OWNER[0]):
             raise fuse.FuseOSError(errno.EACCES)
 
-    def read(self, _path: str, size: int, offset: int, fi: Any) -> bytes:
+    def read(self, _path: str, buffer: memoryview, offset: int, fi: Any) -> int:
         opened = self._open_files[fi.fh]
-        data = opened.read(offset, size, self._patience())
-        if not (data or opened.bypasses_pages or offset == 0 or opened.read(offset - 1, 1, self._patience())):
-            # The kernel only asks for pages beyond the end when it does not know the size yet. From an empty answer it
-            # would learn one that is too large, and not believe the right one that comes a moment later.
+        count = opened.readinto(offset, buffer, self._patience())
+        if not (count or opened.bypasses_pages or offset == 0):
+            self._check_is_end(opened, offset)
+        return count
+
+    def _check_is_end(self, opened: OpenFile, offset: int) -> None:
+        """The kernel only asks for pages beyond the end when it does not know the size yet. From an empty answer it
+        would learn one that is too large, and not believe the right one that comes a moment later."""
+        if not opened.readinto(offset - 1, memoryview(bytearray(1)), self._patience()):
             raise fuse.FuseOSError(errno.EIO)
-        return data
 
     def release(self, _path: str, fi: Any) -> int:
         with self._table:
@@ -154,13 +163,18 @@ class Operations:
 
 
 class _Binding(fuse.FUSE):  # type: ignore[misc]  # fusepy has no types
-    """fusepy, with shorter ways where it is asked most: its own make a dictionary of every file's attributes, and a
-    structure for every name in a directory."""
+    """fusepy, with shorter ways where it is asked most: its own make a dictionary of every file's attributes, a
+    structure for every name in a directory, and two copies of what is read."""
 
     def fgetattr(self, path: bytes, status: Any, fip: Any) -> int:
         ctypes.memset(status, 0, ctypes.sizeof(fuse.c_stat))
         _fill(status.contents, self.operations("getattr", path.decode(self.encoding), fip))
         return 0
+
+    def read(self, path: bytes, buf: Any, size: int, offset: int, fip: Any) -> int:
+        # A view of libfuse's own memory, which is gone after this call.
+        with _memory_view(buf, size, _PY_BUF_WRITE) as buffer:
+            return int(self.operations("read", self._decode_optional_path(path), buffer, offset, fip.contents))
 
     def readdir(self, path: bytes, buf: Any, filler: Any, _offset: int, fip: Any) -> int:
         filler(buf, b".", None, 0)

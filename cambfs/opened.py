@@ -30,8 +30,9 @@ class OpenFile(Protocol):
     """It is not read by way of the kernel's pages, which are shared by all who have the name open: it has other bytes
     than one of them, or others each time."""
 
-    def read(self, offset: int, length: int, patience: Patience) -> bytes:
-        """`length` bytes, or fewer only because the file ends there. Raises CambfsError."""
+    def readinto(self, offset: int, buffer: memoryview, patience: Patience) -> int:
+        """Fills the buffer with the bytes from `offset` on, or its begin only because the file ends there; says how
+        many came. Raises CambfsError."""
 
     def close(self) -> None:
         """Call once."""
@@ -46,8 +47,8 @@ class _Failure:
     error: CambfsError
     until_s: float
 
-    def holds_for(self, offset: int, length: int) -> bool:
-        return self.start <= offset and offset + length <= self.stop and time.monotonic() < self.until_s
+    def holds_for(self, offset: int, stop: int) -> bool:
+        return self.start <= offset and stop <= self.stop and time.monotonic() < self.until_s
 
 
 class OpenAudio:
@@ -58,16 +59,17 @@ class OpenAudio:
         # One word, written by any thread: a failure that gets lost is waited for once more.
         self._failures: tuple[_Failure, ...] = ()
 
-    def read(self, offset: int, length: int, patience: Patience) -> bytes:
-        failure = next((one for one in self._failures if one.holds_for(offset, length)), None)
+    def readinto(self, offset: int, buffer: memoryview, patience: Patience) -> int:
+        stop = offset + len(buffer)
+        failure = next((one for one in self._failures if one.holds_for(offset, stop)), None)
         try:
-            return self._handle.read(offset, length, patience if failure is None else Patience(0))
+            return self._handle.readinto(offset, buffer, patience if failure is None else Patience(0))
         except CambfsError as error:
             if not error.temporary:
                 raise
             if failure is not None:
                 raise failure.error.with_traceback(None) from None
-            new = _Failure(offset, offset + length, error, time.monotonic() + _SAME_FAILURE_S)
+            new = _Failure(offset, stop, error, time.monotonic() + _SAME_FAILURE_S)
             self._failures = (*self._failures, new)[-_FAILURES_KEPT:]
             raise
 
@@ -96,10 +98,10 @@ class OpenText:
         self._close = close
         self.bypasses_pages: bool = any(one._text != self._text and not one.bypasses_pages for one in shown.opened)
 
-    def read(self, offset: int, length: int, _patience: Patience) -> bytes:
+    def readinto(self, offset: int, buffer: memoryview, _patience: Patience) -> int:
         if len(self._text) != len(self._shown.text):
             raise ResultChanged("another URL is shown since, of another length")
-        return self._text[offset : offset + length]
+        return _copy(self._text, offset, buffer)
 
     def close(self) -> None:
         self._close(self)
@@ -111,8 +113,14 @@ class OpenControl:
     def __init__(self, text: bytes) -> None:
         self._text = text
 
-    def read(self, offset: int, length: int, _patience: Patience) -> bytes:
-        return self._text[offset : offset + length]
+    def readinto(self, offset: int, buffer: memoryview, _patience: Patience) -> int:
+        return _copy(self._text, offset, buffer)
 
     def close(self) -> None:
         pass
+
+
+def _copy(text: bytes, offset: int, buffer: memoryview) -> int:
+    data = text[offset : offset + len(buffer)]
+    buffer[: len(data)] = data
+    return len(data)

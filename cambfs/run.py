@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from threading import Condition
 from typing import Protocol, TypeVar
 
 from cambfs.content import Content
@@ -26,6 +27,8 @@ from cambfs.transfer import Transfer
 
 # A stream that nobody wants any more waits this long for somebody, then ends.
 LINGER_S = 2.0
+# Those whose bytes are there are gone long before; if not, the transfer goes on.
+_HANDOVER_S = 0.005
 # What is left of a result that is finished all the same.
 _NEARLY_BYTES = 1 << 20
 
@@ -64,6 +67,7 @@ class Run:
         content = Content(run_id, means.cache, means.storage, facts, is_believed, owner.learn, limit_bytes)
         self._content = content
         self._changed = content.changed  # guards all below
+        self._left = Condition(content.lock)  # notified whenever one of those who wait goes away
         self._fetching = Fetching(run_id, means, content, self, self._worker_begins, self._worker_ended)
         self._handles = 0
         self._waiting: list[Callable[[], object]] = []  # each says whether what is waited for is there
@@ -108,17 +112,20 @@ class Run:
         with self._changed:
             return self._content.spool.serial
 
-    def read(self, offset: int, length: int, patience: Patience) -> bytes:
-        """`length` bytes, or those up to the end of the result. Raises CambfsError rather than return fewer."""
+    def readinto(self, offset: int, buffer: memoryview, patience: Patience) -> int:
+        """Fills the buffer, or its begin up to the end of the result; says how many bytes came. Raises CambfsError
+        rather than give fewer."""
+        wanted = offset + len(buffer)
         stop = self._wait(
             patience,
-            lambda: self._content.stop_if_there(offset, offset + length),
-            lambda: self._want_bytes(offset, offset + length),
+            lambda: self._content.stop_if_there(offset, wanted),
+            lambda: self._want_bytes(offset, wanted),
         )
         if stop <= offset:
-            return b""
+            return 0
         try:
-            return self._content.spool.read(offset, stop - offset)
+            self._content.spool.readinto(offset, buffer[: stop - offset])
+            return stop - offset
         except CacheDamaged as damage:
             self._end(damage)
             raise
@@ -176,6 +183,7 @@ class Run:
                     self._changed.wait(SLICE_S)
             finally:
                 self._waiting.remove(ready)
+                self._left.notify_all()
 
     def _progress_at(self) -> float:
         return max([self._fetching.checked_at, *(transfer.progress_at for transfer in self._fetching.transfers())])
@@ -233,19 +241,31 @@ class Run:
         with self._changed:
             if self._content.size is None:
                 self._fetching.start_probe()
+            self._let_readers_go_on()
 
-    def put(self, transfer: Transfer, position: int, data: memoryview) -> bool:
-        stop = position + len(data)
+    def put(self, position: int, data: bytes) -> None:
         with self._means.writing:
             self._content.write(position, data)
         with self._changed:
-            self._content.add(position, stop)
+            self._content.add(position, position + len(data))
             # Who is woken for nothing takes the interpreter from the transfer.
-            if any(ready() is not None for ready in self._waiting):
+            if self._is_any_ready():
                 self._changed.notify_all()
-            return self._wants_more(transfer, stop)
 
-    def _wants_more(self, transfer: Transfer, position: int) -> bool:
+    def wants_more(self, transfer: Transfer, position: int) -> bool:
+        with self._changed:
+            self._let_readers_go_on()
+            return self._is_more_wanted(transfer, position)
+
+    def _let_readers_go_on(self) -> None:
+        """Whoever was woken by what has just come is to run first. A transfer that always has more to do keeps one of
+        few processors for a time slice, some milliseconds, as long as it does not sleep."""
+        self._left.wait_for(lambda: not self._is_any_ready(), _HANDOVER_S)
+
+    def _is_any_ready(self) -> bool:
+        return any(ready() is not None for ready in self._waiting)
+
+    def _is_more_wanted(self, transfer: Transfer, position: int) -> bool:
         if transfer.stop_position is not None and position >= transfer.stop_position:
             return False
         there_ahead = self._content.filled.filled_until(position) - position

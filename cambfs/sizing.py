@@ -58,6 +58,11 @@ class Sizing:
         return self.facts is not None and (self._from is _From.STREAM or bool(self.twin))
 
     @property
+    def is_of_before(self) -> bool:
+        """The size is known, but only from an earlier use of the run."""
+        return self.facts is not None and self._from is _From.BEFORE and not self.twin
+
+    @property
     def stored_ranges(self) -> Probe | None:
         """The probe, when ranges of storage's object are ranges of this very result."""
         probe = self.probe

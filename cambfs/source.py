@@ -29,7 +29,7 @@ class SignedUrl:
 class Body(Protocol):
     """The bytes of one answer, from `start` on.
 
-    start     offset in the result of the first byte that `readinto` gives; 0 when the server ignored the range
+    start     offset in the result of the first byte that `read` gives; 0 when the server ignored the range
     total     the length of the whole result in bytes as the headers tell it; None when they do not
     framed    True: an end that comes too early raises BrokenBody. False: the body just ends when the connection does,
               so its end proves nothing
@@ -47,15 +47,15 @@ class Body(Protocol):
     content_type: str
     modified_s: float | None
 
-    def readinto(self, buffer: memoryview) -> int:
-        """Reads at least one byte into `buffer` and returns how many; 0 at the end.
+    def read(self, limit: int) -> bytes:
+        """The next bytes: at least one, and what has come, at most `limit`; none at the end.
 
         Raises LinkError (BrokenBody, TimedOut, Unreachable).
         """
 
     def close(self) -> None:
-        """Ends the answer. May be called from another thread than the reader's: a blocked `readinto` then ends soon,
-        with 0 or a LinkError."""
+        """Ends the answer. May be called from another thread than the reader's: a blocked `read` then ends soon, with
+        nothing or a LinkError."""
 
 
 class Source(Protocol):

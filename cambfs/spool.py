@@ -1,8 +1,8 @@
 """The bytes of one run that have arrived: one file descriptor, and which ranges of it are filled.
 
-Not who fetches them (`transfer`) or waits for them (`run`), nor which are kept (`cache`). Threads: `read` and `write`
-are called by many at once. A caller adds to `filled`, and reads it, only under the lock of the spool's owner. Under
-`_moving` only `relieve` is called, which locks the cache.
+Not who fetches them (`transfer`) or waits for them (`run`), nor which are kept (`cache`). Threads: `readinto` and
+`write` are called by many at once. A caller adds to `filled`, and reads it, only under the lock of the spool's owner.
+Under `_moving` only `relieve` is called, which locks the cache.
 """
 
 from __future__ import annotations
@@ -51,17 +51,22 @@ class Spool:
         self._spill_bytes = spill_bytes
         self._moving = Lock()  # held while bytes are written or the descriptor is redirected, so none is lost between
 
-    def read(self, offset: int, length: int) -> bytes:
-        """Exactly `length` bytes, which must be filled. Raises CacheDamaged when the file has lost them."""
+    def readinto(self, offset: int, buffer: memoryview) -> None:
+        """Fills the buffer with bytes that must be filled. Raises CacheDamaged when the file has lost them."""
         try:
-            data = os.pread(self._fd, length, offset)
+            count = os.preadv(self._fd, [buffer], offset)
         except OSError as error:
             raise CacheDamaged(f"a cached file cannot be read: {error.strerror}") from error
-        if len(data) != length:
-            raise CacheDamaged(f"a cached file ends at {offset + len(data)}, before its size")
-        return data
+        if count != len(buffer):
+            raise CacheDamaged(f"a cached file ends at {offset + count}, before its size")
 
-    def write(self, offset: int, data: memoryview) -> None:
+    def read(self, offset: int, length: int) -> bytes:
+        """As `readinto`, to new bytes."""
+        buffer = bytearray(length)
+        self.readinto(offset, memoryview(buffer))
+        return bytes(buffer)
+
+    def write(self, offset: int, data: bytes) -> None:
         """Puts the bytes down; the caller adds them to `filled` afterwards.
 
         A full disk is relieved; where it cannot be, the bytes go on in memory, and the temporary name is given up.
@@ -85,10 +90,11 @@ class Spool:
             raise NoSpace("no space on the disk, nor in memory") from error
         self._move_to_memory()
 
-    def _write(self, offset: int, data: memoryview) -> None:
-        written = 0
-        while written < len(data):
-            written += os.pwrite(self._fd, data[written:], offset + written)
+    def _write(self, offset: int, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            written = os.pwrite(self._fd, left, offset)
+            left, offset = left[written:], offset + written
 
     def _move_to_memory(self) -> None:
         target = os.memfd_create("cambfs-spool", os.MFD_CLOEXEC)

@@ -174,8 +174,7 @@ class Storage:
 
 
 def _read(body: Body, length: int) -> bytes:
-    buffer = memoryview(bytearray(length))
-    position = 0
-    while position < length and (received := body.readinto(buffer[position:])):
-        position += received
-    return bytes(buffer[:position])
+    head = b""
+    while len(head) < length and (data := body.read(length - len(head))):
+        head += data
+    return head

@@ -33,8 +33,11 @@ class Sink(Protocol):
     def begin(self, body: Body) -> None:
         """An answer has come; its first bytes follow."""
 
-    def put(self, transfer: Transfer, position: int, data: memoryview) -> bool:
-        """Takes the bytes; says whether more are wanted."""
+    def put(self, position: int, data: bytes) -> None:
+        """Takes the bytes."""
+
+    def wants_more(self, transfer: Transfer, position: int) -> bool:
+        """Whether the bytes from `position` on are wanted, behind those that were put."""
 
     def end(self, position: int, body: Body) -> None:
         """The answer has ended at `position`. Raises BrokenBody when that is not the end of the result."""
@@ -145,19 +148,18 @@ class Transfer:
         self._body = None
 
     def _pump(self, body: Body) -> None:
-        buffer = memoryview(bytearray(_PIECE_BYTES))
         position, uncounted = body.start, 0
-        while (received := body.readinto(buffer)) and not self.stopping:
-            more = self._sink.put(self, position, buffer[:received])
-            position += received
-            uncounted += max(0, position - self.position) if self._fell_silent else received
+        while (data := body.read(_PIECE_BYTES)) and not self.stopping:
+            self._sink.put(position, data)
+            position += len(data)
+            uncounted += max(0, position - self.position) if self._fell_silent else len(data)
             self.position = max(self.position, position)
             self.received_at = now = time.monotonic()
             if uncounted >= self._floor_bytes:
                 self._progress_at, uncounted = now, 0
             elif now - self._progress_at > self._timeout_s:
                 raise TimedOut(f"less than {_SLOWEST_BYTES_PER_S} bytes a second for {self._timeout_s:g} s")
-            if not more:
+            if not self._sink.wants_more(self, position):
                 return
         if self.stopping:
             raise Closing("stopped")

@@ -144,9 +144,9 @@ def client(server: Server) -> Iterator[Client]:
 
 def rest(body: HttpBody, found: bytearray | None = None) -> bytes:
     """What is left of a body; `found` has what came also when the end is an error."""
-    buffer, found = memoryview(bytearray(65536)), bytearray() if found is None else found
-    while count := body.readinto(buffer):
-        found += buffer[:count]
+    found = bytearray() if found is None else found
+    while data := body.read(65536):
+        found += data
     return bytes(found)
 
 
@@ -173,7 +173,7 @@ def test_the_last_chunk_ends_a_body_and_the_connection_is_used_again(server: Ser
     body = client.open_stream(RUN)
     assert (body.total, body.framed) == (None, True)
     assert rest(body) == FLAC
-    assert body.readinto(memoryview(bytearray(1))) == 0
+    assert body.read(1) == b""
     body.close()
     assert whole(client) == FLAC
     assert server.connections == 1
@@ -196,19 +196,18 @@ def test_a_part_without_a_length_of_its_own_ends_where_it_said(server: Server, c
     body.close()
 
 
-def test_the_first_bytes_are_given_before_the_buffer_is_full(server: Server, client: Client) -> None:
+def test_the_first_bytes_are_given_before_all_that_may_come_are_there(server: Server, client: Client) -> None:
     server.scripts += [server.stall(CHUNKED, chunk(FLAC[:100]))]
     body = client.open_stream(RUN)
-    buffer = memoryview(bytearray(65536))
-    assert buffer[: body.readinto(buffer)] == FLAC[:100]
+    assert body.read(65536) == FLAC[:100]
     body.close()
 
 
-def test_an_empty_buffer_is_a_mistake(server: Server, client: Client) -> None:
+def test_to_ask_for_nothing_is_a_mistake(server: Server, client: Client) -> None:
     server.scripts += [send(sized(FLAC))]
     body = client.open_stream(RUN)
-    with pytest.raises(ValueError, match="empty buffer"):
-        body.readinto(memoryview(b""))
+    with pytest.raises(ValueError, match="below one byte"):
+        body.read(0)
     body.close()
 
 
@@ -236,7 +235,7 @@ def test_a_framed_body_that_is_cut_is_broken_and_stays_so(server: Server, client
     assert FLAC.startswith(found)
     for _ in range(3):
         with pytest.raises(BrokenBody):
-            body.readinto(memoryview(bytearray(9)))
+            body.read(9)
     body.close()
 
 
@@ -247,9 +246,9 @@ def test_a_reset_breaks_any_body(server: Server, client: Client, answer: bytes) 
     read = threading.Event()
     server.scripts += [reset(answer, after=read)]
     body = client.open_stream(RUN)
-    buffer = memoryview(bytearray(1000))
-    while len(buffer):
-        buffer = buffer[body.readinto(buffer) :]
+    missing = 1000
+    while missing:
+        missing -= len(body.read(missing))
     read.set()
     with pytest.raises(BrokenBody):
         rest(body)
@@ -329,7 +328,7 @@ def test_a_stalled_body_times_out_and_stays_ended(server: Server, hasty: Client)
     with pytest.raises(TimedOut, match=r"^run 5: 127.0.0.1:[0-9]+ sent nothing more for 0.2 s$"):
         rest(body)
     with pytest.raises(BrokenBody):
-        body.readinto(memoryview(bytearray(1)))
+        body.read(1)
     body.close()
 
 
@@ -372,7 +371,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def closed_while_blocked(body: HttpBody) -> Exception:
-    """What `readinto` raises in one thread when another closes the body while it waits."""
+    """What `read` raises in one thread when another closes the body while it waits."""
     found: list[Exception] = []
 
     def read() -> None:
@@ -408,7 +407,7 @@ def test_an_unfinished_body_takes_its_connection_along(server: Server, client: C
     body.close()
     body.close()
     with pytest.raises(BrokenBody, match="closed"):
-        body.readinto(memoryview(bytearray(1)))
+        body.read(1)
     assert whole(client) == FLAC[:7]
     assert server.connections == 2
 
@@ -454,13 +453,13 @@ def fake_body(data: bytes, during: Callable[[], None]) -> tuple[HttpBody, FakeRa
 def test_a_connection_is_not_given_back_once_it_was_shut_down() -> None:
     body, raw = fake_body(FLAC, lambda: body.close())
     with pytest.raises(BrokenBody, match="closed"):
-        body.readinto(memoryview(bytearray(9)))
+        body.read(9)
     assert raw.events == ["shutdown", "close"]
 
 
 def test_a_connection_at_its_end_is_given_back_once() -> None:
     body, raw = fake_body(FLAC[:9], lambda: None)
-    assert body.readinto(memoryview(bytearray(9))) == 9
+    assert body.read(9) == FLAC[:9]
     body.close()
     assert raw.events == ["release", "close"]
 
@@ -472,7 +471,7 @@ def test_whatever_a_read_raises_after_closing_is_a_broken_body() -> None:
 
     body, raw = fake_body(FLAC, garbled)
     with pytest.raises(BrokenBody, match="closed"):
-        body.readinto(memoryview(bytearray(9)))
+        body.read(9)
     assert raw.events == ["shutdown", "close"]
 
 

@@ -64,9 +64,9 @@ def client() -> Iterator[Client]:
 
 def content(body: Body, piece: int = 7) -> bytes:
     """All of a body; closes it."""
-    buffer, found = memoryview(bytearray(piece)), b""
-    while count := body.readinto(buffer):
-        found += buffer[:count]
+    found = b""
+    while data := body.read(piece):
+        found += data
     body.close()
     return found
 
@@ -392,7 +392,7 @@ def test_a_part_that_has_another_length_than_it_said(api: responses.RequestsMock
     with pytest.raises(BrokenBody):
         content(body)
     with pytest.raises(BrokenBody):
-        body.readinto(memoryview(bytearray(1)))
+        body.read(1)
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ class RawResponse(Protocol):
 
 class HttpBody:
     """A `cambfs.source.Body`. `guard` makes the context in which the library's exceptions become ours; `what` begins
-    the texts of errors. After an error or `close` every `readinto` raises BrokenBody."""
+    the texts of errors. After an error or `close` every `read` raises BrokenBody."""
 
     def __init__(
         self, raw: RawResponse, head: Head, what: str, guard: Callable[[], AbstractContextManager[None]]
@@ -66,19 +66,18 @@ class HttpBody:
         self._reading = False
         self._closed = False
 
-    def readinto(self, buffer: memoryview) -> int:
-        if not len(buffer):
-            raise ValueError("an empty buffer")
+    def read(self, limit: int) -> bytes:
+        if limit < 1:
+            raise ValueError("a limit below one byte")
         self._refuse_closed()
-        data = self._ahead or self._pull(len(buffer))
-        count = min(len(data), len(buffer))
-        buffer[:count] = data[:count]
-        del self._ahead[:count]
-        return count
+        if not self._ahead:
+            return self._pull(limit)
+        data, self._ahead = bytes(self._ahead[:limit]), self._ahead[limit:]
+        return data
 
     def peek(self, count: int, deadline: float) -> bytes:
         """The next `count` bytes and perhaps more, fewer only at the end. They stay to be read. Raises TimedOut when
-        they are not all there at `deadline` (of `time.monotonic`), LinkError as `readinto` does."""
+        they are not all there at `deadline` (of `time.monotonic`), LinkError as `read` does."""
         while len(self._ahead) < count:
             if time.monotonic() > deadline:
                 raise TimedOut(f"{self._what}: the answer comes too slowly")

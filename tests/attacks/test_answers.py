@@ -26,6 +26,7 @@ from cambfs.patience import Patience
 from cambfs.source import Body, SignedUrl
 from cambfs.vfs import Tree, UrlStyle
 from tests.attacks.wire import WireServer
+from tests.core.waiting import read
 
 # An example is shown in full when it fails.
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
@@ -132,9 +133,9 @@ def check(error: CambfsError) -> None:
 
 
 def content(body: Body) -> bytes:
-    buffer, found = memoryview(bytearray(4096)), b""
-    while count := body.readinto(buffer):
-        found += buffer[:count]
+    found = b""
+    while data := body.read(4096):
+        found += data
     return found
 
 
@@ -332,7 +333,7 @@ def look(tree: Tree, path: str) -> None:
         return
     try:
         size = tree.attributes(path, patience, is_lookup_possible=False).size
-        assert len(opened.read(0, size + 100, patience)) == size
+        assert len(read(opened, 0, size + 100, patience)) == size
     except CambfsError as error:
         check(error)
     finally:

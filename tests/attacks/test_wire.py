@@ -31,9 +31,9 @@ OK = b"HTTP/1.1 200 OK\r\n"
 
 def drained(client: Client) -> bytes:
     body = client.open_stream(RUN)
-    buffer, found = memoryview(bytearray(65536)), b""
-    while count := body.readinto(buffer):
-        found += buffer[:count]
+    found = b""
+    while data := body.read(65536):
+        found += data
     body.close()
     return found
 

@@ -137,28 +137,27 @@ class FakeBody:
         self._plan = plan
         self._sent = 0
 
-    def readinto(self, buffer: memoryview) -> int:
-        assert len(buffer), "an empty buffer"
+    def read(self, limit: int) -> bytes:
+        assert limit > 0, "nothing is asked for"
         self._stall()
         if self.is_closed:
             raise BrokenBody("the body was closed")
         if self._plan.break_after is not None and self._sent >= self._plan.break_after:
             return self._break_off()
-        piece = self._content[self._sent : self._sent + min(len(buffer), self._largest_piece())]
-        buffer[: len(piece)] = piece
+        piece = self._content[self._sent : self._sent + min(limit, self._largest_piece())]
         self._sent += len(piece)
         self._source.note_sent(self._key, len(piece))
-        return len(piece)
+        return piece
 
     def _stall(self) -> None:
         gate = self._plan.stall_gate
         if gate is not None and self._plan.stall_at is not None and self._sent >= self._plan.stall_at:
             gate.go_through(lambda: self.is_closed)
 
-    def _break_off(self) -> int:
+    def _break_off(self) -> bytes:
         if self.framed:
             raise self._plan.break_error or BrokenBody("the connection broke")
-        return 0
+        return b""
 
     def _largest_piece(self) -> int:
         marks = (self._plan.break_after, self._plan.stall_at)

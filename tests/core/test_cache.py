@@ -37,7 +37,7 @@ def _facts(size: int) -> Facts:
 
 def _fill(cache: Cache, run_id: int, content: bytes) -> Spool:
     spool = cache.new_spool(RunId(run_id))
-    spool.write(0, memoryview(content))
+    spool.write(0, content)
     spool.filled.add(0, len(content))
     return spool
 

@@ -37,7 +37,7 @@ def _no_relief() -> bool:
 
 def _spool(disk: Disk, content: bytes = CONTENT, run_id: RunId = RUN) -> Spool:
     spool = disk.new_spool(run_id, _no_relief)
-    spool.write(0, memoryview(content))
+    spool.write(0, content)
     spool.filled.add(0, len(content))
     return spool
 

@@ -641,7 +641,7 @@ def test_one_that_is_nearly_finished_is_finished(source: FakeSource, library: Li
 def check(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> Gate:
     """The result is there, and to read it through takes until the gate opens."""
     spool = disk.new_spool(RUN, lambda: False)
-    spool.write(0, memoryview(CONTENT))
+    spool.write(0, CONTENT)
     disk.commit(RUN, spool, Facts(SIZE, 0), "audio/flac")
     spool.close()
     (disk.directory / "1.flac").touch()

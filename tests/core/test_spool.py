@@ -14,7 +14,7 @@ from cambfs.spool import Spool, memory_spool
 
 
 def _write(spool: Spool, offset: int, data: bytes) -> None:
-    spool.write(offset, memoryview(data))
+    spool.write(offset, data)
     spool.filled.add(offset, offset + len(data))
 
 

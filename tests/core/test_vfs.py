@@ -17,7 +17,7 @@ from cambfs.vfs import PROVISIONAL_SIZE, Attributes, Tree, UrlStyle
 from tests.core.conftest import MakeLibrary
 from tests.core.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, some_flac
 from tests.core.test_names import JUNK
-from tests.core.waiting import patience
+from tests.core.waiting import patience, read
 
 SIZE = 5000
 CONTENT = some_flac(SIZE)
@@ -68,7 +68,7 @@ def _ask(tree: Tree, path: str) -> Attributes:
 def _text(tree: Tree, path: str) -> bytes:
     file = tree.open(path, patience())
     try:
-        return file.read(0, 1 << 20, patience())
+        return read(file, 0, 1 << 20, patience())
     finally:
         file.close()
 
@@ -192,9 +192,9 @@ def test_a_file_that_cannot_be_is_not_said_to_exist(tree: Tree, monkeypatch: pyt
 def test_audio(tree: Tree) -> None:
     file = tree.open("/1.flac", patience())
 
-    assert file.read(0, SIZE * 2, patience()) == CONTENT
-    assert file.read(SIZE - 1, 10, patience()) == CONTENT[-1:]
-    assert file.read(SIZE, 10, patience()) == b""
+    assert read(file, 0, SIZE * 2, patience()) == CONTENT
+    assert read(file, SIZE - 1, 10, patience()) == CONTENT[-1:]
+    assert read(file, SIZE, 10, patience()) == b""
     assert not file.keeps_pages
     file.close()
     again = tree.open("/1.flac", patience())
@@ -209,22 +209,22 @@ def test_a_text_is_as_long_as_its_attributes_say(library: Library, style: UrlSty
 
     assert _look(tree, "/1.url").size == len(text)
     file = tree.open("/1.url", patience())
-    assert file.read(3, 4, patience()) == text[3:7]
-    assert file.read(len(text), 4, patience()) == b""
+    assert read(file, 3, 4, patience()) == text[3:7]
+    assert read(file, len(text), 4, patience()) == b""
     file.close()
 
 
 def test_an_open_text_stays_what_it_was_when_another_is_shown(tree: Tree, source: FakeSource) -> None:
     source.life_s = 0.0
     first = tree.open("/1.url", patience())
-    was = first.read(0, 1000, patience())
+    was = read(first, 0, 1000, patience())
     second = tree.open("/1.url", patience())
-    now = second.read(0, 1000, patience())
+    now = read(second, 0, 1000, patience())
 
     assert now != was
-    assert first.read(0, 3, patience()) + first.read(3, 1000, patience()) == was
+    assert read(first, 0, 3, patience()) + read(first, 3, 1000, patience()) == was
     first.close()
-    assert second.read(0, 1000, patience()) == now
+    assert read(second, 0, 1000, patience()) == now
     second.close()
 
 
@@ -250,11 +250,11 @@ def test_a_text_that_its_size_no_longer_fits_is_not_read(tree: Tree, source: Fak
     for _ in range(9):
         tree.open("/1.url", patience()).close()
     second = tree.open("/1.url", patience())
-    now = second.read(0, 1000, patience())
+    now = read(second, 0, 1000, patience())
 
     assert _look(tree, "/1.url").size == len(now)
     with pytest.raises(ResultChanged):
-        first.read(0, 1000, patience())
+        read(first, 0, 1000, patience())
     second.close()
     assert _look(tree, "/1.url").size == len(now)
     first.close()
@@ -275,15 +275,15 @@ def test_a_failure_is_remembered_for_its_place_alone(tree: Tree, source: FakeSou
     failures = {}
     for place in (131_072, 262_144):
         with pytest.raises(TimedOut) as failed:
-            file.read(place, 131_072, Patience(0.1))
+            read(file, place, 131_072, Patience(0.1))
         failures[place] = failed.value
     for place, failure in failures.items():
         with pytest.raises(TimedOut) as again:
-            file.read(place + 4096, 4096, patience())
+            read(file, place + 4096, 4096, patience())
         assert again.value is failure
 
-    assert file.read(393_216, 1000, Patience(LIMIT_S, open_gate)) == content[393_216:394_216]
-    assert file.read(131_072, 131_072, patience()) == content[131_072:262_144], "what is there is read all the same"
+    assert read(file, 393_216, 1000, Patience(LIMIT_S, open_gate)) == content[393_216:394_216]
+    assert read(file, 131_072, 131_072, patience()) == content[131_072:262_144], "what is there is read all the same"
     file.close()
 
 

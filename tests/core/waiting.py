@@ -11,6 +11,7 @@ from typing import TypeVar
 from cambfs.handle import Handle
 from cambfs.library import Library
 from cambfs.names import RunId
+from cambfs.opened import OpenFile
 from cambfs.patience import Patience
 from tests.core.fakes import LIMIT_S
 
@@ -61,3 +62,9 @@ def pieces(handle: Handle, at_a_time: int = 4096) -> Iterator[bytes]:
 
 def size_of(library: Library, run_id: int) -> int:
     return library.wait_for_facts(RunId(run_id), patience()).size
+
+
+def read(file: OpenFile, offset: int, length: int, patience: Patience) -> bytes:
+    """What a read of an open file gives."""
+    buffer = bytearray(length)
+    return bytes(buffer[: file.readinto(offset, memoryview(buffer), patience)])
