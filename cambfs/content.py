@@ -148,6 +148,11 @@ class Content:
         # A result that has changed since may be longer. The stream that has come there is about to tell.
         return None if self.sizing.is_of_before and self.filled.covers(0, size) else max(offset, size)
 
+    def stop_if_whole(self, stop: int) -> int | None:
+        """Where a read that is to go to `stop` ends; None when the result is not whole. Not locked."""
+        size = self.size
+        return min(stop, size) if self.is_whole and size is not None else None
+
     def judge(self) -> None:
         """Something came that may tell the size. Locked."""
         self.sizing.judge(self._spool)

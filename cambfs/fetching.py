@@ -17,6 +17,7 @@ from cambfs.cache import Cache
 from cambfs.content import Content
 from cambfs.errors import BadAnswer, CambfsError, SignatureExpired, StorageUseless, TooLarge
 from cambfs.fairlock import FairLock
+from cambfs.keeping import Keeping
 from cambfs.names import RunId
 from cambfs.slots import Slots
 from cambfs.source import Body, Source
@@ -57,6 +58,7 @@ class Means:
     habits: Habits
     workers: Workers
     writing: FairLock
+    keeping: Keeping
     timeout_s: float
     max_result_bytes: int
 

@@ -21,6 +21,7 @@ from cambfs.facts import Facts
 from cambfs.fairlock import FairLock
 from cambfs.fetching import Habits, Means
 from cambfs.handle import Handle
+from cambfs.keeping import Keeping
 from cambfs.names import RunId
 from cambfs.patience import Patience
 from cambfs.run import Run
@@ -67,6 +68,7 @@ class Library:
             Habits(),
             workers,
             FairLock(),
+            Keeping(workers, self._closing),
             timeout_s,
             max_result_bytes,
         )

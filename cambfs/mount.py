@@ -17,6 +17,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from cambfs import handshake
 from cambfs.caller import is_killed
 from cambfs.errors import CambfsError, ConfigError
 from cambfs.failures import Failures
@@ -225,6 +226,8 @@ def serve(
 
 def _run_loop(operations: Operations, mountpoint: Path, options: Mapping[str, str | int | bool]) -> None:
     path = os.fsencode(mountpoint).decode("latin-1")
+    # fusepy calls this one function to mount and to serve.
+    fuse._libfuse.fuse_main_real = lambda *arguments: handshake.serve(fuse._libfuse, *arguments[:4])
     try:
         # latin-1, so that no name fails to decode; only names of ASCII characters exist.
         _Binding(operations, path, encoding="latin-1", raw_fi=True, foreground=True, **options)

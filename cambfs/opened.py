@@ -61,7 +61,7 @@ class OpenAudio:
 
     def readinto(self, offset: int, buffer: memoryview, patience: Patience) -> int:
         stop = offset + len(buffer)
-        failure = next((one for one in self._failures if one.holds_for(offset, stop)), None)
+        failure = self._failure_at(offset, stop) if self._failures else None
         try:
             return self._handle.readinto(offset, buffer, patience if failure is None else Patience(0))
         except CambfsError as error:
@@ -72,6 +72,9 @@ class OpenAudio:
             new = _Failure(offset, stop, error, time.monotonic() + _SAME_FAILURE_S)
             self._failures = (*self._failures, new)[-_FAILURES_KEPT:]
             raise
+
+    def _failure_at(self, offset: int, stop: int) -> _Failure | None:
+        return next((one for one in self._failures if one.holds_for(offset, stop)), None)
 
     def close(self) -> None:
         self._handle.close()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from threading import Condition
 from typing import Protocol, TypeVar
 
@@ -115,12 +116,16 @@ class Run:
     def readinto(self, offset: int, buffer: memoryview, patience: Patience) -> int:
         """Fills the buffer, or its begin up to the end of the result; says how many bytes came. Raises CambfsError
         rather than give fewer."""
+        self._means.keeping.note_use()
         wanted = offset + len(buffer)
-        stop = self._wait(
-            patience,
-            lambda: self._content.stop_if_there(offset, wanted),
-            lambda: self._want_bytes(offset, wanted),
-        )
+        # What is whole stays so: no lock, for most reads come here.
+        stop = self._content.stop_if_whole(wanted) if self._over is None else None
+        if stop is None:
+            stop = self._wait(
+                patience,
+                lambda: self._content.stop_if_there(offset, wanted),
+                lambda: self._want_bytes(offset, wanted),
+            )
         if stop <= offset:
             return 0
         try:
@@ -244,6 +249,7 @@ class Run:
             self._let_readers_go_on()
 
     def put(self, position: int, data: bytes) -> None:
+        self._means.keeping.note_use()
         with self._means.writing:
             self._content.write(position, data)
         with self._changed:
@@ -304,7 +310,14 @@ class Run:
         try:
             facts = self._note_finished(transfer, error)
             if facts is not None:
-                self._content.keep(facts)
+                self._owner.worker_begins(self)
+                self._means.keeping.add(partial(self._keep, facts))
+        finally:
+            self._owner.worker_ends(self)
+
+    def _keep(self, facts: Facts) -> None:
+        try:
+            self._content.keep(facts)
         finally:
             self._owner.worker_ends(self)
 

@@ -15,10 +15,10 @@ import cambfs
 
 _ROOT = Path(cambfs.__file__).parent
 
-LEAVES = {"caller", "errors", "names", "ranges", "flac", "facts", "session", "sidecar", "text"}
+LEAVES = {"caller", "errors", "names", "ranges", "flac", "facts", "handshake", "session", "sidecar", "text"}
 CORE = {
-    "ahead", "cache", "content", "disk", "failures", "fairlock", "fetching", "handle", "journal", "library", "lru",
-    "opened", "patience", "private", "retry", "run", "signer", "sizing", "slots", "source", "spool", "storage",
+    "ahead", "cache", "content", "disk", "failures", "fairlock", "fetching", "handle", "journal", "keeping", "library",
+    "lru", "opened", "patience", "private", "retry", "run", "signer", "sizing", "slots", "source", "spool", "storage",
     "transfer", "vfs", "workers",
 }  # fmt: skip
 # What only the named modules and packages may import.

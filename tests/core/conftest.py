@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cambfs import fetching, retry, run
+from cambfs import fetching, keeping, retry, run
 from cambfs.cache import Cache
 from cambfs.disk import Disk
 from cambfs.library import Library
@@ -17,7 +17,7 @@ from cambfs.names import RunId
 from tests.core.fakes import LIMIT_S, FakeSource
 
 MakeLibrary = Callable[..., Library]
-_OURS = ("stream-", "range-", "size-", "sign-")
+_OURS = ("stream-", "range-", "size-", "sign-", "keep")
 
 
 def our_threads() -> list[str]:
@@ -27,6 +27,7 @@ def our_threads() -> list[str]:
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """The times of real networks, a hundred times shorter."""
+    monkeypatch.setattr(keeping, "_QUIET_S", 0.002)
     monkeypatch.setattr(retry, "_FIRST_PAUSE_S", 0.002)
     monkeypatch.setattr(retry, "_LONGEST_PAUSE_S", 0.05)
     monkeypatch.setattr(run, "LINGER_S", 0.02)

@@ -84,15 +84,27 @@ def test_a_tag_of_the_old_kind_may_follow_the_last_frame() -> None:
     assert not any(_is_whole(_SMALLEST + tag[:cut]) for cut in (1, 3, 64, 127))
 
 
-def test_checksums_of_any_length() -> None:
+def _crc16(data: bytes) -> bytes:
     """As defined, a bit at a time."""
-    for length in (0, 1, 2, 3, 1000, 1001):
-        data, crc = _SMALLEST[-length:] if length else b"", 0
-        for byte in data:
-            crc ^= byte << 8
-            for _ in range(8):
-                crc = (crc << 1 ^ (0x8005 if crc & 0x8000 else 0)) & 0xFFFF
-        assert flac._crc16(data) == crc
+    crc = 0
+    for byte in data:
+        crc ^= byte << 8
+        for _ in range(8):
+            crc = (crc << 1 ^ (0x8005 if crc & 0x8000 else 0)) & 0xFFFF
+    return crc.to_bytes(2, "big")
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 3, 1000, 1001, 9000])
+def test_checksums_of_any_length(length: int) -> None:
+    data = _SMALLEST[-length:] if length else b""
+    frame = data + _crc16(data)
+    number = int.from_bytes(frame, "big")
+
+    assert flac._divides_evenly(frame)
+    for place in range(0, 8 * len(frame), 11):
+        assert not flac._divides_evenly((number ^ 1 << place).to_bytes(len(frame), "big"))
+        if place > 15:  # two bits, so that the parity is right
+            assert not flac._divides_evenly((number ^ 1 << place ^ 1).to_bytes(len(frame), "big"))
 
 
 def test_a_count_of_samples_that_is_not_known_proves_nothing() -> None:
@@ -110,7 +122,7 @@ def test_any_tail_is_judged(tail: bytes) -> None:
 
 def test_a_frame_with_a_reserved_block_size_ends_nothing() -> None:
     frame = b"\xff\xf8\x09\x18\x00\x00\x00"
-    assert not flac.is_whole(_SMALLEST[:HEAD_BYTES], frame + flac._crc16(frame).to_bytes(2, "big"))
+    assert not flac.is_whole(_SMALLEST[:HEAD_BYTES], frame + _crc16(frame))
 
 
 @pytest.mark.parametrize("content", [b"", b"fLaC", b"RIFF" + bytes(100), b"fLaC\x01" + bytes(100), _SMALLEST[:41]])
