@@ -165,8 +165,12 @@ class Disk:
         return Facts(size=status.st_size, mtime_ns=sidecar.mtime_ns)
 
     def _read_sidecar(self, run_id: RunId) -> Sidecar:
-        with suppress(OSError), _open(self._sidecar(run_id)) as file:
-            sidecar = parse(file.read(_SIDECAR_LIMIT_BYTES))
+        with suppress(OSError):
+            fd = _open_fd(self._sidecar(run_id))
+            try:
+                sidecar = parse(os.read(fd, _SIDECAR_LIMIT_BYTES))
+            finally:
+                os.close(fd)
             if sidecar is not None:
                 return sidecar
         raise CacheDamaged(f"run {run_id}: the cached file has no proper sidecar")
@@ -269,8 +273,12 @@ class Disk:
 
 
 def _open(path: str | Path) -> BinaryIO:
+    return os.fdopen(_open_fd(path), "rb")
+
+
+def _open_fd(path: str | Path) -> int:
     # Without O_NONBLOCK, to open a pipe that lies there would wait for ever.
-    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def _create(path: str) -> int:

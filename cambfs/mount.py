@@ -11,8 +11,7 @@ import errno
 import logging
 import os
 import resource
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -38,8 +37,6 @@ log = logging.getLogger(__name__)
 _OWNER = os.getuid(), os.getgid()
 _BLOCK_BYTES = 128 * 1024
 _FRAGMENT_BYTES = 4096
-# How long a thread keeps the interpreter while others want it. With Python's 5 ms a busy transfer delays the readers.
-_SWITCH_S = 0.0005
 
 _PY_BUF_WRITE = 0x200
 _memory_view = ctypes.pythonapi.PyMemoryView_FromMemory
@@ -113,8 +110,8 @@ class Operations:
         self._tree.check_exists(path, self._patience())
         return 0
 
-    def readdir(self, path: str, _fh: int) -> list[tuple[str, int]]:
-        return list(self._tree.names(path))
+    def readdir(self, path: str, _fh: int) -> Iterator[tuple[str, int]]:
+        return self._tree.names(path)
 
     def statfs(self, _path: str) -> dict[str, int]:
         used_bytes, files = self._tree.usage()
@@ -216,7 +213,6 @@ def serve(
     session = Session()
     operations = Operations(tree, Failures(journal), session, library.timeout_s, allow_other, on_ready)
     session.end_on_signals(library.close)
-    sys.setswitchinterval(_SWITCH_S)
     _allow_many_open_files()
     try:
         _run_loop(operations, mountpoint, _mount_options(allow_other, options))

@@ -38,7 +38,8 @@ def parse(content: bytes) -> Sidecar | None:
     with suppress(ValueError, TypeError, KeyError):
         found = json.loads(content)
         if all(type(found[name]) is kind for name, kind in _TYPES):
-            return Sidecar(**{name: found[name] for name in Sidecar.__dataclass_fields__ if name in found})
+            size, mtime_ns, sha256 = found["size"], found["mtime_ns"], found["sha256"]
+            return Sidecar(size, mtime_ns, sha256, found.get("content_type", ""), found.get("voucher"))
     return None
 
 

@@ -192,11 +192,10 @@ class Tree:
         return self._library.known_bytes(), len(Kind) * len(self._library.listed())
 
     def names(self, path: str) -> Iterator[tuple[str, int]]:
-        """A directory's files, each with its inode. `/.cambfs` is not listed in `/`."""
+        """A directory's files, each with its inode, as they are now. `/.cambfs` is not listed in `/`."""
         if path == CONTROL:
-            yield from ((name.removeprefix(f"{CONTROL}/"), self._control_inode(name)) for name in self._controls)
-            return
-        yield from names_and_inodes(self._library.begin_listing())
+            return iter([(name.removeprefix(f"{CONTROL}/"), self._control_inode(name)) for name in self._controls])
+        return names_and_inodes(self._library.begin_listing())
 
 
 @lru_cache(_NAMES_KEPT)

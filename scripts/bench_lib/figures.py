@@ -9,6 +9,8 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from bench_lib.processes import settle
+
 OURS = "cambfs"
 CURL = "curl"
 SCRIPT = "script"
@@ -115,7 +117,8 @@ def alternate(
     between: Callable[[], None] = lambda: None,
 ) -> Measured:
     """Asks every contender for a sample in each round, each round beginning with another; `between` is called before
-    each. The first `warm_ups` rounds do not count. One that raises CannotMeasure is not asked again."""
+    each, when the processors are idle. The first `warm_ups` rounds do not count. One that raises CannotMeasure is not
+    asked again."""
     samples: dict[str, list[float]] = {who: [] for who in contenders}
     absent: dict[str, str] = {}
     names = list(contenders)
@@ -124,6 +127,7 @@ def alternate(
         for who in names[shift:] + names[:shift]:
             if who in absent:
                 continue
+            settle()
             between()
             try:
                 sample = contenders[who]()

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from pathlib import Path
 
 _MEGABYTE = 1_000_000
+# Longer than anybody who puts work off until all is quiet waits for that.
+_SETTLED_S = 0.1
+_BUSY_SHARE = 0.1
+_SETTLE_LIMIT_S = 5.0
 
 
 def _status(path: Path, name: str) -> int:
@@ -14,6 +19,24 @@ def _status(path: Path, name: str) -> int:
     if found is None:
         raise ValueError(f"{path} has no {name}")
     return int(found[1])
+
+
+def settle() -> None:
+    """Returns when the processors have had next to nothing to do for a moment, or after five seconds: what one
+    contender does after its sample, such as a checksum of what it keeps, must not fall into the sample of the next."""
+    deadline = time.monotonic() + _SETTLE_LIMIT_S
+    busy_s = _busy_s()
+    while time.monotonic() < deadline:
+        time.sleep(_SETTLED_S)
+        before, busy_s = busy_s, _busy_s()
+        if busy_s - before <= _BUSY_SHARE * _SETTLED_S * (os.cpu_count() or 1):
+            return
+
+
+def _busy_s() -> float:
+    """Of all processors together, since the machine started."""
+    user, nice, system, _idle, _waiting, *others = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + sum(others)) / os.sysconf("SC_CLK_TCK")
 
 
 def resident_mb(pid: int) -> float:
