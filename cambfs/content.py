@@ -69,9 +69,9 @@ class Content:
 
     def _use(self, taken: Taken) -> None:
         self._spool, self.is_begun = taken.spool, True
-        self.is_whole = self._is_kept = taken.whole
         if taken.facts is not None:
             self.sizing.load(taken.facts)
+        self.is_whole = self._is_kept = taken.whole  # last: `stop_if_whole` looks without the lock
 
     @property
     def must_be_checked(self) -> bool:
