@@ -3,7 +3,8 @@
 Not which runs there are (`library`), what has arrived (`content`), how the size is known (`sizing`), or who is fetching
 it (`fetching`).
 
-Threads: callers wait here, in slices, for bytes or the size; transfers and probes, in threads of their own, bring both.
+Threads: callers wait here, in slices, for bytes or the size; transfers and probes, in threads of their own, bring both,
+and let those go on first whom they have woken.
 The content's `changed` guards all of this, too, and is notified whenever a waiter might go on. The order of locks is:
 `writing` (which all runs share: transfers write a piece in turn, so that none gets far ahead of the others), a run's
 `changed`, then the library's, then the cache's. No request is made and no transfer waited for under any of them.
