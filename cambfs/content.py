@@ -113,7 +113,8 @@ class Content:
 
     @property
     def size(self) -> int | None:
-        return self.sizing.facts.size if self.sizing.facts is not None else None
+        facts = self.sizing.facts
+        return facts.size if facts is not None else None
 
     @property
     def has_ranges(self) -> bool:

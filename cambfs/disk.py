@@ -233,13 +233,13 @@ class Disk:
 
     def publish(self, run_id: RunId, spool: Spool, facts: Facts, sidecar: Sidecar) -> None:
         """Gives a described spool its name. Raises OSError."""
-        if spool.path is None:
+        if (path := spool.path) is None:
             raise FileNotFoundError("the spool has left the disk")
         os.utime(spool.fileno(), ns=(facts.mtime_ns, facts.mtime_ns))
         with self._locked():
             self._write_sidecar(run_id, sidecar)  # before: also after a crash no result lies there without
             try:
-                spool.path.rename(self._audio(run_id))
+                path.rename(self._audio(run_id))
             except OSError:
                 self._remove(run_id)
                 raise

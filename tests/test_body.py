@@ -27,6 +27,7 @@ from cambfs.errors import (
 )
 from cambfs.http.body import HttpBody
 from cambfs.http.headers import Head
+from cambfs.http.steps import SteppedResponse, step
 from cambfs.names import RunId
 from cambfs.source import SignedUrl
 
@@ -209,6 +210,41 @@ def test_to_ask_for_nothing_is_a_mistake(server: Server, client: Client) -> None
     with pytest.raises(ValueError, match="below one byte"):
         body.read(0)
     body.close()
+
+
+def test_small_chunks_come_together(server: Server, client: Client) -> None:
+    chunks = b"".join(chunk(FLAC[place : place + 10]) for place in range(0, 1000, 10))
+    server.scripts += [server.stall(CHUNKED, chunks)]
+    body = client.open_stream(RUN)
+    found = body.read(65536)
+    while len(found) < 1000:
+        found += body.read(65536)
+    assert found == FLAC[:1000]
+    body.close()
+
+
+@pytest.mark.parametrize("size", [b"zz", b""])
+def test_a_connection_with_a_chunk_of_no_size_is_not_used_again(server: Server, client: Client, size: bytes) -> None:
+    server.scripts += [send(CHUNKED, chunk(FLAC[:1000]) + size + b"\r\n" + bytes(9)), send(sized(FLAC))]
+    body, found = client.open_stream(RUN), bytearray()
+    with pytest.raises(BrokenBody):
+        rest(body, found)
+    body.close()
+    assert found in (b"", FLAC[:1000])
+    assert whole(client) == FLAC
+    assert server.connections == 2
+
+
+def test_a_step_ends_also_when_there_is_more_to_read() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(WAIT_S)
+        theirs.sendall(b"X: y\r\n" * 9)
+        response = SteppedResponse(ours)
+        with step(0), pytest.raises(TimeoutError):
+            response.fp.readline()
+        response.close()
+        assert ours.gettimeout() == WAIT_S, "whoever uses the connection next waits as long as before"
 
 
 # Cuts

@@ -11,6 +11,7 @@ from __future__ import annotations
 import http.client
 import io
 import math
+import re
 import select
 import socket
 import ssl
@@ -22,6 +23,8 @@ from typing import Any
 
 # What is read ahead of a body: lines, and small chunks.
 _BUFFER_BYTES = 64 * 1024
+
+_CHUNK_SIZE = re.compile(rb"0*[1-9A-Fa-f][0-9A-Fa-f]{0,15}\r?")
 
 _current = threading.local()
 
@@ -59,10 +62,12 @@ class _Stepped(io.RawIOBase):
         return self._raw.fileno()
 
     def readinto(self, buffer: Any) -> int | None:
-        taken = self._take(buffer)
-        while taken is None and not self.only_there:
+        if self.only_there:
+            return self._take(buffer)
+        # Looked at also when there is something: lines without end may come faster than they are read.
+        self._left_s()
+        while (taken := self._take(buffer)) is None:
             self._wait()
-            taken = self._take(buffer)
         return taken
 
     def _take(self, buffer: Any) -> int | None:
@@ -86,12 +91,21 @@ class _Stepped(io.RawIOBase):
         return taken
 
     def _wait(self) -> None:
-        ends_at: float | None = getattr(_current, "ends_at", None)
-        left_s = self._timeout_s if ends_at is None else ends_at - time.monotonic()
+        left_s = self._left_s()
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
-        if (left_s is not None and left_s <= 0) or not poll.poll(None if left_s is None else math.ceil(left_s * 1000)):
+        if not poll.poll(None if left_s is None else math.ceil(left_s * 1000)):
             raise TimeoutError("the step took too long")
+
+    def _left_s(self) -> float | None:
+        """Of the step, or of the socket's own timeout outside of any; None for no limit."""
+        ends_at: float | None = getattr(_current, "ends_at", None)
+        if ends_at is None:
+            return self._timeout_s
+        left_s = ends_at - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError("the step took too long")
+        return left_s
 
     def close(self) -> None:
         with suppress(OSError):  # it may be closed
@@ -158,11 +172,12 @@ class SteppedResponse(http.client.HTTPResponse):
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _is_more_there(self) -> bool:
-        """Of the body, so that to read it does not wait. The mark of its end does not count."""
+        """Of the body, so that to read it neither waits nor fails: what is no plain size of a chunk, the mark of the
+        end among them, is left to a read of its own, or a broken connection would be given back as a good one."""
         if self.fp is None:
             return False
         there = self._lines.there()
         if self.chunk_left:
             return bool(there)
         size, newline, content = there[2:].partition(b"\n")  # behind the end of the chunk before
-        return bool(newline and content and size.strip(b"0\r"))
+        return bool(newline and content and _CHUNK_SIZE.fullmatch(size))
