@@ -4,10 +4,10 @@ Not which runs there are (`library`), what has arrived (`content`), how the size
 it (`fetching`).
 
 Threads: callers wait here, in slices, for bytes or the size; transfers and probes, in threads of their own, bring both,
-and let those go on first whom they have woken.
-The content's `changed` guards all of this, too, and is notified whenever a waiter might go on. The order of locks is:
-`writing` (which all runs share: transfers write a piece in turn, so that none gets far ahead of the others), a run's
-`changed`, then the library's, then the cache's. No request is made and no transfer waited for under any of them.
+and let those go on first whom they have woken. The content's `changed` guards all of this, too, and is notified
+whenever a waiter might go on. The order of locks is: `writing` (which all runs share: transfers write a piece in turn,
+so that none gets far ahead of the others), a run's `changed`, then the library's, then the cache's. No request is made
+and no transfer waited for under any of them.
 """
 
 from __future__ import annotations

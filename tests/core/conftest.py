@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -42,6 +43,13 @@ def short_distances(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetching, "SPAN_BYTES", 2000)
     monkeypatch.setattr(run, "SPAN_BYTES", 2000)
     monkeypatch.setattr(run, "_NEARLY_BYTES", 0)
+
+
+@pytest.fixture
+def closing() -> Iterator[Event]:
+    event = Event()
+    yield event
+    event.set()
 
 
 @pytest.fixture(autouse=True)

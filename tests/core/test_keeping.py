@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from threading import Event, Thread
 from unittest.mock import Mock
 
@@ -13,13 +12,6 @@ from cambfs.errors import CambfsError
 from cambfs.keeping import Keeping
 from cambfs.workers import Workers
 from tests.core.fakes import LIMIT_S
-
-
-@pytest.fixture
-def closing() -> Iterator[Event]:
-    event = Event()
-    yield event
-    event.set()
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from threading import Barrier, Event
 from unittest.mock import Mock
@@ -19,13 +19,6 @@ from tests.core.fakes import LIMIT_S, FakeSource, Gate, Plan, Result
 from tests.core.waiting import eventually, in_thread
 
 MakeSigner = Callable[[], Signer]
-
-
-@pytest.fixture
-def closing() -> Iterator[Event]:
-    event = Event()
-    yield event
-    event.set()
 
 
 @pytest.fixture
