@@ -212,15 +212,17 @@ def test_to_ask_for_nothing_is_a_mistake(server: Server, client: Client) -> None
     body.close()
 
 
-def test_small_chunks_come_together(server: Server, client: Client) -> None:
-    chunks = b"".join(chunk(FLAC[place : place + 10]) for place in range(0, 1000, 10))
-    server.scripts += [server.stall(CHUNKED, chunks)]
-    body = client.open_stream(RUN)
-    found = body.read(65536)
-    while len(found) < 1000:
-        found += body.read(65536)
-    assert found == FLAC[:1000]
-    body.close()
+def test_small_chunks_that_are_there_come_together() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(WAIT_S)
+        theirs.sendall(CHUNKED + b"".join(chunk(FLAC[place : place + 10]) for place in range(0, 1000, 10)))
+        response = SteppedResponse(ours)
+        response.begin()
+        assert response.read1(65536) == FLAC[:1000]
+        theirs.sendall(chunk(FLAC[1000:1010]) + b"5\r\n")
+        assert response.read1(65536) == FLAC[1000:1010], "a chunk that has only begun is not waited for"
+        response.close()
 
 
 @pytest.mark.parametrize("size", [b"zz", b""])
