@@ -28,7 +28,7 @@ from cambfs.errors import CacheDamaged, Closing, ConfigError
 from cambfs.facts import Facts
 from cambfs.names import RunId, parse_run_id
 from cambfs.ranges import RangeSet
-from cambfs.sidecar import Sidecar, parse, voucher_for
+from cambfs.sidecar import Sidecar, parse, voucher_for, voucher_text
 from cambfs.spool import Spool
 
 _SIDECAR_LIMIT_BYTES = 4096
@@ -246,7 +246,17 @@ class Disk:
             spool.path = None
             with suppress(OSError):  # then it will be read through before it is believed
                 # Only now, for a file's ctime is when it was last changed or renamed.
-                self._write_sidecar(run_id, replace(sidecar, voucher=voucher_for(spool.identity())))
+                self._vouch(run_id, voucher_for(spool.identity()))
+
+    def _vouch(self, run_id: RunId, voucher: list[str | int] | None) -> None:
+        """Not in a new file, as everything else: to take one away makes it slow to make others (ext4 looks for a free
+        inode, and passes by those that became free in the last seconds)."""
+        if voucher is not None:
+            fd = os.open(self._sidecar(run_id), os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                os.write(fd, voucher_text(voucher))
+            finally:
+                os.close(fd)
 
     def _write_sidecar(self, run_id: RunId, sidecar: Sidecar) -> None:
         path = self._temporary(f"{run_id}.json")

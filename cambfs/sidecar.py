@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _TYPES = (("size", int), ("mtime_ns", int), ("sha256", str))
@@ -21,7 +22,9 @@ _TYPES = (("size", int), ("mtime_ns", int), ("sha256", str))
 
 @dataclass(frozen=True)
 class Sidecar:
-    """`size` in bytes, `mtime_ns` since the epoch, `voucher` as `voucher_for` gives it."""
+    """`size` in bytes, `mtime_ns` since the epoch, `voucher` as `voucher_for` gives it. On the disk that has a line of
+    its own, which is added to the rest: what a file looks like is known only when it has its name, and the rest is
+    there before. Half a line says nothing."""
 
     size: int
     mtime_ns: int
@@ -30,17 +33,36 @@ class Sidecar:
     voucher: list[str | int] | None = None
 
     def text(self) -> bytes:
-        return (json.dumps(asdict(self)) + "\n").encode()
+        """The whole file."""
+        told = asdict(self)
+        voucher = told.pop("voucher")
+        return _line(told) + (voucher_text(voucher) if voucher else b"")
 
 
 def parse(content: bytes) -> Sidecar | None:
     """None when it is no sidecar."""
     with suppress(ValueError, TypeError, KeyError):
-        found = json.loads(content)
+        first, _, rest = content.partition(b"\n")
+        found = json.loads(first)
         if all(type(found[name]) is kind for name, kind in _TYPES):
             size, mtime_ns, sha256 = found["size"], found["mtime_ns"], found["sha256"]
-            return Sidecar(size, mtime_ns, sha256, found.get("content_type", ""), found.get("voucher"))
+            return Sidecar(size, mtime_ns, sha256, found.get("content_type", ""), _voucher(rest))
     return None
+
+
+def _voucher(line: bytes) -> Any:
+    with suppress(ValueError):
+        return json.loads(line)
+    return None
+
+
+def voucher_text(voucher: list[str | int]) -> bytes:
+    """What is to be added to a sidecar that has none."""
+    return _line(voucher)
+
+
+def _line(value: Any) -> bytes:
+    return (json.dumps(value) + "\n").encode()
 
 
 def voucher_for(identity: tuple[int, ...]) -> list[str | int] | None:
