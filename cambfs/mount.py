@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from cambfs import handshake
+from cambfs import handshake, threadstate
 from cambfs.caller import is_killed
 from cambfs.errors import CambfsError, ConfigError
 from cambfs.failures import Failures
@@ -163,6 +163,11 @@ class Operations:
 class _Binding(fuse.FUSE):  # type: ignore[misc]  # fusepy has no types
     """fusepy, with shorter ways where it is asked most: its own make a dictionary of every file's attributes, a
     structure for every name in a directory, and two copies of what is read."""
+
+    @staticmethod
+    def _wrapper(func: Callable[..., Any], *arguments: Any, **more: Any) -> int:
+        threadstate.keep()
+        return int(fuse.FUSE._wrapper(func, *arguments, **more))
 
     def fgetattr(self, path: bytes, status: Any, fip: Any) -> int:
         ctypes.memset(status, 0, ctypes.sizeof(fuse.c_stat))

@@ -15,7 +15,19 @@ import cambfs
 
 _ROOT = Path(cambfs.__file__).parent
 
-LEAVES = {"caller", "errors", "names", "ranges", "flac", "facts", "handshake", "session", "sidecar", "text"}
+LEAVES = {
+    "caller",
+    "errors",
+    "names",
+    "ranges",
+    "flac",
+    "facts",
+    "handshake",
+    "session",
+    "sidecar",
+    "text",
+    "threadstate",
+}
 CORE = {
     "ahead", "cache", "content", "disk", "failures", "fairlock", "fetching", "handle", "journal", "keeping", "library",
     "lru", "opened", "patience", "private", "retry", "run", "signer", "sizing", "slots", "source", "spool", "storage",

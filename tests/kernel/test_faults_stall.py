@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -150,3 +151,23 @@ def check_alive(mount: Mount, server: Server) -> None:
     assert mount.run("ls -U | grep -c flac", limit_s=20).out == b"65\n"
     assert mount.run("stat -c %s 69.flac", limit_s=20).out == b"%d\n" % server.results[69].stat().st_size
     assert mount.run("df . && stat -f . && ls -d . && cat 70.url", limit_s=20).status == 0
+
+
+def test_threads_that_had_to_wait_end_and_others_begin(server: Server, mounted: Mounted) -> None:
+    with mounted("--timeout", "30s") as mount:
+        for stuck in (range(1, 31), range(31, 61)):
+            for run_id in stuck:
+                server.fail(Fault("stall", run_id=run_id, after_bytes=100_000))
+            with ExitStack() as stack:
+                cats = [stack.enter_context(mount.start(f"cmp {i}.flac {server.results[i]}")) for i in stuck]
+                wait_until(lambda: server.stalled == len(stuck), "all have stalled")  # noqa: B023
+                assert _threads(mount) > 2 * len(stuck)
+                server.release()
+                assert [cat.wait(20) for cat in cats] == [0] * len(stuck)
+            # Of libfuse's, ten are left; those of the transfers end a little later.
+            wait_until(lambda: _threads(mount) < 20, "the threads have ended")
+        assert read(mount, 70).is_all_of(server.results[70])
+
+
+def _threads(mount: Mount) -> int:
+    return len(list(Path(f"/proc/{mount.process.pid}/task").iterdir()))
