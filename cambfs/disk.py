@@ -19,7 +19,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,7 +28,7 @@ from cambfs.errors import CacheDamaged, Closing, ConfigError
 from cambfs.facts import Facts
 from cambfs.names import RunId, parse_run_id
 from cambfs.ranges import RangeSet
-from cambfs.sidecar import Sidecar, parse, voucher_for, voucher_text
+from cambfs.sidecar import Sidecar, parse, voucher_for
 from cambfs.spool import Spool
 
 _SIDECAR_LIMIT_BYTES = 4096
@@ -114,11 +114,11 @@ class Disk:
 
     def run_ids(self) -> list[RunId]:
         """The runs whose results are here, in no order; nothing is verified."""
-        names: list[str] = []
         with suppress(OSError), os.scandir(self.directory) as entries:
-            names = [e.name for e in entries if e.name.endswith(".flac") and e.is_file(follow_symlinks=False)]
-        found = (parse_run_id(name.removesuffix(".flac")) for name in names)
-        return [run_id for run_id in found if run_id is not None]
+            # Without a list of the names, which in a large cache would take more memory than all else of it.
+            names = (e.name for e in entries if e.name.endswith(".flac") and e.is_file(follow_symlinks=False))
+            return [run_id for name in names if (run_id := parse_run_id(name.removesuffix(".flac"))) is not None]
+        return []
 
     def scan(self) -> list[Stored]:
         """All results, the least recently used first."""
@@ -192,7 +192,7 @@ class Disk:
     def is_vouched_for(self, run_id: RunId, spool: Spool) -> bool:
         """Whether the file is as it was when its bytes were last known to be right. Raises CacheDamaged."""
         voucher = voucher_for(spool.identity())
-        return voucher is not None and self._read_sidecar(run_id).voucher == voucher
+        return bool(voucher) and self._read_sidecar(run_id).voucher == voucher
 
     def check(self, run_id: RunId, spool: Spool, is_given_up: Callable[[], bool] = lambda: False) -> None:
         """Compares all of it with the SHA-256 in the sidecar, which vouches for it from then on; `is_given_up` is asked
@@ -206,7 +206,7 @@ class Disk:
             raise CacheDamaged(f"run {run_id}: the cached file is damaged")
         with suppress(OSError, CacheDamaged), self._locked():
             if self._read_sidecar(run_id) == sidecar and spool.identity() == identity:
-                self._write_sidecar(run_id, replace(sidecar, voucher=voucher_for(identity)))
+                self._write_sidecar(run_id, sidecar._replace(voucher=voucher_for(identity)))
 
     def new_spool(self, run_id: RunId, relieve: Callable[[], bool]) -> Spool:
         """An empty spool under a temporary name; `relieve` makes room on the disk. Raises OSError."""
@@ -248,15 +248,14 @@ class Disk:
                 # Only now, for a file's ctime is when it was last changed or renamed.
                 self._vouch(run_id, voucher_for(spool.identity()))
 
-    def _vouch(self, run_id: RunId, voucher: list[str | int] | None) -> None:
-        """Not in a new file, as everything else: to take one away makes it slow to make others (ext4 looks for a free
-        inode, and passes by those that became free in the last seconds)."""
-        if voucher is not None:
-            fd = os.open(self._sidecar(run_id), os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                os.write(fd, voucher_text(voucher))
-            finally:
-                os.close(fd)
+    def _vouch(self, run_id: RunId, voucher: bytes) -> None:
+        """Adds it to the sidecar. A new one in its place would free an inode, and ext4, when it looks for a free one,
+        passes by each that became so in the last seconds: to make other files would take longer."""
+        fd = os.open(self._sidecar(run_id), os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.write(fd, voucher)
+        finally:
+            os.close(fd)
 
     def _write_sidecar(self, run_id: RunId, sidecar: Sidecar) -> None:
         path = self._temporary(f"{run_id}.json")

@@ -38,6 +38,10 @@ _OWNER = os.getuid(), os.getgid()
 _BLOCK_BYTES = 128 * 1024
 _FRAGMENT_BYTES = 4096
 
+# Of malloc.h. What is read or received at a time is smaller than large: for each of those, pages would be made anew.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_LARGE_BYTES, _KEPT_FREE_BYTES = 1 << 20, 512 * 1024
+
 _PY_BUF_WRITE = 0x200
 _memory_view = ctypes.pythonapi.PyMemoryView_FromMemory
 _memory_view.argtypes = ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int
@@ -219,6 +223,7 @@ def serve(
     operations = Operations(tree, Failures(journal), session, library.timeout_s, allow_other, on_ready)
     session.end_on_signals(library.close)
     _allow_many_open_files()
+    _give_memory_back()
     try:
         _run_loop(operations, mountpoint, _mount_options(allow_other, options))
     finally:
@@ -240,6 +245,15 @@ def _allow_many_open_files() -> None:
     """Every open or partly fetched result has a descriptor; the usual limit is meant for programs that use select."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _give_memory_back() -> None:
+    """glibc keeps what is freed the longer, the larger it was: after a listing of 100,000, as much as all that is known
+    of them. With limits of one's own that does not grow."""
+    set_limit = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_limit is not None:
+        set_limit(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+        set_limit(_M_TRIM_THRESHOLD, _KEPT_FREE_BYTES)
 
 
 def _mount_options(allow_other: bool, options: Sequence[str]) -> dict[str, str | int | bool]:

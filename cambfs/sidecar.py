@@ -11,64 +11,52 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _TYPES = (("size", int), ("mtime_ns", int), ("sha256", str))
 
 
-@dataclass(frozen=True)
-class Sidecar:
-    """`size` in bytes, `mtime_ns` since the epoch, `voucher` as `voucher_for` gives it. On the disk that has a line of
-    its own, which is added to the rest: what a file looks like is known only when it has its name, and the rest is
-    there before. Half a line says nothing."""
+class Sidecar(NamedTuple):
+    """`size` in bytes, `mtime_ns` since the epoch, `voucher` as `voucher_for` gives it.
+
+    On the disk the voucher is a line behind the others, which can be added: what a file looks like is known only when
+    it has its name, and the rest is there before. Half a line vouches for nothing.
+    """
 
     size: int
     mtime_ns: int
     sha256: str
     content_type: str = ""
-    voucher: list[str | int] | None = None
+    voucher: bytes = b""
 
     def text(self) -> bytes:
         """The whole file."""
-        told = asdict(self)
-        voucher = told.pop("voucher")
-        return _line(told) + (voucher_text(voucher) if voucher else b"")
+        told = self._asdict()
+        del told["voucher"]
+        return _line(told) + self.voucher
 
 
 def parse(content: bytes) -> Sidecar | None:
     """None when it is no sidecar."""
+    first, _, voucher = content.partition(b"\n")
     with suppress(ValueError, TypeError, KeyError):
-        first, _, rest = content.partition(b"\n")
         found = json.loads(first)
         if all(type(found[name]) is kind for name, kind in _TYPES):
-            size, mtime_ns, sha256 = found["size"], found["mtime_ns"], found["sha256"]
-            return Sidecar(size, mtime_ns, sha256, found.get("content_type", ""), _voucher(rest))
+            return Sidecar(found["size"], found["mtime_ns"], found["sha256"], found.get("content_type", ""), voucher)
     return None
 
 
-def _voucher(line: bytes) -> Any:
-    with suppress(ValueError):
-        return json.loads(line)
-    return None
-
-
-def voucher_text(voucher: list[str | int]) -> bytes:
-    """What is to be added to a sidecar that has none."""
-    return _line(voucher)
-
-
-def _line(value: Any) -> bytes:
-    return (json.dumps(value) + "\n").encode()
-
-
-def voucher_for(identity: tuple[int, ...]) -> list[str | int] | None:
-    """What the file looks like that has this `Spool.identity`, and since which start of the machine; None where that
+def voucher_for(identity: tuple[int, ...]) -> bytes:
+    """What the file looks like that has this `Spool.identity`, and since which start of the machine; nothing where that
     cannot be told, and then nothing can be vouched for."""
-    return [_boot_id(), *identity] if _boot_id() else None
+    return _line([_boot_id(), *identity]) if _boot_id() else b""
+
+
+def _line(value: object) -> bytes:
+    return (json.dumps(value) + "\n").encode()
 
 
 @cache

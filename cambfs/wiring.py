@@ -1,7 +1,8 @@
 """Puts the parts together, for every command: client, cache, library, mount; closed in reverse order.
 
 Decides nothing that the settings do not say. The modules that take long to import, or need something that may be
-absent, are imported where they are used. Threads: `check_key` starts one, which ends with its request.
+absent, are imported where they are used. Threads: `check_key` starts one, which ends with its request; `cache-limit`
+evicts once, a moment after the beginning, what the cache has too much of.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ _ACCEPTED = ".accepted"
 _CONNECTION_PATIENCE = 0.5
 # A run can have a question about its URL under way beside its stream, and probes go to storage.
 _CONNECTIONS_PER_TRANSFER = 2
+# To add up what a large cache holds takes as long as to list it, and who mounts wants to look at it first.
+_TRIM_AFTER_S = 2.0
 
 
 def account_directory(settings: Settings) -> Path:
@@ -83,7 +86,10 @@ def open_library(settings: Settings, declared: Callable[[], Sequence[RunId]]) ->
         client = stack.enter_context(open_client(settings))
         disk = None if settings.no_disk_cache else Disk(account_directory(settings))
         cache = Cache(disk, settings.cache_size)
-        threading.Thread(target=cache.trim, name="cache-limit", daemon=True).start()
+        trimming = threading.Timer(_TRIM_AFTER_S, cache.trim)
+        trimming.name, trimming.daemon = "cache-limit", True
+        trimming.start()
+        stack.callback(trimming.cancel)
         library = Library(
             client,
             cache,
