@@ -36,10 +36,11 @@ from cambfs.errors import (
     ResultChanged,
     TimedOut,
 )
+from cambfs.fairlock import FairLock
 from cambfs.http import answers
 from cambfs.http.body import HttpBody
 from cambfs.http.faults import Kinds, fault
-from cambfs.http.headers import Span, date_s, read_head, retry_after_s
+from cambfs.http.headers import Head, Span, date_s, read_head, retry_after_s
 from cambfs.http.origins import Origin, allowed_origin, base_origin, origin_of
 from cambfs.http.session import Peers, Proxies, Session, TooNear, ca_bundle
 from cambfs.http.signature import life_s
@@ -272,7 +273,10 @@ class Client:
         except ValueError as error:
             answer.raw.close()
             raise BadAnswer(f"{what}: {answer.origin} sent {error}", answer.status) from None
-        return HttpBody(answer.raw, head, what, lambda: self._guard(what, answer.origin, in_body=True))
+        return self._http_body(answer, head, what)
+
+    def _http_body(self, answer: _Answer, head: Head, what: str) -> HttpBody:
+        return HttpBody(answer.raw, head, what, lambda turn: self._guard(what, answer.origin, in_body=True, turn=turn))
 
     def _content(self, body: HttpBody, limit: int) -> bytes:
         """All of a body, or at least its first `limit` bytes; closes it."""
@@ -301,17 +305,17 @@ class Client:
         except ValueError:
             answer.raw.close()
             return b""
-        body = HttpBody(answer.raw, head, what, lambda: self._guard(what, answer.origin, in_body=True))
+        body = self._http_body(answer, head, what)
         with suppress(LinkError):
             return self._content(body, _MAX_MESSAGE)[:_MAX_MESSAGE]
         return b""
 
     @contextmanager
-    def _guard(self, what: str, origin: Origin, in_body: bool) -> Iterator[None]:
+    def _guard(self, what: str, origin: Origin, in_body: bool, turn: FairLock | None = None) -> Iterator[None]:
         """Held around each request and each read of a body, which may take the timeout altogether. The originals hold
         URLs, and what they were raised in holds the key: so they are not chained, and forget where they were."""
         try:
-            with step(self._timeout_s):
+            with step(self._timeout_s, turn):
                 yield
         except TooNear as error:
             raise BadAnswer(f"{what}: {origin} is in a local network ({error}), and the API is not", 0) from None

@@ -7,8 +7,11 @@ after a seventh of the time of the last. Threads: any.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Lock
 from types import TracebackType
+from typing import Self
 
 
 class FairLock:
@@ -19,7 +22,24 @@ class FairLock:
         self._is_taken = False
         self._waiting: deque[Lock] = deque()
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
+        self._take()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
+        self._give()
+
+    @contextmanager
+    def given_up(self) -> Iterator[None]:
+        """For who has it, to wait for something: others may have it inside the block. Has it again behind the block,
+        as soon as it is its turn, also after an exception."""
+        self._give()
+        try:
+            yield
+        finally:
+            self._take()
+
+    def _take(self) -> None:
         with self._lock:
             if not self._is_taken:
                 self._is_taken = True
@@ -29,7 +49,7 @@ class FairLock:
             self._waiting.append(turn)
         turn.acquire()  # until it is handed over
 
-    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
+    def _give(self) -> None:
         with self._lock:
             if self._waiting:
                 self._waiting.popleft().release()

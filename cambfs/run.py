@@ -5,9 +5,9 @@ it (`fetching`).
 
 Threads: callers wait here, in slices, for bytes or the size; transfers and probes, in threads of their own, bring both,
 and let those go on first whom they have woken. The content's `changed` guards all of this, too, and is notified
-whenever a waiter might go on. The order of locks is: `writing` (which all runs share: transfers write a piece in turn,
-so that none gets far ahead of the others), a run's `changed`, then the library's, then the cache's. No request is made
-and no transfer waited for under any of them.
+whenever a waiter might go on. The order of locks is: `writing` (which all runs share: transfers receive and write a
+piece in turn, so that none gets far ahead of the others), a run's `changed`, then the library's, then the cache's. No
+request is made, and neither the network nor a transfer waited for, under any of them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Protocol, TypeVar
 from cambfs.content import Content
 from cambfs.errors import CacheDamaged, CambfsError, Closing, ResultChanged
 from cambfs.facts import Facts
+from cambfs.fairlock import FairLock
 from cambfs.fetching import SPAN_BYTES, Fetching, Means
 from cambfs.names import RunId
 from cambfs.patience import SLICE_S, Patience
@@ -249,12 +250,17 @@ class Run:
                 self._fetching.start_probe()
             self._let_readers_go_on()
 
-    def put(self, position: int, data: bytes) -> None:
+    @property
+    def writing(self) -> FairLock:
+        return self._means.writing
+
+    def write(self, position: int, data: bytes) -> None:
         self._means.keeping.note_use()
-        with self._means.writing:
-            self._content.write(position, data)
+        self._content.write(position, data)
+
+    def add(self, start: int, stop: int) -> None:
         with self._changed:
-            self._content.add(position, position + len(data))
+            self._content.add(start, stop)
             # Who is woken for nothing takes the interpreter from the transfer.
             if self._is_any_ready():
                 self._changed.notify_all()

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from cambfs.fairlock import FairLock
 from cambfs.names import RunId
 
 
@@ -47,8 +48,9 @@ class Body(Protocol):
     content_type: str
     modified_s: float | None
 
-    def read(self, limit: int) -> bytes:
-        """The next bytes: at least one, and what has come, at most `limit`; none at the end.
+    def read(self, limit: int, turn: FairLock | None = None) -> bytes:
+        """The next bytes: at least one, and what has come, at most `limit`; none at the end. The `turn`, which the
+        caller has, is given up while bytes are awaited.
 
         Raises LinkError (BrokenBody, TimedOut, Unreachable).
         """

@@ -15,6 +15,7 @@ from threading import Event
 from typing import Protocol
 
 from cambfs.errors import CambfsError, Closing, TimedOut
+from cambfs.fairlock import FairLock
 from cambfs.retry import Backoff
 from cambfs.slots import Slots
 from cambfs.source import Body
@@ -33,11 +34,18 @@ class Sink(Protocol):
     def begin(self, body: Body) -> None:
         """An answer has come; its first bytes follow."""
 
-    def put(self, position: int, data: bytes) -> None:
-        """Takes the bytes."""
+    @property
+    def writing(self) -> FairLock:
+        """A transfer has this while it receives bytes and writes them."""
+
+    def write(self, position: int, data: bytes) -> None:
+        """Takes the bytes. Nobody sees them yet."""
+
+    def add(self, start: int, stop: int) -> None:
+        """Those that were taken are there for everybody."""
 
     def wants_more(self, transfer: Transfer, position: int) -> bool:
-        """Whether the bytes from `position` on are wanted, behind those that were put."""
+        """Whether the bytes from `position` on are wanted, behind those that were added."""
 
     def end(self, position: int, body: Body) -> None:
         """The answer has ended at `position`. Raises BrokenBody when that is not the end of the result."""
@@ -149,10 +157,10 @@ class Transfer:
 
     def _pump(self, body: Body) -> None:
         position, uncounted = body.start, 0
-        while (data := body.read(_PIECE_BYTES)) and not self.stopping:
-            self._sink.put(position, data)
-            position += len(data)
-            uncounted += max(0, position - self.position) if self._fell_silent else len(data)
+        while count := self._receive(body, position):
+            self._sink.add(position, position + count)
+            position += count
+            uncounted += max(0, position - self.position) if self._fell_silent else count
             self.position = max(self.position, position)
             self.received_at = now = time.monotonic()
             if uncounted >= self._floor_bytes:
@@ -164,6 +172,16 @@ class Transfer:
         if self.stopping:
             raise Closing("stopped")
         self._sink.end(position, body)
+
+    def _receive(self, body: Body, position: int) -> int:
+        """Writes the next piece, and says how long it is: 0 at the end, or when it is to stop."""
+        # One transfer at a time, for a piece that waits to be written takes memory; not while it waits for the network.
+        with self._sink.writing as turn:
+            data = body.read(_PIECE_BYTES, turn)
+            if self.stopping or not data:
+                return 0
+            self._sink.write(position, data)
+            return len(data)
 
     @property
     def _floor_bytes(self) -> float:

@@ -8,6 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from cambfs.errors import (
     UnknownRun,
     Unreachable,
 )
+from cambfs.fairlock import FairLock
 from cambfs.http.body import HttpBody
 from cambfs.http.headers import Head
 from cambfs.http.steps import SteppedResponse, step
@@ -195,6 +197,26 @@ def test_a_part_without_a_length_of_its_own_ends_where_it_said(server: Server, c
     assert body.framed
     assert rest(body) == FLAC[4:10]
     body.close()
+
+
+def test_a_turn_is_given_up_while_nothing_comes(server: Server, client: Client) -> None:
+    server.scripts += [send(sized(FLAC[:1000], said=2000))]
+    body, turn = client.open_stream(RUN), FairLock()
+    assert b"".join(body.read(1) for _ in range(1000)) == FLAC[:1000]
+
+    def take() -> None:
+        with turn:
+            pass
+
+    with ThreadPoolExecutor() as pool, turn:
+        other = pool.submit(take)
+        until(lambda: len(turn._waiting) == 1)
+        threading.Timer(0.2, body.close).start()
+        with pytest.raises(BrokenBody):
+            body.read(1, turn)
+        assert other.done()
+        assert turn._is_taken, "it is had again"
+    assert not turn._is_taken
 
 
 def test_the_first_bytes_are_given_before_all_that_may_come_are_there(server: Server, client: Client) -> None:
@@ -485,7 +507,7 @@ class FakeRaw:
 def fake_body(data: bytes, during: Callable[[], None]) -> tuple[HttpBody, FakeRaw]:
     raw = FakeRaw(data, during)
     head = Head(0, None, None, True, None, False, "", None)
-    return HttpBody(raw, head, "run 5", nullcontext), raw
+    return HttpBody(raw, head, "run 5", lambda _turn: nullcontext()), raw
 
 
 def test_a_connection_is_not_given_back_once_it_was_shut_down() -> None:

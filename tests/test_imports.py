@@ -16,20 +16,11 @@ import cambfs
 _ROOT = Path(cambfs.__file__).parent
 
 LEAVES = {
-    "caller",
-    "errors",
-    "names",
-    "ranges",
-    "flac",
-    "facts",
-    "handshake",
-    "session",
-    "sidecar",
-    "text",
+    "caller", "errors", "facts", "fairlock", "flac", "handshake", "names", "ranges", "session", "sidecar", "text",
     "threadstate",
-}
+}  # fmt: skip
 CORE = {
-    "ahead", "cache", "content", "disk", "failures", "fairlock", "fetching", "handle", "journal", "keeping", "library",
+    "ahead", "cache", "content", "disk", "failures", "fetching", "handle", "journal", "keeping", "library",
     "lru", "opened", "patience", "private", "retry", "run", "signer", "sizing", "slots", "source", "spool", "storage",
     "transfer", "vfs", "workers",
 }  # fmt: skip

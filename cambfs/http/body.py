@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager, suppress
 from typing import Protocol
 
 from cambfs.errors import BrokenBody, TimedOut
+from cambfs.fairlock import FairLock
 from cambfs.http.headers import Head
 
 # What peek reads at a time.
@@ -36,13 +37,15 @@ class RawResponse(Protocol):
     def close(self) -> None: ...
 
 
-class HttpBody:
-    """A `cambfs.source.Body`. `guard` makes the context in which the library's exceptions become ours; `what` begins
-    the texts of errors. After an error or `close` every `read` raises BrokenBody."""
+Guard = Callable[[FairLock | None], AbstractContextManager[None]]
 
-    def __init__(
-        self, raw: RawResponse, head: Head, what: str, guard: Callable[[], AbstractContextManager[None]]
-    ) -> None:
+
+class HttpBody:
+    """A `cambfs.source.Body`. `guard` makes the context in which the library's exceptions become ours, and in which a
+    turn is given up while bytes are awaited; `what` begins the texts of errors. After an error or `close` every `read`
+    raises BrokenBody."""
+
+    def __init__(self, raw: RawResponse, head: Head, what: str, guard: Guard) -> None:
         self.start = head.start
         self.total = head.total
         self.framed = head.framed
@@ -66,12 +69,12 @@ class HttpBody:
         self._reading = False
         self._closed = False
 
-    def read(self, limit: int) -> bytes:
+    def read(self, limit: int, turn: FairLock | None = None) -> bytes:
         if limit < 1:
             raise ValueError("a limit below one byte")
         self._refuse_closed()
         if not self._ahead:
-            return self._pull(limit)
+            return self._pull(limit, turn)
         data, self._ahead = bytes(self._ahead[:limit]), self._ahead[limit:]
         return data
 
@@ -99,14 +102,14 @@ class HttpBody:
             else:
                 self._close_raw()
 
-    def _pull(self, limit: int) -> bytes:
+    def _pull(self, limit: int, turn: FairLock | None = None) -> bytes:
         """The next bytes from the connection, at most `limit`; none at the proven end."""
         with self._lock:
             self._refuse_closed()
             self._reading = True
         whole = False
         try:
-            data = self._checked(limit)
+            data = self._checked(limit, turn)
             whole = True
         except Exception:
             # After a shutdown anything may come out of the layers below, also TLS records taken for content.
@@ -137,14 +140,14 @@ class HttpBody:
                 self._close_raw()
             return closed
 
-    def _checked(self, limit: int) -> bytes:
+    def _checked(self, limit: int, turn: FairLock | None) -> bytes:
         if self._length is not None and not self._chunked:
             limit = min(limit, self._length - self._pulled)
         if not limit:
             return b""
         # read1 gives what is there; read and readinto wait until the buffer is full, which holds the first byte back.
         # All run at 1.5-3 GB/s on loopback in pieces of 256 KiB, the private ones no faster.
-        with self._guard():
+        with self._guard(turn):
             data = self._raw.read1(limit)
         self._pulled += len(data)
         if self._length is not None and (self._pulled > self._length or (not data and self._pulled < self._length)):

@@ -18,8 +18,10 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
+
+from cambfs.fairlock import FairLock
 
 # What is read ahead of a body: lines, and small chunks.
 _BUFFER_BYTES = 64 * 1024
@@ -30,14 +32,14 @@ _current = threading.local()
 
 
 @contextmanager
-def step(seconds: float) -> Iterator[None]:
+def step(seconds: float, turn: FairLock | None = None) -> Iterator[None]:
     """What this thread reads of a `SteppedResponse` inside the block raises TimeoutError once `seconds` have passed
-    since the block began. Blocks do not nest."""
-    _current.ends_at = time.monotonic() + seconds
+    since the block began. The `turn`, which it has, is given up while nothing comes. Blocks do not nest."""
+    _current.ends_at, _current.turn = time.monotonic() + seconds, turn
     try:
         yield
     finally:
-        _current.ends_at = None
+        _current.ends_at = _current.turn = None
 
 
 class _Stepped(io.RawIOBase):
@@ -94,7 +96,10 @@ class _Stepped(io.RawIOBase):
         left_s = self._left_s()
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
-        if not poll.poll(None if left_s is None else math.ceil(left_s * 1000)):
+        turn: FairLock | None = getattr(_current, "turn", None)
+        with nullcontext() if turn is None else turn.given_up():
+            has_come = poll.poll(None if left_s is None else math.ceil(left_s * 1000))
+        if not has_come:
             raise TimeoutError("the step took too long")
 
     def _left_s(self) -> float | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
 from threading import Condition, Lock
@@ -23,6 +24,7 @@ from cambfs.errors import (
     UnknownRun,
     Unreachable,
 )
+from cambfs.fairlock import FairLock
 from cambfs.names import RunId
 from cambfs.source import SignedUrl
 
@@ -137,9 +139,10 @@ class FakeBody:
         self._plan = plan
         self._sent = 0
 
-    def read(self, limit: int) -> bytes:
+    def read(self, limit: int, turn: FairLock | None = None) -> bytes:
         assert limit > 0, "nothing is asked for"
-        self._stall()
+        with nullcontext() if turn is None else turn.given_up():
+            self._stall()
         if self.is_closed:
             raise BrokenBody("the body was closed")
         if self._plan.break_after is not None and self._sent >= self._plan.break_after:

@@ -53,3 +53,27 @@ def test_a_failure_gives_it_back() -> None:
         raise ZeroDivisionError
     with lock:
         pass
+
+
+def test_who_gives_it_up_for_a_while_has_it_again() -> None:
+    lock, order = FairLock(), list[str]()
+
+    def take() -> None:
+        with lock:
+            order.append("another")
+
+    def give_up_and_fail() -> None:
+        with lock.given_up():
+            other.result(LIMIT_S)
+            raise ZeroDivisionError
+
+    with lock:
+        other = in_thread(take)
+        eventually(lambda: len(lock._waiting) == 1)
+        with pytest.raises(ZeroDivisionError):
+            give_up_and_fail()
+        other = in_thread(take)
+        eventually(lambda: len(lock._waiting) == 1)
+        order.append("again")
+    other.result(LIMIT_S)
+    assert order == ["another", "again", "another"]
