@@ -160,7 +160,7 @@ class Run:
             self._over = self._over or error
             size = self._content.size
             # What is only about to say that it has ended may do so: then the result is kept.
-            is_there = size is not None and self._content.filled.covers(0, size)
+            is_there = self._is_worth_keeping() and size is not None and self._content.filled.covers(0, size)
             transfers = [] if is_there else self._fetching.transfers()
             self._changed.notify_all()
         for transfer in transfers:

@@ -247,7 +247,7 @@ def test_small_chunks_that_are_there_come_together() -> None:
         response.close()
 
 
-@pytest.mark.parametrize("size", [b"zz", b""])
+@pytest.mark.parametrize("size", [b"zz", b"", b"-5", b"+5", b"0x5", b"1_0", b"-0", b"5 5", b";5", b"1" * 70_000])
 def test_a_connection_with_a_chunk_of_no_size_is_not_used_again(server: Server, client: Client, size: bytes) -> None:
     server.scripts += [send(CHUNKED, chunk(FLAC[:1000]) + size + b"\r\n" + bytes(9)), send(sized(FLAC))]
     body, found = client.open_stream(RUN), bytearray()
