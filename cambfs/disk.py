@@ -251,7 +251,7 @@ class Disk:
     def _vouch(self, run_id: RunId, voucher: bytes) -> None:
         """Adds it to the sidecar. A new one in its place would free an inode, and ext4, when it looks for a free one,
         passes by each that became so in the last seconds: to make other files would take longer."""
-        fd = os.open(self._sidecar(run_id), os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(self._sidecar(run_id), os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             os.write(fd, voucher)
         finally:

@@ -42,6 +42,8 @@ _FRAGMENT_BYTES = 4096
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGE_BYTES, _KEPT_FREE_BYTES = 1 << 20, 512 * 1024
 
+_THREADS_END_S = 1.0
+
 _PY_BUF_WRITE = 0x200
 _memory_view = ctypes.pythonapi.PyMemoryView_FromMemory
 _memory_view.argtypes = ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int
@@ -85,6 +87,7 @@ class Operations:
         """Every operation comes through here. Only FuseOSError goes out: fusepy hands anything else to the kernel as
         EINVAL, or worse."""
         try:
+            threadstate.keep()
             return getattr(self, operation)(*arguments)
         except CambfsError as error:
             raise fuse.FuseOSError(self._failures.note(operation, arguments[0], error)) from None
@@ -168,11 +171,6 @@ class _Binding(fuse.FUSE):  # type: ignore[misc]  # fusepy has no types
     """fusepy, with shorter ways where it is asked most: its own make a dictionary of every file's attributes, a
     structure for every name in a directory, and two copies of what is read."""
 
-    @staticmethod
-    def _wrapper(func: Callable[..., Any], *arguments: Any, **more: Any) -> int:
-        threadstate.keep()
-        return int(fuse.FUSE._wrapper(func, *arguments, **more))
-
     def fgetattr(self, path: bytes, status: Any, fip: Any) -> int:
         ctypes.memset(status, 0, ctypes.sizeof(fuse.c_stat))
         _fill(status.contents, self.operations("getattr", path.decode(self.encoding), fip))
@@ -239,6 +237,8 @@ def _run_loop(operations: Operations, mountpoint: Path, options: Mapping[str, st
         _Binding(operations, path, encoding="latin-1", raw_fi=True, foreground=True, **options)
     except RuntimeError as error:
         raise ConfigError(f"cannot mount at {mountpoint}") from error
+    finally:
+        threadstate.await_ends(_THREADS_END_S)  # libfuse does not wait for those that it needed no more
 
 
 def _allow_many_open_files() -> None:

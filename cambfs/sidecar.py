@@ -22,8 +22,8 @@ _TYPES = (("size", int), ("mtime_ns", int), ("sha256", str))
 class Sidecar(NamedTuple):
     """`size` in bytes, `mtime_ns` since the epoch, `voucher` as `voucher_for` gives it.
 
-    On the disk the voucher is a line behind the others, which can be added: what a file looks like is known only when
-    it has its name, and the rest is there before. Half a line vouches for nothing.
+    On the disk the voucher is a second line, which is added: what a file looks like is known only when it has its name,
+    and the first line is there before. Half a line vouches for nothing.
     """
 
     size: int

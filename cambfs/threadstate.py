@@ -3,7 +3,7 @@
 Without, Python makes one for every call that comes in from there, maps memory for it, and does away with both when the
 call returns: a tenth of what a `stat` costs, and more of a read.
 
-Not what is called (`mount`). Threads: those. At the end of one the C library calls `_at_end` in it.
+Not what is called (`mount`). Threads: those. At the end of one the C library calls `_at_end` in it. The lock is a leaf.
 """
 
 from __future__ import annotations
@@ -25,9 +25,14 @@ class _ThisThread(threading.local):
 
 
 _this_thread = _ThisThread()
+_changed = threading.Condition()  # guards the next one
+_kept: set[int] = set()  # thread ids
 
 
 def _let_go(_nothing: None) -> None:
+    with _changed:
+        _kept.discard(threading.get_ident())
+        _changed.notify_all()
     _python.PyGILState_Release(_this_thread.gil_state)  # now this call has the last use of the state, and ends it
 
 
@@ -35,10 +40,26 @@ _at_end = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_let_go)
 
 
 def keep() -> None:
-    """To be called in a call that has come in from C. Nothing happens in the main thread, which is Python's own."""
+    """To be called in a call that has come in from C, in a thread that C has begun. Nothing happens in the main one,
+    nor where it cannot be done."""
     if not _this_thread.is_kept:
         _this_thread.is_kept = True
-        is_main = threading.get_ident() == threading.main_thread().ident
-        if _call_at_end is not None and not is_main and _call_at_end(_at_end, None, _library) == 0:
-            # Uses are counted, and this one is left when the call returns.
-            _this_thread.gil_state = _python.PyGILState_Ensure()
+        if _call_at_end is not None and threading.get_ident() != threading.main_thread().ident:
+            _keep()
+
+
+def _keep() -> None:
+    with _changed:
+        _kept.add(threading.get_ident())
+    if _call_at_end(_at_end, None, _library) == 0:
+        # Uses are counted, and this one is left when the call returns.
+        _this_thread.gil_state = _python.PyGILState_Ensure()
+    else:
+        _kept.discard(threading.get_ident())
+
+
+def await_ends(timeout_s: float) -> bool:
+    """Waits for the end of all whose state is kept, and says whether they have ended: a thread that ends when the
+    interpreter has ended already would take the process along."""
+    with _changed:
+        return _changed.wait_for(lambda: not _kept, timeout_s)

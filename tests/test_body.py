@@ -199,7 +199,14 @@ def test_a_part_without_a_length_of_its_own_ends_where_it_said(server: Server, c
     body.close()
 
 
-def test_a_turn_is_given_up_while_nothing_comes(server: Server, client: Client) -> None:
+@pytest.mark.parametrize("is_by_socks", [False, True], ids=["direct", "SOCKS"])
+def test_a_turn_is_given_up_while_nothing_comes(
+    server: Server, client: Client, monkeypatch: pytest.MonkeyPatch, is_by_socks: bool
+) -> None:
+    if is_by_socks:
+        server.greeting = b"\5\0" + b"\5\0\0\1" + bytes(6)  # no password; connected
+        proxies = {"http": server.url.replace("http:", "socks5h:")}
+        monkeypatch.setattr(client._proxies, "towards", lambda _origin: proxies)
     server.scripts += [send(sized(FLAC[:1000], said=2000))]
     body, turn = client.open_stream(RUN), FairLock()
     assert b"".join(body.read(1) for _ in range(1000)) == FLAC[:1000]
@@ -207,14 +214,14 @@ def test_a_turn_is_given_up_while_nothing_comes(server: Server, client: Client) 
     def take() -> None:
         with turn:
             pass
+        body.close()
 
     with ThreadPoolExecutor() as pool, turn:
         other = pool.submit(take)
         until(lambda: len(turn._waiting) == 1)
-        threading.Timer(0.2, body.close).start()
         with pytest.raises(BrokenBody):
             body.read(1, turn)
-        assert other.done()
+        assert other.result(WAIT_S) is None
         assert turn._is_taken, "it is had again"
     assert not turn._is_taken
 

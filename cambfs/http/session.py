@@ -96,9 +96,20 @@ class _Adapter(HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **more: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **more)
-        if not proxy.lower().startswith("socks"):  # those have connections of their own
+        if proxy.lower().startswith("socks"):  # those have connections of their own
+            pools = manager.pool_classes_by_scheme
+            manager.pool_classes_by_scheme = {scheme: _stepped(pool) for scheme, pool in pools.items()}
+        else:
             manager.pool_classes_by_scheme = self._pools
         return manager
+
+
+def _stepped(pool: Any) -> Any:
+    """As `pool`, but what is read from its connections is read in steps."""
+    if issubclass(pool.ConnectionCls.response_class, SteppedResponse):
+        return pool
+    connection = type(pool.ConnectionCls.__name__, (pool.ConnectionCls,), {"response_class": SteppedResponse})
+    return type(pool.__name__, (pool,), {"ConnectionCls": connection})
 
 
 class Session(requests.Session):

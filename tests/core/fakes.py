@@ -141,8 +141,7 @@ class FakeBody:
 
     def read(self, limit: int, turn: FairLock | None = None) -> bytes:
         assert limit > 0, "nothing is asked for"
-        with nullcontext() if turn is None else turn.given_up():
-            self._stall()
+        self._stall(turn)
         if self.is_closed:
             raise BrokenBody("the body was closed")
         if self._plan.break_after is not None and self._sent >= self._plan.break_after:
@@ -152,10 +151,11 @@ class FakeBody:
         self._source.note_sent(self._key, len(piece))
         return piece
 
-    def _stall(self) -> None:
+    def _stall(self, turn: FairLock | None) -> None:
         gate = self._plan.stall_gate
         if gate is not None and self._plan.stall_at is not None and self._sent >= self._plan.stall_at:
-            gate.go_through(lambda: self.is_closed)
+            with nullcontext() if turn is None else turn.given_up():
+                gate.go_through(lambda: self.is_closed)
 
     def _break_off(self) -> bytes:
         if self.framed:

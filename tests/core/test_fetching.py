@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -14,6 +15,7 @@ from cambfs import disk as disk_module
 from cambfs import fetching, run, slots
 from cambfs import library as library_module
 from cambfs.cache import Cache
+from cambfs.content import Content
 from cambfs.disk import Disk
 from cambfs.errors import (
     BadAnswer,
@@ -31,6 +33,7 @@ from cambfs.errors import (
     UnknownRun,
 )
 from cambfs.facts import Facts
+from cambfs.fairlock import FairLock
 from cambfs.handle import Handle
 from cambfs.library import Library
 from cambfs.names import RunId
@@ -38,7 +41,7 @@ from cambfs.patience import Patience
 from cambfs.sidecar import Sidecar
 from cambfs.transfer import Transfer
 from tests.core.conftest import MakeLibrary, our_threads
-from tests.core.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, StorageManner, some_flac
+from tests.core.fakes import LIMIT_S, FakeBody, FakeSource, Gate, Plan, Result, StorageManner, some_flac
 from tests.core.waiting import eventually, in_thread, patience, pieces, read_all, size_of
 
 SIZE = 100_000
@@ -491,6 +494,34 @@ def test_a_result_that_stalls_does_not_hold_back_another(
     assert not stalled.done()
     gate.open()
     assert stalled.result(LIMIT_S) == CONTENT
+
+
+def test_one_transfer_at_a_time_has_a_piece_in_memory(
+    source: FakeSource, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received, most, write, read = [0], [0], Content.write, FakeBody.read
+
+    def counted_read(body: FakeBody, limit: int, turn: FairLock | None = None) -> bytes:
+        data = read(body, limit, turn)
+        if turn is not None and data:
+            received[0] += 1
+            most[0] = max(most[0], received[0])
+        return data
+
+    def slow_write(content: Content, position: int, data: bytes) -> None:
+        time.sleep(0.001)
+        received[0] -= 1
+        write(content, position, data)
+
+    monkeypatch.setattr(FakeBody, "read", counted_read)
+    monkeypatch.setattr(Content, "write", slow_write)
+    source.piece_bytes = SIZE // 10
+    for run_id in range(1, 9):
+        source.add(run_id, Result(CONTENT))
+    reads = [in_thread(lambda run_id=run_id: read_all(library, run_id)) for run_id in range(1, 9)]  # type: ignore[misc]
+
+    assert all(read.result(LIMIT_S) == CONTENT for read in reads)
+    assert (most, received) == ([1], [0])
 
 
 def test_no_more_transfers_at_a_time_than_allowed(source: FakeSource, make_library: MakeLibrary) -> None:

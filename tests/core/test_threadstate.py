@@ -47,13 +47,14 @@ for _ in threads:
 between = states()
 for _ in threads:
     c.sem_post(go_on)
+ended = threadstate.await_ends(20)
 for thread in threads:
     c.pthread_join(thread, None)
-print(between - before, states() - before)
+print(between - before, ended, states() - before)
 """
 
 
-@pytest.mark.parametrize(("what", "told"), [("keep", "20 0"), ("nothing", "0 0")])
+@pytest.mark.parametrize(("what", "told"), [("keep", "20 True 0"), ("nothing", "0 True 0")])
 def test_a_state_lives_from_the_first_call_to_the_end_of_the_thread(what: str, told: str) -> None:
     command = [sys.executable, "-X", "dev", "-c", _PROGRAM, what]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
