@@ -5,9 +5,7 @@ Not the asking. No threads: whoever owns one guards it.
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable, Iterable, Sequence
-from typing import cast
+from collections.abc import Callable, Sequence
 
 from cambfs.names import RunId
 
@@ -22,10 +20,9 @@ class Ahead:
         self._listed: Sequence[RunId] = ()
         self._until = 0
 
-    def begin(self, listed: Iterable[RunId]) -> None:
+    def begin(self, listed: Sequence[RunId]) -> None:
         """A directory was listed, in this order."""
-        # A fifth of the memory that a list of them takes.
-        self._listed = cast("Sequence[RunId]", array("Q", listed))
+        self._listed = listed
         self._until = 0
 
     def window(self, run_id: RunId, is_known: Callable[[RunId], bool]) -> list[RunId]:

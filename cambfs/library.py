@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 import math
 import time
+from array import array
 from collections.abc import Callable, Sequence
 from threading import Condition, Event, Lock
+from typing import cast
 
 from cachetools import TTLCache
 
@@ -169,9 +171,11 @@ class Library:
     def begin_listing(self) -> list[RunId]:
         """What `listed` gives, for somebody who is about to go through it."""
         listed = self.listed()
+        # A fifth of the memory that a list of them takes, for it stays.
+        compact = cast("Sequence[RunId]", array("Q", listed))
         with self._lock:
-            self._sizes_ahead.begin(listed)
-            self._urls_ahead.begin(listed)
+            self._sizes_ahead.begin(compact)
+            self._urls_ahead.begin(compact)
         return listed
 
     def known_bytes(self) -> int:
