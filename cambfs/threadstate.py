@@ -49,13 +49,11 @@ def keep() -> None:
 
 
 def _keep() -> None:
-    with _changed:
-        _kept.add(threading.get_ident())
     if _call_at_end(_at_end, None, _library) == 0:
+        with _changed:
+            _kept.add(threading.get_ident())
         # Uses are counted, and this one is left when the call returns.
         _this_thread.gil_state = _python.PyGILState_Ensure()
-    else:
-        _kept.discard(threading.get_ident())
 
 
 def await_ends(timeout_s: float) -> bool:
