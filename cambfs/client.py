@@ -19,7 +19,8 @@ import http.client
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, NoReturn, Self
 from urllib.parse import unquote, urljoin
@@ -36,7 +37,6 @@ from cambfs.errors import (
     ResultChanged,
     TimedOut,
 )
-from cambfs.fairlock import FairLock
 from cambfs.http import answers
 from cambfs.http.body import HttpBody
 from cambfs.http.faults import Kinds, fault
@@ -47,7 +47,7 @@ from cambfs.http.signature import life_s
 from cambfs.http.sniff import refuse_text
 from cambfs.http.steps import step
 from cambfs.names import RunId
-from cambfs.source import SignedUrl
+from cambfs.source import Awaiting, SignedUrl
 
 CONNECT_TIMEOUT_S = 10.0
 MAX_REDIRECTS = 5
@@ -276,7 +276,7 @@ class Client:
         return self._http_body(answer, head, what)
 
     def _http_body(self, answer: _Answer, head: Head, what: str) -> HttpBody:
-        return HttpBody(answer.raw, head, what, lambda turn: self._guard(what, answer.origin, in_body=True, turn=turn))
+        return HttpBody(answer.raw, head, what, partial(self._guard, what, answer.origin, True))
 
     def _content(self, body: HttpBody, limit: int) -> bytes:
         """All of a body, or at least its first `limit` bytes; closes it."""
@@ -311,11 +311,11 @@ class Client:
         return b""
 
     @contextmanager
-    def _guard(self, what: str, origin: Origin, in_body: bool, turn: FairLock | None = None) -> Iterator[None]:
+    def _guard(self, what: str, origin: Origin, in_body: bool, awaiting: Awaiting = nullcontext) -> Iterator[None]:
         """Held around each request and each read of a body, which may take the timeout altogether. The originals hold
         URLs, and what they were raised in holds the key: so they are not chained, and forget where they were."""
         try:
-            with step(self._timeout_s, turn):
+            with step(self._timeout_s, awaiting):
                 yield
         except TooNear as error:
             raise BadAnswer(f"{what}: {origin} is in a local network ({error}), and the API is not", 0) from None

@@ -251,19 +251,11 @@ class Disk:
     def _vouch(self, run_id: RunId, voucher: bytes) -> None:
         """Adds it to the sidecar. A new one in its place would free an inode, and ext4, when it looks for a free one,
         passes by each that became so in the last seconds: to make other files would take longer."""
-        fd = os.open(self._sidecar(run_id), os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            os.write(fd, voucher)
-        finally:
-            os.close(fd)
+        _write(self._sidecar(run_id), os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK, voucher)
 
     def _write_sidecar(self, run_id: RunId, sidecar: Sidecar) -> None:
         path = self._temporary(f"{run_id}.json")
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(fd, sidecar.text())
-        finally:
-            os.close(fd)
+        _write(path, os.O_CREAT | os.O_EXCL, sidecar.text())
         Path(path).rename(self._sidecar(run_id))
 
     def touch(self, run_id: RunId) -> None:
@@ -288,6 +280,14 @@ def _open(path: str | Path) -> BinaryIO:
 def _open_fd(path: str | Path) -> int:
     # Without O_NONBLOCK, to open a pipe that lies there would wait for ever.
     return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _write(path: str, flags: int, content: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | flags, 0o600)
+    try:
+        os.write(fd, content)
+    finally:
+        os.close(fd)
 
 
 def _create(path: str) -> int:

@@ -1,13 +1,12 @@
-"""One run in use: who waits for it, and for what. Whoever asks for a run shares this.
+"""One run in use: what is wanted of it, and so what is fetched. Whoever asks for a run shares this.
 
-Not which runs there are (`library`), what has arrived (`content`), how the size is known (`sizing`), or who is fetching
-it (`fetching`).
+Not which runs there are (`library`), what has arrived (`content`), how the size is known (`sizing`), who waits
+(`waiters`), or who is fetching it (`fetching`).
 
-Threads: callers wait here, in slices, for bytes or the size; transfers and probes, in threads of their own, bring both,
-and let those go on first whom they have woken. The content's `changed` guards all of this, too, and is notified
-whenever a waiter might go on. The order of locks is: `writing` (which all runs share: transfers receive and write a
-piece in turn, so that none gets far ahead of the others), a run's `changed`, then the library's, then the cache's. No
-request is made, and neither the network nor a transfer waited for, under any of them.
+Threads: callers wait for bytes or the size; transfers and probes, in threads of their own, bring both. The content's
+`changed` guards all of this, too, and is notified whenever a waiter might go on. The order of locks is: `writing`,
+which all runs share (transfers receive and write a piece in turn, so that none gets far ahead of the others), a run's
+`changed`, the library's, the cache's. No request is made, and neither the network nor a transfer waited for, under any.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from threading import Condition
 from typing import Protocol, TypeVar
 
 from cambfs.content import Content
@@ -24,14 +22,13 @@ from cambfs.facts import Facts
 from cambfs.fairlock import FairLock
 from cambfs.fetching import SPAN_BYTES, Fetching, Means
 from cambfs.names import RunId
-from cambfs.patience import SLICE_S, Patience
+from cambfs.patience import Patience
 from cambfs.source import Body
 from cambfs.transfer import Transfer
+from cambfs.waiters import Waiters
 
 # A stream that nobody wants any more waits this long for somebody, then ends.
 LINGER_S = 2.0
-# Those whose bytes are there are gone long before; if not, the transfer goes on.
-_HANDOVER_S = 0.005
 # What is left of a result that is finished all the same.
 _NEARLY_BYTES = 1 << 20
 
@@ -70,14 +67,10 @@ class Run:
         content = Content(run_id, means.cache, means.storage, facts, is_believed, owner.learn, limit_bytes)
         self._content = content
         self._changed = content.changed  # guards all below
-        self._left = Condition(content.lock)  # notified whenever one of those who wait goes away
+        self._waiters = Waiters(content.lock, content.changed)
         self._fetching = Fetching(run_id, means, content, self, self._worker_begins, self._worker_ended)
         self._handles = 0
-        self._waiting: list[Callable[[], object]] = []  # each says whether what is waited for is there
         self._proves_storage = False  # the other runs wait for this one's comparison
-        self._failures = 0
-        self._failure: CambfsError | None = None
-        self._over: CambfsError | None = None  # no operation succeeds any more
 
     # What callers ask, each in its own thread.
 
@@ -88,7 +81,7 @@ class Run:
     def want_probe(self) -> None:
         """Asks storage for the size if that may help, and does not wait."""
         with self._changed:
-            if self._over is None:
+            if self._waiters.over is None:
                 self._fetching.start_probe()
 
     def open(self, patience: Patience) -> None:
@@ -121,7 +114,7 @@ class Run:
         self._means.keeping.note_use()
         wanted = offset + len(buffer)
         # What is whole stays so: no lock, for most reads come here.
-        stop = self._content.stop_if_whole(wanted) if self._over is None else None
+        stop = self._content.stop_if_whole(wanted) if self._waiters.over is None else None
         if stop is None:
             stop = self._wait(
                 patience,
@@ -147,7 +140,7 @@ class Run:
             self._content.throw_away()
 
     def _is_worth_keeping(self) -> bool:
-        return self._over is None or isinstance(self._over, Closing)
+        return self._waiters.over is None or isinstance(self._waiters.over, Closing)
 
     def leave_disk(self) -> None:
         """Gives up the temporary name of its bytes, if they have one."""
@@ -157,7 +150,7 @@ class Run:
     def stop(self, error: CambfsError) -> None:
         """Ends its transfers soon; everybody who waits, and every later operation, gets the error."""
         with self._changed:
-            self._over = self._over or error
+            self._waiters.end(error)
             size = self._content.size
             # What is only about to say that it has ended may do so: then the result is kept.
             is_there = self._is_worth_keeping() and size is not None and self._content.filled.covers(0, size)
@@ -167,41 +160,27 @@ class Run:
             transfer.stop()
 
     def _wait(self, patience: Patience, ready: Callable[[], T | None], want: Callable[[], None]) -> T:
-        """Until `ready` has an answer; `want` sets going, again and again, what may bring it."""
         with self._changed:
             self._content.load()
-            failures = self._failures
-            self._waiting.append(ready)
-            if len(self._waiting) == 1:
-                self._changed.notify_all()  # a transfer may linger because nobody did
-            try:
-                while True:
-                    if self._over is not None:
-                        raise self._over.with_traceback(None)
-                    if (value := ready()) is not None:
-                        return value
-                    if self._failure is not None and self._failures != failures:
-                        raise self._failure.with_traceback(None)
-                    if self._content.must_be_checked:
-                        self._fetching.start_check(self._is_over)
-                    else:
-                        want()
-                    patience.check(self._progress_at())
-                    self._changed.wait(SLICE_S)
-            finally:
-                self._waiting.remove(ready)
-                self._left.notify_all()
+            return self._waiters.wait(patience, ready, lambda: self._check_or(want), self._progress_at)
+
+    def _check_or(self, want: Callable[[], None]) -> None:
+        """What is in the cache may have to be read through before anything else is wanted."""
+        if self._content.must_be_checked:
+            self._fetching.start_check(self._is_over)
+        else:
+            want()
 
     def _progress_at(self) -> float:
         return max([self._fetching.checked_at, *(transfer.progress_at for transfer in self._fetching.transfers())])
 
     def _is_over(self) -> bool:
-        return self._over is not None
+        return self._waiters.over is not None
 
     # What sets going what is waited for. Locked, and called again and again while somebody waits.
 
     def _want_audio(self) -> None:
-        if self._content.is_whole or self._over is not None:
+        if self._content.is_whole or self._waiters.over is not None:
             return
         self._fetching.start_stream()
         if self._content.size is None and self._means.habits.stream_has_length is False:
@@ -242,13 +221,13 @@ class Run:
 
     def begin(self, body: Body) -> None:
         with self._changed:
-            if self._over is not None:
-                raise self._over.with_traceback(None)
+            if self._waiters.over is not None:
+                raise self._waiters.over.with_traceback(None)
         self._content.begin(body)
         with self._changed:
             if self._content.size is None:
                 self._fetching.start_probe()
-            self._let_readers_go_on()
+            self._waiters.let_go_on()
 
     @property
     def writing(self) -> FairLock:
@@ -261,22 +240,12 @@ class Run:
     def add(self, start: int, stop: int) -> None:
         with self._changed:
             self._content.add(start, stop)
-            # Who is woken for nothing takes the interpreter from the transfer.
-            if self._is_any_ready():
-                self._changed.notify_all()
+            self._waiters.wake()
 
     def wants_more(self, transfer: Transfer, position: int) -> bool:
         with self._changed:
-            self._let_readers_go_on()
+            self._waiters.let_go_on()
             return self._is_more_wanted(transfer, position)
-
-    def _let_readers_go_on(self) -> None:
-        """Whoever was woken by what has just come is to run first. A transfer that always has more to do keeps one of
-        few processors for a time slice, some milliseconds, as long as it does not sleep."""
-        self._left.wait_for(lambda: not self._is_any_ready(), _HANDOVER_S)
-
-    def _is_any_ready(self) -> bool:
-        return any(ready() is not None for ready in self._waiting)
 
     def _is_more_wanted(self, transfer: Transfer, position: int) -> bool:
         if transfer.stop_position is not None and position >= transfer.stop_position:
@@ -287,11 +256,11 @@ class Run:
         if there_ahead >= SPAN_BYTES and self._content.has_ranges:
             return False
         if not self._is_wanted():
-            self._changed.wait_for(lambda: self._is_wanted() or self._over is not None, LINGER_S)
+            self._changed.wait_for(lambda: self._is_wanted() or self._waiters.over is not None, LINGER_S)
         return self._is_wanted()
 
     def _is_wanted(self) -> bool:
-        if self._handles or self._waiting:
+        if self._handles or self._waiters.is_any:
             return True
         size, came = self._content.size, self._content.filled.total
         return size is not None and came > 0 and size - came <= max(_NEARLY_BYTES, size // 10)
@@ -305,7 +274,7 @@ class Run:
         self._content.end(position, body, is_doubtful=is_doubtful)
 
     def _is_storage_heard(self) -> bool:
-        return not self._fetching.is_probing or self._over is not None
+        return not self._fetching.is_probing or self._waiters.over is not None
 
     def is_complete(self) -> bool:
         with self._changed:
@@ -333,7 +302,7 @@ class Run:
         with self._changed:
             self._changed.notify_all()
             was_stream = self._fetching.forget(transfer, error)
-            if was_stream and error is not None and self._over is None:
+            if was_stream and error is not None and self._waiters.over is None:
                 self._fail(error)
             facts = self._content.note_whole() if self._is_worth_keeping() else None
             if self._handles and error is None:
@@ -353,14 +322,13 @@ class Run:
 
     def _fail(self, error: CambfsError) -> None:
         """Everybody who waits shares this failure; the next operation starts anew."""
-        self._failures += 1
-        self._failure = error
+        self._waiters.fail(error)
         self._owner.failed(self, error)
 
     def _end(self, error: CambfsError) -> None:
         """What was fetched is worth nothing: who has it open gets the error, who opens it next starts anew."""
         with self._changed:
-            self._over = self._over or error
+            self._waiters.end(error)
             self._content.condemn()
             self._owner.detach(self, error)  # before anybody hears of it, and asks again
         self.stop(error)

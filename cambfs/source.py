@@ -6,11 +6,11 @@ by one and may be closed by another.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from cambfs.fairlock import FairLock
 from cambfs.names import RunId
 
 
@@ -25,6 +25,9 @@ class SignedUrl:
     url: str = field(repr=False)
     answer: Mapping[str, Any] = field(repr=False)
     life_s: float
+
+
+Awaiting = Callable[[], AbstractContextManager[None]]
 
 
 class Body(Protocol):
@@ -48,9 +51,9 @@ class Body(Protocol):
     content_type: str
     modified_s: float | None
 
-    def read(self, limit: int, turn: FairLock | None = None) -> bytes:
-        """The next bytes: at least one, and what has come, at most `limit`; none at the end. The `turn`, which the
-        caller has, is given up while bytes are awaited.
+    def read(self, limit: int, awaiting: Awaiting = nullcontext) -> bytes:
+        """The next bytes: at least one, and what has come, at most `limit`; none at the end. They are awaited, if
+        they have not come, inside `awaiting()`.
 
         Raises LinkError (BrokenBody, TimedOut, Unreachable).
         """

@@ -177,7 +177,7 @@ class Transfer:
         """Writes the next piece, and says how long it is: 0 at the end, or when it is to stop."""
         # One transfer at a time, for a piece that waits to be written takes memory; not while it waits for the network.
         with self._sink.writing as turn:
-            data = body.read(_PIECE_BYTES, turn)
+            data = body.read(_PIECE_BYTES, turn.given_up)
             if self.stopping or not data:
                 return 0
             self._sink.write(position, data)

@@ -220,7 +220,7 @@ def test_a_turn_is_given_up_while_nothing_comes(
         other = pool.submit(take)
         until(lambda: len(turn._waiting) == 1)
         with pytest.raises(BrokenBody):
-            body.read(1, turn)
+            body.read(1, turn.given_up)
         assert other.result(WAIT_S) is None
         assert turn._is_taken, "it is had again"
     assert not turn._is_taken
@@ -514,7 +514,7 @@ class FakeRaw:
 def fake_body(data: bytes, during: Callable[[], None]) -> tuple[HttpBody, FakeRaw]:
     raw = FakeRaw(data, during)
     head = Head(0, None, None, True, None, False, "", None)
-    return HttpBody(raw, head, "run 5", lambda _turn: nullcontext()), raw
+    return HttpBody(raw, head, "run 5", lambda _awaiting: nullcontext()), raw
 
 
 def test_a_connection_is_not_given_back_once_it_was_shut_down() -> None:

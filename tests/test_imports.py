@@ -22,7 +22,7 @@ LEAVES = {
 CORE = {
     "ahead", "cache", "content", "disk", "failures", "fetching", "handle", "journal", "keeping", "library",
     "lru", "opened", "patience", "private", "retry", "run", "signer", "sizing", "slots", "source", "spool", "storage",
-    "transfer", "vfs", "workers",
+    "transfer", "vfs", "waiters", "workers",
 }  # fmt: skip
 # What only the named modules and packages may import.
 RESERVED = {

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
-from cambfs.fairlock import FairLock
+from cambfs.source import Awaiting
 
 # What is read ahead of a body: lines, and small chunks.
 _BUFFER_BYTES = 64 * 1024
@@ -29,18 +29,24 @@ _BUFFER_BYTES = 64 * 1024
 _CHUNK_SIZE = re.compile(rb"0*[0-9A-Fa-f]{1,16}")
 _LONGEST_LINE = 65536
 
-_current = threading.local()
+
+class _Step(threading.local):
+    ends_at: float | None = None
+    awaiting: Awaiting = staticmethod(nullcontext)
+
+
+_current = _Step()
 
 
 @contextmanager
-def step(seconds: float, turn: FairLock | None = None) -> Iterator[None]:
+def step(seconds: float, awaiting: Awaiting = nullcontext) -> Iterator[None]:
     """What this thread reads of a `SteppedResponse` inside the block raises TimeoutError once `seconds` have passed
-    since the block began. The `turn`, which it has, is given up while nothing comes. Blocks do not nest."""
-    _current.ends_at, _current.turn = time.monotonic() + seconds, turn
+    since the block began. It is awaited inside `awaiting()`. Blocks do not nest."""
+    _current.ends_at, _current.awaiting = time.monotonic() + seconds, awaiting
     try:
         yield
     finally:
-        _current.ends_at = _current.turn = None
+        _current.ends_at, _current.awaiting = None, nullcontext
 
 
 class _Stepped(io.RawIOBase):
@@ -97,18 +103,16 @@ class _Stepped(io.RawIOBase):
         left_s = self._left_s()
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
-        turn: FairLock | None = getattr(_current, "turn", None)
-        with nullcontext() if turn is None else turn.given_up():
+        with _current.awaiting():
             has_come = poll.poll(None if left_s is None else math.ceil(left_s * 1000))
         if not has_come:
             raise TimeoutError("the step took too long")
 
     def _left_s(self) -> float | None:
         """Of the step, or of the socket's own timeout outside of any; None for no limit."""
-        ends_at: float | None = getattr(_current, "ends_at", None)
-        if ends_at is None:
+        if _current.ends_at is None:
             return self._timeout_s
-        left_s = ends_at - time.monotonic()
+        left_s: float = _current.ends_at - time.monotonic()
         if left_s <= 0:
             raise TimeoutError("the step took too long")
         return left_s
@@ -180,10 +184,10 @@ class SteppedResponse(http.client.HTTPResponse):
     def _read_next_chunk_size(self) -> int:
         """As the library's, which takes whatever Python takes for a number: of 1_0 it would read sixteen bytes, and of
         -5 all that is there, the sizes of other chunks among them."""
-        size = self._lines.readline(_LONGEST_LINE).partition(b";")[0].strip()
-        if not _CHUNK_SIZE.fullmatch(size):
+        size = _chunk_size(self._lines.readline(_LONGEST_LINE))
+        if size is None:
             raise ValueError("no size of a chunk")
-        return int(size, 16)
+        return size
 
     def _is_more_there(self) -> bool:
         """Of the body, so that to read it neither waits nor fails: what is no plain size of a chunk, the mark of the
@@ -193,5 +197,10 @@ class SteppedResponse(http.client.HTTPResponse):
         there = self._lines.there()
         if self.chunk_left:
             return bool(there)
-        size, newline, content = there[2:].partition(b"\n")  # behind the end of the chunk before
-        return bool(newline and content and _CHUNK_SIZE.fullmatch(size.rstrip()) and int(size, 16))
+        line, newline, content = there[2:].partition(b"\n")  # behind the end of the chunk before
+        return bool(newline and content and _chunk_size(line))
+
+
+def _chunk_size(line: bytes) -> int | None:
+    size = line.partition(b";")[0].strip()
+    return int(size, 16) if _CHUNK_SIZE.fullmatch(size) else None

@@ -24,9 +24,8 @@ from cambfs.errors import (
     UnknownRun,
     Unreachable,
 )
-from cambfs.fairlock import FairLock
 from cambfs.names import RunId
-from cambfs.source import SignedUrl
+from cambfs.source import Awaiting, SignedUrl
 
 # The longest that anything in these tests waits for anything.
 LIMIT_S = 20.0
@@ -139,9 +138,9 @@ class FakeBody:
         self._plan = plan
         self._sent = 0
 
-    def read(self, limit: int, turn: FairLock | None = None) -> bytes:
+    def read(self, limit: int, awaiting: Awaiting = nullcontext) -> bytes:
         assert limit > 0, "nothing is asked for"
-        self._stall(turn)
+        self._stall(awaiting)
         if self.is_closed:
             raise BrokenBody("the body was closed")
         if self._plan.break_after is not None and self._sent >= self._plan.break_after:
@@ -151,10 +150,10 @@ class FakeBody:
         self._source.note_sent(self._key, len(piece))
         return piece
 
-    def _stall(self, turn: FairLock | None) -> None:
+    def _stall(self, awaiting: Awaiting) -> None:
         gate = self._plan.stall_gate
         if gate is not None and self._plan.stall_at is not None and self._sent >= self._plan.stall_at:
-            with nullcontext() if turn is None else turn.given_up():
+            with awaiting():
                 gate.go_through(lambda: self.is_closed)
 
     def _break_off(self) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -33,13 +34,14 @@ from cambfs.errors import (
     UnknownRun,
 )
 from cambfs.facts import Facts
-from cambfs.fairlock import FairLock
 from cambfs.handle import Handle
 from cambfs.library import Library
 from cambfs.names import RunId
 from cambfs.patience import Patience
 from cambfs.sidecar import Sidecar
+from cambfs.source import Awaiting
 from cambfs.transfer import Transfer
+from tests.core import waiting
 from tests.core.conftest import MakeLibrary, our_threads
 from tests.core.fakes import LIMIT_S, FakeBody, FakeSource, Gate, Plan, Result, StorageManner, some_flac
 from tests.core.waiting import eventually, in_thread, patience, pieces, read_all, size_of
@@ -242,7 +244,7 @@ def _open_one_that_breaks_and_is_refused(source: FakeSource, library: Library) -
     source.plan("stream", 1, breaks, Plan(error=KeyRefused("no", 401)))
     handle = _open(library)
     read = in_thread(lambda: _read(handle, 50_000, 1000))
-    eventually(lambda: library._runs[RUN]._waiting)
+    eventually(lambda: library._runs[RUN]._waiters._ready)
     gate.open()
     with pytest.raises(KeyRefused):
         read.result(LIMIT_S)
@@ -418,6 +420,24 @@ def test_a_cached_file_that_is_cut_off_under_a_reader(
     assert source.count("stream") == 2
 
 
+def test_wrong_bytes_end_also_a_stream_that_has_brought_all_of_them(
+    source: FakeSource, library: Library, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate()
+    source.add(1, Result(CONTENT, has_length=False))
+    source.plan("stream", 1, Plan(stall_at=SIZE, stall_gate=gate))
+    handle = _open(library)
+    assert _read(handle, 0, SIZE) == CONTENT
+    gate.wait_for_arrivals()
+    next((disk.directory / "part").iterdir()).write_bytes(CONTENT[:1000])
+
+    with pytest.raises(CacheDamaged):
+        _read(handle, 500, 1000)
+    monkeypatch.setattr(waiting, "LIMIT_S", LIMIT_S / 4)  # long before the gate lets it go
+    eventually(_no_threads)
+    handle.close()
+
+
 # Failures.
 
 
@@ -426,7 +446,7 @@ def test_a_failure_is_shared_by_all_who_wait_and_the_next_begins_anew(source: Fa
     source.add(1, Result(CONTENT))
     source.plan("stream", 1, Plan(error=BadAnswer("nonsense", 200), gate=gate))
     reads = [in_thread(lambda: read_all(library, 1)) for _ in range(8)]
-    eventually(lambda: RUN in library._runs and len(library._runs[RUN]._waiting) == 8)
+    eventually(lambda: RUN in library._runs and len(library._runs[RUN]._waiters._ready) == 8)
     gate.open()
 
     for read in reads:
@@ -501,9 +521,9 @@ def test_one_transfer_at_a_time_has_a_piece_in_memory(
 ) -> None:
     received, most, write, read = [0], [0], Content.write, FakeBody.read
 
-    def counted_read(body: FakeBody, limit: int, turn: FairLock | None = None) -> bytes:
-        data = read(body, limit, turn)
-        if turn is not None and data:
+    def counted_read(body: FakeBody, limit: int, awaiting: Awaiting = nullcontext) -> bytes:
+        data = read(body, limit, awaiting)
+        if awaiting is not nullcontext and data:
             received[0] += 1
             most[0] = max(most[0], received[0])
         return data
@@ -916,7 +936,7 @@ def test_what_came_whole_is_kept_though_all_ends_at_that_moment(
     gate.wait_for_arrivals()
     one = library._runs[RUN]
     closed = in_thread(library.close)
-    eventually(lambda: one._over is not None)
+    eventually(lambda: one._waiters.over is not None)
     gate.open()
     closed.result(LIMIT_S)
 

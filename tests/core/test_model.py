@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from cambfs import fetching, retry, run, slots, storage
+from cambfs import fetching, retry, run, slots, storage, waiters
 from cambfs.cache import Cache
 from cambfs.handle import Handle
 from cambfs.library import Library
@@ -31,7 +31,7 @@ _SMALL = {
     (run, "SPAN_BYTES"): 700,
     (run, "_NEARLY_BYTES"): 0,
     (run, "LINGER_S"): 0.0,
-    (run, "SLICE_S"): 0.002,
+    (waiters, "SLICE_S"): 0.002,
     (slots, "_LOOK_EVERY_S"): 0.002,
     (storage, "_PROOF_TAKES_S"): 0.01,
     (retry, "_FIRST_PAUSE_S"): 0.0005,

@@ -356,7 +356,7 @@ def test_a_failure_is_shared_and_the_next_asks_anew(source: FakeSource, make_lib
     gate = Gate()
     source.plan("sign", 1, Plan(error=KeyRefused("no", 401), gate=gate))
     stats = [in_thread(lambda: size_of(library, 1)) for _ in range(6)]
-    eventually(lambda: RunId(1) in library._runs and len(library._runs[RunId(1)]._waiting) == 6)
+    eventually(lambda: RunId(1) in library._runs and len(library._runs[RunId(1)]._waiters._ready) == 6)
     gate.open()
     for stat in stats:
         with pytest.raises(KeyRefused):

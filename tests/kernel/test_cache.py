@@ -77,7 +77,7 @@ def test_least_recently_used_results_go(server: Server, mounted: Mounted, tmp_pa
         assert server.count("stream", 2) == 2
         mount.await_idle()
     with mounted("--cache-size", "1MiB") as mount:
-        wait_until(lambda: mount.cached_runs() == {2}, "a smaller cache is made smaller at once")
+        wait_until(lambda: mount.cached_runs() == {2}, "a smaller cache is made smaller, though nothing comes")
 
 
 def test_an_open_result_survives_its_eviction(server: Server, mounted: Mounted, tmp_path: Path) -> None:

@@ -156,17 +156,21 @@ def check_alive(mount: Mount, server: Server) -> None:
 def test_threads_that_had_to_wait_end_and_others_begin(server: Server, mounted: Mounted) -> None:
     with mounted("--timeout", "30s") as mount:
         for stuck in (range(1, 31), range(31, 61)):
-            for run_id in stuck:
-                server.fail(Fault("stall", run_id=run_id, after_bytes=100_000))
-            with ExitStack() as stack:
-                cats = [stack.enter_context(mount.start(f"cmp {i}.flac {server.results[i]}")) for i in stuck]
-                wait_until(lambda: server.stalled == len(stuck), "all have stalled")  # noqa: B023
-                assert _threads(mount) > 2 * len(stuck)
-                server.release()
-                assert [cat.wait(20) for cat in cats] == [0] * len(stuck)
+            _let_them_wait(mount, server, stuck)
             # Of libfuse's, ten are left; those of the transfers end a little later.
             wait_until(lambda: _threads(mount) < 20, "the threads have ended")
         assert read(mount, 70).is_all_of(server.results[70])
+
+
+def _let_them_wait(mount: Mount, server: Server, stuck: range) -> None:
+    for run_id in stuck:
+        server.fail(Fault("stall", run_id=run_id, after_bytes=100_000))
+    with ExitStack() as stack:
+        readers = [stack.enter_context(mount.start(f"cmp {i}.flac {server.results[i]}")) for i in stuck]
+        wait_until(lambda: server.stalled == len(stuck), "all have stalled")
+        assert _threads(mount) > 2 * len(stuck)
+        server.release()
+        assert [reader.wait(20) for reader in readers] == [0] * len(stuck)
 
 
 def _threads(mount: Mount) -> int:
