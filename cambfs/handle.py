@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from cambfs.patience import Patience
 from cambfs.run import Run
+from cambfs.spool import Room
 
 
 class Handle:
@@ -23,13 +24,13 @@ class Handle:
 
     def read(self, offset: int, length: int, patience: Patience) -> bytes:
         """`length` bytes, or fewer only because the result ends there. Raises CambfsError."""
-        buffer = bytearray(length)
-        return bytes(buffer[: self.readinto(offset, memoryview(buffer), patience)])
+        buffer = memoryview(bytearray(length))
+        return bytes(buffer[: self.readinto(offset, length, lambda count: buffer[:count], patience)])
 
-    def readinto(self, offset: int, buffer: memoryview, patience: Patience) -> int:
-        """Fills the buffer, or its begin only because the result ends there; says how many bytes came. Raises
-        CambfsError, and leaves undefined bytes in the buffer then."""
-        return self._run.readinto(offset, buffer, patience)
+    def readinto(self, offset: int, length: int, room: Room, patience: Patience) -> int:
+        """As `read`, into a room for just these bytes; says how many. None at the end, without a room. Raises
+        CambfsError, and leaves undefined bytes in the room then."""
+        return self._run.readinto(offset, length, room, patience)
 
     def size(self, patience: Patience) -> int:
         """The exact length in bytes, waited for. Raises CambfsError."""

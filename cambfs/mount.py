@@ -12,6 +12,7 @@ import logging
 import os
 import resource
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -24,7 +25,9 @@ from cambfs.journal import Journal
 from cambfs.library import Library
 from cambfs.opened import OpenFile
 from cambfs.patience import Patience
+from cambfs.readbuf import new_answer
 from cambfs.session import Session
+from cambfs.spool import Room
 from cambfs.vfs import CONTROL, ENTRY_TIMEOUT_S, Attributes, Tree, UrlStyle
 
 try:
@@ -44,10 +47,14 @@ _LARGE_BYTES, _KEPT_FREE_BYTES = 1 << 20, 512 * 1024
 
 _THREADS_END_S = 1.0
 
-_PY_BUF_WRITE = 0x200
-_memory_view = ctypes.pythonapi.PyMemoryView_FromMemory
-_memory_view.argtypes = ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int
-_memory_view.restype = ctypes.py_object
+_ReadBuf = ctypes.CFUNCTYPE(
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.POINTER(ctypes.c_void_p),
+    ctypes.c_size_t,
+    fuse.c_off_t,
+    ctypes.POINTER(fuse.fuse_file_info),
+)
 
 
 def _caller_is_killed() -> bool:
@@ -147,17 +154,16 @@ class Operations:
         if is_private and fuse.fuse_get_context()[0] not in (0, _OWNER[0]):
             raise fuse.FuseOSError(errno.EACCES)
 
-    def read(self, _path: str, buffer: memoryview, offset: int, fi: Any) -> int:
+    def read(self, _path: str, length: int, offset: int, room: Room, fi: Any) -> None:
         opened = self._open_files[fi.fh]
-        count = opened.readinto(offset, buffer, self._patience())
+        count = opened.readinto(offset, length, room, self._patience())
         if not (count or opened.bypasses_pages or offset == 0):
             self._check_is_end(opened, offset)
-        return count
 
     def _check_is_end(self, opened: OpenFile, offset: int) -> None:
         """The kernel only asks for pages beyond the end when it does not know the size yet. From an empty answer it
         would learn one that is too large, and not believe the right one that comes a moment later."""
-        if not opened.readinto(offset - 1, memoryview(bytearray(1)), self._patience()):
+        if not opened.readinto(offset - 1, 1, lambda count: memoryview(bytearray(count)), self._patience()):
             raise fuse.FuseOSError(errno.EIO)
 
     def release(self, _path: str, fi: Any) -> int:
@@ -167,19 +173,35 @@ class Operations:
         return 0
 
 
-class _Binding(fuse.FUSE):  # type: ignore[misc]  # fusepy has no types
+class _Table(fuse.fuse_operations):  # type: ignore[misc]  # fusepy has no types
+    """struct fuse_operations, a few members longer than fusepy's."""
+
+    _fields_ = (("poll", ctypes.c_void_p), ("write_buf", ctypes.c_void_p), ("read_buf", _ReadBuf))
+
+
+class _Binding(fuse.FUSE):  # type: ignore[misc]
     """fusepy, with shorter ways where it is asked most: its own make a dictionary of every file's attributes, a
     structure for every name in a directory, and two copies of what is read."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        # fusepy calls this one function to mount and to serve.
+        fuse._libfuse.fuse_main_real = self._serve
+        super().__init__(*arguments, **options)
+
+    def _serve(self, argc: int, argv: Any, operations: Any, size: int, _data: None) -> int:
+        table = _Table(read_buf=_ReadBuf(partial(self._wrapper, self.read_buf)))
+        ctypes.memmove(ctypes.byref(table), operations, size)
+        return handshake.serve(fuse._libfuse, argc, argv, ctypes.byref(table), ctypes.sizeof(table))
 
     def fgetattr(self, path: bytes, status: Any, fip: Any) -> int:
         ctypes.memset(status, 0, ctypes.sizeof(fuse.c_stat))
         _fill(status.contents, self.operations("getattr", path.decode(self.encoding), fip))
         return 0
 
-    def read(self, path: bytes, buf: Any, size: int, offset: int, fip: Any) -> int:
-        # A view of libfuse's own memory, which is gone after this call.
-        with _memory_view(buf, size, _PY_BUF_WRITE) as buffer:
-            return int(self.operations("read", self._decode_optional_path(path), buffer, offset, fip.contents))
+    def read_buf(self, path: bytes, place: Any, size: int, offset: int, fip: Any) -> None:
+        answer = new_answer()
+        place[0] = ctypes.addressof(answer)
+        self.operations("read", self._decode_optional_path(path), size, offset, answer.room, fip.contents)
 
     def readdir(self, path: bytes, buf: Any, filler: Any, _offset: int, fip: Any) -> int:
         filler(buf, b".", None, 0)
@@ -230,8 +252,6 @@ def serve(
 
 def _run_loop(operations: Operations, mountpoint: Path, options: Mapping[str, str | int | bool]) -> None:
     path = os.fsencode(mountpoint).decode("latin-1")
-    # fusepy calls this one function to mount and to serve.
-    fuse._libfuse.fuse_main_real = lambda *arguments: handshake.serve(fuse._libfuse, *arguments[:4])
     try:
         # latin-1, so that no name fails to decode; only names of ASCII characters exist.
         _Binding(operations, path, encoding="latin-1", raw_fi=True, foreground=True, **options)

@@ -15,6 +15,7 @@ from cambfs.errors import CambfsError, ResultChanged
 from cambfs.library import Library
 from cambfs.names import RunId
 from cambfs.patience import Patience
+from cambfs.spool import Room
 
 # The kernel asks up to three times more, page by page, for what could not be read, before its caller hears of it. For
 # so long after a failure nothing of the same place is waited for that is not there.
@@ -30,9 +31,9 @@ class OpenFile(Protocol):
     """It is not read by way of the kernel's pages, which are shared by all who have the name open: it has other bytes
     than one of them, or others each time."""
 
-    def readinto(self, offset: int, buffer: memoryview, patience: Patience) -> int:
-        """Fills the buffer with the bytes from `offset` on, or its begin only because the file ends there; says how
-        many came. Raises CambfsError."""
+    def readinto(self, offset: int, length: int, room: Room, patience: Patience) -> int:
+        """Puts `length` bytes from `offset` on into a room for just these, or as many as there are up to the end of the
+        file, and says how many; at the end none, and no room is asked for. Raises CambfsError."""
 
     def close(self) -> None:
         """Call once."""
@@ -59,11 +60,11 @@ class OpenAudio:
         # One word, written by any thread: a failure that gets lost is waited for once more.
         self._failures: tuple[_Failure, ...] = ()
 
-    def readinto(self, offset: int, buffer: memoryview, patience: Patience) -> int:
-        stop = offset + len(buffer)
+    def readinto(self, offset: int, length: int, room: Room, patience: Patience) -> int:
+        stop = offset + length
         failure = self._failure_at(offset, stop) if self._failures else None
         try:
-            return self._handle.readinto(offset, buffer, patience if failure is None else Patience(0))
+            return self._handle.readinto(offset, length, room, patience if failure is None else Patience(0))
         except CambfsError as error:
             if not error.temporary:
                 raise
@@ -101,10 +102,10 @@ class OpenText:
         self._close = close
         self.bypasses_pages: bool = any(one._text != self._text and not one.bypasses_pages for one in shown.opened)
 
-    def readinto(self, offset: int, buffer: memoryview, _patience: Patience) -> int:
+    def readinto(self, offset: int, length: int, room: Room, _patience: Patience) -> int:
         if len(self._text) != len(self._shown.text):
             raise ResultChanged("another URL is shown since, of another length")
-        return _copy(self._text, offset, buffer)
+        return _copy(self._text, offset, length, room)
 
     def close(self) -> None:
         self._close(self)
@@ -116,14 +117,15 @@ class OpenControl:
     def __init__(self, text: bytes) -> None:
         self._text = text
 
-    def readinto(self, offset: int, buffer: memoryview, _patience: Patience) -> int:
-        return _copy(self._text, offset, buffer)
+    def readinto(self, offset: int, length: int, room: Room, _patience: Patience) -> int:
+        return _copy(self._text, offset, length, room)
 
     def close(self) -> None:
         pass
 
 
-def _copy(text: bytes, offset: int, buffer: memoryview) -> int:
-    data = text[offset : offset + len(buffer)]
-    buffer[: len(data)] = data
+def _copy(text: bytes, offset: int, length: int, room: Room) -> int:
+    data = text[offset : offset + length]
+    if data:
+        room(len(data))[:] = data
     return len(data)

@@ -24,6 +24,7 @@ from cambfs.fetching import SPAN_BYTES, Fetching, Means
 from cambfs.names import RunId
 from cambfs.patience import Patience
 from cambfs.source import Body
+from cambfs.spool import Room
 from cambfs.transfer import Transfer
 from cambfs.waiters import Waiters
 
@@ -108,11 +109,11 @@ class Run:
         with self._changed:
             return self._content.spool.serial
 
-    def readinto(self, offset: int, buffer: memoryview, patience: Patience) -> int:
-        """Fills the buffer, or its begin up to the end of the result; says how many bytes came. Raises CambfsError
-        rather than give fewer."""
+    def readinto(self, offset: int, length: int, room: Room, patience: Patience) -> int:
+        """Puts `length` bytes into a room for just these, or as many as there are up to the end of the result, and says
+        how many; at the end none, and no room is asked for. Raises CambfsError rather than give fewer."""
         self._means.keeping.note_use()
-        wanted = offset + len(buffer)
+        wanted = offset + length
         # What is whole stays so: no lock, for most reads come here.
         stop = self._content.stop_if_whole(wanted) if self._waiters.over is None else None
         if stop is None:
@@ -124,7 +125,8 @@ class Run:
         if stop <= offset:
             return 0
         try:
-            self._content.spool.readinto(offset, buffer[: stop - offset])
+            with room(stop - offset) as buffer:
+                self._content.spool.readinto(offset, buffer)
             return stop - offset
         except CacheDamaged as damage:
             self._end(damage)

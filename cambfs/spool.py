@@ -19,6 +19,9 @@ from threading import Lock
 from cambfs.errors import CacheDamaged, NoSpace
 from cambfs.ranges import RangeSet
 
+Room = Callable[[int], memoryview]
+"""Gives memory for so many bytes. Asked when they are there, for many readers wait."""
+
 _COPY_BYTES = 1 << 20
 _serials = itertools.count(1)
 

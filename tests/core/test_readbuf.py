@@ -1,0 +1,47 @@
+"""The answer to a read as libfuse takes it: `struct fuse_bufvec` of fuse_common.h, and memory that `free` frees."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+
+import pytest
+
+from cambfs import readbuf
+from cambfs.readbuf import Answer, new_answer
+
+# count, index, offset; and of the buffer: size, flags, memory, fd, position.
+_LAYOUT = struct.Struct("@NNNNiPiq")
+
+_free = ctypes.CDLL(None).free
+_free.argtypes = [ctypes.c_void_p]
+
+
+def _as_libfuse_sees_it(answer: Answer) -> tuple[int, ...]:
+    return _LAYOUT.unpack(ctypes.string_at(ctypes.addressof(answer), ctypes.sizeof(answer)))
+
+
+def test_an_answer_has_the_bytes_of_its_room() -> None:
+    answer = new_answer()
+    assert _as_libfuse_sees_it(answer) == (1, 0, 0, 0, 0, 0, 0, 0)
+    with answer.room(5) as room:
+        assert (room.nbytes, room.readonly) == (5, False)
+        room[:] = b"bytes"
+
+    count, index, offset, size, flags, memory, fd, position = _as_libfuse_sees_it(answer)
+    assert (count, index, offset, size, flags, fd, position) == (1, 0, 0, 5, 0, 0, 0)
+    assert ctypes.string_at(memory, size) == b"bytes"
+    _free(memory)
+    _free(ctypes.addressof(answer))
+
+
+def test_memory_that_there_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = new_answer()
+    with pytest.raises(MemoryError, match="no memory"):
+        answer.room(1 << 60)
+
+    assert _as_libfuse_sees_it(answer) == (1, 0, 0, 0, 0, 0, 0, 0), "libfuse frees what it finds"
+    _free(ctypes.addressof(answer))
+    monkeypatch.setattr(readbuf._c, "calloc", lambda *_: None)
+    with pytest.raises(MemoryError, match="no memory"):
+        new_answer()
