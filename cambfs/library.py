@@ -19,7 +19,7 @@ from cachetools import TTLCache
 from cambfs.ahead import Ahead
 from cambfs.cache import Cache
 from cambfs.errors import CambfsError, Closing, UnknownRun
-from cambfs.facts import Facts
+from cambfs.facts import Facts, FactsTable
 from cambfs.fairlock import FairLock
 from cambfs.fetching import Habits, Means
 from cambfs.handle import Handle
@@ -78,7 +78,7 @@ class Library:
         self._workers = 0
         self._runs: dict[RunId, Run] = {}
         self._detached: dict[RunId, list[Run]] = {}  # those of them that are in use still
-        self._facts: dict[RunId, Facts | None] = {}  # None: not what was said before
+        self._facts = FactsTable()
         self._believed: set[RunId] = set()  # of these facts, those that stand and fall with storage
         self._opened_serials: dict[RunId, int] = {}
         self._unknown: TTLCache[RunId, CambfsError] = TTLCache(math.inf, _UNKNOWN_FOR_S, timer=time.monotonic)
@@ -90,10 +90,11 @@ class Library:
         """What is known without waiting; None when the size is not. Raises UnknownRun when the API just said so."""
         with self._lock:
             self._doubt(run_id)
-            known = self._facts.get(run_id) or self._cache.facts(run_id)
-            if known is not None:
-                self._facts[run_id] = known
+            if (known := self._facts.get(run_id)) is not None:
                 return known
+            if (cached := self._cache.facts(run_id)) is not None:
+                self._facts[run_id] = cached
+                return cached
             self._check_unknown(run_id)
             return None
 
@@ -162,7 +163,7 @@ class Library:
         just did not know."""
         declared = self._declared()
         with self._lock:
-            found = {run_id for run_id, facts in self._facts.items() if facts is not None}
+            found = set(self._facts.runs())
             found.update(self._opened_serials, declared)
             found.difference_update(self._unknown)
             found.update(self._cache.runs())
@@ -181,7 +182,7 @@ class Library:
     def known_bytes(self) -> int:
         """The sizes that are known, added up."""
         with self._lock:
-            return sum(facts.size for facts in self._facts.values() if facts is not None)
+            return self._facts.total_bytes()
 
     # Sizes ahead of a reader who goes through the listing.
 
@@ -199,7 +200,7 @@ class Library:
             self.let_go(run)
 
     def _is_answered(self, run_id: RunId) -> bool:
-        return bool(self._facts.get(run_id)) or run_id in self._unknown or self._cache.facts(run_id) is not None
+        return self._facts.get(run_id) is not None or run_id in self._unknown or self._cache.facts(run_id) is not None
 
     def _ask_ahead_for_urls(self, run_id: RunId) -> None:
         with self._lock:
