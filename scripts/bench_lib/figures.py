@@ -18,7 +18,8 @@ LOOP = "its loop"
 OFF = "rclone off"
 FULL = "rclone full"
 LOCAL = "local disk"
-PEERS = (CURL, SCRIPT, LOOP, OFF, FULL, LOCAL)
+BARE = "bare mount"
+PEERS = (CURL, SCRIPT, LOOP, OFF, FULL, LOCAL, BARE)
 
 # Less than this is no difference on hardware that others use, too.
 _DRAW = 1.05

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from bench_lib import readers
 from bench_lib.audio import CHAPTER, MIXED, SENTENCE, SIZES, Audio, Kind
-from bench_lib.figures import CURL, LOOP, SCRIPT, CannotMeasure
-from bench_lib.mounts import Cambfs, Mounted, Rclone
+from bench_lib.figures import BARE, CURL, LOOP, SCRIPT, CannotMeasure
+from bench_lib.mounts import Bare, Cambfs, Mounted, Rclone
 from bench_lib.server import Profile, Server
 
 # What rclone finds listed, and how many of each kind a round takes.
@@ -96,8 +96,15 @@ class Lab:
         """Not mounted yet: for a `with`."""
         return Rclone(mode, self.home(), self.server.url(profile), listing)
 
+    def bare(self, profile: Profile) -> Bare:
+        """Not mounted yet: for a `with`."""
+        sizes = {kind: self.audio.size(kind) for kind in {*SIZES, *MIXED}}
+        return Bare(self.home(), self.server.url(profile), sizes)
+
     @contextmanager
-    def stage(self, profile: Profile, listing: str, modes: Iterable[str] = ("off", "full")) -> Iterator[Stage]:
+    def stage(
+        self, profile: Profile, listing: str, modes: Iterable[str] = ("off", "full"), *, has_bare: bool = False
+    ) -> Iterator[Stage]:
         """`listing` is what rclone finds listed."""
         with ExitStack() as stack:
             cambfs = stack.enter_context(self.cambfs(profile))
@@ -106,6 +113,8 @@ class Lab:
                 rclone = stack.enter_context(self.rclone(mode, profile, listing))
                 rclone.list()
                 mounts[rclone.name] = rclone
+            if has_bare:
+                mounts[BARE] = stack.enter_context(self.bare(profile))
             # The first result of a mount shows what the API does; this one is not measured.
             readers.whole(cambfs.fresh(SENTENCE), self.audio.size(SENTENCE))
             yield Stage(self, profile, cambfs, mounts)

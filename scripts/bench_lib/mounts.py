@@ -1,4 +1,4 @@
-"""Mounts, each a process for as long as a `with` lasts: cambfs, and rclone's http backend in two modes.
+"""Mounts, each a process for as long as a `with` lasts: cambfs, rclone's http backend in two modes, the bare mount.
 
 Not what is read from them. Each gives paths of results that it has not seen yet (`fresh`), so that what is read is
 cold. No threads.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import os
 import select
 import subprocess
@@ -20,7 +21,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from bench_lib.audio import Kind
-from bench_lib.figures import FULL, OFF, CannotMeasure
+from bench_lib.figures import BARE, FULL, OFF, CannotMeasure
 
 KEY = "the-key-of-the-benchmark"
 CAMBFS = str(Path(sys.executable).with_name("cambfs"))
@@ -57,6 +58,13 @@ class Mount:
 
     def await_ready(self, process: subprocess.Popen[bytes]) -> None:
         raise NotImplementedError
+
+    def await_line(self, process: subprocess.Popen[bytes]) -> None:
+        """For those that say when they are there."""
+        assert process.stdout is not None
+        ready, _, _ = select.select([process.stdout], [], [], _START_S)
+        if not ready or not process.stdout.readline().startswith(b"mounted at "):
+            raise self.failed()
 
     def __enter__(self) -> Self:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -118,10 +126,29 @@ class Cambfs(Mount):
         return {**super().environment(), "CAMB_API_KEY": KEY, "CAMB_BASE_URL": self._base_url}
 
     def await_ready(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.stdout is not None
-        ready, _, _ = select.select([process.stdout], [], [], _START_S)
-        if not ready or not process.stdout.readline().startswith(b"mounted at "):
-            raise self.failed()
+        self.await_line(process)
+
+    def fresh(self, kind: Kind) -> Path:
+        return self.path / f"{kind.run(next(self._numbers[kind]))}.flac"
+
+
+class Bare(Mount):
+    """`bare_mount`, which is told the sizes."""
+
+    def __init__(self, home: Path, api: str, sizes: Mapping[Kind, int]) -> None:
+        super().__init__(BARE, home)
+        self._api = f"{api}/apis"
+        self._sizes = json.dumps({str(kind.digit): size for kind, size in sizes.items()})
+        self._numbers: Mapping[Kind, Iterator[int]] = defaultdict(itertools.count)
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "bench_lib.bare_mount", str(self.path), self._api, self._sizes]
+
+    def environment(self) -> dict[str, str]:
+        return {**super().environment(), "PYTHONPATH": str(Path(__file__).parents[1])}
+
+    def await_ready(self, process: subprocess.Popen[bytes]) -> None:
+        self.await_line(process)
 
     def fresh(self, kind: Kind) -> Path:
         return self.path / f"{kind.run(next(self._numbers[kind]))}.flac"

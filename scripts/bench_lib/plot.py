@@ -8,7 +8,11 @@ from pathlib import Path
 from bench_lib.figures import OURS, PEERS, Figure, Goal
 
 _COLOURS = dict(
-    zip((OURS, *PEERS), ("#d62728", "#7f7f7f", "#bcbd22", "#dbdb8d", "#1f77b4", "#17becf", "#2ca02c"), strict=True)
+    zip(
+        (OURS, *PEERS),
+        ("#d62728", "#7f7f7f", "#bcbd22", "#dbdb8d", "#1f77b4", "#17becf", "#2ca02c", "#9467bd"),
+        strict=True,
+    )
 )
 _MET, _MISSED = "#4c9f70", "#d62728"
 # Beyond this a bar says nothing more.

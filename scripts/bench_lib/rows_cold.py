@@ -31,7 +31,7 @@ def round_trips(measured: Measured, count: int) -> list[Goal]:
 def first_bytes(lab: Lab) -> Iterator[Figure]:
     expected = lab.audio.piece(CHAPTER, 0, readers.HEAD_BYTES)
     for profile in PROFILES:
-        with lab.stage(profile, "chapters") as stage:
+        with lab.stage(profile, "chapters", has_bare=True) as stage:
             contenders = stage.of_mounts(CHAPTER, partial(readers.head, expected=expected))
             contenders[CURL] = partial(_curl_first_byte, stage)
             measured = alternate(lab.rounds, contenders, between=calm)
@@ -51,7 +51,7 @@ def _first_bytes_goals(profile: Profile, measured: Measured) -> Sequence[Goal]:
 
 def cold_copy(lab: Lab) -> Iterator[Figure]:
     for profile in (LENGTH, CHUNKED):
-        with lab.stage(profile, "sizes") as stage:
+        with lab.stage(profile, "sizes", has_bare=True) as stage:
             for kind in SIZES:
                 yield _cold_copy(lab, stage, kind)
 

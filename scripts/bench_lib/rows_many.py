@@ -13,10 +13,10 @@ from pathlib import Path
 
 from bench_lib import readers
 from bench_lib.audio import CHAPTER, MIXED, SENTENCE, Kind
-from bench_lib.figures import CURL, FULL, OFF, OURS, CannotMeasure, Figure, Goal, Measured, alternate
+from bench_lib.figures import BARE, CURL, FULL, OFF, OURS, CannotMeasure, Figure, Goal, Measured, alternate
 from bench_lib.lab import Lab, Stage
 from bench_lib.memory import take_and_give_back
-from bench_lib.mounts import Cambfs, Mounted
+from bench_lib.mounts import Mounted
 from bench_lib.processes import peak_resident_mb
 from bench_lib.server import CHUNKED, FAR_CHUNKED, FAR_LENGTH, LENGTH, ROUND_TRIP_S, Profile
 
@@ -34,7 +34,7 @@ PEAK_LIMIT_MB = 90.0
 
 def fifty(lab: Lab) -> Iterator[Figure]:
     for profile in (LENGTH, CHUNKED):
-        with lab.stage(profile, "mixed") as stage:
+        with lab.stage(profile, "mixed", has_bare=True) as stage:
             contenders: dict[str, Callable[[], float]] = {
                 name: partial(_read_fifty, lab, mount) for name, mount in stage.mounts.items()
             }
@@ -137,19 +137,23 @@ def _listing_goals(requests: Sequence[float], measured: Measured) -> list[Goal]:
 def streams(lab: Lab) -> Iterator[Figure]:
     for profile in (LENGTH, CHUNKED):
         spreads: list[float] = []
-        with lab.cambfs(profile) as mount:
-            contenders = {OURS: partial(_stream_all, lab, mount, spreads), _ONE: partial(_stream_one, lab, mount)}
+        with lab.cambfs(profile) as mount, lab.bare(profile) as bare:
+            contenders = {
+                OURS: partial(_stream_all, lab, mount, spreads),
+                _ONE: partial(_stream_one, lab, mount),
+                BARE: partial(_stream_all, lab, bare, []),
+            }
             measured = alternate(lab.few(5), contenders, between=partial(take_and_give_back, 1000))
             peak_mb = peak_resident_mb(mount.pid)
         yield measured.figure("streams", profile.name, "s", partial(_streams_goals, spreads), _alone(measured))
         yield peak("memory", f"{_STREAMS} streams of 15 MB, {profile.name}", peak_mb)
 
 
-def _stream_one(lab: Lab, mount: Cambfs) -> float:
+def _stream_one(lab: Lab, mount: Mounted) -> float:
     return readers.whole(mount.fresh(CHAPTER), lab.audio.size(CHAPTER))
 
 
-def _stream_all(lab: Lab, mount: Cambfs, spreads: list[float]) -> float:
+def _stream_all(lab: Lab, mount: Mounted, spreads: list[float]) -> float:
     seconds, each = readers.all_at_once(_STREAMS, [partial(_stream_one, lab, mount)] * _STREAMS)
     spreads.append(max(each) / min(each))
     return seconds / _STREAMS

@@ -1,0 +1,89 @@
+"""A mount of the same results with as little as fusepy and requests allow, to tell what these cost from what cambfs is.
+
+It is told the sizes, asks once for each open file, and answers reads out of the body. It keeps nothing, proves nothing,
+and hangs where the server does. A program: `python -m bench_lib.bare_mount MOUNTPOINT API SIZES`, SIZES a JSON object,
+first digit of the run id → bytes. Threads: libfuse's; the lock of an open file guards what has come of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import json
+import stat
+import sys
+from collections.abc import Iterator
+from threading import Lock
+from typing import Any
+
+import fuse
+import requests
+
+_PIECE_BYTES = 64 * 1024
+_CONNECTIONS = 64
+_TIMEOUT_S = 30
+
+
+class _Opened:
+    def __init__(self, response: requests.Response) -> None:
+        response.raise_for_status()
+        self._pieces: Iterator[bytes] = response.iter_content(_PIECE_BYTES)
+        self._lock = Lock()
+        self._come = bytearray()
+
+    def read(self, start: int, stop: int) -> bytes:
+        with self._lock:
+            while len(self._come) < stop:
+                self._come += next(self._pieces)
+            return bytes(self._come[start:stop])
+
+    def close(self) -> None:
+        next(self._pieces, None)  # the end gives the connection back
+
+
+class _Operations(fuse.Operations):  # type: ignore[misc]  # fusepy has no types
+    def __init__(self, api: str, sizes: dict[str, int]) -> None:
+        self._api = api
+        self._sizes = sizes
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=_CONNECTIONS))
+        self._opened: dict[int, _Opened] = {}
+        self._numbers = itertools.count(1)
+
+    def _size(self, path: str) -> int:
+        try:
+            return self._sizes[path[1]]
+        except KeyError:
+            raise fuse.FuseOSError(errno.ENOENT) from None
+
+    def getattr(self, path: str, _fh: int | None = None) -> dict[str, int]:
+        if path == "/":
+            return {"st_mode": stat.S_IFDIR | 0o555, "st_nlink": 2}
+        return {"st_mode": stat.S_IFREG | 0o444, "st_nlink": 1, "st_size": self._size(path)}
+
+    def open(self, path: str, _flags: int) -> int:
+        run_id = path[1:].removesuffix(".flac")
+        answer = self._session.get(f"{self._api}/tts-result/{run_id}", stream=True, timeout=_TIMEOUT_S)
+        number = next(self._numbers)
+        self._opened[number] = _Opened(answer)
+        return number
+
+    def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
+        return self._opened[fh].read(offset, min(offset + size, self._size(path)))
+
+    def release(self, _path: str, fh: int) -> int:
+        self._opened.pop(fh).close()
+        return 0
+
+    def init(self, path: str) -> Any:
+        print("mounted at", path, flush=True)
+
+
+def main() -> None:
+    mountpoint, api, sizes = sys.argv[1:]
+    fuse.FUSE(_Operations(api, json.loads(sizes)), mountpoint, foreground=True, ro=True, max_readahead=128 * 1024)
+
+
+if __name__ == "__main__":
+    main()
