@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -74,7 +75,7 @@ def _measure(lab: Lab, row: Row) -> Iterator[Figure]:
     print(f"{row.name} …", end="", file=sys.stderr, flush=True)
     try:
         yield from row.measure(lab)
-    except (CannotMeasure, OSError, ValueError) as error:
+    except (CannotMeasure, OSError, ValueError, subprocess.TimeoutExpired) as error:
         yield Figure(row.name, "the rest of this row", "", {}, absent={OURS: str(error) or type(error).__name__})
     finally:
         lab.sweep()

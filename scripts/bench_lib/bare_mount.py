@@ -1,8 +1,11 @@
 """A mount of the same results with as little as fusepy and requests allow, to tell what these cost from what cambfs is.
 
-It is told the sizes, asks once for each open file, and answers reads out of the body. It keeps nothing, proves nothing,
-and hangs where the server does. A program: `python -m bench_lib.bare_mount MOUNTPOINT API SIZES`, SIZES a JSON object,
-first digit of the run id → bytes. Threads: libfuse's; the lock of an open file guards what has come of it.
+It is told the sizes, asks once for each open file, and answers reads out of the body; or out of local files, for what
+fusepy costs alone. It keeps nothing, proves nothing, and hangs where the server does.
+
+A program: `python -m bench_lib.bare_mount MOUNTPOINT SOURCE SIZES FIRST COUNT`. SOURCE is the API's URL, or a directory
+with a file for each kind; SIZES a JSON object, first digit of the run id → bytes; COUNT runs from FIRST on are listed.
+Threads: libfuse's; the lock of an open file guards what has come of it.
 """
 
 from __future__ import annotations
@@ -10,9 +13,11 @@ from __future__ import annotations
 import errno
 import itertools
 import json
+import os
 import stat
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -24,7 +29,7 @@ _CONNECTIONS = 64
 _TIMEOUT_S = 30
 
 
-class _Opened:
+class _Streamed:
     def __init__(self, response: requests.Response) -> None:
         response.raise_for_status()
         self._pieces: Iterator[bytes] = response.iter_content(_PIECE_BYTES)
@@ -41,14 +46,26 @@ class _Opened:
         next(self._pieces, None)  # the end gives the connection back
 
 
+class _Local:
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_RDONLY)
+
+    def read(self, start: int, stop: int) -> bytes:
+        return os.pread(self._fd, stop - start, start)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
 class _Operations(fuse.Operations):  # type: ignore[misc]  # fusepy has no types
-    def __init__(self, api: str, sizes: dict[str, int]) -> None:
-        self._api = api
+    def __init__(self, source: str, sizes: dict[str, int], listed: range) -> None:
+        self._source = source
         self._sizes = sizes
+        self._listed = listed
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=_CONNECTIONS))
-        self._opened: dict[int, _Opened] = {}
+        self._opened: dict[int, _Streamed | _Local] = {}
         self._numbers = itertools.count(1)
 
     def _size(self, path: str) -> int:
@@ -62,12 +79,18 @@ class _Operations(fuse.Operations):  # type: ignore[misc]  # fusepy has no types
             return {"st_mode": stat.S_IFDIR | 0o555, "st_nlink": 2}
         return {"st_mode": stat.S_IFREG | 0o444, "st_nlink": 1, "st_size": self._size(path)}
 
+    def readdir(self, _path: str, _fh: int) -> list[str]:
+        return [".", "..", *(f"{run_id}.flac" for run_id in self._listed)]
+
     def open(self, path: str, _flags: int) -> int:
-        run_id = path[1:].removesuffix(".flac")
-        answer = self._session.get(f"{self._api}/tts-result/{run_id}", stream=True, timeout=_TIMEOUT_S)
         number = next(self._numbers)
-        self._opened[number] = _Opened(answer)
+        self._opened[number] = self._open(path[1:].removesuffix(".flac"))
         return number
+
+    def _open(self, run_id: str) -> _Streamed | _Local:
+        if not self._source.startswith("http"):
+            return _Local(Path(self._source, f"{run_id[0]}.flac"))
+        return _Streamed(self._session.get(f"{self._source}/tts-result/{run_id}", stream=True, timeout=_TIMEOUT_S))
 
     def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
         return self._opened[fh].read(offset, min(offset + size, self._size(path)))
@@ -81,8 +104,10 @@ class _Operations(fuse.Operations):  # type: ignore[misc]  # fusepy has no types
 
 
 def main() -> None:
-    mountpoint, api, sizes = sys.argv[1:]
-    fuse.FUSE(_Operations(api, json.loads(sizes)), mountpoint, foreground=True, ro=True, max_readahead=128 * 1024)
+    mountpoint, source, sizes, first, count = sys.argv[1:]
+    operations = _Operations(source, json.loads(sizes), range(int(first), int(first) + int(count)))
+    options = {"ro": True, "attr_timeout": 0, "entry_timeout": 300, "max_readahead": 128 * 1024}  # as cambfs needs them
+    fuse.FUSE(operations, mountpoint, foreground=True, **options)
 
 
 if __name__ == "__main__":

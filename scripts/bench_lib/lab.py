@@ -98,8 +98,15 @@ class Lab:
 
     def bare(self, profile: Profile) -> Bare:
         """Not mounted yet: for a `with`."""
+        return self._bare(f"{self.server.url(profile)}/apis", 0)
+
+    def bare_local(self, listed: int = 0) -> Bare:
+        """Of the local files. Not mounted yet: for a `with`."""
+        return self._bare(str(self.audio.directory), listed)
+
+    def _bare(self, source: str, listed: int) -> Bare:
         sizes = {kind: self.audio.size(kind) for kind in {*SIZES, *MIXED}}
-        return Bare(self.home(), self.server.url(profile), sizes)
+        return Bare(self.home(), source, sizes, (SENTENCE, listed))
 
     @contextmanager
     def stage(

@@ -133,16 +133,19 @@ class Cambfs(Mount):
 
 
 class Bare(Mount):
-    """`bare_mount`, which is told the sizes."""
+    """`bare_mount`, which is told the sizes. The first `listed` results of that size are listed."""
 
-    def __init__(self, home: Path, api: str, sizes: Mapping[Kind, int]) -> None:
+    def __init__(self, home: Path, source: str, sizes: Mapping[Kind, int], listed: tuple[Kind, int]) -> None:
         super().__init__(BARE, home)
-        self._api = f"{api}/apis"
+        self._source = source
+        self._listed = listed
         self._sizes = json.dumps({str(kind.digit): size for kind, size in sizes.items()})
         self._numbers: Mapping[Kind, Iterator[int]] = defaultdict(itertools.count)
 
     def command(self) -> list[str]:
-        return [sys.executable, "-m", "bench_lib.bare_mount", str(self.path), self._api, self._sizes]
+        kind, count = self._listed
+        listed = [str(kind.run(0)), str(count)]
+        return [sys.executable, "-m", "bench_lib.bare_mount", str(self.path), self._source, self._sizes, *listed]
 
     def environment(self) -> dict[str, str]:
         return {**super().environment(), "PYTHONPATH": str(Path(__file__).parents[1])}

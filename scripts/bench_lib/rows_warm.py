@@ -16,9 +16,9 @@ from pathlib import Path
 
 from bench_lib import readers
 from bench_lib.audio import BOOK, SENTENCE
-from bench_lib.figures import FULL, LOCAL, OURS, Figure, Goal, Measured, alternate
+from bench_lib.figures import BARE, FULL, LOCAL, OURS, CannotMeasure, Figure, Goal, Measured, alternate
 from bench_lib.lab import Lab
-from bench_lib.mounts import Cambfs
+from bench_lib.mounts import Cambfs, Mount
 from bench_lib.processes import resident_mb
 from bench_lib.server import LENGTH
 
@@ -28,6 +28,7 @@ _LIST_LIMIT_S = 0.5
 _LONG_LIST_LIMIT_S = 8.0
 _PATIENCE_S = 60.0
 _RESULT_LIMIT_BYTES = 400
+_FIND = ("find", "-name", "*.flac", "-printf", "%s %f\\n")
 
 
 def _goals(measured: Measured) -> Sequence[Goal]:
@@ -71,40 +72,71 @@ def _remounted(lab: Lab, home: Path, name: str, case: str, prepare: Callable[[Pa
         prepare(local)
         return readers.whole(local, size)
 
-    return alternate(lab.rounds, {OURS: ours, LOCAL: of_disk}).figure("again", f"150 MB, {case}", "s", _goals)
+    def bare() -> float:
+        with lab.bare_local() as mount:
+            prepare(local)
+            return readers.whole(mount.fresh(BOOK), size)
+
+    measured = alternate(lab.rounds, {OURS: ours, LOCAL: of_disk, BARE: bare})
+    return measured.figure("again", f"150 MB, {case}", "s", _goals)
 
 
 def cached_listing(lab: Lab) -> Iterator[Figure]:
     home = lab.home()
     _fill(lab.cambfs(LENGTH, home=home).account)
     with lab.cambfs(LENGTH) as empty:
-        _listed(lab, empty, ["ls"], 1.0)
+        subprocess.run(["ls"], cwd=empty.path, capture_output=True, check=True)
         empty_mb = resident_mb(empty.pid)
     with lab.cambfs(LENGTH, home=home) as mount:
         yield _listed(lab, mount, ["ls", "-f"], _LIST_LIMIT_S)
         yield _listed(lab, mount, ["ls"], _LIST_LIMIT_S)
-        yield _listed(lab, mount, ["find", "-name", "*.flac", "-printf", "%s %f\\n"], _LONG_LIST_LIMIT_S)
+        _seconds(mount, _FIND)
         each = (resident_mb(mount.pid) - empty_mb) * 1e6 / _CACHED
         yield _listed(lab, mount, ["ls", "-l"], _LONG_LIST_LIMIT_S)
+    yield _found(lab, home)
     goal = Goal(f"at most {_RESULT_LIMIT_BYTES} bytes", each, _RESULT_LIMIT_BYTES, "bytes")
     yield Figure("cached-listing", "memory for each result, before ls -l", "bytes", {OURS: [each]}, [goal])
 
 
+def _found(lab: Lab, home: Path) -> Figure:
+    """The sizes of the audio alone, each time in a new mount."""
+
+    def ours() -> float:
+        with lab.cambfs(LENGTH, home=home) as mount:
+            return _seconds(mount, _FIND)
+
+    def bare() -> float:
+        with lab.bare_local(_CACHED) as mount:
+            return _seconds(mount, _FIND)
+
+    def goals(measured: Measured) -> list[Goal]:
+        return [Goal(f"at most {_LONG_LIST_LIMIT_S:g} s", measured.median(), _LONG_LIST_LIMIT_S, "s")]
+
+    measured = alternate(lab.few(3), {OURS: ours, BARE: bare}, warm_ups=0)
+    return measured.figure("cached-listing", f"find -name *.flac of {_CACHED:,}", "s", goals)
+
+
 def _listed(lab: Lab, mount: Cambfs, command: list[str], limit_s: float) -> Figure:
-    case, goal_text = f"{' '.join(command[:3])} of {_CACHED:,}", f"at most {limit_s:g} s"
+    case, goal_text = f"{' '.join(command)} of {_CACHED:,}", f"at most {limit_s:g} s"
     mark = lab.server.mark()
-    begin = time.perf_counter()
+    note = ""
     try:
-        done = subprocess.run(command, cwd=mount.path, capture_output=True, text=True, timeout=_PATIENCE_S)
+        seconds = _seconds(mount, command)
     except subprocess.TimeoutExpired:
-        note = f"stopped then, after {lab.server.since(mark)}"
-        goal = Goal(goal_text, _PATIENCE_S, limit_s, "s")
-        return Figure("cached-listing", case, "s", {OURS: [_PATIENCE_S]}, [goal], note=note)
+        seconds, note = _PATIENCE_S, f"stopped then, after {lab.server.since(mark)}"
+    except CannotMeasure as reason:
+        return Figure("cached-listing", case, "s", {}, absent={OURS: str(reason)})
+    return Figure("cached-listing", case, "s", {OURS: [seconds]}, [Goal(goal_text, seconds, limit_s, "s")], note=note)
+
+
+def _seconds(mount: Mount, command: Sequence[str]) -> float:
+    begin = time.perf_counter()
+    done = subprocess.run(command, cwd=mount.path, capture_output=True, text=True, timeout=_PATIENCE_S)
     seconds = time.perf_counter() - begin
     found = done.stdout.count(".flac\n")
     if done.returncode or found != _CACHED:
-        return Figure("cached-listing", case, "s", {}, absent={OURS: f"shows {found:,} results: {done.stderr[:100]}"})
-    return Figure("cached-listing", case, "s", {OURS: [seconds]}, [Goal(goal_text, seconds, limit_s, "s")])
+        raise CannotMeasure(f"shows {found:,} results: {done.stderr[:100]}")
+    return seconds
 
 
 def _fill(account: Path) -> None:
