@@ -21,7 +21,7 @@ class Facts:
 
 class FactsTable:
     """Run → facts, or None where what was said is known to be wrong. Of each it keeps one whole number, which takes
-    half the memory of the object: a large cache has 100,000."""
+    about half the memory of the object: a large cache has 100,000."""
 
     def __init__(self) -> None:
         self._packed: dict[RunId, int | None] = {}
@@ -38,7 +38,7 @@ class FactsTable:
         self._packed[run_id] = None if facts is None else facts.mtime_ns << _SIZE_BITS | facts.size
 
     def runs(self) -> Iterable[RunId]:
-        """Those whose facts are known."""
+        """Those whose facts are known; gone through before the table changes."""
         return (run_id for run_id, packed in self._packed.items() if packed is not None)
 
     def total_bytes(self) -> int:

@@ -28,7 +28,7 @@ class Handle:
         return bytes(buffer[: self.readinto(offset, length, lambda count: buffer[:count], patience)])
 
     def readinto(self, offset: int, length: int, room: Room, patience: Patience) -> int:
-        """As `read`, into a room for just these bytes; says how many. None at the end, without a room. Raises
+        """As `read`, into a room for just these bytes; says how many: 0 at the end, and no room is asked for. Raises
         CambfsError, and leaves undefined bytes in the room then."""
         return self._run.readinto(offset, length, room, patience)
 

@@ -10,14 +10,13 @@ import ctypes
 import errno
 import logging
 import os
-import resource
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from cambfs import handshake, threadstate
+from cambfs import handshake, limits, threadstate
 from cambfs.caller import is_killed
 from cambfs.errors import CambfsError, ConfigError
 from cambfs.failures import Failures
@@ -25,9 +24,8 @@ from cambfs.journal import Journal
 from cambfs.library import Library
 from cambfs.opened import OpenFile
 from cambfs.patience import Patience
-from cambfs.readbuf import new_answer
+from cambfs.readbuf import begin_answer
 from cambfs.session import Session
-from cambfs.spool import Room
 from cambfs.vfs import CONTROL, ENTRY_TIMEOUT_S, Attributes, Tree, UrlStyle
 
 try:
@@ -41,9 +39,7 @@ _OWNER = os.getuid(), os.getgid()
 _BLOCK_BYTES = 128 * 1024
 _FRAGMENT_BYTES = 4096
 
-# Of malloc.h. What is read or received at a time is smaller than large: for each of those, pages would be made anew.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_LARGE_BYTES, _KEPT_FREE_BYTES = 1 << 20, 512 * 1024
+_OLDEST_LIBFUSE = 29  # 2.9; as `fuse_version` says it
 
 _THREADS_END_S = 1.0
 
@@ -97,9 +93,13 @@ class Operations:
             threadstate.keep()
             return getattr(self, operation)(*arguments)
         except CambfsError as error:
-            raise fuse.FuseOSError(self._failures.note(operation, arguments[0], error)) from None
+            number = self._failures.note(operation, arguments[0], error)
+            error.with_traceback(None)  # an open file may remember it, and not what was on the stack
+            raise fuse.FuseOSError(number) from None
         except fuse.FuseOSError:
             raise
+        except MemoryError:
+            raise fuse.FuseOSError(errno.ENOMEM) from None
         except Exception:
             log.exception("%s failed in a way that nobody foresaw", operation)
             raise fuse.FuseOSError(errno.EIO) from None
@@ -154,9 +154,10 @@ class Operations:
         if is_private and fuse.fuse_get_context()[0] not in (0, _OWNER[0]):
             raise fuse.FuseOSError(errno.EACCES)
 
-    def read(self, _path: str, length: int, offset: int, room: Room, fi: Any) -> None:
+    def read(self, _path: str, place: Any, length: int, offset: int, fi: Any) -> None:
+        answer = begin_answer(place)
         opened = self._open_files[fi.fh]
-        count = opened.readinto(offset, length, room, self._patience())
+        count = opened.readinto(offset, length, answer.room, self._patience())
         if not (count or opened.bypasses_pages or offset == 0):
             self._check_is_end(opened, offset)
 
@@ -173,7 +174,7 @@ class Operations:
         return 0
 
 
-class _Table(fuse.fuse_operations):  # type: ignore[misc]  # fusepy has no types
+class _MoreOperations(fuse.fuse_operations):  # type: ignore[misc]  # fusepy has no types
     """struct fuse_operations, a few members longer than fusepy's."""
 
     _fields_ = (("poll", ctypes.c_void_p), ("write_buf", ctypes.c_void_p), ("read_buf", _ReadBuf))
@@ -185,13 +186,17 @@ class _Binding(fuse.FUSE):  # type: ignore[misc]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         # fusepy calls this one function to mount and to serve.
-        fuse._libfuse.fuse_main_real = self._serve
-        super().__init__(*arguments, **options)
+        original, fuse._libfuse.fuse_main_real = fuse._libfuse.fuse_main_real, self._serve
+        try:
+            super().__init__(*arguments, **options)
+        finally:
+            fuse._libfuse.fuse_main_real = original
 
     def _serve(self, argc: int, argv: Any, operations: Any, size: int, _data: None) -> int:
-        table = _Table(read_buf=_ReadBuf(partial(self._wrapper, self.read_buf)))
-        ctypes.memmove(ctypes.byref(table), operations, size)
-        return handshake.serve(fuse._libfuse, argc, argv, ctypes.byref(table), ctypes.sizeof(table))
+        # libfuse prefers `read_buf` to the `read` that fusepy has put there.
+        more = _MoreOperations(read_buf=_ReadBuf(partial(self._wrapper, self.read_buf)))
+        ctypes.memmove(ctypes.byref(more), operations, size)
+        return handshake.serve(fuse._libfuse, argc, argv, ctypes.byref(more), ctypes.sizeof(more))
 
     def fgetattr(self, path: bytes, status: Any, fip: Any) -> int:
         ctypes.memset(status, 0, ctypes.sizeof(fuse.c_stat))
@@ -199,9 +204,7 @@ class _Binding(fuse.FUSE):  # type: ignore[misc]
         return 0
 
     def read_buf(self, path: bytes, place: Any, size: int, offset: int, fip: Any) -> None:
-        answer = new_answer()
-        place[0] = ctypes.addressof(answer)
-        self.operations("read", self._decode_optional_path(path), size, offset, answer.room, fip.contents)
+        self.operations("read", self._decode_optional_path(path), place, size, offset, fip.contents)
 
     def readdir(self, path: bytes, buf: Any, filler: Any, _offset: int, fip: Any) -> int:
         filler(buf, b".", None, 0)
@@ -237,13 +240,15 @@ def serve(
     is called when the kernel's first request has come. Raises ConfigError when the mount is refused.
     """
     url_mode = 0o400 if allow_other else 0o444
+    if fuse._libfuse.fuse_version() < _OLDEST_LIBFUSE:
+        raise ConfigError("libfuse is too old: install version 2.9")
     journal = Journal()
     tree = Tree(library, url_style, url_mode, {"errors": journal.text, "pid": lambda: f"{os.getpid()}\n".encode()})
     session = Session()
     operations = Operations(tree, Failures(journal), session, library.timeout_s, allow_other, on_ready)
     session.end_on_signals(library.close)
-    _allow_many_open_files()
-    _give_memory_back()
+    limits.allow_many_open_files()
+    limits.give_memory_back()
     try:
         _run_loop(operations, mountpoint, _mount_options(allow_other, options))
     finally:
@@ -259,21 +264,6 @@ def _run_loop(operations: Operations, mountpoint: Path, options: Mapping[str, st
         raise ConfigError(f"cannot mount at {mountpoint}") from error
     finally:
         threadstate.await_ends(_THREADS_END_S)  # libfuse does not wait for those that it needed no more
-
-
-def _allow_many_open_files() -> None:
-    """Every open or partly fetched result has a descriptor; the usual limit is meant for programs that use select."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _give_memory_back() -> None:
-    """glibc keeps what is freed the longer, the larger it was: after a listing of 100,000, as much as all that is known
-    of them. With limits of one's own that does not grow."""
-    set_limit = getattr(ctypes.CDLL(None), "mallopt", None)
-    if set_limit is not None:
-        set_limit(_M_MMAP_THRESHOLD, _LARGE_BYTES)
-        set_limit(_M_TRIM_THRESHOLD, _KEPT_FREE_BYTES)
 
 
 def _mount_options(allow_other: bool, options: Sequence[str]) -> dict[str, str | int | bool]:

@@ -33,7 +33,7 @@ class OpenFile(Protocol):
 
     def readinto(self, offset: int, length: int, room: Room, patience: Patience) -> int:
         """Puts `length` bytes from `offset` on into a room for just these, or as many as there are up to the end of the
-        file, and says how many; at the end none, and no room is asked for. Raises CambfsError."""
+        file, and says how many: 0 at the end, and no room is asked for. Raises CambfsError."""
 
     def close(self) -> None:
         """Call once."""

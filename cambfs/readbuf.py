@@ -9,6 +9,7 @@ Not what is read (`opened`), nor who asks (`mount`). Threads: any; an answer bel
 from __future__ import annotations
 
 import ctypes
+from typing import Any
 
 # Without giving the interpreter away.
 _c = ctypes.PyDLL(None)
@@ -44,17 +45,19 @@ class Answer(ctypes.Structure):
     )
 
     def room(self, length: int) -> memoryview:
-        """Memory for `length` bytes, which are the answer. It is there until the operation returns. Call it once.
-        Raises MemoryError."""
+        """As `spool.Room`: these bytes are the answer. The memory is there until the operation returns. Raises
+        MemoryError."""
+        assert not self.buffer.memory, "an answer has one room"
         self.buffer.memory = address = _allocated(_c.malloc(length or 1))
         self.buffer.size = length
         view: memoryview = _memory_view(address, length, _PY_BUF_WRITE)
         return view
 
 
-def new_answer() -> Answer:
-    """An empty one, for libfuse to free. Raises MemoryError."""
-    answer = Answer.from_address(_allocated(_c.calloc(1, ctypes.sizeof(Answer))))
+def begin_answer(place: Any) -> Answer:
+    """An empty one, put where `place` points to, for libfuse to free. Raises MemoryError."""
+    place[0] = address = _allocated(_c.calloc(1, ctypes.sizeof(Answer)))
+    answer = Answer.from_address(address)
     answer.count = 1
     return answer
 

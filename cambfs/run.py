@@ -111,7 +111,7 @@ class Run:
 
     def readinto(self, offset: int, length: int, room: Room, patience: Patience) -> int:
         """Puts `length` bytes into a room for just these, or as many as there are up to the end of the result, and says
-        how many; at the end none, and no room is asked for. Raises CambfsError rather than give fewer."""
+        how many: 0 at the end, and no room is asked for. Raises CambfsError rather than give fewer."""
         self._means.keeping.note_use()
         wanted = offset + length
         # What is whole stays so: no lock, for most reads come here.

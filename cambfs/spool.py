@@ -20,7 +20,8 @@ from cambfs.errors import CacheDamaged, NoSpace
 from cambfs.ranges import RangeSet
 
 Room = Callable[[int], memoryview]
-"""Gives memory for so many bytes. Asked when they are there, for many readers wait."""
+"""Gives memory for so many bytes. Called once at most, when they are there, for many readers wait; all of it is filled,
+or an error raised."""
 
 _COPY_BYTES = 1 << 20
 _serials = itertools.count(1)

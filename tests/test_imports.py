@@ -16,8 +16,8 @@ import cambfs
 _ROOT = Path(cambfs.__file__).parent
 
 LEAVES = {
-    "caller", "errors", "facts", "fairlock", "flac", "handshake", "names", "ranges", "readbuf", "session", "sidecar",
-    "text", "threadstate",
+    "caller", "errors", "facts", "fairlock", "flac", "handshake", "limits", "names", "ranges", "readbuf", "session",
+    "sidecar", "text", "threadstate",
 }  # fmt: skip
 CORE = {
     "ahead", "cache", "content", "disk", "failures", "fetching", "handle", "journal", "keeping", "library",
