@@ -15,7 +15,7 @@ from functools import partial
 
 from cambfs.cache import Cache
 from cambfs.content import Content
-from cambfs.errors import BadAnswer, CambfsError, SignatureExpired, StorageUseless, TooLarge
+from cambfs.errors import BadAnswer, CacheDamaged, CambfsError, SignatureExpired, StorageUseless, TooLarge
 from cambfs.fairlock import FairLock
 from cambfs.keeping import Keeping
 from cambfs.names import RunId
@@ -223,7 +223,10 @@ class Fetching:
             self.is_probing = False
             self._content.sizing.probe = probe
             self._probe_failed = probe is None and (error is None or self.stream is not None)
-            self._content.judge()
+            try:
+                self._content.judge()
+            except CacheDamaged as damage:
+                error = damage
             self._content.changed.notify_all()
         self._ended(error)
 

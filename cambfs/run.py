@@ -11,8 +11,8 @@ which all runs share (transfers receive and write a piece in turn, so that none 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -124,13 +124,9 @@ class Run:
             )
         if stop <= offset:
             return 0
-        try:
-            with room(stop - offset) as buffer:
-                self._content.spool.readinto(offset, buffer)
-            return stop - offset
-        except CacheDamaged as damage:
-            self._end(damage)
-            raise
+        with self._damage_ends(), room(stop - offset) as buffer:
+            self._content.spool.readinto(offset, buffer)
+        return stop - offset
 
     def retire(self) -> None:
         """Called once, without users: what was fetched goes to the cache."""
@@ -162,9 +158,17 @@ class Run:
             transfer.stop()
 
     def _wait(self, patience: Patience, ready: Callable[[], T | None], want: Callable[[], None]) -> T:
-        with self._changed:
+        with self._damage_ends(), self._changed:
             self._content.load()
             return self._waiters.wait(patience, ready, lambda: self._check_or(want), self._progress_at)
+
+    @contextmanager
+    def _damage_ends(self) -> Iterator[None]:
+        try:
+            yield
+        except CacheDamaged as damage:
+            self._end(damage)
+            raise
 
     def _check_or(self, want: Callable[[], None]) -> None:
         """What is in the cache may have to be read through before anything else is wanted."""
@@ -283,8 +287,7 @@ class Run:
             return self._content.is_complete
 
     def finish(self, transfer: Transfer, error: CambfsError | None) -> None:
-        if isinstance(error, (ResultChanged, CacheDamaged)):
-            self._end(error)
+        self._end_if_worthless(error)
         try:
             facts = self._note_finished(transfer, error)
             if facts is not None:
@@ -316,6 +319,7 @@ class Run:
         self._owner.worker_begins(self)
 
     def _worker_ended(self, error: CambfsError | None) -> None:
+        self._end_if_worthless(error)
         with self._changed:
             if error is not None and self._fetching.stream is None:
                 self._fail(error)
@@ -326,6 +330,10 @@ class Run:
         """Everybody who waits shares this failure; the next operation starts anew."""
         self._waiters.fail(error)
         self._owner.failed(self, error)
+
+    def _end_if_worthless(self, error: CambfsError | None) -> None:
+        if isinstance(error, (ResultChanged, CacheDamaged)):
+            self._end(error)
 
     def _end(self, error: CambfsError) -> None:
         """What was fetched is worth nothing: who has it open gets the error, who opens it next starts anew."""

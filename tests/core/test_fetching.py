@@ -40,6 +40,7 @@ from cambfs.names import RunId
 from cambfs.patience import Patience
 from cambfs.sidecar import Sidecar
 from cambfs.source import Awaiting
+from cambfs.storage import Probe
 from cambfs.transfer import Transfer
 from tests.core import waiting
 from tests.core.conftest import MakeLibrary, our_threads
@@ -460,6 +461,33 @@ def test_wrong_bytes_end_also_a_stream_that_has_brought_all_of_them(
     monkeypatch.setattr(waiting, "LIMIT_S", LIMIT_S / 4)  # long before the gate lets it go
     eventually(_no_threads)
     handle.close()
+
+
+@pytest.mark.parametrize("looker", ["probe", "caller"])
+def test_whoever_finds_that_bytes_are_gone_ends_it(
+    looker: str, source: FakeSource, library: Library, disk: Disk
+) -> None:
+    stream, probe = Gate(), Gate()
+    source.add(1, Result(CONTENT, has_length=False))
+    source.plan("stream", 1, Plan(stall_at=5000, stall_gate=stream))
+    source.plan("stored", 1, Plan(gate=probe))
+    handle = _open(library)
+    assert _read(handle, 0, 5000) == CONTENT[:5000]
+    probe.wait_for_arrivals()
+    next((disk.directory / "part").iterdir()).write_bytes(CONTENT[:1000])
+    if looker == "caller":  # it looks at what the probe has brought
+        handle._run._fetching.is_probing = False
+        handle._run._content.sizing.probe = Probe(SIZE, CONTENT[:4096], True, None, None)
+        with pytest.raises(CacheDamaged):
+            handle.size(patience())
+    probe.open()
+    eventually(lambda: handle._run._waiters.over, "nothing has ended it")
+
+    with pytest.raises(CacheDamaged):
+        _read(handle, 0, 100)
+    eventually(_no_threads)
+    handle.close()
+    assert read_all(library, 1) == CONTENT
 
 
 # Failures.
