@@ -120,7 +120,7 @@ class Lab:
                 rclone = stack.enter_context(self.rclone(mode, profile, listing))
                 rclone.list()
                 mounts[rclone.name] = rclone
-            if has_bare:
+            if has_bare and not self.is_quick:
                 mounts[BARE] = stack.enter_context(self.bare(profile))
             # The first result of a mount shows what the API does; this one is not measured.
             readers.whole(cambfs.fresh(SENTENCE), self.audio.size(SENTENCE))
