@@ -206,19 +206,23 @@ class Fetching:
                 self._content.forget_ranges()
         return None
 
-    def _run_probe(self) -> None:
-        error: CambfsError | None = None
-        probe: Probe | None = None
+    def _ask_storage(self) -> tuple[Probe | None, CambfsError | None]:
+        """What it says, or why it could not be asked; neither where it is of no use."""
         try:
             probe = self._means.storage.probe(self._id)
             if probe.total > self._means.max_result_bytes:
                 raise TooLarge(f"run {self._id}: the result is larger than {self._means.max_result_bytes} bytes")
+            return probe, None
         except StorageUseless as useless:
             log.info("%s", useless)
         except CambfsError as failure:
-            probe, error = None, failure
+            return None, failure
         except Exception:
             log.exception("run %d: the probe failed in a way that nobody foresaw", self._id)
+        return None, None
+
+    def _run_probe(self) -> None:
+        probe, error = self._ask_storage()
         with self._content.changed:
             self.is_probing = False
             self._content.sizing.probe = probe

@@ -256,9 +256,9 @@ class Library:
                 self._believed.discard(run_id)
 
     def detach(self, run: Run, error: CambfsError) -> None:
-        log.warning("run %d: fetched anew at the next open: %s", run.id, error)
         with self._lock:
-            if self._runs.get(run.id) is run:
+            if self._runs.get(run.id) is run:  # not when whoever has it open meets the damage once more
+                log.warning("run %d: fetched anew at the next open: %s", run.id, error)
                 del self._runs[run.id]
                 self._detached.setdefault(run.id, []).append(run)
                 self._facts[run.id] = None

@@ -82,7 +82,7 @@ class Run:
     def want_probe(self) -> None:
         """Asks storage for the size if that may help, and does not wait."""
         with self._changed:
-            if self._waiters.over is None:
+            if not self._waiters.is_over:
                 self._fetching.start_probe()
 
     def open(self, patience: Patience) -> None:
@@ -115,7 +115,7 @@ class Run:
         self._means.keeping.note_use()
         wanted = offset + length
         # What is whole stays so: no lock, for most reads come here.
-        stop = self._content.stop_if_whole(wanted) if self._waiters.over is None else None
+        stop = None if self._waiters.is_over else self._content.stop_if_whole(wanted)
         if stop is None:
             stop = self._wait(
                 patience,
@@ -124,7 +124,7 @@ class Run:
             )
         if stop <= offset:
             return 0
-        with self._damage_ends(), room(stop - offset) as buffer:
+        with self._worthless_if_damaged(), room(stop - offset) as buffer:
             self._content.spool.readinto(offset, buffer)
         return stop - offset
 
@@ -138,7 +138,7 @@ class Run:
             self._content.throw_away()
 
     def _is_worth_keeping(self) -> bool:
-        return self._waiters.over is None or isinstance(self._waiters.over, Closing)
+        return not self._waiters.is_over or isinstance(self._waiters.over, Closing)
 
     def leave_disk(self) -> None:
         """Gives up the temporary name of its bytes, if they have one."""
@@ -158,12 +158,12 @@ class Run:
             transfer.stop()
 
     def _wait(self, patience: Patience, ready: Callable[[], T | None], want: Callable[[], None]) -> T:
-        with self._damage_ends(), self._changed:
+        with self._worthless_if_damaged(), self._changed:
             self._content.load()
             return self._waiters.wait(patience, ready, lambda: self._check_or(want), self._progress_at)
 
     @contextmanager
-    def _damage_ends(self) -> Iterator[None]:
+    def _worthless_if_damaged(self) -> Iterator[None]:
         try:
             yield
         except CacheDamaged as damage:
@@ -173,20 +173,17 @@ class Run:
     def _check_or(self, want: Callable[[], None]) -> None:
         """What is in the cache may have to be read through before anything else is wanted."""
         if self._content.must_be_checked:
-            self._fetching.start_check(self._is_over)
+            self._fetching.start_check(lambda: self._waiters.is_over)
         else:
             want()
 
     def _progress_at(self) -> float:
         return max([self._fetching.checked_at, *(transfer.progress_at for transfer in self._fetching.transfers())])
 
-    def _is_over(self) -> bool:
-        return self._waiters.over is not None
-
     # What sets going what is waited for. Locked, and called again and again while somebody waits.
 
     def _want_audio(self) -> None:
-        if self._content.is_whole or self._waiters.over is not None:
+        if self._content.is_whole or self._waiters.is_over:
             return
         self._fetching.start_stream()
         if self._content.size is None and self._means.habits.stream_has_length is False:
@@ -262,7 +259,7 @@ class Run:
         if there_ahead >= SPAN_BYTES and self._content.has_ranges:
             return False
         if not self._is_wanted():
-            self._changed.wait_for(lambda: self._is_wanted() or self._waiters.over is not None, LINGER_S)
+            self._changed.wait_for(lambda: self._is_wanted() or self._waiters.is_over, LINGER_S)
         return self._is_wanted()
 
     def _is_wanted(self) -> bool:
@@ -280,7 +277,7 @@ class Run:
         self._content.end(position, body, is_doubtful=is_doubtful)
 
     def _is_storage_heard(self) -> bool:
-        return not self._fetching.is_probing or self._waiters.over is not None
+        return not self._fetching.is_probing or self._waiters.is_over
 
     def is_complete(self) -> bool:
         with self._changed:
@@ -307,7 +304,7 @@ class Run:
         with self._changed:
             self._changed.notify_all()
             was_stream = self._fetching.forget(transfer, error)
-            if was_stream and error is not None and self._waiters.over is None:
+            if was_stream and error is not None and not self._waiters.is_over:
                 self._fail(error)
             facts = self._content.note_whole() if self._is_worth_keeping() else None
             if self._handles and error is None:

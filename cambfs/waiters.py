@@ -34,6 +34,10 @@ class Waiters:
     def is_any(self) -> bool:
         return bool(self._ready)
 
+    @property
+    def is_over(self) -> bool:
+        return self.over is not None
+
     def wait(
         self,
         patience: Patience,

@@ -43,6 +43,7 @@ class Mount:
         self.name = name
         self.home = home
         self.path = home / "mnt"
+        self._numbers: Mapping[Kind, Iterator[int]] = defaultdict(itertools.count)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -56,11 +57,11 @@ class Mount:
     def environment(self) -> dict[str, str]:
         return {"PATH": os.environ["PATH"], "HOME": str(self.home)}
 
-    def await_ready(self, process: subprocess.Popen[bytes]) -> None:
-        raise NotImplementedError
+    def fresh(self, kind: Kind) -> Path:
+        return self.path / f"{kind.run(next(self._numbers[kind]))}.flac"
 
-    def await_line(self, process: subprocess.Popen[bytes]) -> None:
-        """For those that say when they are there."""
+    def await_ready(self, process: subprocess.Popen[bytes]) -> None:
+        """As it is for those that say when they are there."""
         assert process.stdout is not None
         ready, _, _ = select.select([process.stdout], [], [], _START_S)
         if not ready or not process.stdout.readline().startswith(b"mounted at "):
@@ -107,10 +108,11 @@ class Cambfs(Mount):
     """`cambfs mount -f`. Another one with the same `home` has its cache."""
 
     # Every run id is used once in a session, whatever the mount, for the caches may outlive it.
-    _numbers: Mapping[Kind, Iterator[int]] = defaultdict(lambda: itertools.count(1))
+    _all_numbers: Mapping[Kind, Iterator[int]] = defaultdict(lambda: itertools.count(1))
 
     def __init__(self, home: Path, api: str, *options: str) -> None:
         super().__init__("cambfs", home)
+        self._numbers = self._all_numbers
         self._base_url = f"{api}/apis"
         self._options = options
 
@@ -125,12 +127,6 @@ class Cambfs(Mount):
     def environment(self) -> dict[str, str]:
         return {**super().environment(), "CAMB_API_KEY": KEY, "CAMB_BASE_URL": self._base_url}
 
-    def await_ready(self, process: subprocess.Popen[bytes]) -> None:
-        self.await_line(process)
-
-    def fresh(self, kind: Kind) -> Path:
-        return self.path / f"{kind.run(next(self._numbers[kind]))}.flac"
-
 
 class Bare(Mount):
     """`bare_mount`, which is told the sizes. The first `listed` results of that size are listed."""
@@ -140,7 +136,6 @@ class Bare(Mount):
         self._source = source
         self._listed = listed
         self._sizes = json.dumps({str(kind.digit): size for kind, size in sizes.items()})
-        self._numbers: Mapping[Kind, Iterator[int]] = defaultdict(itertools.count)
 
     def command(self) -> list[str]:
         kind, count = self._listed
@@ -150,12 +145,6 @@ class Bare(Mount):
     def environment(self) -> dict[str, str]:
         return {**super().environment(), "PYTHONPATH": str(Path(__file__).parents[1])}
 
-    def await_ready(self, process: subprocess.Popen[bytes]) -> None:
-        self.await_line(process)
-
-    def fresh(self, kind: Kind) -> Path:
-        return self.path / f"{kind.run(next(self._numbers[kind]))}.flac"
-
 
 class Rclone(Mount):
     """`rclone mount`, with the results under /peer/LISTING/ listed beforehand: without a listing it finds nothing."""
@@ -164,7 +153,6 @@ class Rclone(Mount):
         super().__init__({"off": OFF, "full": FULL}[mode], home)
         self._mode = mode
         self._url = f"{api}/peer/{listing}/"
-        self._numbers: Mapping[Kind, Iterator[int]] = defaultdict(itertools.count)
 
     def command(self) -> list[str]:
         cache = ["--vfs-cache-mode", self._mode, "--cache-dir", str(self.home / "cache")]
@@ -182,9 +170,6 @@ class Rclone(Mount):
         """Has it look at its listing, which it then remembers."""
         if not any(self.path.iterdir()):
             raise CannotMeasure(f"{self.name} lists nothing")
-
-    def fresh(self, kind: Kind) -> Path:
-        return self.path / f"{kind.run(next(self._numbers[kind]))}.flac"
 
 
 def is_mounted(directory: Path) -> bool:

@@ -465,7 +465,7 @@ def test_wrong_bytes_end_also_a_stream_that_has_brought_all_of_them(
 
 @pytest.mark.parametrize("looker", ["probe", "caller"])
 def test_whoever_finds_that_bytes_are_gone_ends_it(
-    looker: str, source: FakeSource, library: Library, disk: Disk
+    looker: str, source: FakeSource, library: Library, disk: Disk, caplog: pytest.LogCaptureFixture
 ) -> None:
     stream, probe = Gate(), Gate()
     source.add(1, Result(CONTENT, has_length=False))
@@ -483,11 +483,13 @@ def test_whoever_finds_that_bytes_are_gone_ends_it(
     probe.open()
     eventually(lambda: handle._run._waiters.over, "nothing has ended it")
 
-    with pytest.raises(CacheDamaged):
-        _read(handle, 0, 100)
+    for _ in range(3):
+        with pytest.raises(CacheDamaged):
+            _read(handle, 0, 100)
     eventually(_no_threads)
     handle.close()
     assert read_all(library, 1) == CONTENT
+    assert caplog.text.count("fetched anew") == 1
 
 
 # Failures.
