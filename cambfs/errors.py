@@ -1,7 +1,7 @@
 """Everything that cambfs itself raises, and nothing else.
 
 None of these derives from OSError: fusepy hands the errno of any OSError to the kernel, also one that is None (then
-the kernel gets garbage). `failures` holds the one table that turns them into errnos; `cli` prints their text as a line.
+the kernel gets garbage). `errnos` holds the one table that turns them into errnos; `cli` prints their text as a line.
 
     CambfsError
     ├── NoSuchName          not a name of the tree; no request was made

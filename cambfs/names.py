@@ -1,6 +1,6 @@
 """The names in the tree: which there are, and which run and kind each stands for.
 
-Not the files themselves (`vfs`). Pure functions, no threads.
+Not the files themselves (`tree`). Pure functions, no threads.
 """
 
 from __future__ import annotations

@@ -15,15 +15,15 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cambfs import private
 from cambfs.config import Settings
-from cambfs.daemon import keep_signals_out, without_signals
 from cambfs.errors import CambfsError, ConfigError, KeyRefused
 from cambfs.names import RunId
+from cambfs.system import private_files
+from cambfs.system.daemon import keep_signals_out, without_signals
 
 if TYPE_CHECKING:
-    from cambfs.client import Client
-    from cambfs.library import Library
+    from cambfs.http.client import Client
+    from cambfs.runs.library import Library
 
 _KEY_CHECK_S = 3.0
 _ACCOUNT = re.compile(r"[0-9a-f]{32}")
@@ -46,7 +46,8 @@ def account_directory(settings: Settings) -> Path:
 def account_directories(cache_dir: Path) -> list[Path]:
     """The directories of all of this user's accounts in a cache. Raises ConfigError when it cannot be read."""
     try:
-        return sorted(path for path in cache_dir.iterdir() if _ACCOUNT.fullmatch(path.name) and private.is_own(path))
+        found = (path for path in cache_dir.iterdir() if _ACCOUNT.fullmatch(path.name))
+        return sorted(path for path in found if private_files.is_own(path))
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -62,7 +63,7 @@ def _key(settings: Settings) -> str:
 def open_client(settings: Settings, timeout_s: float | None = None) -> Client:
     """Raises ConfigError when there is no key, or the base URL is bad. Makes no request."""
     key = _key(settings)
-    from cambfs.client import Client
+    from cambfs.http.client import Client
 
     connections = settings.max_transfers * _CONNECTIONS_PER_TRANSFER
     return Client(settings.base_url, key, timeout_s or settings.timeout * _CONNECTION_PATIENCE, connections)
@@ -71,16 +72,16 @@ def open_client(settings: Settings, timeout_s: float | None = None) -> Client:
 def prepare_cache(settings: Settings) -> None:
     """Raises ConfigError when the cache directory cannot be used."""
     if not settings.no_disk_cache:
-        from cambfs.disk import Disk
+        from cambfs.cache.disk import Disk
 
         Disk(account_directory(settings))
 
 
 @contextmanager
 def open_library(settings: Settings, declared: Callable[[], Sequence[RunId]]) -> Iterator[Library]:
-    from cambfs.cache import Cache
-    from cambfs.disk import Disk
-    from cambfs.library import Library
+    from cambfs.cache.cache import Cache
+    from cambfs.cache.disk import Disk
+    from cambfs.runs.library import Library
 
     with ExitStack() as stack:
         client = stack.enter_context(open_client(settings))
@@ -143,11 +144,11 @@ def serve(
 ) -> None:
     """Mounts at `directory` and returns when that has ended. The key is in no environment from here on, and no core
     dump is made. Raises ConfigError."""
-    from cambfs.mount import serve as serve_library
-    from cambfs.vfs import UrlStyle
+    from cambfs.fuse.adapter import serve as serve_library
+    from cambfs.vfs.tree import UrlStyle
 
-    private.forget_key_variable()
-    private.forbid_core_dumps()
+    private_files.forget_key_variable()
+    private_files.forbid_core_dumps()
     keep_signals_out()
     with open_library(settings, declared) as library:
         serve_library(

@@ -1,11 +1,26 @@
-"""What all tests share. With CAMBFS_NO_SKIPS=1, as `scripts/test` sets it, a skipped test or module is a failure."""
+"""What all tests share: short pauses, libraries that are closed, threads that must have ended.
+
+With CAMBFS_NO_SKIPS=1, as `scripts/test` sets it, a skipped test or module is a failure.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+import time
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from threading import Event
 
 import pytest
+
+from cambfs.cache.cache import Cache
+from cambfs.cache.disk import Disk
+from cambfs.names import RunId
+from cambfs.remote import retry
+from cambfs.runs import commit_queue, downloader, run
+from cambfs.runs.library import Library
+from tests.fakes import LIMIT_S, FakeSource
+from tests.waiting import MakeLibrary, our_threads
 
 
 @pytest.hookimpl(wrapper=True)
@@ -29,3 +44,82 @@ def _fail(report: pytest.TestReport | pytest.CollectReport) -> None:
     if os.environ.get("CAMBFS_NO_SKIPS"):
         report.outcome = "failed"
         report.longrepr = f"skipped, which is a failure here: {report.longrepr}"
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The times of real networks, a hundred times shorter."""
+    monkeypatch.setattr(commit_queue, "_QUIET_S", 0.002)
+    monkeypatch.setattr(retry, "_FIRST_PAUSE_S", 0.002)
+    monkeypatch.setattr(retry, "_LONGEST_PAUSE_S", 0.05)
+    monkeypatch.setattr(run, "LINGER_S", 0.02)
+
+
+@pytest.fixture
+def short_distances(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand bytes ahead of the stream is far, and two thousand are fetched there; nothing is nearly finished."""
+    monkeypatch.setattr(downloader, "_FAR_BYTES", 1000)
+    monkeypatch.setattr(downloader, "_FAR_S", 0.0)
+    monkeypatch.setattr(downloader, "_RATE_AFTER_S", 0.0)
+    monkeypatch.setattr(downloader, "SPAN_BYTES", 2000)
+    monkeypatch.setattr(run, "SPAN_BYTES", 2000)
+    monkeypatch.setattr(run, "_NEARLY_BYTES", 0)
+
+
+@pytest.fixture
+def closing() -> Iterator[Event]:
+    event = Event()
+    yield event
+    event.set()
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_survives() -> Iterator[None]:
+    yield
+    deadline = time.monotonic() + LIMIT_S
+    while (left := our_threads()) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert not left
+
+
+@pytest.fixture
+def source() -> FakeSource:
+    return FakeSource()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Disk:
+    return Disk(tmp_path / "cache")
+
+
+@pytest.fixture
+def make_library(source: FakeSource) -> Iterator[MakeLibrary]:
+    """Libraries that are closed afterwards; in memory unless a cache is given."""
+    libraries: list[Library] = []
+
+    def make(
+        cache: Cache | None = None,
+        declared: Sequence[int] = (),
+        *,
+        timeout_s: float = LIMIT_S,
+        limit_bytes: int = 1 << 20,
+        max_transfers: int = 64,
+        max_result_bytes: int = 1 << 30,
+    ) -> Library:
+        cache = cache or Cache(None, limit_bytes)
+        runs = [RunId(number) for number in declared]
+        libraries.append(
+            Library(
+                source,
+                cache,
+                lambda: runs,
+                timeout_s=timeout_s,
+                max_transfers=max_transfers,
+                max_result_bytes=max_result_bytes,
+            )
+        )
+        return libraries[-1]
+
+    yield make
+    for library in libraries:
+        library.close()

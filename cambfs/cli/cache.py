@@ -15,7 +15,7 @@ from cambfs.config import Settings
 from cambfs.errors import CacheDamaged, ConfigError
 
 if TYPE_CHECKING:
-    from cambfs.disk import Disk, Stored
+    from cambfs.cache.disk import Disk, Stored
 
 
 @click.group()
@@ -65,7 +65,7 @@ def verify(settings: Settings) -> None:
 
 
 def _results(settings: Settings) -> Iterator[tuple[Disk, Stored]]:
-    from cambfs.disk import Disk
+    from cambfs.cache.disk import Disk
     from cambfs.wiring import account_directories
 
     for directory in account_directories(settings.cache_dir):

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cambfs import mountpoint
 from cambfs.cli.mount import check, settle_options, stay
 from cambfs.cli.options import DIRECTORY, FOR_DEMO, duration_option, size_option, with_settings
 from cambfs.config import ApiKey, Settings
 from cambfs.errors import ConfigError
+from cambfs.system import mountpoint
 
 if TYPE_CHECKING:
     from cambfs.demo.profile import Profile
@@ -67,8 +67,8 @@ def demo(settings: Settings, directory: Path, url_life: float, latency: float | 
     At DIR (./camb), which is made when it is missing and removed at the end. Ctrl-C ends the API and the mount. The
     first options say how the API behaves; what the real one does is believed to be the default.
     """
-    from cambfs.daemon import ending_on_signals, without_signals
     from cambfs.demo.profile import Profile
+    from cambfs.system.daemon import ending_on_signals, without_signals
 
     profile = Profile(url_life_s=url_life, latency_s=latency or 0.0, **behaviour)
     settings = settle_options(settings)

@@ -1,6 +1,6 @@
 """`cambfs fetch`: results into the cache, and copies out of it, with a progress bar on a terminal.
 
-The workers of `cambfs.fetch` call what is here from their threads; `_lock` of each class keeps its lines whole.
+The workers of `cambfs.bulk_fetch` call what is here from their threads; `_lock` of each class keeps its lines whole.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def fetch(settings: Settings, items: tuple[str, ...], output: Path | None) -> No
 
     RUN is an id or a range; 1-100,205 and 1-100 205 are the same. The exit code is 1 when a run failed.
     """
-    from cambfs import logs, private
-    from cambfs.daemon import ending_on_signals
+    from cambfs.system import logs, private_files
+    from cambfs.system.daemon import ending_on_signals
 
-    private.forbid_core_dumps()
+    private_files.forbid_core_dumps()
     wanted = _parse(items)
     if settings.no_disk_cache and output is None:
         raise ConfigError("without a disk cache there is nowhere to fetch to; name a directory with -o")
@@ -52,7 +52,7 @@ def fetch(settings: Settings, items: tuple[str, ...], output: Path | None) -> No
 
 
 def _parse(items: tuple[str, ...]) -> tuple[RunId, ...]:
-    from cambfs.declared import expand, parse_runs
+    from cambfs.run_list import expand, parse_runs
 
     try:
         return expand(parse_runs(",".join(items)))
@@ -70,7 +70,7 @@ def _make(output: Path | None) -> None:
 
 def _fetch(settings: Settings, wanted: tuple[RunId, ...], output: Path | None) -> int:
     """Returns how many runs failed."""
-    from cambfs.fetch import Fetch
+    from cambfs.bulk_fetch import Fetch
     from cambfs.wiring import open_library
 
     with ExitStack() as stack:
@@ -82,7 +82,7 @@ def _fetch(settings: Settings, wanted: tuple[RunId, ...], output: Path | None) -
 
 def _have_stayed(settings: Settings, wanted: tuple[RunId, ...]) -> bool:
     """Whether all are in the cache now; says so when it was too small."""
-    from cambfs.disk import Disk
+    from cambfs.cache.disk import Disk
     from cambfs.wiring import account_directory
 
     here = {stored.run_id for stored in Disk(account_directory(settings)).scan()}

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cambfs import mountpoint
 from cambfs.cli.options import DIRECTORY, FOR_MOUNT, with_settings
 from cambfs.config import Settings
 from cambfs.errors import CambfsError, ConfigError
+from cambfs.system import mountpoint
 from cambfs.text import visible
 
 if TYPE_CHECKING:
-    from cambfs import daemon
-    from cambfs.declared import DeclaredRuns
     from cambfs.names import RunId
+    from cambfs.run_list import DeclaredRuns
+    from cambfs.system import daemon
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def mount(settings: Settings, directory: Path, foreground: bool, mkdir: bool, ve
     Returns when the files are there; says in one line what is wrong otherwise.
     """
     from cambfs import wiring
-    from cambfs.daemon import ending_on_signals
+    from cambfs.system.daemon import ending_on_signals
 
     settings = settle_options(settings)
     wiring.open_client(settings).close()
@@ -108,7 +108,7 @@ def _check_option(option: str) -> None:
 
 def check(settings: Settings, directory: Path) -> DeclaredRuns:
     """Everything that can be known to be wrong before mounting. Raises ConfigError."""
-    from cambfs.declared import DeclaredRuns
+    from cambfs.run_list import DeclaredRuns
     from cambfs.wiring import prepare_cache
 
     if mountpoint.is_dead(directory):
@@ -124,7 +124,8 @@ def check(settings: Settings, directory: Path) -> DeclaredRuns:
 
 def stay(settings: Settings, directory: Path, declared: Callable[[], Sequence[RunId]], words: str) -> None:
     """Mounts in the foreground until that is ended from outside; `words` are said when the files are there."""
-    from cambfs import logs, wiring
+    from cambfs import wiring
+    from cambfs.system import logs
 
     if settings.log_file is None:
         logs.to_stderr(settings.log_level)
@@ -137,7 +138,7 @@ def stay(settings: Settings, directory: Path, declared: Callable[[], Sequence[Ru
 
 def _go(settings: Settings, directory: Path, declared: DeclaredRuns, verbose: bool) -> None:
     """Mounts in the background; returns when the tree answers."""
-    from cambfs import daemon, logs
+    from cambfs.system import daemon, logs
 
     log_file = settings.log_file or logs.default_file(directory)
     work = partial(_work, settings, directory, declared, log_file)
@@ -151,7 +152,8 @@ def _go(settings: Settings, directory: Path, declared: DeclaredRuns, verbose: bo
 
 
 def _work(settings: Settings, directory: Path, declared: DeclaredRuns, log_file: Path, report: daemon.Report) -> None:
-    from cambfs import logs, wiring
+    from cambfs import wiring
+    from cambfs.system import logs
 
     logs.to_file(log_file, settings.log_level)
     if (warning := wiring.check_key(settings)) is not None:
@@ -172,7 +174,7 @@ def _answers(directory: Path) -> bool:
 
 
 def _leave_no_dead_mount(directory: Path) -> None:
-    from cambfs.unmount import unmount
+    from cambfs.system.unmount import unmount
 
     with suppress(CambfsError):
         unmount(directory, lazy=True)
@@ -191,6 +193,6 @@ def unmount(directory: Path, lazy: bool) -> None:
     Who has a file open gets an error; fusermount -u refuses to unmount instead. Also removes a dead mount that a crash
     left, where every access says "Transport endpoint is not connected".
     """
-    from cambfs import unmount as unmounting
+    from cambfs.system import unmount as unmounting
 
     unmounting.unmount(directory, lazy=lazy)

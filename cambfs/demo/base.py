@@ -1,6 +1,6 @@
 """What the two applications of the embedded API share: errors that are raised, faults, and parts of a result.
 
-What they answer is in `api` and `storage`, how it goes out in `answer`. Runs in the server's thread.
+What they answer is in `api` and `object_store`, how it goes out in `answer`. Runs in the server's thread.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from cambfs.errors import BrokenBody, TimedOut
 from cambfs.http.headers import Head
-from cambfs.source import Awaiting
+from cambfs.remote.source import Awaiting
 
 # What peek reads at a time.
 _PEEK = 65536
@@ -41,7 +41,7 @@ Guard = Callable[[Awaiting], AbstractContextManager[None]]
 
 
 class HttpBody:
-    """A `cambfs.source.Body`. `guard` makes the context in which the library's exceptions become ours, and bytes
+    """A `cambfs.remote.source.Body`. `guard` makes the context in which the library's exceptions become ours, and bytes
     are awaited as its argument says; `what` begins the texts of errors. After an error or `close` every `read`
     raises BrokenBody."""
 

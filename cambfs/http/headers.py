@@ -23,7 +23,7 @@ _DELAY = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 @dataclass(frozen=True)
 class Head:
-    """What `cambfs.source.Body` promises of an answer, and how its end is to be recognised.
+    """What `cambfs.remote.source.Body` promises of an answer, and how its end is to be recognised.
 
     length    how many bytes this body has by Content-Length or Content-Range; None when neither tells
     chunked   the end is marked in the body

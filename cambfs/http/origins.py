@@ -2,7 +2,7 @@
 
 Not DNS: here a host is judged by how it is written, as a literal address in any spelling that resolvers take, or as
 `localhost` or a name below it. A name that merely *resolves* to a local address is found out when the connection is
-there (`session`), because a look-up here and another one there may differ. Pure functions, no threads.
+there (`transport`), because a look-up here and another one there may differ. Pure functions, no threads.
 """
 
 from __future__ import annotations

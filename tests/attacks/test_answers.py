@@ -16,17 +16,17 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from cambfs.cache import Cache
-from cambfs.client import Client
+from cambfs.cache.cache import Cache
 from cambfs.errors import CambfsError, RemoteError
-from cambfs.facts import Facts
-from cambfs.library import Library
+from cambfs.http.client import Client
+from cambfs.model import Facts
 from cambfs.names import RunId
-from cambfs.patience import Patience
-from cambfs.source import Body, SignedUrl
-from cambfs.vfs import Tree, UrlStyle
+from cambfs.remote.source import Body, SignedUrl
+from cambfs.runs.deadline import Patience
+from cambfs.runs.library import Library
+from cambfs.vfs.tree import Tree, UrlStyle
 from tests.attacks.wire import WireServer
-from tests.core.waiting import read
+from tests.waiting import read
 
 # An example is shown in full when it fails.
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from cambfs import logs, private
-from cambfs.cache import Cache
+from cambfs.cache.cache import Cache
+from cambfs.cache.disk import Disk
 from cambfs.config import ApiKey, Settings
-from cambfs.disk import Disk
 from cambfs.errors import ConfigError, NotAudio
-from cambfs.facts import Facts
-from cambfs.journal import Journal
+from cambfs.fuse.error_log import Journal
+from cambfs.model import Facts
 from cambfs.names import RunId
+from cambfs.system import logs, private_files
 from cambfs.wiring import account_directories
 
 NOBODY = 65534
@@ -266,13 +266,13 @@ def test_a_failure_is_one_line_whatever_the_api_says() -> None:
 
 PROGRAM = """
 import os, resource, subprocess, sys
-from cambfs import private
+from cambfs.system import private_files
 assert b"needle" in open("/proc/self/environ", "rb").read()
-private.forget_key_variable()
+private_files.forget_key_variable()
 assert b"needle" not in open("/proc/self/environ", "rb").read()
 assert "CAMB_API_KEY" not in os.environ
 print(subprocess.run(["env"], capture_output=True, text=True).stdout)
-private.forbid_core_dumps()
+private_files.forbid_core_dumps()
 assert resource.getrlimit(resource.RLIMIT_CORE)[0] == 0
 import ctypes
 assert ctypes.CDLL(None).prctl(3, 0, 0, 0, 0) == 0
@@ -289,8 +289,8 @@ def test_a_process_forgets_the_key_and_dumps_no_core() -> None:
 
 def test_children_are_not_given_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAMB_API_KEY", "needle")
-    assert "needle" not in private.environment().values()
-    assert private.environment()["PATH"] == os.environ["PATH"]
+    assert "needle" not in private_files.environment().values()
+    assert private_files.environment()["PATH"] == os.environ["PATH"]
 
 
 def test_settings_do_not_show_the_key(tmp_path: Path) -> None:

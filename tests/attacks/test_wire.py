@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import responses
 
-from cambfs.client import Client
 from cambfs.errors import BadAnswer, CambfsError, KeyRefused, LinkError, TimedOut, UnknownRun
+from cambfs.http.client import Client
 from cambfs.http.origins import Origin
-from cambfs.http.session import Peers, TooNear
+from cambfs.http.transport import Peers, TooNear
 from cambfs.names import RunId
-from cambfs.source import SignedUrl
-from cambfs.vfs import UrlStyle
+from cambfs.remote.source import SignedUrl
+from cambfs.vfs.tree import UrlStyle
 from tests.attacks.wire import WAIT_S, WireServer, chunked, sized
 
 RUN = RunId(5)

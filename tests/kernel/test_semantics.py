@@ -9,9 +9,9 @@ from pathlib import Path
 
 import fuse
 
-from cambfs import failures, mount
 from cambfs.demo import samples
 from cambfs.demo.server import Server
+from cambfs.fuse import adapter, errnos
 from tests.kernel.harness import KEY, Mount, run
 
 _PAGE = Path(__file__).parents[2] / "docs" / "semantics.md"
@@ -45,9 +45,9 @@ def test_every_operation_and_errno_has_its_place() -> None:
     """So that nobody adds one without saying what it does."""
     text = _PAGE.read_text()
     known = {name for name in vars(fuse.Operations) if not name.startswith("_")} - {"init", "destroy"}
-    operations = known & set(vars(mount.Operations))
+    operations = known & set(vars(adapter.Operations))
     said_as = {"getattr": "stat", "release": "close"}
-    errnos = {errno.errorcode[number] for _, number in failures._ERRNOS} | {"EIO", "ECONNREFUSED"}
-    words = {said_as.get(name, name) for name in operations} | errnos
+    numbers = {errno.errorcode[number] for _, number in errnos._ERRNOS} | {"EIO", "ECONNREFUSED"}
+    words = {said_as.get(name, name) for name in operations} | numbers
     assert len(words) > 15
     assert {word for word in words if not re.search(rf"\b{word}\b", text)} == set()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cambfs.demo.faults import Fault
 from cambfs.demo.server import Server
-from cambfs.workers import IDLE_S
+from cambfs.system.workers import IDLE_S
 from tests.kernel.faults import fixed_server, make_results, read, read_all
 from tests.kernel.harness import Mount, wait_until
 from tests.soak.chaos import Chaos

@@ -1,0 +1,297 @@
+"""Which results are kept: least recently used by bytes, never one that is in use.
+
+Not where their bytes are (`disk`, `spool`), nor how they get there (`run`). What is kept is a whole result (a file of
+the cache directory, or a spool when there is none) or the part that has arrived (a spool, while the mount lives).
+
+Threads: any. `_lock` guards the index; local files are touched under it, the network never. Nothing of cambfs is locked
+under it.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+
+from cambfs.cache.disk import Disk
+from cambfs.cache.lru import Entry, Idle
+from cambfs.cache.sidecar import Sidecar
+from cambfs.cache.spool import Spool, memory_spool
+from cambfs.errors import CacheDamaged, NoSpace
+from cambfs.model import Facts
+from cambfs.names import RunId
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What `take` hands out; the taker owns the spool until it gives it back. Nothing of it may be used before `check`
+    where it `must_be_checked`."""
+
+    spool: Spool
+    whole: bool
+    facts: Facts | None
+    must_be_checked: bool
+
+
+class Cache:
+    def __init__(self, disk: Disk | None, limit_bytes: int) -> None:
+        """Has what the disk holds, by `trim` not more than the limit. Without a disk all is kept in memory."""
+        self._disk = disk
+        self._limit_bytes = limit_bytes
+        self._lock = Lock()  # guards all below
+        self._entries: dict[RunId, Entry] = {}
+        self._in_use: set[RunId] = set()
+        self._idle = Idle(limit_bytes, self._drop)  # the entries that are not in use, in the order of their use
+        self._stamp_ns = -1
+        self._is_closed = False
+
+    def trim(self) -> None:
+        """Evicts what the disk holds too much of. For the beginning: what is kept later is counted then, and a mount
+        that keeps nothing needs no index of what is there."""
+        if self._disk is not None and self._disk.usage_bytes() > self._limit_bytes:
+            self._apply_limit()
+
+    def _apply_limit(self) -> None:
+        """Evicts what is too much, counting what the disk held before and what other mounts have put there. Takes about
+        a second for 100,000 results, and holds up nobody."""
+        if self._disk is None:
+            return
+        with self._lock:  # under which this process makes its own changes, which are none to be found
+            stamp_ns = self._disk.stamp_ns()
+            if self._stamp_ns == stamp_ns:
+                return
+        found = {stored.run_id: stored.size for stored in self._disk.scan()}
+        with self._lock:
+            self._stamp_ns = stamp_ns
+            for run_id in [run_id for run_id in self._idle if run_id not in found]:
+                if self._entries[run_id].spool is None:
+                    self._forget(run_id)
+            parts = [run_id for run_id in self._idle if self._entries[run_id].spool is not None]
+            unused = [run_id for run_id in found if run_id not in self._in_use]
+            for run_id in [*unused, *parts]:  # in the order of their use, by any mount; parts are of this one
+                self._add(run_id, self._entries.get(run_id) or Entry(found[run_id], whole=True))
+            self._make_room()
+
+    def _forget(self, run_id: RunId) -> None:
+        self._idle.pop(run_id, None)
+        self._entries.pop(run_id, None)
+
+    def _drop(self, run_id: RunId, entry: Entry) -> None:
+        self._entries.pop(run_id, None)
+        if entry.spool is not None:
+            entry.spool.close()
+        elif self._disk is not None:
+            stamp_ns = self._disk.stamp_ns()
+            self._disk.remove(run_id)
+            self._note_own_change(stamp_ns)
+
+    def _keep(self, run_id: RunId, entry: Entry) -> None:
+        """Makes an entry the most recently used of the idle ones; one larger than the cache is dropped."""
+        self._add(run_id, entry)
+        self._make_room()
+
+    def _add(self, run_id: RunId, entry: Entry) -> None:
+        if entry.size > self._limit_bytes:
+            self._drop(run_id, entry)
+            return
+        self._idle.pop(run_id, None)  # replaced where it is, it could be evicted to make room for itself
+        self._entries[run_id] = entry
+        self._idle[run_id] = entry
+
+    def _make_room(self) -> None:
+        in_use_bytes = sum(self._entries[run_id].size for run_id in self._in_use)
+        while self._idle and self._idle.currsize + in_use_bytes > self._limit_bytes:
+            self._idle.popitem()
+
+    def runs(self) -> list[RunId]:
+        """Every run of which the whole result is here."""
+        if self._disk is not None:
+            return self._disk.run_ids()
+        with self._lock:
+            return [run_id for run_id, entry in self._entries.items() if entry.whole]
+
+    def facts(self, run_id: RunId) -> Facts | None:
+        """Of a whole result that is here; None otherwise. Does not count as a use."""
+        with self._lock:
+            entry = self._look_up(run_id)
+            return entry.facts if entry is not None and entry.whole else None
+
+    def _look_up(self, run_id: RunId) -> Entry | None:
+        """The entry, with the facts of its sidecar, or a new one; notices what another mount has added or removed."""
+        entry = self._entries.get(run_id)
+        if self._disk is None or (entry is not None and (entry.spool or entry.facts)):
+            return entry
+        try:
+            facts = self._disk.facts(run_id)
+        except CacheDamaged as damage:
+            self._drop_damaged(run_id, damage)
+            facts = None
+        if facts is None:
+            self._forget(run_id)
+            return None
+        entry = entry or Entry(facts.size, whole=True)
+        entry.facts = facts
+        return entry
+
+    def _drop_damaged(self, run_id: RunId, damage: CacheDamaged) -> None:
+        log.warning("%s: dropped, it will be fetched again", damage)
+        if self._disk is not None:
+            self._disk.remove(run_id)
+
+    def take(self, run_id: RunId) -> Taken | None:
+        """What is here of the run; it is in use, and not evicted, until `give`. None when nothing is. A file that does
+        not fit its sidecar is dropped. Counts as a use."""
+        with self._lock:
+            entry = self._look_up(run_id)
+            if entry is None:
+                return None
+            self._idle.pop(run_id, None)
+            self._entries[run_id] = entry
+            self._in_use.add(run_id)
+        if entry.spool is not None:
+            return Taken(entry.spool, entry.whole, entry.facts, must_be_checked=False)
+        try:
+            taken = self._open(run_id, entry)
+        except CacheDamaged as damage:
+            self._drop_damaged(run_id, damage)
+            taken = None
+        if taken is None:
+            self._forget_used(run_id)
+        return taken
+
+    def _open(self, run_id: RunId, entry: Entry) -> Taken | None:
+        assert self._disk is not None, "without a disk every entry has its spool"
+        found = self._disk.open(run_id)
+        if found is None:
+            return None
+        spool, entry.facts = found
+        if entry.serial and spool.identity() != entry.identity:
+            entry.serial = 0  # another mount has put another result in its place
+        is_right = bool(entry.serial) or self._disk.is_vouched_for(run_id, spool)
+        if is_right:
+            self._note_right(entry, spool)
+        return Taken(spool, entry.whole, entry.facts, must_be_checked=not is_right)
+
+    def _note_right(self, entry: Entry, spool: Spool) -> None:
+        spool.serial = entry.serial = entry.serial or spool.serial
+        entry.identity = spool.identity()
+
+    def _forget_used(self, run_id: RunId) -> None:
+        with self._lock:
+            self._in_use.discard(run_id)
+            self._forget(run_id)
+
+    def check(self, run_id: RunId, spool: Spool, is_given_up: Callable[[], bool]) -> None:
+        """Reads all of a file that was taken and must be checked. Raises CacheDamaged when it is not right: then it was
+        dropped, and its use has ended, but for the spool; Closing when `is_given_up`."""
+        assert self._disk is not None, "without a disk nothing must be checked"
+        try:
+            self._disk.check(run_id, spool, is_given_up)
+        except CacheDamaged as damage:
+            self._drop_damaged(run_id, damage)
+            self._forget_used(run_id)
+            raise
+        with self._lock:
+            entry = self._entries.get(run_id)
+            if entry is not None:
+                self._note_right(entry, spool)
+
+    def new_spool(self, run_id: RunId) -> Spool:
+        """An empty spool; without a disk, or when the disk refuses, in memory. Raises NoSpace."""
+        while True:
+            try:
+                return self._try_new_spool(run_id)
+            except OSError as error:
+                # Every spool has a descriptor, those that are only kept as well.
+                if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM) or not self._relieve():
+                    raise NoSpace(f"run {run_id}: cannot be spooled: {error.strerror}") from error
+
+    def _try_new_spool(self, run_id: RunId) -> Spool:
+        if self._disk is not None:
+            try:
+                return self._disk.new_spool(run_id, relieve=self._relieve)
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    raise
+                log.warning("run %d: cannot be cached: %s", run_id, error.strerror)
+        return memory_spool(spill_bytes=self._limit_bytes // 2)
+
+    def _relieve(self) -> bool:
+        """The disk is full: evicts what was used least recently. False when nothing is left to evict."""
+        self._apply_limit()
+        with self._lock:
+            if not self._idle:
+                return False
+            self._idle.popitem()
+            return True
+
+    def commit(self, run_id: RunId, spool: Spool, facts: Facts, content_type: str) -> None:
+        """Makes a whole spool, which is in use, a result that is kept, unless it is found to be wrong meanwhile; a
+        failure costs just that and is logged."""
+        if facts.size > self._limit_bytes:
+            return
+        self._apply_limit()
+        try:
+            sidecar = None if self._disk is None else self._disk.describe(spool, facts, content_type)
+            with self._lock:
+                if not spool.is_condemned:
+                    self._publish(run_id, spool, facts, sidecar)
+        except OSError as error:
+            log.warning("run %d: cannot be cached: %s", run_id, error.strerror or error)
+
+    def _publish(self, run_id: RunId, spool: Spool, facts: Facts, sidecar: Sidecar | None) -> None:
+        if self._disk is not None and sidecar is not None:
+            stamp_ns = self._disk.stamp_ns()
+            self._disk.publish(run_id, spool, facts, sidecar)
+            self._note_own_change(stamp_ns)
+        self._idle.pop(run_id, None)
+        kept_spool = None if self._disk is not None else spool
+        self._entries[run_id] = Entry(facts.size, True, facts, kept_spool, spool.serial, spool.identity())
+        self._in_use.add(run_id)
+        self._make_room()
+
+    def _note_own_change(self, stamp_before_ns: int) -> None:
+        """What only this process has changed need not be looked at again."""
+        if self._disk is not None and self._stamp_ns == stamp_before_ns:
+            self._stamp_ns = self._disk.stamp_ns()
+
+    def give(self, run_id: RunId, spool: Spool, *, whole: bool, facts: Facts | None) -> None:
+        """Ends the use of a spool, which the cache owns from here on: it keeps, or closes, it."""
+        with self._lock:
+            entry = self._entries.get(run_id)  # perhaps not the taker's: another mount may have been faster
+            self._in_use.discard(run_id)
+            if entry is not None and entry.whole and entry.spool is None:
+                spool.close()
+                self._disk_touch(run_id)
+                self._keep(run_id, entry)
+            elif spool.filled.total and not (whole and self._disk is not None) and not self._is_closed:
+                self._keep(run_id, Entry(spool.filled.total, whole, facts, spool, spool.serial))
+            else:
+                self._entries.pop(run_id, None)
+                spool.close()
+
+    def _disk_touch(self, run_id: RunId) -> None:
+        if self._disk is not None:
+            self._disk.touch(run_id)
+
+    def discard(self, run_id: RunId) -> None:
+        """Nothing of the run is kept, for its bytes are wrong; a spool that was taken is the taker's to close."""
+        with self._lock:
+            self._in_use.discard(run_id)
+            self._forget(run_id)
+            if self._disk is not None:
+                self._disk.remove(run_id)
+
+    def close(self) -> None:
+        """Frees what is kept only as long as the mount lives, now and whenever something is given back."""
+        with self._lock:
+            self._is_closed = True
+            for entry in self._entries.values():
+                if entry.spool is not None:
+                    entry.spool.close()
+            self._entries.clear()
+            self._idle = Idle(self._limit_bytes, self._drop)  # clear() would evict, and so remove the files

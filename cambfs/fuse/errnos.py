@@ -1,0 +1,60 @@
+"""What becomes of an operation's failure: an errno, a line in the log, and one in the journal.
+
+The one table from errors to errnos. Threads: any.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Sequence
+
+from cambfs import errors
+from cambfs.errors import CambfsError
+from cambfs.fuse.error_log import Journal
+
+log = logging.getLogger(__name__)
+
+# The first of these that fits says the errno.
+_ERRNOS: Sequence[tuple[type[CambfsError], int]] = (
+    (errors.NoSuchName, errno.ENOENT),
+    (errors.UnknownRun, errno.ENOENT),
+    (errors.KeyRefused, errno.EACCES),
+    (errors.ReadOnly, errno.EROFS),
+    (errors.TimedOut, errno.ETIMEDOUT),
+    (errors.ResultChanged, errno.ESTALE),
+    (errors.TooLarge, errno.EFBIG),
+    (errors.NoSpace, errno.ENOSPC),
+    (errors.GivenUp, errno.EINTR),
+    (errors.Closing, errno.ENODEV),
+)
+# What a user expects, and causes, all the time: not worth a line of the log; and of these, none of the journal.
+_EXPECTED = (errors.NoSuchName, errors.UnknownRun, errors.ReadOnly, errors.GivenUp, errors.Closing)
+_NOTHING_WRONG = (errors.NoSuchName, errors.ReadOnly, errors.GivenUp, errors.Closing)
+
+
+def errno_of(error: CambfsError) -> int:
+    """What the kernel is told."""
+    if isinstance(error, errors.Unreachable):
+        return error.errno
+    return next((number for kind, number in _ERRNOS if isinstance(error, kind)), errno.EIO)
+
+
+class Failures:
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._noted: CambfsError | None = None  # one word
+
+    def note(self, operation: str, path: str, error: CambfsError) -> int:
+        """The errno. A failure that is met again right after is noted once."""
+        number = errno_of(error)
+        if error is not self._noted:
+            self._noted = error.with_traceback(None)
+            self._tell(operation, path, error, errno.errorcode[number])
+        return number
+
+    def _tell(self, operation: str, path: str, error: CambfsError, name: str) -> None:
+        level = logging.DEBUG if isinstance(error, _EXPECTED) else logging.WARNING
+        log.log(level, "%s %s: %s (%s)", operation, path, error, name)
+        if not isinstance(error, _NOTHING_WRONG):
+            self._journal.add(operation, path, error, name)

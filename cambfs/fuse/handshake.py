@@ -1,0 +1,107 @@
+"""Serves a mount as libfuse's `fuse_main` does, with larger reads: fewer questions for the same bytes.
+
+libfuse 2 knows of none above 128 KiB, but answers those that come. What a mount agrees on is in its first request and
+the answer to it (FUSE_INIT of the kernel's fuse.h); both pass through here, and how much a request may ask for is added
+to the answer. Everything else is libfuse's. Not what is served (`adapter`). Threads: `serve` is called in the main
+thread, where the request is answered; libfuse's threads begin after that.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from contextlib import suppress
+from typing import Any
+
+# The size of a buffer of libfuse, in which it receives a request.
+_REQUEST_BYTES = 0x21000
+_PAGES = 256  # 1 MiB, the kernel's own limit; how much is really asked for depends on who reads, and how far ahead
+_MAX_PAGES = 1 << 22  # the flag that there is such an agreement (Linux 4.20)
+_IN_HEADER, _IN_FLAGS = 40, 12
+_OUT_HEADER = struct.Struct("<IiQ")  # length, error, which request
+_OUT_FLAGS, _OUT_PAGES, _OUT_BYTES = 12, 28, 64
+
+_pointer = ctypes.c_void_p
+
+
+class _Piece(ctypes.Structure):
+    """struct iovec"""
+
+    _fields_ = (("address", _pointer), ("length", ctypes.c_size_t))
+
+
+_Send = ctypes.CFUNCTYPE(ctypes.c_int, _pointer, ctypes.POINTER(_Piece), ctypes.c_size_t)
+
+
+class _ChannelOperations(ctypes.Structure):
+    """struct fuse_chan_ops"""
+
+    _fields_ = (("receive", _pointer), ("send", _Send), ("destroy", _pointer))
+
+
+def serve(libfuse: Any, argc: int, argv: Any, operations: Any, size: int) -> int:
+    """Mounts, serves until unmounted, and returns 0; 1 when the mount is refused, about which libfuse has said why. The
+    arguments are those of `fuse_main_real`."""
+    _declare(libfuse)
+    mountpoint, is_threaded = _pointer(), ctypes.c_int()
+    loop = libfuse.fuse_setup(argc, argv, operations, size, ctypes.byref(mountpoint), ctypes.byref(is_threaded), None)
+    if not loop:
+        return 1
+    session = libfuse.fuse_get_session(loop)
+    device = libfuse.fuse_chan_fd(libfuse.fuse_session_next_chan(session, None))
+    with suppress(OSError):  # it is unmounted already, which the loop will see, too
+        _answer_first_request(libfuse, session, device)
+    failed = libfuse.fuse_loop_mt(loop) == -1
+    libfuse.fuse_teardown(loop, mountpoint)
+    return int(failed)
+
+
+def _declare(libfuse: Any) -> None:
+    libfuse.fuse_setup.restype = _pointer
+    libfuse.fuse_get_session.argtypes, libfuse.fuse_get_session.restype = [_pointer], _pointer
+    libfuse.fuse_session_next_chan.argtypes = [_pointer, _pointer]
+    libfuse.fuse_session_next_chan.restype = _pointer
+    libfuse.fuse_chan_fd.argtypes = [_pointer]
+    libfuse.fuse_chan_new.argtypes = [_pointer, ctypes.c_int, ctypes.c_size_t, _pointer]
+    libfuse.fuse_chan_new.restype = _pointer
+    libfuse.fuse_chan_destroy.argtypes = [_pointer]
+    libfuse.fuse_session_process.argtypes = [_pointer, ctypes.c_char_p, ctypes.c_size_t, _pointer]
+    libfuse.fuse_session_process.restype = None
+    libfuse.fuse_loop_mt.argtypes = [_pointer]
+    libfuse.fuse_teardown.argtypes = [_pointer, _pointer]
+
+
+def _answer_first_request(libfuse: Any, session: int, device: int) -> None:
+    """Raises OSError when there is nobody to answer."""
+    request = os.read(device, _REQUEST_BYTES)
+
+    def send(_channel: int, pieces: Any, count: int) -> int:
+        answer = b"".join(ctypes.string_at(piece.address, piece.length) for piece in pieces[:count])
+        try:
+            os.write(device, with_larger_reads(request, answer))
+        except OSError as error:
+            return -(error.errno or 1)
+        return 0
+
+    operations = _ChannelOperations(None, _Send(send), None)
+    channel = libfuse.fuse_chan_new(ctypes.byref(operations), device, _REQUEST_BYTES, None)
+    libfuse.fuse_session_process(session, request, len(request), channel)
+    libfuse.fuse_chan_destroy(channel)  # it has no `destroy`, so the device stays open
+
+
+def with_larger_reads(request: bytes, answer: bytes) -> bytes:
+    """The answer to a FUSE_INIT request, with reads of up to 1 MiB where the kernel knows of them and libfuse does
+    not; otherwise as it is."""
+    _, error, unique = _OUT_HEADER.unpack_from(answer)
+    body = bytearray(answer[_OUT_HEADER.size :])
+    if error or not _flags(request, _IN_HEADER + _IN_FLAGS) & _MAX_PAGES or len(body) > _OUT_PAGES:
+        return answer
+    body += bytes(_OUT_BYTES - len(body))
+    struct.pack_into("<I", body, _OUT_FLAGS, _flags(body, _OUT_FLAGS) | _MAX_PAGES)
+    struct.pack_into("<H", body, _OUT_PAGES, _PAGES)
+    return _OUT_HEADER.pack(_OUT_HEADER.size + len(body), error, unique) + body
+
+
+def _flags(message: bytes | bytearray, position: int) -> int:
+    return int.from_bytes(message[position : position + 4], "little")

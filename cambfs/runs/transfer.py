@@ -1,0 +1,188 @@
+"""Pulls one run's bytes from a position on: one answer after the other, until its goal is reached.
+
+Not where the bytes go or who waits for them (`run`), nor HTTP (`client`). It waits for no reader: it runs at the speed
+of the link. Threads: `run` is the work of one, which ends when the goal is reached, the last try has failed, or `stop`
+was called; that may come from any. It holds no lock of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from threading import Event
+from typing import Protocol
+
+from cambfs.errors import CambfsError, Closing, TimedOut
+from cambfs.remote.retry import Backoff
+from cambfs.remote.source import Body
+from cambfs.runs.fairlock import FairLock
+from cambfs.runs.slots import Slots
+
+log = logging.getLogger(__name__)
+
+# One read from the socket. Larger is no faster; smaller costs more hand-overs of the interpreter lock.
+_PIECE_BYTES = 256 * 1024
+# Less than this per second is no progress: a link that slow never ends.
+_SLOWEST_BYTES_PER_S = 1024
+
+
+class Sink(Protocol):
+    """Where the bytes go. Every method may raise a CambfsError: a temporary one is answered by asking again."""
+
+    def begin(self, body: Body) -> None:
+        """An answer has come; its first bytes follow."""
+
+    @property
+    def writing(self) -> FairLock:
+        """A transfer has this while it receives bytes and writes them."""
+
+    def write(self, position: int, data: bytes) -> None:
+        """Takes the bytes. Nobody sees them yet."""
+
+    def add(self, start: int, stop: int) -> None:
+        """Those that were taken are there for everybody."""
+
+    def wants_more(self, transfer: Transfer, position: int) -> bool:
+        """Whether the bytes from `position` on are wanted, behind those that were added."""
+
+    def end(self, position: int, body: Body) -> None:
+        """The answer has ended at `position`. Raises BrokenBody when that is not the end of the result."""
+
+    def is_complete(self) -> bool:
+        """Every byte is known to be here: one more answer would bring nothing. Raises nothing."""
+
+    def finish(self, transfer: Transfer, error: CambfsError | None) -> None:
+        """The transfer is over; its thread ends after this. Raises nothing."""
+
+
+class Transfer:
+    """`start` … `stop` is its goal (`stop` None: the end of the result). `open_at` asks for the bytes from a position
+    on, and may answer from 0 instead: what is there already is then received once more.
+
+    `position` is the first byte that has not come yet. `received_at` is when bytes last came, `progress_at` when enough
+    had come to deserve the name of progress, `begin_at` when the first did, or None (all time.monotonic seconds). While
+    it waits for its turn, others make progress, and that counts. So do bytes that come once more after a connection
+    broke, but not after one that fell silent: then nobody waits longer than the timeout for bytes that are new.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        sink: Sink,
+        open_at: Callable[[int], Body],
+        slots: Slots,
+        timeout_s: float,
+        start: int = 0,
+        stop: int | None = None,
+    ) -> None:
+        self.name = name
+        self.stop_position = stop
+        self.first_position = start
+        self.position = start
+        self.begin_at: float | None = None
+        self.received_at = 0.0
+        self._progress_at = 0.0
+        self._fell_silent = False
+        self._sink = sink
+        self._open_at = open_at
+        self._slots = slots
+        self._timeout_s = timeout_s
+        self._told_to_stop = Event()
+        self._body: Body | None = None
+
+    def stop(self) -> None:
+        """Ends it soon, from any thread; returns at once."""
+        self._told_to_stop.set()
+        self._slots.look()
+        body = self._body
+        if body is not None:
+            body.close()
+
+    @property
+    def progress_at(self) -> float:
+        return self._progress_at or time.monotonic()
+
+    @property
+    def stopping(self) -> bool:
+        return self._told_to_stop.is_set()
+
+    def run(self) -> None:
+        """Pulls, and tells the sink when it is over. Raises nothing."""
+        error: CambfsError | None = None
+        try:
+            with self._slots.turn(self):
+                self.received_at = self._progress_at = time.monotonic()
+                self._pull()
+        except CambfsError as failure:
+            error = failure
+        except Exception:
+            log.exception("%s: failed in a way that nobody foresaw", self.name)
+            error = CambfsError("an internal error, see the log")
+        self._sink.finish(self, error)
+
+    def _pull(self) -> None:
+        backoff = Backoff(self._timeout_s)
+        while True:
+            before = self.position
+            try:
+                return self._pull_one_answer()
+            except CambfsError as error:
+                if self.stopping:
+                    raise Closing("stopped") from error
+                if error.temporary and self._sink.is_complete():
+                    return None  # only the mark of the end was lost
+                if self.position >= before + self._floor_bytes:
+                    backoff.progress()
+                self._fell_silent = isinstance(error, TimedOut)
+                pause_s = backoff.pause_s(error)
+                log.info("%s: %s; asking again in %.1f s", self.name, error, pause_s)
+                self._told_to_stop.wait(pause_s)
+
+    def _pull_one_answer(self) -> None:
+        with ExitStack() as stack:
+            body = self._body = stack.enter_context(closing(self._open_at(self.position)))
+            stack.callback(self._forget_body)
+            if self.stopping:
+                raise Closing("stopped")
+            self.begin_at = self.received_at = time.monotonic()
+            if not self._fell_silent:
+                self._progress_at = self.begin_at
+            self._sink.begin(body)
+            self._pump(body)
+
+    def _forget_body(self) -> None:
+        self._body = None
+
+    def _pump(self, body: Body) -> None:
+        position, uncounted = body.start, 0
+        while count := self._receive(body, position):
+            self._sink.add(position, position + count)
+            position += count
+            uncounted += max(0, position - self.position) if self._fell_silent else count
+            self.position = max(self.position, position)
+            self.received_at = now = time.monotonic()
+            if uncounted >= self._floor_bytes:
+                self._progress_at, uncounted = now, 0
+            elif now - self._progress_at > self._timeout_s:
+                raise TimedOut(f"less than {_SLOWEST_BYTES_PER_S} bytes a second for {self._timeout_s:g} s")
+            if not self._sink.wants_more(self, position):
+                return
+        if self.stopping:
+            raise Closing("stopped")
+        self._sink.end(position, body)
+
+    def _receive(self, body: Body, position: int) -> int:
+        """Writes the next piece, and says how long it is: 0 at the end, or when it is to stop."""
+        # One transfer at a time, for a piece that waits to be written takes memory; not while it waits for the network.
+        with self._sink.writing as turn:
+            data = body.read(_PIECE_BYTES, turn.given_up)
+            if self.stopping or not data:
+                return 0
+            self._sink.write(position, data)
+            return len(data)
+
+    @property
+    def _floor_bytes(self) -> float:
+        return self._timeout_s * _SLOWEST_BYTES_PER_S

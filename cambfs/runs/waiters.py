@@ -1,0 +1,93 @@
+"""Those who wait for something of one run: each until it is there, the attempt to get it has failed, or all is over.
+
+Not what they wait for, nor who brings it (`run`). Threads: callers wait here, in slices; whoever has brought something
+lets those go on first whom it has woken. The run's lock, that of `changed`, guards all: call every method under it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Condition, RLock
+from typing import TypeVar
+
+from cambfs.errors import CambfsError
+from cambfs.runs.deadline import SLICE_S, Patience
+
+# Those whose bytes are there are gone long before; if not, the transfer goes on.
+_HANDOVER_S = 0.005
+
+T = TypeVar("T")
+
+
+class Waiters:
+    """`over` is what has ended all of it, if something has: no operation succeeds any more."""
+
+    def __init__(self, lock: RLock, changed: Condition) -> None:
+        self.over: CambfsError | None = None
+        self._changed = changed
+        self._left = Condition(lock)  # notified whenever one goes away
+        self._ready: list[Callable[[], object]] = []  # each says whether what is waited for is there
+        self._failures = 0
+        self._failure: CambfsError | None = None
+
+    @property
+    def is_any(self) -> bool:
+        return bool(self._ready)
+
+    @property
+    def is_over(self) -> bool:
+        return self.over is not None
+
+    def wait(
+        self,
+        patience: Patience,
+        ready: Callable[[], T | None],
+        want: Callable[[], None],
+        progress_at: Callable[[], float],
+    ) -> T:
+        """Until `ready` has an answer; `want` sets going, again and again, what may bring it, and `progress_at` says
+        when that last came nearer (time.monotonic seconds). Raises CambfsError."""
+        failures = self._failures
+        self._ready.append(ready)
+        if len(self._ready) == 1:
+            self._changed.notify_all()  # a transfer may linger because nobody did
+        try:
+            while (value := self._answer(ready, failures)) is None:
+                want()
+                patience.check(progress_at())
+                self._changed.wait(SLICE_S)
+            return value
+        finally:
+            self._ready.remove(ready)
+            self._left.notify_all()
+
+    def _answer(self, ready: Callable[[], T | None], failures_before: int) -> T | None:
+        if self.over is not None:
+            raise self.over.with_traceback(None)
+        if (value := ready()) is not None:
+            return value
+        if self._failure is not None and self._failures != failures_before:
+            raise self._failure.with_traceback(None)
+        return None
+
+    def fail(self, error: CambfsError) -> None:
+        """Everybody who waits now shares this failure."""
+        self._failures += 1
+        self._failure = error
+
+    def end(self, error: CambfsError) -> None:
+        """Everybody gets this error, now and later, or the one that ended all before."""
+        self.over = self.over or error
+
+    def wake(self) -> None:
+        """Something has come. Who is woken for nothing takes the interpreter from the transfer."""
+        if self._is_any_ready():
+            self._changed.notify_all()
+
+    def let_go_on(self) -> None:
+        """Whoever was woken by what has just come is to run first. A transfer that always has more to do keeps one of
+        few processors for a time slice, some milliseconds, as long as it does not sleep."""
+        self._left.wait_for(lambda: not self._is_any_ready(), _HANDOVER_S)
+
+    def _is_any_ready(self) -> bool:
+        return any(ready() is not None for ready in self._ready)

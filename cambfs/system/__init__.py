@@ -1,0 +1,1 @@
+"""The machine: the daemon, mount points, private files, logs, limits and threads."""

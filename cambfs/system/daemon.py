@@ -1,0 +1,217 @@
+"""Going to the background: a child of its own session, which tells its parent how the start went.
+
+Not what the child does there (`wiring`). The fork comes before any thread of ours is started, for a child has none of
+its parent's threads. The parent starts one, after the fork: a question to a mount that hangs cannot be taken back.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import logging
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from cambfs.errors import CambfsError, ConfigError
+from cambfs.system import private_files
+
+_START_TIMEOUT_S = 30.0
+_ANSWER_TIMEOUT_S = 10.0
+_END_TIMEOUT_S = 5.0
+_POLL_S = 0.02
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+_log = logging.getLogger(__name__)
+
+
+class Report:
+    """The child's end of the pipe. A parent that is gone is no reason to fail."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def warn(self, text: str) -> None:
+        self._send("warning", text)
+
+    def ready(self) -> None:
+        self._send("ready", "")
+
+    def fail(self, text: str) -> None:
+        self._send("error", text)
+
+    def _send(self, kind: str, text: str) -> None:
+        with suppress(OSError):
+            os.write(self._fd, (json.dumps([kind, text]) + "\n").encode())
+
+
+def start(
+    work: Callable[[Report], None], answers: Callable[[], bool], warn: Callable[[str], None], log_file: Path
+) -> None:
+    """Runs `work` in a child in the background; returns when it has reported ready and `answers` says so, too.
+
+    `warn` gets the child's warnings. Raises ConfigError when the child reports an error, dies, or does not come up in
+    time; it is gone then. `answers` may block for ever.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    receive, send = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _be_child(work, send, log_file)
+    os.close(send)
+    try:
+        _await_ready(receive, warn, f"the mount ended before it was ready; its log is {log_file}")
+        _await_answers(answers)
+    except BaseException:
+        _end(pid)
+        raise
+    finally:
+        os.close(receive)
+
+
+def _await_ready(receive: int, warn: Callable[[str], None], on_death: str) -> None:
+    for kind, text in _messages(receive, time.monotonic() + _START_TIMEOUT_S):
+        if kind == "ready":
+            return
+        if kind == "error":
+            raise ConfigError(text)
+        warn(text)
+    raise ConfigError(on_death)
+
+
+def _messages(receive: int, deadline: float) -> Iterator[tuple[str, str]]:
+    """What the child reports, up to its end."""
+    pending = b""
+    while select.select([receive], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        piece = os.read(receive, 65536)
+        if not piece:
+            return
+        *lines, pending = (pending + piece).split(b"\n")
+        for line in lines:
+            kind, text = json.loads(line)
+            yield kind, text
+    raise ConfigError(f"the mount was not ready after {_START_TIMEOUT_S:g} s; it was ended")
+
+
+def _await_answers(answers: Callable[[], bool]) -> None:
+    answered = threading.Event()
+
+    def ask() -> None:
+        with suppress(OSError):
+            while not answers():
+                time.sleep(_POLL_S)
+            answered.set()
+
+    threading.Thread(target=ask, daemon=True).start()
+    if not answered.wait(_ANSWER_TIMEOUT_S):
+        raise ConfigError(f"the mount did not answer within {_ANSWER_TIMEOUT_S:g} s; it was ended")
+
+
+def _end(pid: int) -> None:
+    """Ends the child, kindly at first."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + _END_TIMEOUT_S
+        while os.waitpid(pid, os.WNOHANG) == (0, 0):
+            if time.monotonic() > deadline:
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(_POLL_S)
+
+
+def _be_child(work: Callable[[Report], None], send: int, log_file: Path) -> NoReturn:
+    report, code = Report(send), 1
+    try:
+        os.setsid()
+        os.chdir("/")
+        os.umask(0o077)
+        said = _leave_terminal(keep=send)
+        try:
+            work(_Ready(send, log_file))
+            code = 0
+        except CambfsError as error:
+            report.fail(_with_reason(str(error), said))
+    except Exception as error:
+        _log.exception("unexpected")
+        report.fail(f"unexpected {type(error).__name__}: {error}; the log is {log_file}")
+    finally:
+        logging.shutdown()
+        os._exit(code)
+
+
+class _Ready(Report):
+    """Reporting ready also makes the log file the standard error, which until then was kept for the reason."""
+
+    def __init__(self, fd: int, log_file: Path) -> None:
+        super().__init__(fd)
+        self._log_file = log_file
+
+    def ready(self) -> None:
+        with suppress(OSError):
+            fd = private_files.open_file(str(self._log_file), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            os.dup2(fd, 2)
+            os.close(fd)
+            faulthandler.enable()
+        super().ready()
+
+
+def _leave_terminal(keep: int) -> int:
+    """Lets go of everything inherited but `keep`; returns a descriptor that collects what is said on standard error."""
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - strings are what is wanted
+        with suppress(OSError):
+            if int(name) > 2 and int(name) != keep:
+                os.close(int(name))
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    said = os.memfd_create("stderr")
+    for source, target in ((null, 0), (null, 1), (said, 2)):
+        os.dup2(source, target)
+    os.close(null)
+    return said
+
+
+def _with_reason(text: str, said: int) -> str:
+    """The error, and the last thing that libfuse or fusermount said about it."""
+    sys.stderr.flush()
+    lines = os.pread(said, 65536, 0).decode("utf-8", "replace").split("\n")
+    words = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return f"{text} ({words})" if words else text
+
+
+@contextmanager
+def ending_on_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP unwind the main thread like Ctrl-C does; without this they would leave things behind."""
+
+    def unwind(number: int, _frame: FrameType | None) -> NoReturn:
+        signal.signal(number, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, unwind) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def without_signals() -> Iterator[None]:
+    """Threads that are started here are never chosen for a signal that ends the process: the mount waits for them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def keep_signals_out() -> None:
+    """From here on only who waits for a signal gets it, up to the end of the process: a second Ctrl-C must not cut the
+    tidying up short."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)

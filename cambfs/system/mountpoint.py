@@ -1,0 +1,158 @@
+"""What the kernel has mounted where, and whether a directory can become a mount point.
+
+Mounts and unmounts nothing (`adapter`, `unmount`). Reads /proc/self/mountinfo; a mount itself is touched only where it is
+said. No threads.
+"""
+
+from __future__ import annotations
+
+import ctypes.util
+import errno
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cambfs.errors import ConfigError
+
+FSTYPE = "fuse.cambfs"
+_MOUNTINFO = Path("/proc/self/mountinfo")
+_DEVICE = Path("/dev/fuse")
+_FUSE_CONF = Path("/etc/fuse.conf")
+
+
+@dataclass(frozen=True)
+class Mounted:
+    """One line of mountinfo. `device` is its st_dev as `major:minor`."""
+
+    directory: Path
+    fstype: str
+    device: str
+
+
+def mounted_at(directory: Path, mountinfo: Path = _MOUNTINFO) -> Mounted | None:
+    """What lies on top at `directory`; None when it is no mount point. Works for a dead mount as well."""
+    found = None
+    wanted = Path(os.path.realpath(directory))
+    for line in mountinfo.read_bytes().splitlines():
+        mounted = _parse_line(os.fsdecode(line))
+        found = mounted if mounted.directory == wanted else found
+    return found
+
+
+def _parse_line(line: str) -> Mounted:
+    left, _, right = line.partition(" - ")
+    fields = left.split(" ")
+    return Mounted(Path(_unescape(fields[4])), right.split(" ")[0], fields[2])
+
+
+def _unescape(text: str) -> str:
+    return os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), os.fsencode(text)))
+
+
+def check_directory(directory: Path) -> None:
+    """Raises ConfigError unless `directory` is an empty directory on which nothing of FUSE is mounted."""
+    mounted = mounted_at(directory)
+    try:
+        mode = directory.stat().st_mode
+        if mounted is None and not stat.S_ISDIR(mode):
+            raise ConfigError(f"{directory}: is not a directory; name an empty one")
+    except OSError as error:
+        # What another user has mounted refuses even to be looked at, but is not dead.
+        if mounted is None or error.errno == errno.ENOTCONN:
+            raise ConfigError(_directory_trouble(directory, error)) from None
+    if mounted is not None and mounted.fstype == FSTYPE:
+        raise ConfigError(f"{directory}: cambfs is mounted there already; to end that: cambfs unmount {directory}")
+    if mounted is not None and mounted.fstype.startswith("fuse"):
+        raise ConfigError(f"{directory}: something else ({mounted.fstype}) is mounted there already")
+    _check_usable(directory)
+
+
+def is_dead(directory: Path) -> bool:
+    """Whether a mount of cambfs is there whose process has died."""
+    mounted = mounted_at(directory)
+    try:
+        directory.stat()
+    except OSError as error:
+        return mounted is not None and mounted.fstype == FSTYPE and error.errno == errno.ENOTCONN
+    return False
+
+
+def _check_usable(directory: Path) -> None:
+    try:
+        with os.scandir(directory) as entries:
+            is_empty = next(entries, None) is None
+    except OSError as error:
+        raise ConfigError(_directory_trouble(directory, error)) from None
+    if not is_empty:
+        raise ConfigError(f"{directory}: is not empty; name an empty directory")
+    if not os.access(directory, os.W_OK):
+        raise ConfigError(f"{directory}: you may not write there, and so not mount there; name a directory of yours")
+
+
+def _directory_trouble(directory: Path, error: OSError) -> str:
+    if error.errno == errno.ENOENT:
+        return f"{directory}: there is no such directory; make it first: mkdir -p {directory}"
+    if error.errno == errno.ENOTCONN:
+        return f"{directory}: a mount that died is still there; remove it first: cambfs unmount {directory}"
+    return f"{directory}: {error.strerror}"
+
+
+@contextmanager
+def made(directory: Path, *, keep: bool) -> Iterator[None]:
+    """Makes `directory` where it is missing; what was made is removed at the end, or, with `keep`, when that is a
+    failure. Raises ConfigError."""
+    try:
+        directory.mkdir()
+    except FileExistsError:
+        yield
+        return
+    except OSError as error:
+        raise ConfigError(f"{directory}: cannot be made: {error.strerror}") from None
+    with ExitStack() as stack:
+        stack.callback(_remove, directory)
+        yield
+        if keep:
+            stack.pop_all()
+
+
+def _remove(directory: Path) -> None:
+    with suppress(OSError):
+        directory.rmdir()
+
+
+def check_fuse(device: Path = _DEVICE) -> None:
+    """Raises ConfigError unless /dev/fuse, libfuse and, for other users than root, fusermount are there."""
+    _check_device(device)
+    # The same two places where the binding looks.
+    if not (os.environ.get("FUSE_LIBRARY_PATH") or ctypes.util.find_library("fuse")):
+        raise ConfigError("libfuse.so.2 is missing; on Debian and Ubuntu: apt install libfuse2 (newer: libfuse2t64)")
+    if os.geteuid() != 0 and not (shutil.which("fusermount") or shutil.which("fusermount3")):
+        raise ConfigError("fusermount is missing, only root can do without; on Debian and Ubuntu: apt install fuse3")
+
+
+def _check_device(device: Path) -> None:
+    try:
+        os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ENOTDIR):
+            remedy = "load it (modprobe fuse), or start the container with --device /dev/fuse --cap-add SYS_ADMIN"
+        else:
+            remedy = "let this user read and write it (as root: chmod 666 /dev/fuse), or mount as root"
+        raise ConfigError(f"{device}: {error.strerror}; {remedy}") from None
+
+
+def check_allow_other(fuse_conf: Path = _FUSE_CONF) -> None:
+    """Raises ConfigError unless this user may mount for others, root included."""
+    if os.geteuid() == 0:
+        return
+    try:
+        lines = fuse_conf.read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    if "user_allow_other" not in (line.strip() for line in lines):
+        raise ConfigError(f"allow_other, allow_root: root must let you, by a line user_allow_other in {fuse_conf}")

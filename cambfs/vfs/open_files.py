@@ -1,0 +1,131 @@
+"""Open files: what each reads, and what the kernel may do with its pages.
+
+Not which files there are (`tree`). Threads: any. An OpenText is made under the lock of the tree, which keeps what is
+shown.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from cambfs.cache.spool import Room
+from cambfs.errors import CambfsError, ResultChanged
+from cambfs.names import RunId
+from cambfs.runs.deadline import Patience
+from cambfs.runs.library import Library
+
+# The kernel asks up to three times more, page by page, for what could not be read, before its caller hears of it. For
+# so long after a failure nothing of the same place is waited for that is not there.
+_SAME_FAILURE_S = 1.0
+# A reader has two requests under way; each may fail, and be repeated, on its own.
+_FAILURES_KEPT = 8
+
+
+class OpenFile(Protocol):
+    keeps_pages: bool
+    """The kernel's pages of this name are right for it still."""
+    bypasses_pages: bool
+    """It is not read by way of the kernel's pages, which are shared by all who have the name open: it has other bytes
+    than one of them, or others each time."""
+
+    def readinto(self, offset: int, length: int, room: Room, patience: Patience) -> int:
+        """Puts `length` bytes from `offset` on into a room for just these, or as many as there are up to the end of the
+        file, and says how many: 0 at the end, and no room is asked for. Raises CambfsError."""
+
+    def close(self) -> None:
+        """Call once."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Of a read from `start` to `stop`. `until_s` (time.monotonic) is when that place is waited for again."""
+
+    start: int
+    stop: int
+    error: CambfsError
+    until_s: float
+
+    def holds_for(self, offset: int, stop: int) -> bool:
+        return self.start <= offset and stop <= self.stop and time.monotonic() < self.until_s
+
+
+class OpenAudio:
+    def __init__(self, library: Library, run_id: RunId, patience: Patience) -> None:
+        self._handle = library.open(run_id, patience)
+        self.keeps_pages = self._handle.same_bytes
+        self.bypasses_pages = self._handle.beside_other
+        # One word, written by any thread: a failure that gets lost is waited for once more.
+        self._failures: tuple[_Failure, ...] = ()
+
+    def readinto(self, offset: int, length: int, room: Room, patience: Patience) -> int:
+        stop = offset + length
+        failure = self._failure_at(offset, stop) if self._failures else None
+        try:
+            return self._handle.readinto(offset, length, room, patience if failure is None else Patience(0))
+        except CambfsError as error:
+            if not error.temporary:
+                raise
+            if failure is not None:
+                raise failure.error.with_traceback(None) from None
+            new = _Failure(offset, stop, error, time.monotonic() + _SAME_FAILURE_S)
+            self._failures = (*self._failures, new)[-_FAILURES_KEPT:]
+            raise
+
+    def _failure_at(self, offset: int, stop: int) -> _Failure | None:
+        return next((one for one in self._failures if one.holds_for(offset, stop)), None)
+
+    def close(self) -> None:
+        self._handle.close()
+
+
+@dataclass(slots=True)
+class Shown:
+    """A run's `.url` file, as long as anybody has it open: what it was at the last open, and all that are open."""
+
+    text: bytes = b""
+    mtime_ns: int = 0
+    opened: list[OpenText] = field(default_factory=list)
+
+
+class OpenText:
+    """One open `.url` file, with the text of its own open. The attributes are those of the last open: as soon as the
+    length is another one, so that the kernel would cut or pad this text, reading it fails."""
+
+    keeps_pages = False
+
+    def __init__(self, shown: Shown, close: Callable[[OpenText], None]) -> None:
+        self._shown = shown
+        self._text = shown.text
+        self._close = close
+        self.bypasses_pages: bool = any(one._text != self._text and not one.bypasses_pages for one in shown.opened)
+
+    def readinto(self, offset: int, length: int, room: Room, _patience: Patience) -> int:
+        if len(self._text) != len(self._shown.text):
+            raise ResultChanged("another URL is shown since, of another length")
+        return _copy(self._text, offset, length, room)
+
+    def close(self) -> None:
+        self._close(self)
+
+
+class OpenControl:
+    keeps_pages, bypasses_pages = False, True
+
+    def __init__(self, text: bytes) -> None:
+        self._text = text
+
+    def readinto(self, offset: int, length: int, room: Room, _patience: Patience) -> int:
+        return _copy(self._text, offset, length, room)
+
+    def close(self) -> None:
+        pass
+
+
+def _copy(text: bytes, offset: int, length: int, room: Room) -> int:
+    data = text[offset : offset + length]
+    if data:
+        room(len(data))[:] = data
+    return len(data)

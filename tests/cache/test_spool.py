@@ -1,0 +1,165 @@
+"""`cambfs.cache.spool`: one descriptor's bytes, on a disk that fills up, and in memory."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cambfs.cache.spool import Spool, memory_spool
+from cambfs.errors import CacheDamaged, NoSpace
+
+
+def _write(spool: Spool, offset: int, data: bytes) -> None:
+    spool.write(offset, data)
+    spool.filled.add(offset, offset + len(data))
+
+
+def _on_disk(path: Path, relieve: Callable[[], bool] = lambda: False) -> Spool:
+    return Spool(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), path=path, relieve=relieve)
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Writing to a file fails as long as the list, whose first is an errno, is not empty. Memory has room."""
+    errnos: list[int] = []
+    real = os.pwrite
+
+    def pwrite(fd: int, data: bytes, offset: int) -> int:
+        if errnos and "memfd" not in str(Path(f"/proc/self/fd/{fd}").readlink()):
+            raise OSError(errnos[0], os.strerror(errnos[0]))
+        return real(fd, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    return errnos
+
+
+def test_reads_what_was_written() -> None:
+    spool = memory_spool()
+    _write(spool, 4, b"wxyz")
+    _write(spool, 0, b"abcd")
+
+    assert spool.read(2, 4) == b"cdwx"
+    assert spool.read(8, 0) == b""
+    spool.close()
+
+
+def test_a_short_write_is_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: real(fd, data[:3], offset))
+    spool = memory_spool()
+    _write(spool, 0, b"abcdefgh")
+
+    assert spool.read(0, 8) == b"abcdefgh"
+    spool.close()
+
+
+def test_no_two_spools_have_the_same_serial() -> None:
+    one, other = memory_spool(), memory_spool()
+
+    assert one.serial != other.serial
+    one.close()
+    other.close()
+
+
+def test_bytes_that_the_file_has_lost_are_noticed(tmp_path: Path) -> None:
+    spool = _on_disk(tmp_path / "1")
+    _write(spool, 0, b"abcdefgh")
+    os.truncate(tmp_path / "1", 5)
+
+    assert spool.read(0, 5) == b"abcde"
+    with pytest.raises(CacheDamaged, match="ends at 5"):
+        spool.read(2, 6)
+    spool.close()
+
+
+def test_closing_removes_the_temporary_name(tmp_path: Path) -> None:
+    spool = _on_disk(tmp_path / "1")
+    spool.close()
+    spool.close()
+
+    assert not (tmp_path / "1").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_relieved(tmp_path: Path, full_disk: list[int], number: int) -> None:
+    def relieve() -> bool:
+        if full_disk:
+            full_disk.clear()
+            return True
+        return False
+
+    spool = _on_disk(tmp_path / "1", relieve)
+    full_disk.append(number)
+    _write(spool, 0, b"abcd")
+
+    assert spool.path == tmp_path / "1"
+    assert (tmp_path / "1").read_bytes() == b"abcd"
+    spool.close()
+
+
+def test_a_full_disk_that_cannot_be_relieved_costs_the_name_not_the_bytes(tmp_path: Path, full_disk: list[int]) -> None:
+    spool = _on_disk(tmp_path / "1")
+    _write(spool, 0, b"abcd")
+    full_disk.append(errno.ENOSPC)
+    _write(spool, 6, b"gh")
+    _write(spool, 4, b"ef")
+
+    assert spool.read(0, 8) == b"abcdefgh"
+    assert spool.path is None
+    assert not (tmp_path / "1").exists()
+    spool.close()
+
+
+def test_another_failure_of_the_disk_is_one_of_ours(tmp_path: Path, full_disk: list[int]) -> None:
+    spool = _on_disk(tmp_path / "1")
+    full_disk.append(errno.EIO)
+
+    with pytest.raises(NoSpace, match="cannot spool"):
+        _write(spool, 0, b"abcd")
+    spool.close()
+
+
+def test_full_memory_is_no_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = memory_spool()
+    monkeypatch.setattr(os, "pwrite", _no_space)
+
+    with pytest.raises(NoSpace, match="nor in memory"):
+        _write(spool, 0, b"abcd")
+    spool.close()
+
+
+def test_full_disk_and_full_memory_are_no_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = _on_disk(tmp_path / "1")
+    _write(spool, 0, b"abcd")
+    monkeypatch.setattr(os, "pwrite", _no_space)
+
+    with pytest.raises(NoSpace, match="nor in memory"):
+        _write(spool, 4, b"efgh")
+    assert spool.read(0, 4) == b"abcd"
+    spool.close()
+
+
+def _no_space(_fd: int, _data: bytes, _offset: int) -> int:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_what_is_large_goes_from_memory_to_an_unlinked_file() -> None:
+    spool = memory_spool(spill_bytes=6)
+    _write(spool, 0, b"abcdef")
+    assert "memfd" in _descriptor_of(spool)
+    _write(spool, 6, b"gh")
+
+    assert "memfd" not in _descriptor_of(spool)
+    assert _descriptor_of(spool).endswith("(deleted)")
+    assert spool.read(0, 8) == b"abcdefgh"
+    _write(spool, 8, b"ij")
+    assert spool.read(0, 10) == b"abcdefghij"
+    spool.close()
+
+
+def _descriptor_of(spool: Spool) -> str:
+    return str(Path(f"/proc/self/fd/{spool.fileno()}").readlink())

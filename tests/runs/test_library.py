@@ -1,0 +1,143 @@
+"""`cambfs.runs.library`: which runs there are, and the sizes that are asked for ahead of a listing."""
+
+from __future__ import annotations
+
+import pytest
+
+from cambfs.errors import BadAnswer, UnknownRun
+from cambfs.names import RunId
+from cambfs.runs.library import Library
+from tests.fakes import FakeSource, Result, some_flac
+from tests.waiting import MakeLibrary, eventually, our_threads, patience, read_all, size_of
+
+SIZE = 5000
+_COUNT = 40
+
+
+@pytest.fixture
+def library(source: FakeSource, make_library: MakeLibrary) -> Library:
+    """Forty runs are declared, of unknown size; storage has proven itself."""
+    for run_id in range(1, _COUNT + 1):
+        source.add(run_id, Result(some_flac(SIZE + run_id, seed=run_id), has_length=False))
+    source.add(999, Result(some_flac(SIZE), has_length=False))
+    library = make_library(declared=range(1, _COUNT + 1))
+    assert size_of(library, 999) == SIZE
+    eventually(lambda: not our_threads())
+    return library
+
+
+def _asked(source: FakeSource) -> int:
+    return source.calls("sign") + source.calls("bulk")
+
+
+# The listing.
+
+
+def test_lists_what_is_declared_cached_or_was_opened(source: FakeSource, make_library: MakeLibrary) -> None:
+    for run_id in (5, 6, 70):
+        source.add(run_id, Result(some_flac(SIZE, seed=run_id)))
+    library = make_library(declared=[30, 6])
+    assert library.listed() == [6, 30]
+    read_all(library, 5)
+    handle = library.open(RunId(70), patience())
+
+    assert library.listed() == [5, 6, 30, 70]
+    handle.close()
+
+
+def test_lists_what_another_mount_left_in_the_cache(library: Library, source: FakeSource) -> None:
+    source.add(50, Result(some_flac(SIZE)))
+    read_all(library, 50)
+    eventually(lambda: not our_threads())
+
+    assert 50 in library._cache.runs()
+    assert 50 in Library(source, library._cache).listed()
+
+
+def test_does_not_list_what_the_api_does_not_know(source: FakeSource, make_library: MakeLibrary) -> None:
+    source.add(1, Result(some_flac(SIZE)))
+    library = make_library(declared=[1, 2])
+    with pytest.raises(UnknownRun):
+        read_all(library, 2)
+
+    assert library.listed() == [1]
+    assert library.listed() == [1]
+
+
+def test_listing_asks_for_nothing(library: Library, source: FakeSource) -> None:
+    asked = source.requests
+    library.begin_listing()
+
+    assert source.requests == asked
+
+
+# Sizes ahead of a reader.
+
+
+def test_going_through_a_listing_asks_ahead_in_bulk(library: Library, source: FakeSource) -> None:
+    asked = _asked(source)
+    sizes = [size_of(library, run_id) for run_id in library.begin_listing()]
+
+    assert sizes == [*(SIZE + run_id for run_id in range(1, _COUNT + 1)), SIZE]
+    assert _asked(source) - asked <= _COUNT // 5 + 1
+    assert source.count("stream") == 1
+
+
+def test_asks_ahead_also_where_the_first_sizes_are_known(library: Library, source: FakeSource) -> None:
+    for run_id in (1, 2, 3):
+        size_of(library, run_id)
+    asked = _asked(source)
+    for run_id in library.begin_listing():
+        if library.facts(run_id) is None:
+            size_of(library, run_id)
+
+    assert _asked(source) - asked <= _COUNT // 5 + 1
+
+
+def test_a_look_at_one_asks_for_one(library: Library, source: FakeSource) -> None:
+    library.begin_listing()
+    asked = _asked(source)
+
+    assert size_of(library, 20) == SIZE + 20
+    assert _asked(source) == asked + 1
+
+
+def test_a_bad_run_costs_the_others_nothing(library: Library, source: FakeSource) -> None:
+    del source.results[3]
+    source.bulk_error = BadAnswer("one id is bad", 400)
+    sizes = {}
+    for run_id in library.begin_listing():
+        try:
+            sizes[run_id] = size_of(library, run_id)
+        except UnknownRun:
+            sizes[run_id] = RunId(0)
+
+    assert sizes == {**{RunId(r): SIZE + r for r in range(1, _COUNT + 1)}, RunId(3): 0, RunId(999): SIZE}
+
+
+def test_knows_the_bytes_of_all(library: Library) -> None:
+    size_of(library, 1)
+
+    assert library.known_bytes() == SIZE + SIZE + 1
+
+
+def test_urls_are_asked_for_ahead_in_bulk(source: FakeSource, make_library: MakeLibrary) -> None:
+    for run_id in range(1, 21):
+        source.add(run_id, Result(b"fLaC"))
+    library = make_library(declared=range(1, 21))
+    for run_id in library.begin_listing():
+        library.signature(run_id, patience())
+
+    assert source.calls("bulk") == 4
+    assert source.count("sign") == 0
+
+
+def test_a_look_at_the_whole_disturbs_nobody_who_goes_through_it(source: FakeSource, make_library: MakeLibrary) -> None:
+    for run_id in range(1, 101):
+        source.add(run_id, Result(b"fLaC"))
+    library = make_library(declared=range(1, 101))
+    for run_id in library.begin_listing():
+        library.signature(run_id, patience())
+        library.listed()
+
+    assert source.calls("bulk") + source.calls("sign") <= 25

@@ -1,0 +1,164 @@
+"""Random opens, reads, closes, stats and broken bodies, over a cache that is too small, against plain bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from unittest.mock import patch
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from cambfs.cache.cache import Cache
+from cambfs.names import RunId
+from cambfs.remote import object_store, retry
+from cambfs.runs import downloader, run, slots, waiters
+from cambfs.runs.handle import Handle
+from cambfs.runs.library import Library
+from tests.fakes import LIMIT_S, FakeSource, Plan, Result, StorageManner, some_flac
+from tests.waiting import eventually, our_threads, patience, read_all
+
+_SIZES = {1: 100, 2: 6000, 3: 9000}
+_CONTENTS = {run_id: some_flac(size, seed=run_id) for run_id, size in _SIZES.items()}
+_RUNS = st.sampled_from(sorted(_SIZES))
+_PLACES = st.integers(0, max(_SIZES.values()) + 100)
+# Small, so that streams, spans and parts meet each other all the time.
+_SMALL = {
+    (downloader, "_FAR_BYTES"): 500,
+    (downloader, "_FAR_S"): 0.0,
+    (downloader, "_RATE_AFTER_S"): 0.0,
+    (downloader, "SPAN_BYTES"): 700,
+    (run, "SPAN_BYTES"): 700,
+    (run, "_NEARLY_BYTES"): 0,
+    (run, "LINGER_S"): 0.0,
+    (waiters, "SLICE_S"): 0.002,
+    (slots, "_LOOK_EVERY_S"): 0.002,
+    (object_store, "_PROOF_TAKES_S"): 0.01,
+    (retry, "_FIRST_PAUSE_S"): 0.0005,
+    (retry, "_LONGEST_PAUSE_S"): 0.001,
+}
+
+
+@dataclass(frozen=True)
+class _Api:
+    """How the API and the storage behave."""
+
+    has_length: bool
+    framed: bool
+    etag: str | None
+    ranges: bool
+    storage: StorageManner
+    piece_bytes: int
+    cache_bytes: int
+
+
+_APIS = st.builds(
+    _Api,
+    has_length=st.booleans(),
+    framed=st.just(True),
+    etag=st.sampled_from([None, '"a"']),
+    ranges=st.booleans(),
+    storage=st.sampled_from([m for m in StorageManner if m is not StorageManner.BUSY]),
+    piece_bytes=st.sampled_from([37, 500, 4096]),
+    cache_bytes=st.sampled_from([0, 5000, 9500, 100_000]),
+)
+
+
+class Results(RuleBasedStateMachine):
+    """Every read is the slice, and every size is the length, whatever happened before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._patches = [patch.object(module, name, value) for (module, name), value in _SMALL.items()]
+        for one in self._patches:
+            one.start()
+        self._source = FakeSource()
+        self._library: Library | None = None
+        self._open: list[tuple[int, Handle]] = []
+
+    @initialize(api=_APIS)
+    def mount(self, api: _Api) -> None:
+        self._source.storage = api.storage
+        self._source.piece_bytes = api.piece_bytes
+        for run_id, content in _CONTENTS.items():
+            result = Result(
+                content, has_length=api.has_length, etag=api.etag, ranges=api.ranges and api.etag is not None
+            )
+            self._source.add(run_id, result)
+        self._library = Library(self._source, Cache(None, api.cache_bytes), timeout_s=LIMIT_S, max_transfers=3)
+
+    @property
+    def library(self) -> Library:
+        assert self._library is not None
+        return self._library
+
+    @precondition(lambda self: len(self._open) < 6)
+    @rule(run_id=_RUNS)
+    def open(self, run_id: int) -> None:
+        self._open.append((run_id, self.library.open(RunId(run_id), patience())))
+
+    @precondition(lambda self: self._open)
+    @rule(data=st.data(), places=st.lists(st.tuples(_PLACES, st.integers(0, 3000)), min_size=1, max_size=6))
+    def read(self, data: st.DataObject, places: list[tuple[int, int]]) -> None:
+        for offset, length in places:
+            run_id, handle = data.draw(st.sampled_from(self._open))
+            assert handle.read(offset, length, patience()) == _CONTENTS[run_id][offset : offset + length]
+
+    @rule(run_id=_RUNS, at_a_time=st.sampled_from([400, 5000]))
+    def copy(self, run_id: int, at_a_time: int) -> None:
+        assert read_all(self.library, run_id, at_a_time) == _CONTENTS[run_id]
+
+    @precondition(lambda self: self._open)
+    @rule(data=st.data())
+    def size(self, data: st.DataObject) -> None:
+        run_id, handle = data.draw(st.sampled_from(self._open))
+        assert handle.size(patience()) == _SIZES[run_id]
+
+    @rule(run_id=_RUNS)
+    def stat(self, run_id: int) -> None:
+        assert self.library.wait_for_facts(RunId(run_id), patience()).size == _SIZES[run_id]
+
+    @precondition(lambda self: self._open)
+    @rule(data=st.data())
+    def close(self, data: st.DataObject) -> None:
+        one = data.draw(st.sampled_from(self._open))
+        self._open.remove(one)
+        one[1].close()
+
+    @rule(run_id=_RUNS, kind=st.sampled_from(["stream", "stored"]), after=st.lists(st.integers(0, 6000), max_size=3))
+    def break_bodies(self, run_id: int, kind: str, after: list[int]) -> None:
+        self._source.plan(kind, run_id, *(Plan(break_after=count) for count in after))
+
+    @rule()
+    def let_signatures_expire(self) -> None:
+        self._source.expire_signatures()
+
+    @precondition(lambda self: not self._open)
+    @rule()
+    def rest(self) -> None:
+        """Whatever is still being fetched ends, and nobody has anything open."""
+        eventually(lambda: not our_threads())
+        assert not self.library._runs
+        assert not self.library._cache._in_use
+
+    def teardown(self) -> None:
+        try:
+            for _, handle in self._open:
+                handle.close()
+            if self._library is not None:
+                eventually(lambda: not our_threads())
+                assert not self.library._runs
+                self.library.close()
+        finally:
+            for one in self._patches:
+                one.stop()
+
+
+TestResults = Results.TestCase
+TestResults.settings = settings(
+    max_examples=300,
+    stateful_step_count=25,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)

@@ -1,0 +1,285 @@
+"""How long callers wait, requests are repeated, and transfers queue: `patience`, `retry`, `slots`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from threading import Event
+from types import SimpleNamespace
+
+import pytest
+
+from cambfs.errors import (
+    CambfsError,
+    Closing,
+    GivenUp,
+    RateLimited,
+    ServerError,
+    TimedOut,
+    UnknownRun,
+    Unreachable,
+)
+from cambfs.remote import retry
+from cambfs.remote.retry import Backoff, retrying
+from cambfs.runs import deadline as patience_module
+from cambfs.runs import slots as slots_module
+from cambfs.runs.deadline import Patience
+from cambfs.runs.slots import Slots
+from tests.fakes import LIMIT_S, Gate
+from tests.waiting import eventually, in_thread
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    for module in (patience_module, retry):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock))
+    return clock
+
+
+# Patience.
+
+
+def test_patience_ends_after_the_timeout(clock: Clock) -> None:
+    patience = Patience(10.0)
+    clock.now_s += 10.0
+    patience.check()
+    clock.now_s += 0.1
+
+    with pytest.raises(TimedOut, match="no progress for 10 s"):
+        patience.check()
+
+
+def test_progress_renews_patience(clock: Clock) -> None:
+    patience = Patience(10.0)
+    clock.now_s += 60.0
+    patience.check(progress_at=clock.now_s - 9.0)
+
+    with pytest.raises(TimedOut):
+        patience.check(progress_at=clock.now_s - 11.0)
+
+
+def test_a_killed_caller_gives_up(clock: Clock) -> None:
+    is_killed = Event()
+    patience = Patience(10.0, is_killed.is_set)
+    patience.check(clock.now_s)
+    is_killed.set()
+
+    with pytest.raises(GivenUp):
+        patience.check(clock.now_s)
+
+
+def test_patience_with_a_future() -> None:
+    answered: Future[int] = Future()
+    answered.set_result(7)
+    failed: Future[int] = Future()
+    failed.set_exception(UnknownRun("unknown", 404))
+
+    assert Patience(LIMIT_S).result(answered) == 7
+    with pytest.raises(UnknownRun):
+        Patience(LIMIT_S).result(failed)
+    with pytest.raises(GivenUp):
+        Patience(LIMIT_S, lambda: True).result(Future())
+    with pytest.raises(TimedOut):
+        Patience(0.0).result(Future())
+
+
+def test_a_future_that_fails_with_a_timeout_of_its_own_is_not_asked_for_ever() -> None:
+    failed: Future[int] = Future()
+    failed.set_exception(TimeoutError("its own"))
+
+    with pytest.raises(TimeoutError, match="its own"):
+        Patience(LIMIT_S).result(failed)
+
+
+# Retry.
+
+
+@pytest.fixture
+def jitter(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Sets where in its range every pause lies: 0 at its shortest, 1 at its longest."""
+
+    def set_to(share: float) -> None:
+        monkeypatch.setattr(retry._jitter, "uniform", lambda a, b: a + share * (b - a))
+
+    monkeypatch.setattr(retry, "_FIRST_PAUSE_S", 0.25)
+    monkeypatch.setattr(retry, "_LONGEST_PAUSE_S", 8.0)
+    return set_to
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize(
+    ("share", "pauses"), [(0, [0.125, 0.25, 0.5, 1, 2, 4, 4, 4]), (1, [0.25, 0.5, 1, 2, 4, 8, 8, 8])]
+)
+def test_pauses_grow_within_their_jitter(jitter: Callable[[float], None], share: float, pauses: list[float]) -> None:
+    jitter(share)
+    backoff = Backoff(1000.0)
+
+    assert [backoff.pause_s(ServerError("down", 503)) for _ in pauses] == pauses
+
+
+@pytest.mark.usefixtures("clock")
+def test_pauses_differ(jitter: Callable[[float], None]) -> None:
+    del jitter
+    pauses = {Backoff(1000.0).pause_s(ServerError("down", 503)) for _ in range(20)}
+
+    assert len(pauses) > 10
+    assert all(0.125 <= pause <= 0.25 for pause in pauses)
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_server_that_says_when_is_believed() -> None:
+    assert Backoff(1000.0).pause_s(RateLimited("slowly", 429, retry_after_s=17.0)) == 17.0
+    assert 0 < Backoff(1000.0).pause_s(RateLimited("slowly", 429, retry_after_s=0.0)) < 1.0
+
+
+def test_no_try_begins_after_the_timeout(clock: Clock) -> None:
+    backoff = Backoff(10.0)
+    clock.now_s += 9.0
+
+    with pytest.raises(RateLimited):
+        backoff.pause_s(RateLimited("slowly", 429, retry_after_s=1.5))
+
+
+def test_progress_starts_the_timeout_and_the_pauses_again(clock: Clock, jitter: Callable[[float], None]) -> None:
+    jitter(1)
+    backoff = Backoff(10.0)
+    for _ in range(4):
+        backoff.pause_s(Unreachable("gone"))
+    clock.now_s += 100.0
+    backoff.progress()
+
+    assert backoff.pause_s(Unreachable("gone")) == 0.25
+
+
+@pytest.mark.usefixtures("clock")
+def test_what_is_not_temporary_is_not_repeated() -> None:
+    with pytest.raises(UnknownRun):
+        Backoff(1000.0).pause_s(UnknownRun("no", 404))
+
+
+def _failing(*errors: CambfsError) -> Callable[[], str]:
+    left = list(errors)
+
+    def call() -> str:
+        if left:
+            raise left.pop(0)
+        return "done"
+
+    return call
+
+
+def test_retrying_returns_what_comes_in_the_end() -> None:
+    assert retrying(_failing(ServerError("down", 503), Unreachable("gone")), LIMIT_S, Event()) == "done"
+
+
+def test_retrying_raises_the_last_error() -> None:
+    with pytest.raises(UnknownRun):
+        retrying(_failing(ServerError("down", 503), UnknownRun("no", 404)), LIMIT_S, Event())
+
+
+def test_retrying_ends_when_all_ends() -> None:
+    closing = Event()
+    closing.set()
+
+    with pytest.raises(Closing):
+        retrying(_failing(RateLimited("slowly", 429, retry_after_s=LIMIT_S / 2)), LIMIT_S, closing)
+
+
+# Slots.
+
+
+@dataclass(eq=False)
+class Turn:
+    received_at: float = float("inf")
+    stopping: bool = False
+
+
+def _take(slots: Slots, turn: Turn, order: list[Turn], gate: Gate) -> Future[None]:
+    def work() -> None:
+        with slots.turn(turn):
+            order.append(turn)
+            gate.go_through()
+
+    return in_thread(work)
+
+
+def _is_known(slots: Slots, turn: Turn, order: list[Turn]) -> bool:
+    return turn in slots._queue or turn in order
+
+
+def _has_length(order: list[Turn], length: int) -> bool:
+    return len(order) == length
+
+
+def test_first_come_first_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots_module, "_LOOK_EVERY_S", 0.001)
+    slots, turns, order = Slots(2), [Turn() for _ in range(6)], list[Turn]()
+    gates = [Gate() for _ in turns]
+    futures = []
+    for turn, gate in zip(turns, gates, strict=True):
+        futures.append(_take(slots, turn, order, gate))
+        eventually(partial(_is_known, slots, turn, order))
+
+    eventually(lambda: len(order) == 2)
+    assert order == turns[:2]
+    for count, gate in enumerate(gates):
+        gate.open()
+        futures[count].result(LIMIT_S)
+        eventually(partial(_has_length, order, min(count + 3, 6)))
+    assert order == turns
+
+
+def test_one_that_has_stalled_does_not_count() -> None:
+    slots, order, gate = Slots(1), list[Turn](), Gate()
+    stalled, healthy = Turn(received_at=0.0), Turn()
+    first = _take(slots, stalled, order, gate)
+    gate.wait_for_arrivals(1)
+    second = _take(slots, healthy, order, gate)
+    gate.wait_for_arrivals(2)
+
+    third = _take(slots, Turn(), order, gate)
+    eventually(lambda: len(slots._queue) == 1)
+    assert order == [stalled, healthy]
+    gate.open()
+    for future in (first, second, third):
+        future.result(LIMIT_S)
+
+
+def test_one_that_is_told_to_stop_leaves_the_queue() -> None:
+    slots, order, gate = Slots(1), list[Turn](), Gate()
+    running = _take(slots, Turn(), order, gate)
+    gate.wait_for_arrivals(1)
+    queued, last = Turn(), Turn()
+    leaves = _take(slots, queued, order, gate)
+    eventually(lambda: queued in slots._queue)
+    stays = _take(slots, last, order, gate)
+    queued.stopping = last.stopping = True
+    slots.look()
+
+    for leaving in (leaves, stays):
+        with pytest.raises(Closing):
+            leaving.result(LIMIT_S)
+    gate.open()
+    running.result(LIMIT_S)
+    assert queued not in order
+    assert last not in order
+
+
+def test_a_turn_ends_also_when_it_fails() -> None:
+    slots = Slots(1)
+    with pytest.raises(ZeroDivisionError), slots.turn(Turn()):
+        raise ZeroDivisionError
+
+    with slots.turn(Turn()):
+        pass

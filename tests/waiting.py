@@ -1,0 +1,77 @@
+"""Waiting, in tests: always with a limit, never for a fixed time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from threading import Thread
+from typing import TypeVar
+
+from cambfs.names import RunId
+from cambfs.runs.deadline import Patience
+from cambfs.runs.handle import Handle
+from cambfs.runs.library import Library
+from cambfs.vfs.open_files import OpenFile
+from tests.fakes import LIMIT_S
+
+T = TypeVar("T")
+MakeLibrary = Callable[..., Library]
+_OURS = ("stream-", "range-", "size-", "sign-", "keep")
+
+
+def our_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(_OURS)]
+
+
+def patience() -> Patience:
+    return Patience(LIMIT_S)
+
+
+def eventually(is_so: Callable[[], object], what: str = "it never became so") -> None:
+    """Waits until `is_so`, looking often."""
+    deadline = time.monotonic() + LIMIT_S
+    while not is_so():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.002)
+
+
+def in_thread(call: Callable[[], T]) -> Future[T]:
+    """What `call` returns or raises, in a thread of its own."""
+    future: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=work, name="test", daemon=True).start()
+    return future
+
+
+def read_all(library: Library, run_id: int, at_a_time: int = 4096) -> bytes:
+    """As `cat` does: opened, read until nothing comes, closed."""
+    handle = library.open(RunId(run_id), patience())
+    try:
+        return b"".join(pieces(handle, at_a_time))
+    finally:
+        handle.close()
+
+
+def pieces(handle: Handle, at_a_time: int = 4096) -> Iterator[bytes]:
+    offset = 0
+    while piece := handle.read(offset, at_a_time, patience()):
+        yield piece
+        offset += len(piece)
+
+
+def size_of(library: Library, run_id: int) -> int:
+    return library.wait_for_facts(RunId(run_id), patience()).size
+
+
+def read(file: OpenFile, offset: int, length: int, patience: Patience) -> bytes:
+    """What a read of an open file gives."""
+    buffer = memoryview(bytearray(length))
+    return bytes(buffer[: file.readinto(offset, length, lambda count: buffer[:count], patience)])
