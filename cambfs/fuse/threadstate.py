@@ -3,7 +3,8 @@
 Without, Python makes one for every call that comes in from there, maps memory for it, and does away with both when the
 call returns: a tenth of what a `stat` costs, and more of a read.
 
-Not what is called (`adapter`). Threads: those. At the end of one the C library calls `_at_end` in it. The lock is a leaf.
+Not what is called (`adapter`). Threads: those. At the end of one the C library calls `_at_end` in it. The lock is a
+leaf.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The HTTP client: the API and the storage behind it, as a `cambfs.remote.source.Source`.
 
-Not retries, not caching, not deciding what to ask: one call is one question. With `transport` the only module that knows
-requests and urllib3; none of their exceptions leaves it, and no text that it raises holds the key or the query of a
-URL. What it stands on: `transport` (the connections), `origins` (where the key may go), `headers`, `answers` and `body`.
+Not retries, not caching, not deciding what to ask: one call is one question. With `transport` the only module that
+knows requests and urllib3; none of their exceptions leaves it, and no text that it raises holds the key or the query of
+a URL. What it stands on: `transport` (the connections), `origins` (where the key may go), `headers`, `answers`
+and `body`.
 Threads: any number call at once, nothing here is locked; `body` says what its own threads may do.
 
 The key goes to the origin of the base URL only. Redirects are followed by hand, since requests would forward the key to

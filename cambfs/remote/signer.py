@@ -1,7 +1,7 @@
 """Signed URLs: asked for once, shared while they hold, renewed when storage refuses one.
 
-Not what is behind them (`object_store`). Threads: any may ask; the requests are made in threads named `sign-…`, or in that
-of whoever asks with `obtain`. `_lock` guards the tables; nothing is locked under it, and no request made under it.
+Not what is behind them (`object_store`). Threads: any may ask; the requests are made in threads named `sign-…`, or in
+that of whoever asks with `obtain`. `_lock` guards the tables; nothing is locked under it, and no request made under it.
 """
 
 from __future__ import annotations

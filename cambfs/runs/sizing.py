@@ -3,8 +3,8 @@
 In the order of belief: where the stream ended, or the cache; the length in the stream's header; what storage says of
 its object, if that begins like the stream or storage has proven itself with another run.
 
-Not the requests (`object_store`, `transfer`), nor the bytes (`spool`). No threads: the run that owns it guards it with its
-own lock, and every method is called under that.
+Not the requests (`object_store`, `transfer`), nor the bytes (`spool`). No threads: the run that owns it guards it with
+its own lock, and every method is called under that.
 """
 
 from __future__ import annotations

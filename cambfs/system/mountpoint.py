@@ -1,7 +1,7 @@
 """What the kernel has mounted where, and whether a directory can become a mount point.
 
-Mounts and unmounts nothing (`adapter`, `unmount`). Reads /proc/self/mountinfo; a mount itself is touched only where it is
-said. No threads.
+Mounts and unmounts nothing (`adapter`, `unmount`). Reads /proc/self/mountinfo; a mount itself is touched only where
+it is said. No threads.
 """
 
 from __future__ import annotations
