@@ -6,14 +6,22 @@ is STREAMINFO), then frames, each with a CRC-8 over its header and a CRC-16 over
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 MAGIC = b"fLaC"
 _STREAMINFO_END = 42
 _AUDIO_THAT_IDENTIFIES_BYTES = 1024
 # A tag of MP3 files that some programs put behind FLAC as well.
 _ID3V1_BYTES = 128
-# STREAMINFO may claim more; no encoder makes it.
+_ID3_HEAD_BYTES = 10
+# The header with its CRC-8, each subframe's own header, and the CRC-16.
+_FRAME_OVERHEAD_BYTES = 64
+_LONGEST_HEADER_BYTES = 16
+# One in 256 that has a sync code has a CRC-8 by chance.
+_MOST_TRIED = 64
+# Larger blocks than any encoder makes by itself; the last frame is not looked for then.
 _LARGEST_FRAME_BYTES = 512 * 1024
 # A header with its CRC-8, at least one byte of audio, and the CRC-16.
 _SMALLEST_FRAME_BYTES = 9
@@ -21,23 +29,35 @@ _SMALLEST_FRAME_BYTES = 9
 
 @dataclass(frozen=True)
 class StreamInfo:
-    """`samples` (per channel) and `md5` are 0 and zeros when the encoder wrote to a pipe. `max_frame_bytes` is 0 when
-    unknown. `fixed_block` is the samples of every frame but the last, or None when they vary."""
+    """`samples` (per channel) and `md5` are 0 and zeros when the encoder wrote to a pipe. `fixed_block` is the samples
+    of every frame but the last, or None when they vary. No frame is longer than `frame_limit_bytes`."""
 
     fixed_block: int | None
-    max_frame_bytes: int
+    frame_limit_bytes: int
     samples: int
     md5: bytes
 
 
+def id3_end(head: bytes) -> int:
+    """Where an ID3v2 tag in front of the audio ends; 0 when there is none."""
+    if head[:3] != b"ID3" or len(head) < _ID3_HEAD_BYTES or 0xFF in head[3:5] or max(head[6:10]) > 0x7F:
+        return 0
+    length = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
+    footer = _ID3_HEAD_BYTES if head[5] & 0x10 else 0
+    return _ID3_HEAD_BYTES + length + footer
+
+
 def stream_info(head: bytes) -> StreamInfo | None:
     """What STREAMINFO says; None when `head` does not begin like a FLAC file."""
+    head = head[id3_end(head) :]
     if len(head) < _STREAMINFO_END or head[:4] != MAGIC or head[4] & 0x7F != 0:
         return None
     smallest, largest = int.from_bytes(head[8:10], "big"), int.from_bytes(head[10:12], "big")
+    channels, bits = (head[20] >> 1 & 7) + 1, ((head[20] & 1) << 4 | head[21] >> 4) + 1
     return StreamInfo(
         fixed_block=largest if smallest == largest else None,
-        max_frame_bytes=int.from_bytes(head[15:18], "big"),
+        # An encoder stores samples as they are where nothing else is shorter; a side channel has one bit more.
+        frame_limit_bytes=largest * channels * (bits + 1) // 8 + _FRAME_OVERHEAD_BYTES,
         samples=int.from_bytes(head[18:26], "big") & (1 << 36) - 1,
         md5=head[26:42],
     )
@@ -56,7 +76,7 @@ def identifies(head: bytes) -> bool:
 
 
 def _metadata_end(head: bytes) -> int:
-    position, last = len(MAGIC), False
+    position, last = id3_end(head) + len(MAGIC), False
     while not last and position + 4 <= len(head):
         last = bool(head[position] & 0x80)
         position += 4 + int.from_bytes(head[position + 1 : position + 4], "big")
@@ -72,39 +92,59 @@ def is_cut_short(head: bytes, size: int) -> bool:
 
 
 def tail_bytes_wanted(head: bytes) -> int:
-    """How many of a file's last bytes `is_whole` should be given."""
+    """How many of a file's last bytes show its last frame; 0 when that would be too many to look at."""
     info = stream_info(head)
-    frame_bytes = info.max_frame_bytes if info and info.max_frame_bytes else 64 * 1024
-    return min(frame_bytes + 64, _LARGEST_FRAME_BYTES) + _ID3V1_BYTES
+    if info is None or info.frame_limit_bytes > _LARGEST_FRAME_BYTES:
+        return 0
+    return info.frame_limit_bytes + _ID3V1_BYTES
 
 
 def is_whole(head: bytes, tail: bytes) -> bool:
     """Whether a FLAC file that begins with `head` and ends with `tail` proves that its end is the end of the audio:
     its last frame is intact and holds the last of the samples that STREAMINFO counts. False when it cannot tell."""
     info = stream_info(head)
+    if info is None or not info.samples:
+        return False
+    return any(_holds_the_last_sample(frame, info) and _divides_evenly(frame) for frame in _last_frames(tail))
+
+
+def ends_in_a_frame(tail: bytes) -> bool:
+    """Whether an intact frame ends where `tail` does."""
+    return any(_divides_evenly(frame) for frame in islice(_last_frames(tail), _MOST_TRIED))
+
+
+def _last_frames(tail: bytes) -> Iterator[bytes]:
+    """What could be the last frame, the shortest first: all from a sync code and a header with its CRC-8 on."""
     if tail[-_ID3V1_BYTES:].startswith(b"TAG"):
         tail = tail[:-_ID3V1_BYTES]
-    if info is None or not info.samples or tail.endswith(b"\0\0"):  # zeros behind a frame would not change its CRC
-        return False
+    if tail.endswith(b"\0\0"):  # zeros behind a frame would not change its CRC-16
+        return
     start = len(tail)
     while (start := tail.rfind(b"\xff", 0, start)) >= 0:
-        if _ends_the_audio(tail[start:], info):
-            return True
-    return False
+        if _header_end(tail[start : start + _LONGEST_HEADER_BYTES]):
+            yield tail[start:]
 
 
-def _ends_the_audio(frame: bytes, info: StreamInfo) -> bool:
-    if len(frame) < 8 or frame[1] & 0xFE != 0xF8:
-        return False
-    by_sample = bool(frame[1] & 1)
+def _header_end(frame: bytes) -> int:
+    """Where the header ends, its CRC-8 included; 0 when it is none."""
+    if len(frame) < _SMALLEST_FRAME_BYTES or frame[1] & 0xFE != 0xF8:
+        return 0
+    _, _, position = _numbers(frame)
+    position += {12: 1, 13: 2, 14: 2}.get(frame[2] & 0x0F, 0)
+    return position + 1 if position < len(frame) and _crc8(frame[:position]) == frame[position] else 0
+
+
+def _numbers(frame: bytes) -> tuple[int, int, int]:
+    """The number of the frame or of its first sample, how many samples it has, and where both end."""
     number, position = _coded_number(frame, 4)
     block, position = _block_samples(frame[2] >> 4, frame, position)
-    position += {12: 1, 13: 2, 14: 2}.get(frame[2] & 0x0F, 0)
-    if position >= len(frame) or _crc8(frame[:position]) != frame[position]:
-        return False
-    first_sample = number if by_sample else number * (info.fixed_block or 0)
-    is_last = first_sample + block == info.samples
-    return is_last and _divides_evenly(frame)
+    return number, block, position
+
+
+def _holds_the_last_sample(frame: bytes, info: StreamInfo) -> bool:
+    number, block, _ = _numbers(frame)
+    first_sample = number if frame[1] & 1 else number * (info.fixed_block or 0)
+    return first_sample + block == info.samples
 
 
 def _coded_number(frame: bytes, position: int) -> tuple[int, int]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
 from threading import Condition, Lock
@@ -25,7 +24,7 @@ from cambfs.errors import (
     Unreachable,
 )
 from cambfs.names import RunId
-from cambfs.remote.source import Awaiting, SignedUrl
+from cambfs.remote.source import SignedUrl
 
 # The longest that anything in these tests waits for anything.
 LIMIT_S = 20.0
@@ -138,9 +137,9 @@ class FakeBody:
         self._plan = plan
         self._sent = 0
 
-    def read(self, limit: int, awaiting: Awaiting = nullcontext) -> bytes:
+    def read(self, limit: int) -> bytes:
         assert limit > 0, "nothing is asked for"
-        self._stall(awaiting)
+        self._stall()
         if self.is_closed:
             raise BrokenBody("the body was closed")
         if self._plan.break_after is not None and self._sent >= self._plan.break_after:
@@ -150,11 +149,10 @@ class FakeBody:
         self._source.note_sent(self._key, len(piece))
         return piece
 
-    def _stall(self, awaiting: Awaiting) -> None:
+    def _stall(self) -> None:
         gate = self._plan.stall_gate
         if gate is not None and self._plan.stall_at is not None and self._sent >= self._plan.stall_at:
-            with awaiting():
-                gate.go_through(lambda: self.is_closed)
+            gate.go_through(lambda: self.is_closed)
 
     def _break_off(self) -> bytes:
         if self.framed:

@@ -28,7 +28,11 @@ def _frame_starts() -> list[int]:
 def _last_frame() -> int:
     info = flac.stream_info(_SMALLEST)
     assert info is not None
-    return max(start for start in _frame_starts() if flac._ends_the_audio(_SMALLEST[start:], info))
+    return max(
+        start
+        for start in _frame_starts()
+        if flac._header_end(_SMALLEST[start:]) and flac._holds_the_last_sample(_SMALLEST[start:], info)
+    )
 
 
 _LAST_FRAME = _last_frame()

@@ -14,12 +14,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, suppress
 from typing import Protocol
 
 from cambfs.errors import BrokenBody, TimedOut
 from cambfs.http.headers import Head
-from cambfs.remote.source import Awaiting
 
 # What peek reads at a time.
 _PEEK = 65536
@@ -37,13 +36,12 @@ class RawResponse(Protocol):
     def close(self) -> None: ...
 
 
-Guard = Callable[[Awaiting], AbstractContextManager[None]]
+Guard = Callable[[], AbstractContextManager[None]]
 
 
 class HttpBody:
-    """A `cambfs.remote.source.Body`. `guard` makes the context in which the library's exceptions become ours, and bytes
-    are awaited as its argument says; `what` begins the texts of errors. After an error or `close` every `read`
-    raises BrokenBody."""
+    """A `cambfs.remote.source.Body`. `guard` makes the context in which the library's exceptions become ours; `what`
+    begins the texts of errors. After an error or `close` every `read` raises BrokenBody."""
 
     def __init__(self, raw: RawResponse, head: Head, what: str, guard: Guard) -> None:
         self.start = head.start
@@ -69,12 +67,12 @@ class HttpBody:
         self._reading = False
         self._closed = False
 
-    def read(self, limit: int, awaiting: Awaiting = nullcontext) -> bytes:
+    def read(self, limit: int) -> bytes:
         if limit < 1:
             raise ValueError("a limit below one byte")
         self._refuse_closed()
         if not self._ahead:
-            return self._pull(limit, awaiting)
+            return self._pull(limit)
         data, self._ahead = bytes(self._ahead[:limit]), self._ahead[limit:]
         return data
 
@@ -102,14 +100,14 @@ class HttpBody:
             else:
                 self._close_raw()
 
-    def _pull(self, limit: int, awaiting: Awaiting = nullcontext) -> bytes:
+    def _pull(self, limit: int) -> bytes:
         """The next bytes from the connection, at most `limit`; none at the proven end."""
         with self._lock:
             self._refuse_closed()
             self._reading = True
         whole = False
         try:
-            data = self._checked(limit, awaiting)
+            data = self._checked(limit)
             whole = True
         except Exception:
             # After a shutdown anything may come out of the layers below, also TLS records taken for content.
@@ -140,14 +138,14 @@ class HttpBody:
                 self._close_raw()
             return closed
 
-    def _checked(self, limit: int, awaiting: Awaiting) -> bytes:
+    def _checked(self, limit: int) -> bytes:
         if self._length is not None and not self._chunked:
             limit = min(limit, self._length - self._pulled)
         if not limit:
             return b""
         # read1 gives what is there; read and readinto wait until the buffer is full, which holds the first byte back.
         # All run at 1.5-3 GB/s on loopback in pieces of 256 KiB, the private ones no faster.
-        with self._guard(awaiting):
+        with self._guard():
             data = self._raw.read1(limit)
         self._pulled += len(data)
         if self._length is not None and (self._pulled > self._length or (not data and self._pulled < self._length)):

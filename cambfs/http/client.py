@@ -20,7 +20,7 @@ import http.client
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -48,7 +48,7 @@ from cambfs.http.signature import life_s
 from cambfs.http.sniff import refuse_text
 from cambfs.http.transport import Peers, Proxies, Session, TooNear, ca_bundle
 from cambfs.names import RunId
-from cambfs.remote.source import Awaiting, SignedUrl
+from cambfs.remote.source import SignedUrl
 
 CONNECT_TIMEOUT_S = 10.0
 MAX_REDIRECTS = 5
@@ -312,11 +312,11 @@ class Client:
         return b""
 
     @contextmanager
-    def _guard(self, what: str, origin: Origin, in_body: bool, awaiting: Awaiting = nullcontext) -> Iterator[None]:
+    def _guard(self, what: str, origin: Origin, in_body: bool) -> Iterator[None]:
         """Held around each request and each read of a body, which may take the timeout altogether. The originals hold
         URLs, and what they were raised in holds the key: so they are not chained, and forget where they were."""
         try:
-            with step(self._timeout_s, awaiting):
+            with step(self._timeout_s):
                 yield
         except TooNear as error:
             raise BadAnswer(f"{what}: {origin} is in a local network ({error}), and the API is not", 0) from None

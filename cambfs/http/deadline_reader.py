@@ -18,10 +18,8 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from typing import Any
-
-from cambfs.remote.source import Awaiting
 
 # What is read ahead of a body: lines, and small chunks.
 _BUFFER_BYTES = 64 * 1024
@@ -32,21 +30,20 @@ _LONGEST_LINE = 65536
 
 class _Step(threading.local):
     ends_at: float | None = None
-    awaiting: Awaiting = staticmethod(nullcontext)
 
 
 _current = _Step()
 
 
 @contextmanager
-def step(seconds: float, awaiting: Awaiting = nullcontext) -> Iterator[None]:
+def step(seconds: float) -> Iterator[None]:
     """What this thread reads of a `SteppedResponse` inside the block raises TimeoutError once `seconds` have passed
-    since the block began. It is awaited inside `awaiting()`. Blocks do not nest."""
-    _current.ends_at, _current.awaiting = time.monotonic() + seconds, awaiting
+    since the block began. Blocks do not nest."""
+    _current.ends_at = time.monotonic() + seconds
     try:
         yield
     finally:
-        _current.ends_at, _current.awaiting = None, nullcontext
+        _current.ends_at = None
 
 
 class _Stepped(io.RawIOBase):
@@ -103,9 +100,7 @@ class _Stepped(io.RawIOBase):
         left_s = self._left_s()
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
-        with _current.awaiting():
-            has_come = poll.poll(None if left_s is None else math.ceil(left_s * 1000))
-        if not has_come:
+        if not poll.poll(None if left_s is None else math.ceil(left_s * 1000)):
             raise TimeoutError("the step took too long")
 
     def _left_s(self) -> float | None:

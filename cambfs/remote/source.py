@@ -6,8 +6,7 @@ by one and may be closed by another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -25,9 +24,6 @@ class SignedUrl:
     url: str = field(repr=False)
     answer: Mapping[str, Any] = field(repr=False)
     life_s: float
-
-
-Awaiting = Callable[[], AbstractContextManager[None]]
 
 
 class Body(Protocol):
@@ -51,9 +47,8 @@ class Body(Protocol):
     content_type: str
     modified_s: float | None
 
-    def read(self, limit: int, awaiting: Awaiting = nullcontext) -> bytes:
-        """The next bytes: at least one, and what has come, at most `limit`; none at the end. They are awaited, if
-        they have not come, inside `awaiting()`.
+    def read(self, limit: int) -> bytes:
+        """The next bytes: at least one, and what has come, at most `limit`; none at the end.
 
         Raises LinkError (BrokenBody, TimedOut, Unreachable).
         """

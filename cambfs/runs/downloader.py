@@ -20,7 +20,6 @@ from cambfs.remote.object_store import Probe, Storage
 from cambfs.remote.source import Body, Source
 from cambfs.runs.commit_queue import Keeping
 from cambfs.runs.content import Content
-from cambfs.runs.fairlock import FairLock
 from cambfs.runs.slots import Slots
 from cambfs.runs.transfer import Sink, Transfer
 from cambfs.system.workers import Workers
@@ -57,7 +56,6 @@ class Means:
     slots: Slots
     habits: Habits
     workers: Workers
-    writing: FairLock
     keeping: Keeping
     timeout_s: float
     max_result_bytes: int

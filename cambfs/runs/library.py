@@ -26,7 +26,6 @@ from cambfs.remote.source import Source
 from cambfs.runs.commit_queue import Keeping
 from cambfs.runs.deadline import Patience
 from cambfs.runs.downloader import Habits, Means
-from cambfs.runs.fairlock import FairLock
 from cambfs.runs.handle import Handle
 from cambfs.runs.lookahead import Ahead
 from cambfs.runs.run import Run
@@ -69,7 +68,6 @@ class Library:
             Slots(max_transfers),
             Habits(),
             workers,
-            FairLock(),
             Keeping(workers, self._closing),
             timeout_s,
             max_result_bytes,

@@ -4,8 +4,7 @@ Not which runs there are (`library`), what has arrived (`content`), how the size
 (`waiters`), or who is fetching it (`downloader`).
 
 Threads: callers wait for bytes or the size; transfers and probes, in threads of their own, bring both. The content's
-`changed` guards all of this, too, and is notified whenever a waiter might go on. The order of locks is: `writing`,
-which all runs share (transfers receive and write a piece in turn, so that none gets far ahead of the others), a run's
+`changed` guards all of this, too, and is notified whenever a waiter might go on. The order of locks is: a run's
 `changed`, the library's, the cache's. No request is made, and neither the network nor a transfer waited for, under any.
 """
 
@@ -24,7 +23,6 @@ from cambfs.remote.source import Body
 from cambfs.runs.content import Content
 from cambfs.runs.deadline import Patience
 from cambfs.runs.downloader import SPAN_BYTES, Fetching, Means
-from cambfs.runs.fairlock import FairLock
 from cambfs.runs.transfer import Transfer
 from cambfs.runs.waiters import Waiters
 
@@ -231,10 +229,6 @@ class Run:
             if self._content.size is None:
                 self._fetching.start_probe()
             self._waiters.let_go_on()
-
-    @property
-    def writing(self) -> FairLock:
-        return self._means.writing
 
     def write(self, position: int, data: bytes) -> None:
         self._means.keeping.note_use()

@@ -17,7 +17,6 @@ from typing import Protocol
 from cambfs.errors import CambfsError, Closing, TimedOut
 from cambfs.remote.retry import Backoff
 from cambfs.remote.source import Body
-from cambfs.runs.fairlock import FairLock
 from cambfs.runs.slots import Slots
 
 log = logging.getLogger(__name__)
@@ -33,10 +32,6 @@ class Sink(Protocol):
 
     def begin(self, body: Body) -> None:
         """An answer has come; its first bytes follow."""
-
-    @property
-    def writing(self) -> FairLock:
-        """A transfer has this while it receives bytes and writes them."""
 
     def write(self, position: int, data: bytes) -> None:
         """Takes the bytes. Nobody sees them yet."""
@@ -175,13 +170,11 @@ class Transfer:
 
     def _receive(self, body: Body, position: int) -> int:
         """Writes the next piece, and says how long it is: 0 at the end, or when it is to stop."""
-        # One transfer at a time, for a piece that waits to be written takes memory; not while it waits for the network.
-        with self._sink.writing as turn:
-            data = body.read(_PIECE_BYTES, turn.given_up)
-            if self.stopping or not data:
-                return 0
-            self._sink.write(position, data)
-            return len(data)
+        data = body.read(_PIECE_BYTES)
+        if self.stopping or not data:
+            return 0
+        self._sink.write(position, data)
+        return len(data)
 
     @property
     def _floor_bytes(self) -> float:

@@ -8,7 +8,6 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
@@ -31,7 +30,6 @@ from cambfs.http.deadline_reader import SteppedResponse, step
 from cambfs.http.headers import Head
 from cambfs.names import RunId
 from cambfs.remote.source import SignedUrl
-from cambfs.runs.fairlock import FairLock
 
 RUN = RunId(5)
 KEY = "sk-very-secret-key"
@@ -197,33 +195,6 @@ def test_a_part_without_a_length_of_its_own_ends_where_it_said(server: Server, c
     assert body.framed
     assert rest(body) == FLAC[4:10]
     body.close()
-
-
-@pytest.mark.parametrize("is_by_socks", [False, True], ids=["direct", "SOCKS"])
-def test_a_turn_is_given_up_while_nothing_comes(
-    server: Server, client: Client, monkeypatch: pytest.MonkeyPatch, is_by_socks: bool
-) -> None:
-    if is_by_socks:
-        server.greeting = b"\5\0" + b"\5\0\0\1" + bytes(6)  # no password; connected
-        proxies = {"http": server.url.replace("http:", "socks5h:")}
-        monkeypatch.setattr(client._proxies, "towards", lambda _origin: proxies)
-    server.scripts += [send(sized(FLAC[:1000], said=2000))]
-    body, turn = client.open_stream(RUN), FairLock()
-    assert b"".join(body.read(1) for _ in range(1000)) == FLAC[:1000]
-
-    def take() -> None:
-        with turn:
-            pass
-        body.close()
-
-    with ThreadPoolExecutor() as pool, turn:
-        other = pool.submit(take)
-        until(lambda: len(turn._waiting) == 1)
-        with pytest.raises(BrokenBody):
-            body.read(1, turn.given_up)
-        assert other.result(WAIT_S) is None
-        assert turn._is_taken, "it is had again"
-    assert not turn._is_taken
 
 
 def test_the_first_bytes_are_given_before_all_that_may_come_are_there(server: Server, client: Client) -> None:
@@ -514,7 +485,7 @@ class FakeRaw:
 def fake_body(data: bytes, during: Callable[[], None]) -> tuple[HttpBody, FakeRaw]:
     raw = FakeRaw(data, during)
     head = Head(0, None, None, True, None, False, "", None)
-    return HttpBody(raw, head, "run 5", lambda _awaiting: nullcontext()), raw
+    return HttpBody(raw, head, "run 5", nullcontext), raw
 
 
 def test_a_connection_is_not_given_back_once_it_was_shut_down() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
-from contextlib import nullcontext
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -34,16 +32,14 @@ from cambfs.errors import (
 from cambfs.model import Facts
 from cambfs.names import RunId
 from cambfs.remote.object_store import Probe
-from cambfs.remote.source import Awaiting
 from cambfs.runs import downloader, run, slots
 from cambfs.runs import library as library_module
-from cambfs.runs.content import Content
 from cambfs.runs.deadline import Patience
 from cambfs.runs.handle import Handle
 from cambfs.runs.library import Library
 from cambfs.runs.transfer import Transfer
 from tests import waiting
-from tests.fakes import LIMIT_S, FakeBody, FakeSource, Gate, Plan, Result, StorageManner, some_flac
+from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, StorageManner, some_flac
 from tests.waiting import MakeLibrary, eventually, in_thread, our_threads, patience, pieces, read_all, size_of
 
 SIZE = 100_000
@@ -567,34 +563,6 @@ def test_a_result_that_stalls_does_not_hold_back_another(
     assert not stalled.done()
     gate.open()
     assert stalled.result(LIMIT_S) == CONTENT
-
-
-def test_one_transfer_at_a_time_has_a_piece_in_memory(
-    source: FakeSource, library: Library, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    received, most, write, read = [0], [0], Content.write, FakeBody.read
-
-    def counted_read(body: FakeBody, limit: int, awaiting: Awaiting = nullcontext) -> bytes:
-        data = read(body, limit, awaiting)
-        if awaiting is not nullcontext and data:
-            received[0] += 1
-            most[0] = max(most[0], received[0])
-        return data
-
-    def slow_write(content: Content, position: int, data: bytes) -> None:
-        time.sleep(0.001)
-        received[0] -= 1
-        write(content, position, data)
-
-    monkeypatch.setattr(FakeBody, "read", counted_read)
-    monkeypatch.setattr(Content, "write", slow_write)
-    source.piece_bytes = SIZE // 10
-    for run_id in range(1, 9):
-        source.add(run_id, Result(CONTENT))
-    reads = [in_thread(lambda run_id=run_id: read_all(library, run_id)) for run_id in range(1, 9)]  # type: ignore[misc]
-
-    assert all(read.result(LIMIT_S) == CONTENT for read in reads)
-    assert (most, received) == ([1], [0])
 
 
 def test_no_more_transfers_at_a_time_than_allowed(source: FakeSource, make_library: MakeLibrary) -> None:

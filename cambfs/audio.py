@@ -1,0 +1,120 @@
+"""Which bytes are audio, and where a file of audio ends: by its own structure, whatever its label says.
+
+The containers that cambfs knows are FLAC (also behind an ID3v2 tag), WAV (RIFF, RF64), Ogg, MP3, and MP4. FLAC and WAV
+say themselves where they end. Pure functions on bytes, no threads.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from cambfs import flac
+
+# As much of a beginning as `signature` wants to see: two MP3 frames, the largest of which has 1,441 bytes.
+SIGNATURE_BYTES = 2048
+_RIFF_HEAD_BYTES = 12
+_DS64_SIZE_END = 28
+# Encoders that write to a pipe leave such a length in place of the right one (0xFFFFFFFF, sox 0x7FFFF024).
+_PLACEHOLDER_FROM = 0x7FFF_0000
+_SMALLEST_FTYP, _LARGEST_FTYP = 16, 4096
+_MP3_BITRATES = {
+    True: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0),  # MPEG 1
+    False: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0),  # MPEG 2 and 2.5
+}
+_MP3_RATES = {3: (44100, 48000, 32000, 0), 2: (22050, 24000, 16000, 0), 0: (11025, 12000, 8000, 0), 1: (0, 0, 0, 0)}
+
+
+class End(Enum):
+    """What a file's own structure says of the place where it ends.
+
+    WHOLE: it is the end. INTACT: an intact frame ends there, and how many there are is not known. BROKEN: it is not
+    the end, or something that is no audio follows it. UNKNOWN: this structure says nothing of its end.
+    """
+
+    WHOLE = auto()
+    INTACT = auto()
+    BROKEN = auto()
+    UNKNOWN = auto()
+
+
+def signature(head: bytes) -> str | None:
+    """The container that a file with this beginning is ("FLAC", "WAV", "Ogg", "MP3", "MP4"); None for anything else.
+    `head` has SIGNATURE_BYTES, or is all there is."""
+    if head.startswith(b"ID3"):
+        return _behind_id3(head)
+    if head.startswith(flac.MAGIC):
+        return "FLAC"
+    if head[:4] in (b"RIFF", b"RF64", b"BW64") and head[8:12] == b"WAVE":
+        return "WAV"
+    if head[:5] == b"OggS\0" and len(head) >= 27:
+        return "Ogg"
+    if _is_mp4(head):
+        return "MP4"
+    return "MP3" if _is_mp3(head) else None
+
+
+def _behind_id3(head: bytes) -> str | None:
+    end = flac.id3_end(head)
+    if not end:
+        return None
+    behind = head[end:]
+    if behind.startswith(flac.MAGIC):
+        return "FLAC"
+    # A tag with a picture is longer than what is looked at.
+    return "MP3" if not behind or _is_mp3(behind) else None
+
+
+def _is_mp4(head: bytes) -> bool:
+    length = int.from_bytes(head[:4], "big")
+    return head[4:8] == b"ftyp" and _SMALLEST_FTYP <= length <= _LARGEST_FTYP and length % 4 == 0
+
+
+def _is_mp3(head: bytes) -> bool:
+    """Two frames behind each other, or one that is all there is."""
+    length = _mp3_frame_bytes(head)
+    if not length:
+        return False
+    return len(head) == length or bool(_mp3_frame_bytes(head[length:]))
+
+
+def _mp3_frame_bytes(head: bytes) -> int:
+    """The length of the layer III frame that `head` begins with; 0 when it does not begin with one."""
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2:
+        return 0
+    version = head[1] >> 3 & 3
+    kbit_per_s = _MP3_BITRATES[version == 3][head[2] >> 4]
+    rate = _MP3_RATES[version][head[2] >> 2 & 3]
+    if not kbit_per_s or not rate:
+        return 0
+    return (144 if version == 3 else 72) * kbit_per_s * 1000 // rate + (head[2] >> 1 & 1)
+
+
+def tail_bytes_wanted(head: bytes) -> int:
+    """How many of the last bytes of a file that begins with `head` tell `end_of` where it ends."""
+    return flac.tail_bytes_wanted(head) if flac.stream_info(head) else 0
+
+
+def end_of(head: bytes, tail: bytes, size: int) -> End:
+    """What the structure of a file says that begins with `head`, ends with `tail`, and has `size` bytes. `tail` has
+    `tail_bytes_wanted`, or is the whole file."""
+    if (expected := _wav_bytes(head)) is not None:
+        # A chunk of odd length is padded, and not every writer does so.
+        return End.WHOLE if size in (expected, expected + expected % 2) else End.BROKEN
+    info = flac.stream_info(head)
+    if info is None or flac.tail_bytes_wanted(head) == 0:
+        return End.UNKNOWN
+    if info.samples:
+        return End.WHOLE if flac.is_whole(head, tail) else End.BROKEN
+    return End.INTACT if flac.ends_in_a_frame(tail) else End.BROKEN
+
+
+def _wav_bytes(head: bytes) -> int | None:
+    """The length that a WAV says it has; None when it is no WAV, or does not say."""
+    if head[8:12] != b"WAVE":
+        return None
+    size = int.from_bytes(head[4:8], "little")
+    if head[:4] in (b"RF64", b"BW64") and head[12:16] == b"ds64" and len(head) >= _DS64_SIZE_END:
+        return 8 + int.from_bytes(head[20:28], "little")
+    if head[:4] != b"RIFF" or size <= _RIFF_HEAD_BYTES - 8 or size >= _PLACEHOLDER_FROM:
+        return None
+    return 8 + size
