@@ -35,7 +35,8 @@ _UNFORESEEN = re.compile(r"Traceback|unexpected|nobody foresaw|internal error")
 
 @dataclass(frozen=True)
 class Trial:
-    """A case that is read in one way. Its runs are three ids from `first` on: a neighbour, the case's, a neighbour."""
+    """A case that is read in one way. Its runs are three ids from `first` on: a neighbour, the case's, a neighbour; and
+    one more where the first ones are listed."""
 
     case: Case
     mode: str
@@ -108,7 +109,10 @@ class Lane:
         return self.outcomes
 
     def _make_scripts(self) -> None:
-        neighbours = [_STRANGER, *(run_id for trial in self._trials for run_id in (trial.first, trial.first + 2))]
+        neighbours = [
+            _STRANGER,
+            *(run_id for trial in self._trials for run_id in (trial.first, trial.first + 2, trial.first + 3)),
+        ]
         large = [trial.run_id for trial in self._trials if trial.case.is_large]
         small = [trial.run_id for trial in self._trials if not trial.case.is_large]
         made = audio.make(self._directory, neighbours, small, large)
@@ -142,11 +146,13 @@ class Lane:
         outcome.problems += self._wrong_in_cache(trial)
 
     def _list(self, trial: Trial, outcome: Outcome) -> None:
+        self._read_neighbour(trial.first + 3, "before the listing", outcome)
         answer = self._reader.ask("list_all", ".")
-        for run_id, size in zip(trial.run_ids, answer.sizes, strict=True):
-            right = len(self._scripts[run_id].content)
+        names = answer.reads[0].data.decode().split()
+        for name, size in zip(names, answer.sizes, strict=True):
+            right = len(self._scripts[int(name.removesuffix(".flac"))].content)
             if size != right and (isinstance(size, int) or size not in trial.case.want):
-                outcome.problems.append(f"listed with {size} bytes, and has {right}")
+                outcome.problems.append(f"{name} is listed with {size} bytes, and has {right}")
 
     def _read_neighbour(self, run_id: int, when: str, outcome: Outcome) -> None:
         answer = self._reader.ask("stat", f"{run_id}.flac")
@@ -167,8 +173,8 @@ class Lane:
     def _check_requests(self, trial: Trial, outcome: Outcome) -> None:
         kinds, records = trial.case.hostile_kinds, list(self._server.requests)
         mine = [record for record in records if record.run_id == trial.run_id and record.kind in kinds]
-        if not any(record.was_scripted for record in mine):
-            outcome.problems.append("what the case is about was never asked for")
+        if missing := kinds - {record.kind for record in mine if record.was_scripted}:
+            outcome.problems.append(f"what the case is about was never asked for: {name_of(missing)}")
         again = [record for record in records if record.follows in [(trial.run_id, kind) for kind in kinds]]
         if trial.case.is_odd and again:
             outcome.problems.append(f"the connection was used again after an odd response, for {again[0].kind}")

@@ -90,24 +90,20 @@ def map(answer: Answer, path: str) -> None:
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status == -signal.SIGBUS:
         answer.add(0, b"", "EIO")
-    elif status:
-        answer.add(0, b"", errno.errorcode.get(status, f"status {status}"))
     else:
-        answer.add(0, lines, "end")
-        answer.sizes.append(len(lines))
+        answer.add(0, lines, errno.errorcode.get(status, f"status {status}") if status else "end")
 
 
 def _map_and_leave(path: str, send: int) -> None:
     status = 255
     try:
         fd = os.open(path, os.O_RDONLY)
-        with mmap.mmap(fd, 0, access=mmap.ACCESS_READ) as view, os.fdopen(send, "wb") as pipe:
+        size = os.fstat(fd).st_size  # `mmap` itself takes a failure of this for an empty file
+        with mmap.mmap(fd, size, access=mmap.ACCESS_READ) as view, os.fdopen(send, "wb") as pipe:
             pipe.write(bytes(view))
         status = 0
     except OSError as error:
         status = error.errno or 255
-    except ValueError:  # an empty file cannot be mapped
-        status = 254
     finally:
         os._exit(status)
 

@@ -12,7 +12,7 @@ import socket
 import struct
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -47,8 +47,8 @@ class Script:
 
 @dataclass(frozen=True)
 class Record:
-    """A request that came. `was_scripted`: the case had an answer of its own. `follows`: run and kind of the request
-    before it on the same connection, if that one's answer came from a script."""
+    """A request that came. `was_scripted`: its answer is not that of a server that behaves, or a case asks for just
+    that. `follows`: run and kind of the request before it on the same connection, if that one's answer was scripted."""
 
     origin: Literal["api", "storage"]
     kind: Kind
@@ -116,29 +116,23 @@ class HostileServer:
         with self._lock:
             self._connections.discard(connection)
 
-    def take(self, request: _Request, serving: _Serving) -> Iterator[Step]:
+    def take(self, request: _Request, serving: _Serving) -> list[Step]:
         """The steps of the answer to a request, which is noted."""
         with self._lock:
             run_ids = request.run_ids
             run_id = next((one for one in run_ids if "bulk" in self.scripts[one].replies), run_ids[0])
             self._counts[request.kind, run_id] += 1
             number = self._counts[request.kind, run_id]
-            script = self.scripts[run_id]
-            reply = script.reply(request.kind, number)
-            scripted = reply is not None or (request.kind == "stored" and script.stored is not None)
-            self.requests.append(
-                Record(
-                    serving.origin,
-                    request.kind,
-                    run_id,
-                    serving.number,
-                    request.has_key,
-                    scripted,
-                    serving.last_scripted,
-                )
-            )
-            serving.last_scripted = (run_id, request.kind) if reply is not None else None
-        return iter((reply or well)(self._asked(request, run_id, number, script)))
+        script = self.scripts[run_id]
+        reply = script.reply(request.kind, number)
+        asked = self._asked(request, run_id, number, script)
+        steps = list((reply or well)(asked))
+        is_scripted = reply is well or steps != well(asked.having(script.content))
+        follows, serving.last_scripted = serving.last_scripted, (run_id, request.kind) if is_scripted else None
+        record = Record(serving.origin, request.kind, run_id, serving.number, request.has_key, is_scripted, follows)
+        with self._lock:
+            self.requests.append(record)
+        return steps
 
     def _asked(self, request: _Request, run_id: int, number: int, script: Script) -> Asked:
         content = script.content if request.kind != "stored" or script.stored is None else script.stored

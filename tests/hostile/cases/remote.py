@@ -10,6 +10,7 @@ from tests.hostile.case import (
     CHANGED,
     EITHER,
     RIGHT,
+    SLOW,
     Group,
     Reply,
     behind,
@@ -20,7 +21,7 @@ from tests.hostile.case import (
     says,
     text,
 )
-from tests.hostile.replies import ETAG, JSON, Act, Asked, Step, chunked, head, part, sized, well
+from tests.hostile.replies import ETAG, JSON, Act, Asked, Step, chunk, chunked, head, part, sized, well
 
 
 def _status(status: str, *headers: str) -> Reply:
@@ -36,6 +37,13 @@ def _trickle(asked: Asked) -> list[Step]:
 def _trickled_body(asked: Asked) -> list[Step]:
     headers, _, body = part(asked).partition(b"\r\n\r\n")
     return [headers + b"\r\n\r\n", *(step for byte in body[:60] for step in (bytes([byte]), 1.0))]
+
+
+def _slowly(asked: Asked) -> list[Step]:
+    """So that a byte far ahead is worth a range of the storage."""
+    begin = head("200 OK", "Transfer-Encoding: chunked")
+    pieces = [asked.content[at : at + 2**17] for at in range(0, asked.size, 2**17)]
+    return [begin, *(step for piece in pieces for step in (chunk(piece), 0.08)), b"0\r\n\r\n"]
 
 
 def _other_middle(content: bytes) -> bytes:
@@ -84,9 +92,16 @@ _STORAGE = [
     _storage("longer, and Content-Length tells the stream's", EITHER, holds=_longer, framing="length", modes=("stat",)),
     _alone("another head, the same length", EITHER, holds=_other_head, modes=("stat",)),
     _alone("another head; tail first", EITHER, holds=_other_head, modes=("tail",)),
-    _alone("other bytes in the middle", RIGHT, holds=_other_middle, modes=("tail",)),
-    _alone("other bytes in the middle, large; tail first", EITHER, holds=_other_middle, is_large=True, modes=("tail",)),
-    _alone("other bytes at the end, large; tail first", EITHER, holds=_other_end, is_large=True, modes=("tail",)),
+    # A range with the right headers and other bytes inside shows only when the stream comes there.
+    _alone(
+        "other bytes at the end; tail first, of a slow and large one",
+        CHANGED,
+        holds=_other_end,
+        versions=lambda content, _: [_other_end(content)],
+        stream=_slowly,
+        is_large=True,
+        modes=("tail",),
+    ),
     _alone("another run's audio; stat first", EITHER, stored=lambda a: well(a.having(a.stranger)), modes=("stat",)),
     _alone("another run's audio; mapped", EITHER, stored=lambda a: well(a.having(a.stranger)), modes=("map",)),
     _alone("a WAV of it", EITHER, holds=audio.wav, modes=("stat",)),
@@ -201,8 +216,8 @@ def _stored_rest(reply: Reply) -> Reply:
 
 
 def _breaking(asked: Asked) -> list[Step]:
-    """The API's first answer breaks in the middle; so storage is asked for the rest."""
-    return list(broken_after(lambda a: a.size // 2)(asked)) if asked.number == 1 else well(asked)
+    """The API's first answer breaks in the middle; so storage, which told the size meanwhile, is asked for the rest."""
+    return list(broken_after(lambda a: a.size // 2, Act.CLOSE)(asked)) if asked.number == 1 else well(asked)
 
 
 _resume = Group("resumes and ranges of the API", ranges=True, gone=True)
@@ -214,7 +229,7 @@ _RESUMES = [
     _resume("a-b/n, b short, n just behind it", CHANGED, stream=_resumed(lambda a: [part(a, content_range=f"bytes {a.start}-{a.size - 1001}/{a.size - 1000}", data=a.content[a.start : a.size - 1000])])),
     _resume("a thousand bytes at a time", ANY, stream=_resumed(_in_little_parts)),
     _resume("another start than asked", RIGHT, stream=_resumed(_rest("bytes {d}-{b}/{n}"))),
-    _resume("fewer bytes than it says", RIGHT, stream=_resumed(lambda a: [part(a)[:-500], Act.CLOSE])),
+    _resume("fewer bytes than it says", RIGHT, stream=_resumed(lambda a: [part(a)[:-500], Act.CLOSE] if a.number == 2 else well(a))),
     _resume("more bytes than it says", RIGHT, stream=_resumed(lambda a: [part(a) + b"more"])),
     _resume("no Content-Range", RIGHT, stream=_resumed(lambda a: [sized(a.content[a.start :], status="206 Partial Content")])),
     _resume("a Content-Range of another unit", RIGHT, stream=_resumed(_rest("items {a}-{b}/{n}"))),
@@ -224,16 +239,21 @@ _RESUMES = [
     _resume("416", RIGHT, stream=_resumed(lambda a: [sized(b"", f"Content-Range: bytes */{a.start}", status="416 R")])),
     _resume("412", EITHER, stream=_resumed(_status("412 Precondition Failed"))),
     _resume("another ETag", CHANGED, stream=_resumed(lambda a: [part(a).replace(ETAG.encode(), b'"another-version"')])),
-    _resume("JSON", RIGHT, stream=_resumed(says(sized(b'{"detail": "no"}', JSON)))),
+    _resume("JSON", EITHER, stream=_resumed(says(sized(b'{"detail": "no"}', JSON)))),
     _resume("500 always", EITHER, stream=_resumed(_status("500 I"))),
     _resume("206 without being asked", EITHER, stream=lambda a: [sized(a.content, f"Content-Range: bytes 0-{a.size - 1}/{a.size}", status="206 P")]),
     _resume("the first half, called 206, without being asked", EITHER, stream=lambda a: [sized(a.content[: a.middle], f"Content-Range: bytes 0-{a.middle - 1}/{a.size}", status="206 P")]),
     _resume("breaks at every answer, each brings it further", RIGHT, stream=lambda a: list(broken_after(lambda b: min(12_000, b.size - b.start))(a))),
 ]  # fmt: skip
 
-_later = Group("storage in the middle of a resume", is_alone=True, modes=("stat",))
+
+def _falls_silent(asked: Asked) -> list[Step]:
+    return [part(asked)[:-9000], Act.STALL]
+
+
+_later = Group("storage in the middle of a resume", is_alone=True, modes=("whole", "tail", "two"))
 _LATER = [
-    _later("well", RIGHT, stream=_breaking),
+    _later("well", RIGHT, stream=_breaking, stored=well),
     *(
         _later(what, RIGHT, stream=_breaking, stored=_stored_rest(reply))
         for what, reply in {
@@ -245,7 +265,6 @@ _LATER = [
             "reset": says(Act.RESET),
             "reset in the middle": lambda a: [part(a)[:-9000], 0.02, Act.RESET],
             "closed in the middle": lambda a: [part(a)[:-9000], 0.02, Act.CLOSE],
-            "silence in the middle": lambda a: [part(a)[:-9000], Act.STALL],
             "another ETag": lambda a: [part(a).replace(ETAG.encode(), b'"another-version"')],
             "another total": _range_says("bytes {a}-{b}/{more}"),
             "fewer bytes than asked, total *": _rest("bytes {a}-{c}/*", 1000),
@@ -253,6 +272,7 @@ _LATER = [
             "text": text(b"the object has expired"),
         }.items()
     ),
+    _later("silence in the middle", RIGHT | SLOW, stream=_breaking, stored=_stored_rest(_falls_silent)),
 ]  # fmt: skip
 
 
@@ -297,8 +317,8 @@ _FILE_URL = [
     _file_url("204", RIGHT, sign=says(head("204 No Content"))),
     _file_url("the audio itself", RIGHT, sign=lambda a: [chunked(a.content)]),
     _file_url("a URL that nobody answers at", RIGHT, sign=_answers({"output_url": "http://127.0.0.1:1/a.flac?X-Amz-Signature=1"}), url=_ANY_URL, is_alone=True),
-    _file_url("another run's URL", EITHER, sign=_url_of_another, url=frozenset({"other"}), modes=("stat",)),
-    _file_url("another run's URL; mapped", EITHER, sign=_url_of_another, url=frozenset({"other"}), modes=("map",)),
+    _file_url("another run's URL", EITHER, is_alone=True, sign=_url_of_another, url=RIGHT, modes=("stat",)),
+    _file_url("another run's URL; mapped", EITHER, is_alone=True, sign=_url_of_another, url=RIGHT, modes=("map",)),
     _file_url("well, and more behind it", RIGHT, sign=behind(0.02, b"surplus"), url=RIGHT),
 ]  # fmt: skip
 

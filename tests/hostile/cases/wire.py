@@ -1,8 +1,9 @@
-"""Cases about HTTP itself: interim responses, transfer codings, lengths, chunks, and connections that are used again."""
+"""Cases about HTTP itself: interim responses, transfer codings, lengths, chunks, connections that are used again."""
 
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
 
 from tests.hostile.case import (
     ANY,
