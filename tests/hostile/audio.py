@@ -68,3 +68,28 @@ def _first_frame(content: bytes) -> int:
         is_last = bool(content[position] & 0x80)
         position += 4 + int.from_bytes(content[position + 1 : position + 4], "big")
     return position
+
+
+# What is nearly the same file.
+
+
+def other_middle(content: bytes) -> bytes:
+    """The same head and length."""
+    middle = len(content) // 2
+    return content[:middle] + bytes(500) + content[middle + 500 :]
+
+
+def other_end(content: bytes) -> bytes:
+    return content[:-500] + bytes(500)
+
+
+def other_head(content: bytes) -> bytes:
+    return content[:30] + bytes(16) + content[46:]
+
+
+def longer(content: bytes) -> bytes:
+    return content + content[-(len(content) * 2 // 5) :]
+
+
+def shorter(content: bytes) -> bytes:
+    return content[: len(content) * 3 // 5]

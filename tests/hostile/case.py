@@ -19,6 +19,7 @@ from tests.hostile.replies import (
     chunked,
     chunks,
     head,
+    part,
     sized,
     well,
 )
@@ -194,3 +195,28 @@ def broken_after(count: Callable[[Asked], int], act: Act = Act.RESET) -> Reply:
 
 
 half = broken_after(lambda asked: asked.size // 2)
+
+
+def redirected(asked: Asked) -> list[Step]:
+    """To another place of the API: the kind "moved"."""
+    return [sized(b"", f"Location: /apis/moved/{asked.run_id}", status="307 Temporary Redirect")]
+
+
+def status(line: str, *headers: str) -> Reply:
+    return says(sized(b"<Error><Code>SlowDown</Code></Error>", *headers, status=line))
+
+
+def made_of(*steps: Step | Callable[[Asked], bytes]) -> Reply:
+    """Steps, and bytes that depend on what was asked."""
+    return lambda asked: [step(asked) if callable(step) else step for step in steps]
+
+
+def range_says(text: str) -> Reply:
+    """The part that was asked for, under a Content-Range in which {a}, {b} and {n} stand for the right numbers."""
+
+    def reply(asked: Asked) -> list[Step]:
+        last = min(asked.size, asked.stop or asked.size) - 1
+        said = text.format(a=asked.start, b=last, n=asked.size, more=asked.size + 999)
+        return [part(asked, content_range=said)]
+
+    return reply

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,7 +76,7 @@ def _wrong_sizes(answer: Answer, right: Sequence[bytes]) -> list[str]:
     return [f"stat told {size} bytes, not {name_of(map(str, lengths))}" for size in told]
 
 
-def name_of(words: Sequence[str] | set[str] | frozenset[str] | map[str]) -> str:
+def name_of(words: Iterable[str]) -> str:
     return " or ".join(sorted(words))
 
 

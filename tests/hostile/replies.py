@@ -35,7 +35,8 @@ Step = bytes | float | Act
 
 @dataclass(frozen=True)
 class Asked:
-    """A request. `content` is what the run is, `stranger` another run's audio. `start` and `stop` are what Range asks for; `number` counts from 1 the requests of this kind for this run. `framing` is how the API frames audio, `ranges`
+    """A request. `content` is what the run is, `stranger` another run's audio. `start` and `stop` are what Range asks
+    for; `number` counts from 1 the requests of this kind for this run. `framing` is how the API frames audio, `ranges`
     whether it gives ranges; `origins` are the URLs of the API and of the storage, both without a path."""
 
     kind: Kind

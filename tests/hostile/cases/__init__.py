@@ -1,11 +1,9 @@
-"""The table: every case, a line or a few each. `wire` is about HTTP itself, `content` about what a body holds and where
-it ends, `remote` about the storage, the signed URLs and answers that do not fit each other.
-"""
+"""The table: every case, a line or a few each, in a module for each kind of what the server does."""
 
 from __future__ import annotations
 
 from tests.hostile.case import Case
-from tests.hostile.cases import content, remote, wire
+from tests.hostile.cases import changes, codings, ends, framing, interim, reuse, signatures, storage, urls
 
-CASES: tuple[Case, ...] = (*wire.CASES, *content.CASES, *remote.CASES)
-GROUPS: tuple[str, ...] = tuple(dict.fromkeys(case.group for case in CASES))
+_KINDS = (interim, codings, framing, reuse, signatures, ends, storage, changes, urls)
+CASES: tuple[Case, ...] = tuple(case for kind in _KINDS for case in kind.CASES)
