@@ -88,7 +88,7 @@ def other_head(content: bytes) -> bytes:
 
 
 def longer(content: bytes) -> bytes:
-    return content + content[-(len(content) * 2 // 5) :]
+    return content + content[: len(content) * 2 // 5]
 
 
 def shorter(content: bytes) -> bytes:

@@ -56,7 +56,8 @@ class Case:
     is_odd     after such a response the connection is not used again
     is_alone   has a mount of its own, for what it does may cost the storage or the API its credit
     is_large   some megabytes rather than some ten kilobytes
-    is_size_loose   a wrong length in a header may show until the body has ended
+    is_size_loose   a wrong length in the stream's header shows until the body has ended
+    may_claim_size  a wrong length of the storage's shows until the stream is read, which then fails
     is_kept    True: the result is in the cache afterwards; False: it is not; None: it may be
     url        what is right for the run's `.url`; empty: it is not read
     journal    a regular expression that stands in `.cambfs/errors` when the read fails
@@ -76,6 +77,7 @@ class Case:
     is_alone: bool = False
     is_large: bool = False
     is_size_loose: bool = False
+    may_claim_size: bool = False
     is_kept: bool | None = None
     modes: Sequence[str] = MODES
     url: frozenset[str] = frozenset()
@@ -93,6 +95,10 @@ class Case:
     @property
     def id(self) -> str:
         return f"{self.group}: {self.name}"
+
+    def is_size_open(self, got: str) -> bool:
+        """Whether a size that was told before the reader got this may have been another."""
+        return self.is_size_loose or (self.may_claim_size and got != "right")
 
     @property
     def hostile_kinds(self) -> set[Kind]:

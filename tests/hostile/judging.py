@@ -40,17 +40,18 @@ def judge(
     want: frozenset[str],
     name: Callable[[bytes], str],
     *,
-    is_size_loose: bool = False,
+    is_size_open: Callable[[str], bool] = lambda _: False,
 ) -> tuple[str, list[str]]:
     """What the reader got, and what is wrong with it. `right` are the contents that may be read, `want` what may come
-    of it, `name` says what bytes are that should not be there."""
+    of it, `name` says what bytes are that should not be there, `is_size_open` whether for what the reader got the sizes
+    that were told before may have been others."""
     problems = [problem for read in answer.reads if (problem := _wrong_bytes(read, right, name))]
     got = {"right" if read.end == "end" else read.end for read in answer.reads}
     got |= {size for size in answer.sizes if isinstance(size, str)}
     if got - want:
         problems.append(f"got {name_of(got)}, not {name_of(want)}")
-    if not (is_size_loose and got != {"right"}):
-        problems += _wrong_sizes(answer, right)
+    sizes = answer.sizes[-1:] if got == {"right"} else []
+    problems += _wrong_sizes(answer.reads, sizes if is_size_open(name_of(got)) else answer.sizes, right)
     return name_of(got), problems
 
 
@@ -68,11 +69,11 @@ def _wrong_bytes(read: Read, right: Sequence[bytes], name: Callable[[bytes], str
     )
 
 
-def _wrong_sizes(answer: Answer, right: Sequence[bytes]) -> list[str]:
+def _wrong_sizes(reads: Sequence[Read], sizes: Sequence[int | str], right: Sequence[bytes]) -> list[str]:
     """A size is that of what can be read; of what was read, where that was whole."""
-    whole = {read.offset + len(read.data) for read in answer.reads if read.end == "end"}
+    whole = {read.offset + len(read.data) for read in reads if read.end == "end"}
     lengths = whole or {len(content) for content in right}
-    told = [size for size in answer.sizes if isinstance(size, int) and size not in lengths]
+    told = [size for size in sizes if isinstance(size, int) and size not in lengths]
     return [f"stat told {size} bytes, not {name_of(map(str, lengths))}" for size in told]
 
 

@@ -147,6 +147,7 @@ _RESUMES = [
     _resume(
         "a-b/n, b short, n just behind it",
         CHANGED,
+        is_size_loose=True,
         stream=_resumed(
             lambda a: [
                 part(

@@ -25,8 +25,8 @@ def _slowly(asked: Asked) -> list[Step]:
     return [begin, *(step for piece in pieces for step in (chunk(piece), 0.08)), b"0\r\n\r\n"]
 
 
-_storage = Group("storage against stream")
-_alone = Group("storage against stream", is_alone=True)
+_storage = Group("storage against stream", may_claim_size=True)
+_alone = Group("storage against stream", is_alone=True, may_claim_size=True)
 _STORAGE = [
     _storage("40 % longer, the same head; stat first", EITHER, holds=audio.longer, modes=("stat",)),
     _storage("40 % longer, the same head", EITHER, holds=audio.longer),

@@ -75,8 +75,24 @@ _FILE_URL = [
         url=_ANY_URL,
         is_alone=True,
     ),
-    _file_url("another run's URL", EITHER, is_alone=True, sign=_url_of_another, url=RIGHT, modes=("stat",)),
-    _file_url("another run's URL; mapped", EITHER, is_alone=True, sign=_url_of_another, url=RIGHT, modes=("map",)),
+    _file_url(
+        "another run's URL",
+        EITHER,
+        is_alone=True,
+        may_claim_size=True,
+        sign=_url_of_another,
+        url=RIGHT,
+        modes=("stat",),
+    ),
+    _file_url(
+        "another run's URL; mapped",
+        EITHER,
+        is_alone=True,
+        may_claim_size=True,
+        sign=_url_of_another,
+        url=RIGHT,
+        modes=("map",),
+    ),
     _file_url("well, and more behind it", RIGHT, sign=behind(0.02, b"surplus"), url=RIGHT),
 ]
 
@@ -106,8 +122,8 @@ _in_bulk = Group("bulk answers", is_alone=True, modes=("list_all",))
 _BULK = [
     _in_bulk("well", RIGHT, bulk=well),
     _in_bulk("well, as strings", RIGHT, bulk=_bulk("{url}")),
-    _in_bulk("the URLs of the runs swapped", EITHER, bulk=_swapped),
-    _in_bulk("the same URL for all", EITHER, bulk=_all_the_same),
+    _in_bulk("the URLs of the runs swapped", EITHER, bulk=_swapped, may_claim_size=True),
+    _in_bulk("the same URL for all", EITHER, bulk=_all_the_same, may_claim_size=True),
     _in_bulk("null for each", RIGHT, bulk=_bulk(None)),
     _in_bulk("numbers", RIGHT, bulk=_bulk(7)),
     _in_bulk("objects in objects", RIGHT, bulk=_bulk({"output_url": {"output_url": "{url}"}})),
