@@ -48,7 +48,7 @@ def _same(content: bytes) -> bytes:
 class Case:
     """`name` says what the server does, `want` what is right.
 
-    replies    what it does: a list is for the first requests of a kind, a single reply for all
+    replies    what it does: a list is for the first requests of a kind, a single reply for all, or for so many `times`
     make       makes the run of a FLAC
     holds      what the storage has instead of the run
     versions   with the run and the stranger's audio: what else counts as the right bytes
@@ -67,6 +67,7 @@ class Case:
     name: str
     want: frozenset[str]
     replies: Mapping[Kind, Replies] = field(default_factory=dict)
+    times: int | None = None
     make: Content = _same
     holds: Content | None = None
     versions: Callable[[bytes, bytes], Sequence[bytes]] = lambda *_: ()
@@ -86,11 +87,14 @@ class Case:
     def script(self, content: bytes) -> Script:
         """What the server does for a run that was made of some FLAC."""
         content = self.make(content)
-        replies = dict(self.replies)
+        replies = {kind: self._limited(reply) for kind, reply in self.replies.items()}
         if self.gone:
             replies["stored"] = no_such_object
         stored = self.holds(content) if self.holds is not None else None
         return Script(content, replies, stored, self.framing, self.ranges)
+
+    def _limited(self, reply: Replies) -> Replies:
+        return [reply] * self.times if self.times is not None and callable(reply) else reply
 
     @property
     def id(self) -> str:

@@ -28,7 +28,7 @@ TIMEOUT_S = 3.0
 # An operation may ask both the storage and the API, each for the timeout, and two cores are busy.
 _LIMIT_S = 20.0
 _STRANGER = 1
-_MOST_IN_A_LANE = 25
+_MOST_IN_A_LANE = 20
 # Whatever a mount says of such servers, but not that it did not foresee them.
 _UNFORESEEN = re.compile(r"Traceback|unexpected|nobody foresaw|internal error")
 

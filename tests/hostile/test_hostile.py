@@ -18,7 +18,7 @@ from tests.hostile.mounts import Lane, Outcome, Trial, lanes_of, trials_of
 
 IN_ALL_MODES = os.environ.get("CAMBFS_HOSTILE") == "all"
 TRIALS = trials_of(CASES, in_all_modes=IN_ALL_MODES)
-_LANES_AT_ONCE = 6
+_LANES_AT_ONCE = 8
 _LIMIT_S = 900.0 if IN_ALL_MODES else 115.0
 
 Outcomes = dict[str, Future[dict[str, Outcome]]]
