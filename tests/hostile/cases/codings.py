@@ -19,7 +19,7 @@ def _gzipped(asked: Asked) -> list[Step]:
 _ENCODINGS = [
     _encoding("chunked in capitals", RIGHT, stream=with_coding(_TE + "CHUNKED")),
     _encoding("chunked without a space before it", RIGHT, stream=with_coding("transfer-encoding:chunked")),
-    _odd_encoding("trailing white space", EITHER, stream=with_coding(_TE + "chunked ")),
+    _odd_encoding("trailing white space", EITHER, is_notable=True, stream=with_coding(_TE + "chunked ")),
     _odd_encoding("trailing tab", EITHER, stream=with_coding(_TE + "chunked\t")),
     _odd_encoding("a vertical tab before chunked", EITHER, stream=with_coding(_TE + "\x0bchunked")),
     _odd_encoding("a form feed behind chunked", EITHER, stream=with_coding(_TE + "chunked\x0c")),
