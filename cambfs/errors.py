@@ -14,6 +14,7 @@ the kernel gets garbage). `errnos` holds the one table that turns them into errn
     ├── StorageUseless      storage does not tell what was asked; the stream may
     ├── CacheDamaged        a cached result is not what its sidecar says
     ├── ResultChanged       the result is not the one whose first bytes were read
+    ├── NotWhole            what comes ends before the result does, again and again, or cannot be proven not to
     ├── RemoteError         the API or the storage answered, and the answer is no
     │   ├── UnknownRun          400, 404, 422
     │   ├── KeyRefused          401, 403
@@ -77,6 +78,10 @@ class CacheDamaged(CambfsError):
 
 
 class ResultChanged(CambfsError):
+    pass
+
+
+class NotWhole(CambfsError):
     pass
 
 

@@ -30,6 +30,7 @@ class Body(Protocol):
     """The bytes of one answer, from `start` on.
 
     start     offset in the result of the first byte that `read` gives; 0 when the server ignored the range
+    stop      offset behind the last byte of a 206: a part of the result; None for a 200, which runs to the end
     total     the length of the whole result in bytes as the headers tell it; None when they do not
     framed    True: an end that comes too early raises BrokenBody. False: the body just ends when the connection does,
               so its end proves nothing
@@ -40,6 +41,7 @@ class Body(Protocol):
     """
 
     start: int
+    stop: int | None
     total: int | None
     framed: bool
     etag: str | None

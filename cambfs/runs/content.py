@@ -10,15 +10,17 @@ import logging
 from collections.abc import Callable
 from threading import Condition, RLock
 
-from cambfs import flac
+from cambfs import audio
+from cambfs.audio import End
 from cambfs.cache.cache import Cache, Taken
 from cambfs.cache.ranges import RangeSet
 from cambfs.cache.spool import Spool
-from cambfs.errors import BrokenBody, CacheDamaged, ResultChanged, TooLarge
+from cambfs.errors import CacheDamaged, NotWhole, ResultChanged, TooLarge
 from cambfs.model import Facts
 from cambfs.names import RunId
-from cambfs.remote.object_store import HEAD_BYTES, Storage
+from cambfs.remote.object_store import HEAD_BYTES, ObjectStore
 from cambfs.remote.source import Body
+from cambfs.runs.proof import UNPROVEN, Claims, proof_of
 from cambfs.runs.sizing import Sizing
 
 log = logging.getLogger(__name__)
@@ -33,7 +35,7 @@ class Content:
         self,
         run_id: RunId,
         cache: Cache,
-        storage: Storage,
+        storage: ObjectStore,
         facts: Facts | None,
         is_believed: bool,
         tell: Callable[[RunId, Facts | None, bool], None],
@@ -51,8 +53,9 @@ class Content:
         self._unchecked: Taken | None = None  # what the cache has, and of which nothing is used before `check`
         self._is_loaded = False
         self._is_kept = False  # it is in the cache, or was refused there
-        self._end_is_loose = False  # nothing proved that the stream's end is the result's
-        self._loose_end_bytes = -1  # where an answer ended of which nothing proves that it was whole
+        self._proof: str | None = None  # how the end is proven, as `proof_of` says
+        self._ended_at = -1  # where an answer ended of which nothing proves that it was whole
+        self._ends_in_itself_at = -1  # the size at which the structure of what is here shows the end
         self._content_type = ""
         self._api_refuses_ranges = False
 
@@ -71,6 +74,7 @@ class Content:
         self._spool, self.is_begun = taken.spool, True
         if taken.facts is not None:
             self.sizing.load(taken.facts)
+        self._proof = UNPROVEN if taken.whole else None
         self.is_whole = self._is_kept = taken.whole  # last: `stop_if_whole` looks without the lock
 
     @property
@@ -124,13 +128,24 @@ class Content:
 
     @property
     def is_complete(self) -> bool:
-        """Every byte is here, and the size is beyond doubt. Locked."""
-        facts = self.sizing.facts
-        return facts is not None and self.sizing.is_confirmed and self.filled.covers(0, facts.size)
+        """Every byte is here, and the end is proven. Locked."""
+        size = self.size
+        if size is None or not self.filled.covers(0, size):
+            return False
+        if self._proof is None:
+            self._proof = self._proof_without_end(size)
+        return self._proof is not None
+
+    def _proof_without_end(self, size: int) -> str | None:
+        """All is here, perhaps from several answers, and no stream came to its end."""
+        framed = self.sizing.is_claimed_by_api(size)
+        claims = Claims(size, framed, self._end_at(size), self.sizing.stored_bytes, again=False)
+        proof = proof_of(claims)
+        return UNPROVEN if proof is None and self.sizing.claimed_by(size) > 1 else proof
 
     def forget_ranges(self) -> None:
         """They do not work after all. Locked."""
-        self.sizing.twin = False
+        self.sizing.matches_stream = False
         if self._spool is not None:
             self._spool.has_ranges = False
 
@@ -140,14 +155,36 @@ class Content:
         self.spool.has_ranges = False
 
     def stop_if_there(self, offset: int, stop: int) -> int | None:
-        """Where a read of offset … stop ends; None as long as some of it is missing. Locked."""
+        """Where a read of offset … stop ends; None as long as some of it is missing, or it is not known that the result
+        ends there. Locked."""
         size = self.size
-        if size is None or stop <= size:
+        if size is None or stop < size:
             return stop if self.filled.covers(offset, stop) else None
-        if not self.filled.covers(offset, size):
+        if not self.filled.covers(offset, size) or not self._is_end_seen(size):
             return None
-        # A result that has changed since may be longer. The stream that has come there is about to tell.
-        return None if self.sizing.is_of_before and self.filled.covers(0, size) else max(offset, size)
+        return max(offset, size)
+
+    def _is_end_seen(self, size: int) -> bool:
+        """Whether the result ends at `size` for all that is known: that was proven, or the structure of the bytes shows
+        it, or two who can know it say so."""
+        if self.is_complete or self._ends_in_itself_at == size:
+            return True
+        if self.sizing.is_of_before and self.filled.covers(0, size):
+            return False  # it may have changed since; the stream that has come there is about to tell
+        if self._end_at(size) is End.WHOLE:
+            self._ends_in_itself_at = size
+            return True
+        return self.sizing.claimed_by(size) > 1
+
+    def _end_at(self, size: int) -> End:
+        """What the structure of the bytes that are here says of an end there. Locked."""
+        head = self.spool.read(0, min(size, HEAD_BYTES)) if self.filled.covers(0, min(size, HEAD_BYTES)) else b""
+        start = max(size - audio.tail_bytes_wanted(head), 0)
+        if not head or not self.filled.covers(start, size):
+            return End.UNKNOWN
+        if any(stop > size for _, stop in self.filled):
+            return End.BROKEN  # another answer went on
+        return audio.end_of(head, self.spool.read(start, size - start), size)
 
     def stop_if_whole(self, stop: int) -> int | None:
         """Where a read that is to go to `stop` ends; None when the result is not whole. Not locked."""
@@ -191,9 +228,8 @@ class Content:
                 raise ResultChanged(f"run {self._id}: byte {a} or one after it is not what it was before")
         if known != [(position, stop)]:
             spool.write(position, data)
-        if position == 0 and not known and not flac.MAGIC.startswith(data[: len(flac.MAGIC)]):
-            what = "WAV" if data[:4] == b"RIFF" else "something else"
-            log.warning("run %d: the audio is not FLAC but %s; it is served as it is", self._id, what)
+        if position == 0 and not known and (container := audio.signature(data)) != "FLAC":
+            log.warning("run %d: the audio is not FLAC but %s; it is served as it is", self._id, container or "unknown")
 
     def add(self, start: int, stop: int) -> None:
         """Bytes that were written are there. Locked; the caller tells those who wait."""
@@ -204,55 +240,35 @@ class Content:
         if size > self._max_bytes:
             raise TooLarge(f"run {self._id}: the result is larger than {self._max_bytes} bytes")
 
-    def end(self, position: int, body: Body, *, is_doubtful: bool) -> None:
-        """Its end. Raises BrokenBody when that is not the end of the result."""
-        loose = is_doubtful and not self._is_proven_end(position, body)
-        with self.changed:
-            if loose and not body.framed:
-                self._check_ends_agree(position)
-            self.sizing.end(position, body.modified_s)
-            self._end_is_loose = loose
+    def end(self, position: int, body: Body, *, is_open: bool) -> int | None:
+        """Its end: None when that is the end of the result, else the byte from which to ask again. `is_open` says that
+        somebody has the result open. Raises NotWhole when answers go on ending there. Locked."""
+        claims = self._claims(position, body)
+        proof = proof_of(claims)
+        if proof is not None:
+            self.sizing.end(position, body.modified_s, is_open=is_open)
+            self._proof = proof
             self.judge()
-            self.changed.notify_all()
+            return None
+        self.sizing.refute(position)
+        if claims.again:
+            raise NotWhole(f"run {self._id}: what comes ends at byte {position}, and {_doubt(claims)}")
+        self._ended_at = position
+        log.info("run %d: an answer ended at byte %d, and %s; asking again", self._id, position, _doubt(claims))
+        is_cut_off = claims.stored is not None and claims.stored > position
+        return position if is_cut_off and self.sizing.stored_ranges is not None else 0
+
+    def is_proven_end(self, position: int, body: Body) -> bool:
+        """Locked."""
+        return proof_of(self._claims(position, body)) is not None
 
     def is_doubtful(self, position: int, body: Body) -> bool:
-        """Whether the body's end alone does not prove it to be the result's: it just ended with its connection, or it
-        is as long as its header said, but its last samples are missing."""
-        if not body.framed:
-            return True
-        if body.total is None:
-            return False
-        head, tail = self._head_and_tail(position)
-        info = flac.stream_info(head)
-        return info is not None and info.samples > 0 and not flac.is_whole(head, tail)
+        """Whether storage may tell more of an end than is known so far. Locked."""
+        return self.sizing.probe is None and proof_of(self._claims(position, body)) in (None, UNPROVEN)
 
-    def _check_ends_agree(self, position: int) -> None:
-        """A connection that broke looks just like this end. Where the audio tells its length, or has not even begun, it
-        is too short; else it takes two answers that end at the same byte."""
-        head = self.spool.read(0, min(position, HEAD_BYTES))
-        info = flac.stream_info(head)
-        before, self._loose_end_bytes = self._loose_end_bytes, position
-        is_short = flac.is_cut_short(head, position) or (info is not None and info.samples > 0)
-        if is_short or position != before or self.spool.filled.filled_until(0) != position:
-            raise BrokenBody(f"run {self._id}: the connection ended at byte {position}, perhaps too early")
-
-    def _is_proven_end(self, position: int, body: Body) -> bool:
-        """Of a body whose end is doubtful: storage knows the length, or else the audio itself does (which was looked at
-        already where the header tells a length)."""
-        with self.changed:
-            probe = self.sizing.probe if self.sizing.twin else None
-        if probe is not None and position < probe.total:
-            raise BrokenBody(f"run {self._id}: the body ended at byte {position} of {probe.total}")
-        if probe is not None and position == probe.total:
-            return True
-        return not body.framed and flac.is_whole(*self._head_and_tail(position))
-
-    def _head_and_tail(self, position: int) -> tuple[bytes, bytes]:
-        """Of what comes before `position`, as much as `flac.is_whole` wants."""
-        with self.changed:
-            head = self.spool.read(0, min(position, HEAD_BYTES))
-            tail_bytes = min(position, flac.tail_bytes_wanted(head))
-            return head, self.spool.read(position - tail_bytes, tail_bytes)
+    def _claims(self, position: int, body: Body) -> Claims:
+        stored = self.sizing.stored_bytes
+        return Claims(position, body.framed, self._end_at(position), stored, again=self._ended_at == position)
 
     # What becomes of it.
 
@@ -260,7 +276,7 @@ class Content:
         """Notes whether nothing is missing any more; returns the facts, once, when it should be kept. Locked."""
         facts = self.sizing.facts
         self.is_whole = self.is_whole or self.is_complete
-        if not self.is_whole or self._is_kept or self._end_is_loose:
+        if not self.is_whole or self._is_kept or not self._proof:
             return None
         self._is_kept = True
         return facts
@@ -279,7 +295,7 @@ class Content:
         if self._unchecked is not None:
             self._cache.give(self._id, self._unchecked.spool, whole=True, facts=None)
         if self._spool is not None:
-            whole = self.is_whole and not self._end_is_loose
+            whole = self.is_whole and (self._is_kept or bool(self._proof))
             self._cache.give(self._id, self._spool, whole=whole, facts=self.sizing.facts)
 
     def condemn(self) -> None:
@@ -293,3 +309,11 @@ class Content:
             self._unchecked.spool.close()
         if self._spool is not None:
             self._spool.close()
+
+
+def _doubt(claims: Claims) -> str:
+    if claims.end is End.BROKEN:
+        return "the audio does not"
+    if claims.stored not in (None, claims.position):
+        return f"storage has {claims.stored} bytes"
+    return "nothing else says so"

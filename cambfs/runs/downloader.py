@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from cambfs.cache.cache import Cache
-from cambfs.errors import BadAnswer, CacheDamaged, CambfsError, SignatureExpired, StorageUseless, TooLarge
+from cambfs.errors import BadAnswer, CacheDamaged, CambfsError, Closing, RemoteError, StorageUseless, TooLarge
 from cambfs.names import RunId
-from cambfs.remote.object_store import Probe, Storage
+from cambfs.remote.object_store import ObjectStore, Probe
 from cambfs.remote.source import Body, Source
 from cambfs.runs.commit_queue import Keeping
 from cambfs.runs.content import Content
@@ -32,8 +32,16 @@ _MOST_SPANS = 2
 # A byte is far when it is this far ahead of the stream, and would come this much later.
 _FAR_BYTES = 1 << 20
 _FAR_S = 0.3
+# Who needs the size waits so long for storage, then asks the stream as well.
+_PROBE_TAKES_S = 2.0
+# A range from storage that brings less than that before it breaks is not worth another.
+_STORED_WORTH_BYTES = 1 << 20
 # A stream younger than that has not shown how fast it is.
 _RATE_AFTER_S = 0.05
+
+
+class _NoRange(Exception):
+    """Whoever should have them does not give them now; the text says why."""
 
 
 @dataclass
@@ -51,7 +59,7 @@ class Means:
     may be."""
 
     source: Source
-    storage: Storage
+    storage: ObjectStore
     cache: Cache
     slots: Slots
     habits: Habits
@@ -86,6 +94,8 @@ class Fetching:
         self._is_checking = False
         self.stream: Transfer | None = None
         self.is_probing = False
+        self._probe_began_at = 0.0
+        self._stored_from: int | None = None  # where the stream's last range from storage began
         self._spans: list[Transfer] = []
         self._spans_fail = False
         self._probe_failed = False
@@ -121,9 +131,14 @@ class Fetching:
         try:
             self._work(f"size-{self._id}", self._run_probe)
             self.is_probing = True
+            self._probe_began_at = time.monotonic()
         except CambfsError as error:
             log.warning("run %d: storage cannot be asked: %s", self._id, error)
             self._probe_failed = True
+
+    @property
+    def is_probe_slow(self) -> bool:
+        return self.is_probing and time.monotonic() - self._probe_began_at > _PROBE_TAKES_S
 
     def start_check(self, is_over: Callable[[], bool]) -> None:
         """Of the cached file; ends early when `is_over`. Nothing happens while it is going on."""
@@ -171,6 +186,10 @@ class Fetching:
     # In the threads of transfers and probes, not locked.
 
     def _open_stream(self, position: int) -> Body:
+        with self._content.changed:
+            if self._stored_from is not None and position - self._stored_from < _STORED_WORTH_BYTES:
+                self._content.forget_ranges()  # storage broke off, too: the API is asked again
+            self._stored_from = None
         body = self._open_range(position) if position > 0 else None
         if body is None:
             body = self._means.source.open_stream(self._id)
@@ -191,30 +210,46 @@ class Fetching:
             etag, probe = self._content.etag, self._content.sizing.stored_ranges
         try:
             if etag is not None:
-                body = self._means.source.open_stream(self._id, position, etag)
-                if body.start != position:
-                    with self._content.changed:
-                        self._content.forget_api_ranges()
-                return body
+                return self._open_api_range(position, etag)
             if probe is not None:
-                return self._means.storage.open(self._id, probe, position, stop)
-        except (BadAnswer, SignatureExpired, StorageUseless) as error:
+                return self._open_stored_range(probe, position, stop)
+        except _NoRange as error:
             log.info("run %d: no range of it: %s", self._id, error)
             with self._content.changed:
                 self._content.forget_ranges()
         return None
 
+    def _open_api_range(self, position: int, etag: str) -> Body:
+        try:
+            body = self._means.source.open_stream(self._id, position, etag)
+        except BadAnswer as error:
+            raise _NoRange(str(error)) from None
+        if body.start != position:
+            with self._content.changed:
+                self._content.forget_api_ranges()
+        return body
+
+    def _open_stored_range(self, probe: Probe, position: int, stop: int | None) -> Body:
+        try:
+            body = self._means.storage.open(self._id, probe, position, stop)
+        except (RemoteError, StorageUseless) as error:
+            raise _NoRange(str(error)) from None
+        if stop is None:
+            self._stored_from = position
+        return body
+
     def _ask_storage(self) -> tuple[Probe | None, CambfsError | None]:
-        """What it says, or why it could not be asked; neither where it is of no use."""
+        """What it says; or why the result cannot be had at all; neither where the stream has to tell: also when the API
+        does not sign, for the stream may be well all the same."""
         try:
             probe = self._means.storage.probe(self._id)
             if probe.total > self._means.max_result_bytes:
                 raise TooLarge(f"run {self._id}: the result is larger than {self._means.max_result_bytes} bytes")
             return probe, None
-        except StorageUseless as useless:
-            log.info("%s", useless)
-        except CambfsError as failure:
+        except (TooLarge, Closing) as failure:
             return None, failure
+        except CambfsError as error:
+            log.info("run %d: storage does not tell the size: %s", self._id, error)
         except Exception:
             log.exception("run %d: the probe failed in a way that nobody foresaw", self._id)
         return None, None

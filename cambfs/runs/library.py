@@ -20,7 +20,7 @@ from cambfs.cache.cache import Cache
 from cambfs.errors import CambfsError, Closing, UnknownRun
 from cambfs.model import Facts, FactsTable
 from cambfs.names import RunId
-from cambfs.remote.object_store import Storage
+from cambfs.remote.object_store import ObjectStore
 from cambfs.remote.signer import Signature, Signer
 from cambfs.remote.source import Source
 from cambfs.runs.commit_queue import Keeping
@@ -60,7 +60,7 @@ class Library:
         self._declared = declared
         workers = Workers()
         self._signer = Signer(source, workers, timeout_s, self._closing)
-        storage = Storage(source, self._signer, timeout_s, self._closing)
+        storage = ObjectStore(source, self._signer, timeout_s, self._closing)
         self._means = Means(
             source,
             storage,

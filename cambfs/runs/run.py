@@ -16,7 +16,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from cambfs.cache.spool import Room
-from cambfs.errors import CacheDamaged, CambfsError, Closing, ResultChanged
+from cambfs.errors import CacheDamaged, CambfsError, Closing, NotWhole, ResultChanged
 from cambfs.model import Facts
 from cambfs.names import RunId
 from cambfs.remote.source import Body
@@ -28,6 +28,8 @@ from cambfs.runs.waiters import Waiters
 
 # A stream that nobody wants any more waits this long for somebody, then ends.
 LINGER_S = 2.0
+# An end that nothing else proves waits so long for storage's word.
+_STORAGE_TAKES_S = 3.0
 # What is left of a result that is finished all the same.
 _NEARLY_BYTES = 1 << 20
 
@@ -200,7 +202,7 @@ class Run:
         storage, has_answered = self._means.storage, self._content.sizing.probe is not None
         if self._fetching.stream is not None:
             return False
-        if not self._fetching.is_probing and not has_answered:
+        if self._fetching.is_probe_slow or (not self._fetching.is_probing and not has_answered):
             return True
         if storage.proven:
             return has_answered  # and yet the size is not known: it is no FLAC, or another
@@ -262,13 +264,18 @@ class Run:
         size, came = self._content.size, self._content.filled.total
         return size is not None and came > 0 and size - came <= max(_NEARLY_BYTES, size // 10)
 
-    def end(self, position: int, body: Body) -> None:
-        is_doubtful = self._content.is_doubtful(position, body)
-        if is_doubtful:
-            with self._changed:
+    def end(self, transfer: Transfer, position: int, body: Body) -> int | None:
+        with self._changed:
+            if self._content.is_doubtful(position, body):
                 self._fetching.start_probe()
-                self._changed.wait_for(self._is_storage_heard, self._means.timeout_s)
-        self._content.end(position, body, is_doubtful=is_doubtful)
+                self._changed.wait_for(self._is_storage_heard, min(self._means.timeout_s, _STORAGE_TAKES_S))
+            is_stream = transfer is self._fetching.stream
+            if not is_stream and not self._content.is_proven_end(position, body):
+                return None  # a range came to the end; whether it is one the stream will show
+            try:
+                return self._content.end(position, body, is_open=self._handles > 0)
+            finally:
+                self._changed.notify_all()
 
     def _is_storage_heard(self) -> bool:
         return not self._fetching.is_probing or self._waiters.is_over
@@ -323,7 +330,7 @@ class Run:
         self._owner.failed(self, error)
 
     def _end_if_worthless(self, error: CambfsError | None) -> None:
-        if isinstance(error, (ResultChanged, CacheDamaged)):
+        if isinstance(error, (ResultChanged, CacheDamaged, NotWhole)):
             self._end(error)
 
     def _end(self, error: CambfsError) -> None:

@@ -42,8 +42,9 @@ class Sink(Protocol):
     def wants_more(self, transfer: Transfer, position: int) -> bool:
         """Whether the bytes from `position` on are wanted, behind those that were added."""
 
-    def end(self, position: int, body: Body) -> None:
-        """The answer has ended at `position`. Raises BrokenBody when that is not the end of the result."""
+    def end(self, transfer: Transfer, position: int, body: Body) -> int | None:
+        """The answer has ended at `position`: None when that is the end of the result, or nothing more is wanted, else
+        the byte from which to ask again. Raises NotWhole."""
 
     def is_complete(self) -> bool:
         """Every byte is known to be here: one more answer would bring nothing. Raises nothing."""
@@ -80,6 +81,7 @@ class Transfer:
         self.received_at = 0.0
         self._progress_at = 0.0
         self._fell_silent = False
+        self._ask_from: int | None = None
         self._sink = sink
         self._open_at = open_at
         self._slots = slots
@@ -122,12 +124,15 @@ class Transfer:
         while True:
             before = self.position
             try:
-                return self._pull_one_answer()
+                again_from = self._pull_one_answer()
+                if again_from is None or self._sink.is_complete():
+                    return
+                self._ask_from = again_from
             except CambfsError as error:
                 if self.stopping:
                     raise Closing("stopped") from error
                 if error.temporary and self._sink.is_complete():
-                    return None  # only the mark of the end was lost
+                    return  # only the mark of the end was lost
                 if self.position >= before + self._floor_bytes:
                     backoff.progress()
                 self._fell_silent = isinstance(error, TimedOut)
@@ -135,9 +140,12 @@ class Transfer:
                 log.info("%s: %s; asking again in %.1f s", self.name, error, pause_s)
                 self._told_to_stop.wait(pause_s)
 
-    def _pull_one_answer(self) -> None:
+    def _pull_one_answer(self) -> int | None:
+        """None at the goal, else the byte from which to ask again."""
         with ExitStack() as stack:
-            body = self._body = stack.enter_context(closing(self._open_at(self.position)))
+            start = self.position if self._ask_from is None else self._ask_from
+            body = self._body = stack.enter_context(closing(self._open_at(start)))
+            self._ask_from = None
             stack.callback(self._forget_body)
             if self.stopping:
                 raise Closing("stopped")
@@ -145,12 +153,12 @@ class Transfer:
             if not self._fell_silent:
                 self._progress_at = self.begin_at
             self._sink.begin(body)
-            self._pump(body)
+            return self._pump(body)
 
     def _forget_body(self) -> None:
         self._body = None
 
-    def _pump(self, body: Body) -> None:
+    def _pump(self, body: Body) -> int | None:
         position, uncounted = body.start, 0
         while count := self._receive(body, position):
             self._sink.add(position, position + count)
@@ -163,10 +171,12 @@ class Transfer:
             elif now - self._progress_at > self._timeout_s:
                 raise TimedOut(f"less than {_SLOWEST_BYTES_PER_S} bytes a second for {self._timeout_s:g} s")
             if not self._sink.wants_more(self, position):
-                return
+                return None
         if self.stopping:
             raise Closing("stopped")
-        self._sink.end(position, body)
+        if body.stop is not None and body.total is None:
+            return position  # a part, and nobody knows of how much
+        return self._sink.end(self, position, body)
 
     def _receive(self, body: Body, position: int) -> int:
         """Writes the next piece, and says how long it is: 0 at the end, or when it is to stop."""
