@@ -255,7 +255,9 @@ class Run:
         if there_ahead >= SPAN_BYTES and self._content.has_ranges:
             return False
         if not self._is_wanted():
+            transfer.note_wanted(False)
             self._changed.wait_for(lambda: self._is_wanted() or self._waiters.is_over, LINGER_S)
+            transfer.note_wanted(True)
         return self._is_wanted()
 
     def _is_wanted(self) -> bool:

@@ -59,7 +59,7 @@ class Transfer:
 
     `position` is the first byte that has not come yet. `received_at` is when bytes last came, `progress_at` when enough
     had come to deserve the name of progress, `begin_at` when the first did, or None (all time.monotonic seconds). While
-    it waits for its turn, others make progress, and that counts. So do bytes that come once more after a connection
+    it waits for its turn, the bytes that others bring count. So do bytes that come once more after a connection
     broke, but not after one that fell silent: then nobody waits longer than the timeout for bytes that are new.
     """
 
@@ -79,6 +79,8 @@ class Transfer:
         self.position = start
         self.begin_at: float | None = None
         self.received_at = 0.0
+        self.brought_at = 0.0
+        self.is_wanted = True
         self._progress_at = 0.0
         self._fell_silent = False
         self._ask_from: int | None = None
@@ -92,14 +94,20 @@ class Transfer:
     def stop(self) -> None:
         """Ends it soon, from any thread; returns at once."""
         self._told_to_stop.set()
-        self._slots.look()
+        self._slots.look(self)
         body = self._body
         if body is not None:
             body.close()
 
+    def note_wanted(self, is_wanted: bool) -> None:
+        """Whether anybody wants more of it: one that goes on all the same keeps nobody waiting."""
+        if self.is_wanted != is_wanted:
+            self.is_wanted = is_wanted
+            self._slots.look(self)
+
     @property
     def progress_at(self) -> float:
-        return self._progress_at or time.monotonic()
+        return self._progress_at or self._slots.progress_at
 
     @property
     def stopping(self) -> bool:
@@ -165,7 +173,7 @@ class Transfer:
             position += count
             uncounted += max(0, position - self.position) if self._fell_silent else count
             self.position = max(self.position, position)
-            self.received_at = now = time.monotonic()
+            self.received_at = self.brought_at = now = time.monotonic()
             if uncounted >= self._floor_bytes:
                 self._progress_at, uncounted = now, 0
             elif now - self._progress_at > self._timeout_s:

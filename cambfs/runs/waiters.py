@@ -16,6 +16,9 @@ from cambfs.runs.deadline import SLICE_S, Patience
 # Those whose bytes are there are gone long before; if not, the transfer goes on.
 _HANDOVER_S = 0.005
 
+# More who wait for one run look less often whether their callers were killed: together as often as so many.
+_CROWD = 64
+
 T = TypeVar("T")
 
 
@@ -55,7 +58,7 @@ class Waiters:
             while (value := self._answer(ready, failures)) is None:
                 want()
                 patience.check(progress_at())
-                self._changed.wait(SLICE_S)
+                self._changed.wait(SLICE_S * max(1.0, len(self._ready) / _CROWD))
             return value
         finally:
             self._ready.remove(ready)
