@@ -89,7 +89,8 @@ class Run:
         """Adds a handle as soon as it is known that there is audio. Raises CambfsError, and then there is no handle."""
         with self._changed:
             self._handles += 1
-            self._changed.notify_all()
+            if self._handles == 1:
+                self._changed.notify_all()  # a transfer may linger because nobody had it open
         try:
             self._wait(patience, lambda: self._content.is_begun or None, self._want_audio)
             with self._changed:
@@ -101,7 +102,6 @@ class Run:
     def close_handle(self) -> None:
         with self._changed:
             self._handles -= 1
-            self._changed.notify_all()
 
     @property
     def serial(self) -> int:
