@@ -10,12 +10,12 @@ import logging
 from collections.abc import Callable
 from threading import Condition, RLock
 
-from cambfs import audio
+from cambfs import audio, flac
 from cambfs.audio import End
 from cambfs.cache.cache import Cache, Taken
 from cambfs.cache.ranges import RangeSet
 from cambfs.cache.spool import Spool
-from cambfs.errors import CacheDamaged, NotWhole, ResultChanged, TooLarge
+from cambfs.errors import BrokenBody, CacheDamaged, NotWhole, ResultChanged, TooLarge
 from cambfs.model import Facts
 from cambfs.names import RunId
 from cambfs.remote.object_store import HEAD_BYTES, ObjectStore
@@ -228,8 +228,9 @@ class Content:
                 raise ResultChanged(f"run {self._id}: byte {a} or one after it is not what it was before")
         if known != [(position, stop)]:
             spool.write(position, data)
-        if position == 0 and not known and (container := audio.signature(data)) != "FLAC":
-            log.warning("run %d: the audio is not FLAC but %s; it is served as it is", self._id, container or "unknown")
+        if position == 0 and not known and not flac.MAGIC.startswith(data[: len(flac.MAGIC)]):
+            container = audio.signature(data) or "of another kind"
+            log.warning("run %d: the audio is not FLAC but %s; it is served as it is", self._id, container)
 
     def add(self, start: int, stop: int) -> None:
         """Bytes that were written are there. Locked; the caller tells those who wait."""
@@ -242,7 +243,8 @@ class Content:
 
     def end(self, position: int, body: Body, *, is_open: bool) -> int | None:
         """Its end: None when that is the end of the result, else the byte from which to ask again. `is_open` says that
-        somebody has the result open. Raises NotWhole when answers go on ending there. Locked."""
+        somebody has the result open. Raises NotWhole when answers go on ending there; BrokenBody when it is only the
+        connection that ended. Locked."""
         claims = self._claims(position, body)
         proof = proof_of(claims)
         if proof is not None:
@@ -251,6 +253,8 @@ class Content:
             self.judge()
             return None
         self.sizing.refute(position)
+        if not body.framed and _is_contradicted(claims):
+            raise BrokenBody(f"run {self._id}: the connection ended at byte {position}, and {_doubt(claims)}")
         if claims.again:
             raise NotWhole(f"run {self._id}: what comes ends at byte {position}, and {_doubt(claims)}")
         self._ended_at = position
@@ -267,8 +271,15 @@ class Content:
         return self.sizing.probe is None and proof_of(self._claims(position, body)) in (None, UNPROVEN)
 
     def _claims(self, position: int, body: Body) -> Claims:
-        stored = self.sizing.stored_bytes
-        return Claims(position, body.framed, self._end_at(position), stored, again=self._ended_at == position)
+        stored, end = self.sizing.stored_bytes, self._end_at(position)
+        if not body.framed and flac.is_cut_short(self.spool.read(0, min(position, HEAD_BYTES)), position):
+            end = End.BROKEN
+        return Claims(position, body.framed, end, stored, again=self._ended_at == position)
+
+    @property
+    def needs_another_answer(self) -> bool:
+        """All that an answer brought is here, and nothing else says that this is all. Locked."""
+        return self._ended_at >= 0 and not self.is_complete
 
     # What becomes of it.
 
@@ -309,6 +320,10 @@ class Content:
             self._unchecked.spool.close()
         if self._spool is not None:
             self._spool.close()
+
+
+def _is_contradicted(claims: Claims) -> bool:
+    return claims.end is End.BROKEN or claims.stored not in (None, claims.position)
 
 
 def _doubt(claims: Claims) -> str:

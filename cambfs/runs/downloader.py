@@ -106,9 +106,10 @@ class Fetching:
         return [*self._spans, self.stream] if self.stream is not None else list(self._spans)
 
     def start_stream(self) -> None:
-        """From the first byte that is missing to the end; nothing happens when there is a stream."""
+        """From the first byte that is missing to the end, or once more from the first; nothing happens
+        when there is a stream."""
         if self.stream is None:
-            start = self._content.filled.filled_until(0)
+            start = 0 if self._content.needs_another_answer else self._content.filled.filled_until(0)
             self.stream = self._start(f"stream-{self._id}", self._open_stream, start, None)
 
     def start_span(self, offset: int, stop: int) -> None:

@@ -33,7 +33,7 @@ def proof_of(claims: Claims) -> str | None:
     """How it is proven that the result ends there, for the sidecar ("framing+frames"); UNPROVEN when it may be served
     and not kept; None when it has to be asked again."""
     is_stored = claims.stored == claims.position
-    if claims.end is End.BROKEN and not (claims.framed and is_stored):
+    if claims.end is End.BROKEN and not is_stored:
         return None
     if claims.stored is not None and not is_stored and not (claims.framed and (_is_whole(claims) or claims.again)):
         return None

@@ -249,6 +249,8 @@ class Run:
     def _is_more_wanted(self, transfer: Transfer, position: int) -> bool:
         if transfer.stop_position is not None and position >= transfer.stop_position:
             return False
+        if transfer is self._fetching.stream and self._content.needs_another_answer:
+            return self._is_wanted()  # what is there already is compared
         there_ahead = self._content.filled.filled_until(position) - position
         if there_ahead and transfer is not self._fetching.stream:
             return False
