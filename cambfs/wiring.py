@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from cambfs.config import Settings
 from cambfs.errors import CambfsError, ConfigError, KeyRefused
 from cambfs.names import RunId
-from cambfs.system import private_files
+from cambfs.system import limits, private_files
 from cambfs.system.daemon import keep_signals_out, without_signals
 
 if TYPE_CHECKING:
@@ -150,6 +150,7 @@ def serve(
     private_files.forget_key_variable()
     private_files.forbid_core_dumps()
     keep_signals_out()
+    limits.allow_many_open_files()
     with open_library(settings, declared) as library:
         serve_library(
             library,

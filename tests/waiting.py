@@ -74,4 +74,4 @@ def size_of(library: Library, run_id: int) -> int:
 def read(file: OpenFile, offset: int, length: int, patience: Patience) -> bytes:
     """What a read of an open file gives."""
     buffer = memoryview(bytearray(length))
-    return bytes(buffer[: file.readinto(offset, length, lambda count: buffer[:count], patience)])
+    return bytes(buffer[: file.readinto(offset, buffer, patience)])

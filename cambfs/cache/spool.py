@@ -19,10 +19,6 @@ from threading import Lock
 from cambfs.cache.ranges import RangeSet
 from cambfs.errors import CacheDamaged, NoSpace
 
-Room = Callable[[int], memoryview]
-"""Gives memory for so many bytes. Called once at most, when they are there, for many readers wait; all of it is filled,
-or an error raised."""
-
 _COPY_BYTES = 1 << 20
 _serials = itertools.count(1)
 

@@ -140,7 +140,8 @@ def _go(settings: Settings, directory: Path, declared: DeclaredRuns, verbose: bo
     """Mounts in the background; returns when the tree answers."""
     from cambfs.system import daemon, logs
 
-    log_file = settings.log_file or logs.default_file(directory)
+    without_home = None if settings.no_disk_cache else settings.cache_dir
+    log_file = settings.log_file or logs.default_file(directory, without_home)
     work = partial(_work, settings, directory, declared, log_file)
     try:
         daemon.start(work, lambda: _answers(directory), _warn, log_file)

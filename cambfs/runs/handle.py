@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cambfs.cache.spool import Room
 from cambfs.runs.deadline import Patience
 from cambfs.runs.run import Run
 
@@ -25,12 +24,12 @@ class Handle:
     def read(self, offset: int, length: int, patience: Patience) -> bytes:
         """`length` bytes, or fewer only because the result ends there. Raises CambfsError."""
         buffer = memoryview(bytearray(length))
-        return bytes(buffer[: self.readinto(offset, length, lambda count: buffer[:count], patience)])
+        return bytes(buffer[: self.readinto(offset, buffer, patience)])
 
-    def readinto(self, offset: int, length: int, room: Room, patience: Patience) -> int:
-        """As `read`, into a room for just these bytes; says how many: 0 at the end, and no room is asked for. Raises
-        CambfsError, and leaves undefined bytes in the room then."""
-        return self._run.readinto(offset, length, room, patience)
+    def readinto(self, offset: int, buffer: memoryview, patience: Patience) -> int:
+        """As `read`, into `buffer`; returns how many bytes, 0 at the end. Raises CambfsError, and leaves undefined
+        bytes in `buffer` then."""
+        return self._run.readinto(offset, buffer, patience)
 
     def size(self, patience: Patience) -> int:
         """The exact length in bytes, waited for. Raises CambfsError."""

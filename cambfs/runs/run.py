@@ -15,7 +15,6 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Protocol, TypeVar
 
-from cambfs.cache.spool import Room
 from cambfs.errors import CacheDamaged, CambfsError, Closing, NotWhole, ResultChanged
 from cambfs.model import Facts
 from cambfs.names import RunId
@@ -109,11 +108,11 @@ class Run:
         with self._changed:
             return self._content.spool.serial
 
-    def readinto(self, offset: int, length: int, room: Room, patience: Patience) -> int:
-        """Puts `length` bytes into a room for just these, or as many as there are up to the end of the result, and says
-        how many: 0 at the end, and no room is asked for. Raises CambfsError rather than give fewer."""
+    def readinto(self, offset: int, buffer: memoryview, patience: Patience) -> int:
+        """Fills `buffer` with the bytes from `offset` on and returns how many: fewer than fit only when the result ends
+        there, 0 at its end. Raises CambfsError, and leaves undefined bytes in `buffer` then."""
         self._means.keeping.note_use()
-        wanted = offset + length
+        wanted = offset + len(buffer)
         # What is whole stays so: no lock, for most reads come here.
         stop = None if self._waiters.is_over else self._content.stop_if_whole(wanted)
         if stop is None:
@@ -124,8 +123,8 @@ class Run:
             )
         if stop <= offset:
             return 0
-        with self._worthless_if_damaged(), room(stop - offset) as buffer:
-            self._content.spool.readinto(offset, buffer)
+        with self._worthless_if_damaged():
+            self._content.spool.readinto(offset, buffer[: stop - offset])
         return stop - offset
 
     def retire(self) -> None:

@@ -139,27 +139,17 @@ def test_a_read_waits_until_it_can_be_answered_in_full(source: FakeSource, libra
     handle.close()
 
 
-def test_a_read_takes_memory_when_its_bytes_are_there_and_not_before(source: FakeSource, library: Library) -> None:
-    """Two reads of every stream wait at any time."""
-    gate, taken = Gate(), []
-
-    def room(length: int) -> memoryview:
-        taken.append(length)
-        return memoryview(bytearray(length))
-
+def test_a_read_fills_its_buffer_and_at_the_end_only_a_part_of_it(source: FakeSource, library: Library) -> None:
     source.add(1, Result(CONTENT))
-    source.plan("stream", 1, Plan(stall_at=4999, stall_gate=gate))
     handle = _open(library)
-    read = in_thread(lambda: handle.readinto(4000, 5000, room, patience()))
-    gate.wait_for_arrivals()
-    eventually(lambda: handle._run._waiters.is_any, "the read never waited")
+    buffer = bytearray(b"-" * 5000)
 
-    assert not taken
-    gate.open()
-    assert read.result(LIMIT_S) == 5000
-    assert handle.readinto(SIZE - 10, 5000, room, patience()) == 10
-    assert handle.readinto(SIZE, 5000, room, patience()) == 0
-    assert taken == [5000, 10]
+    assert handle.readinto(4000, memoryview(buffer), patience()) == 5000
+    assert buffer == CONTENT[4000:9000]
+    buffer[:] = b"-" * 5000
+    assert handle.readinto(SIZE - 10, memoryview(buffer), patience()) == 10
+    assert buffer == CONTENT[-10:] + b"-" * 4990
+    assert handle.readinto(SIZE, memoryview(buffer), patience()) == 0
     handle.close()
 
 
