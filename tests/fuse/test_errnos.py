@@ -33,6 +33,7 @@ _TABLE = [
     (errors.SignatureExpired("x", 403), "EIO"),
     (errors.BrokenBody("x"), "EIO"),
     (errors.CacheDamaged("x"), "EIO"),
+    (errors.NotWhole("x"), "EIO"),
     (errors.StorageUseless("x"), "EIO"),
     (CambfsError("x"), "EIO"),
 ]
