@@ -81,6 +81,7 @@ def prepare_cache(settings: Settings) -> None:
 def open_library(settings: Settings, declared: Callable[[], Sequence[RunId]]) -> Iterator[Library]:
     from cambfs.cache.cache import Cache
     from cambfs.cache.disk import Disk
+    from cambfs.runs.context import make_context
     from cambfs.runs.library import Library
 
     with ExitStack() as stack:
@@ -91,15 +92,14 @@ def open_library(settings: Settings, declared: Callable[[], Sequence[RunId]]) ->
         trimming.name, trimming.daemon = "cache-limit", True
         trimming.start()
         stack.callback(trimming.cancel)
-        library = Library(
+        context = make_context(
             client,
             cache,
-            declared,
             timeout_s=settings.timeout,
             max_transfers=settings.max_transfers,
             max_result_bytes=settings.max_result_size,
         )
-        yield stack.enter_context(closing(library))
+        yield stack.enter_context(closing(Library(context, declared)))
 
 
 def check_key(settings: Settings) -> str | None:

@@ -15,13 +15,13 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, NoReturn
 
+from cambfs.deadline import Patience
 from cambfs.errors import CambfsError, ConfigError, ReadOnly
 from cambfs.fuse import handshake
 from cambfs.fuse.errnos import Failures
 from cambfs.fuse.error_log import Journal
 from cambfs.fuse.interrupts import is_killed
 from cambfs.fuse.signals import Session
-from cambfs.runs.deadline import Patience
 from cambfs.runs.library import Library
 from cambfs.vfs.open_files import OpenFile
 from cambfs.vfs.tree import CONTROL, ENTRY_TIMEOUT_S, Attributes, Tree, UrlStyle

@@ -1,25 +1,62 @@
-"""How long one run's result is, and whether storage has the very same file: what is known, and what it is known from.
+"""How long one run's result is, what that is known from, and whether the place where an answer ended is its end.
 
-In the order of belief: an end that was proven, or the cache; the length in the stream's header; what storage says of
-its object, if its structure agrees and it begins like the stream, or storage has proven itself with another run.
+A peer's word is a claim. The framing of an answer says that the body ended; the structure of the audio, the length of
+storage's object and a second answer say that the result did. It takes two of them, and none against, unless two agree
+against one. Before that, in the order of belief, a size comes from the length in the stream's header, or from storage,
+if its object's own structure agrees and it begins like the stream, or storage has proven itself with another run.
 
 Not the requests (`object_store`, `transfer`), nor the bytes (`spool`). No threads: the run that owns it guards it with
-its own lock, and every method is called under that.
+its own lock, and every method is called under that. What follows for storage, or for who has the run open, it returns.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum, auto
 
 from cambfs import flac
 from cambfs.audio import End, signature
 from cambfs.cache.spool import Spool
-from cambfs.errors import NotWhole, ResultChanged
+from cambfs.errors import CambfsError, NotWhole, ResultChanged
 from cambfs.model import Facts
 from cambfs.names import RunId
 from cambfs.remote.object_store import ObjectStore, Probe
+
+# Two answers that just stopped at the same byte: enough to serve, not to keep.
+UNPROVEN = ""
+STORAGE = "storage"
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What is said of the byte offset `position`: `framed`, that HTTP ended the body there; `end`, what the structure
+    of the audio says; `stored`, the length of storage's object where it begins like the stream, else None; `again`,
+    that an earlier answer ended there, too."""
+
+    position: int
+    framed: bool
+    end: End
+    stored: int | None
+    again: bool
+
+
+def proof_of(claims: Claims) -> str | None:
+    """How it is proven that the result ends there, for the sidecar ("framing+frames"); UNPROVEN when it may be served
+    and not kept; None when it has to be asked again."""
+    is_stored = claims.stored == claims.position
+    if claims.end is End.BROKEN and not is_stored:
+        return None
+    if claims.stored is not None and not is_stored and not (claims.framed and (_is_whole(claims) or claims.again)):
+        return None
+    witness = "frames" if _is_whole(claims) else STORAGE if is_stored else "twice" if claims.again else None
+    if witness is None or claims.framed:
+        return witness and f"framing+{witness}"
+    return UNPROVEN if witness == "twice" else witness
+
+
+def _is_whole(claims: Claims) -> bool:
+    return claims.end is End.WHOLE
 
 
 class _From(Enum):
@@ -31,27 +68,16 @@ class _From(Enum):
 
 class Sizing:
     """`facts` is None as long as the size is not known; those it begins with are from an earlier use of the run, and
-    `is_believed` when that had them from storage alone. `tell` is told of it, and whether that is only believed so far;
-    and (None) when what was told was wrong.
-
-    `probe` is what storage said, once it did; `matches_stream` whether its object begins like the stream, None before
-    both heads were compared.
+    `is_believed` when that had them from storage alone. `probe` is what storage said, once it did;
+    `matches_stream` whether its object begins like the stream, None before both heads were compared.
     """
 
-    def __init__(
-        self,
-        run_id: RunId,
-        storage: ObjectStore,
-        facts: Facts | None,
-        is_believed: bool,
-        tell: Callable[[RunId, Facts | None, bool], None],
-    ) -> None:
+    def __init__(self, run_id: RunId, store: ObjectStore, facts: Facts | None, is_believed: bool) -> None:
         self.facts = facts
         self.probe: Probe | None = None
         self.matches_stream: bool | None = None
         self._id = run_id
-        self._storage = storage
-        self._tell = tell
+        self._store = store
         self._from = _From.STORAGE if is_believed else _From.BEFORE
         self._api_total: int | None = None  # as a Content-Length or a Content-Range of the API said last
         self._refuted: set[int] = set()  # lengths at which an answer ended, and the result did not
@@ -62,6 +88,11 @@ class Sizing:
         return self.facts is not None and self._from is _From.PROOF
 
     @property
+    def is_believed(self) -> bool:
+        """The size is known only because storage was right about another run."""
+        return self.facts is not None and self._from is _From.STORAGE and not self.matches_stream
+
+    @property
     def is_of_before(self) -> bool:
         """The size is known, but only from an earlier use of the run."""
         return self.facts is not None and self._from is _From.BEFORE
@@ -69,7 +100,7 @@ class Sizing:
     @property
     def stored_bytes(self) -> int | None:
         """The length of storage's object, if it begins like the stream."""
-        usable = self.probe is not None and self.matches_stream and not self._storage.distrusted
+        usable = self.probe is not None and self.matches_stream and not self._store.distrusted
         return self.probe.total if self.probe is not None and usable else None
 
     @property
@@ -92,7 +123,6 @@ class Sizing:
         """The cache knows it."""
         self.facts = facts
         self._from = _From.PROOF
-        self._tell(self._id, facts, False)
 
     def header(self, total: int, modified_s: float | None, *, is_begun: bool) -> None:
         """The API tells the length. Raises ResultChanged when it was another in an earlier answer of which bytes have
@@ -102,12 +132,11 @@ class Sizing:
             self._learn(total, modified_s, _From.HEADER)
         elif self.facts.size == total:
             self._from = self._from if self.is_proven else _From.HEADER
-            self._tell(self._id, self.facts, False)
         elif self._from is not _From.STORAGE:  # which of the two is right will be seen at the end
             is_settled = self.is_proven or (self._from is _From.HEADER and self.facts.size not in self._refuted)
             if is_begun and is_settled:
                 raise ResultChanged(f"run {self._id}: the result has another length than before")
-            self._withdraw()
+            self.facts = None
             self._learn(total, modified_s, _From.HEADER)
 
     def refute(self, position: int) -> None:
@@ -118,61 +147,49 @@ class Sizing:
         """Whether a byte before `position` lies beyond the proven end."""
         return self.facts is not None and self.is_proven and position > self.facts.size
 
-    def end(self, position: int, modified_s: float | None, *, is_open: bool) -> None:
-        """It is proven that the result ends there. Where another size was told, and somebody has the result open
-        (`is_open`), raises ResultChanged when it was longer before, NotWhole when storage said so."""
-        told = self.facts.size if self.facts is not None else self._told_by_storage
-        if told is None or told == position:
-            self._learn(position, modified_s, _From.PROOF)
-            return
-        by_storage = self._told_by_storage is not None and self._told_by_storage != position
-        if by_storage:
-            self._storage.refute(self._id)
-        was_before = self.is_of_before
-        self._withdraw()
+    def end(self, position: int, modified_s: float | None) -> CambfsError | None:
+        """It is proven that the result ends there. Returns the error of those who have it open and were told another
+        size: ResultChanged when it was longer before, NotWhole when storage said so."""
+        error = self._contradiction(position)
+        if error is not None or (self.facts is not None and self.facts.size != position):
+            self.facts = None
         self._learn(position, modified_s, _From.PROOF)
-        if is_open and by_storage:
-            raise NotWhole(f"run {self._id}: storage said {told} bytes, and the stream has {position}")
-        if is_open and was_before and position < told:
-            raise ResultChanged(f"run {self._id}: the result has {position} bytes, and had {told} before")
+        return error
 
-    def judge(self, spool: Spool | None) -> None:
-        """Storage has answered, or more of the stream has come: compares their heads as soon as both are there."""
+    def _contradiction(self, position: int) -> CambfsError | None:
+        told = self._told_by_storage
+        if told is not None and told != position:
+            return NotWhole(f"run {self._id}: storage said {told} bytes, and the stream has {position}")
+        if self.is_of_before and self.facts is not None and position < self.facts.size:
+            return ResultChanged(f"run {self._id}: the result has {position} bytes, and had {self.facts.size} before")
+        return None
+
+    def judge(self, spool: Spool | None) -> bool | None:
+        """Storage has answered, or more of the stream has come. Returns whether both have the same head when that has
+        just been found out, else None."""
         probe = self.probe
-        if probe is None or self._storage.distrusted:
-            return
+        if probe is None or self._store.distrusted:
+            return None
+        is_same = None
         if self.matches_stream is None and spool is not None and spool.filled.covers(0, len(probe.head)):
-            self._compare(probe, spool)
+            self.matches_stream = is_same = spool.read(0, len(probe.head)) == probe.head
+            if not is_same and self._from is _From.STORAGE:
+                self.facts = None
         if self.facts is None and self._is_size_told(probe):
             self._told_by_storage = probe.total
             self._learn(probe.total, probe.modified_s, _From.STORAGE)
+        return is_same
 
     def _is_size_told(self, probe: Probe) -> bool:
         """Whether the object's own structure agrees with its length, and it is the stream's file as far as is known."""
         if probe.end not in (End.WHOLE, End.INTACT) or probe.total in self._refuted:
             return False
-        is_flac = signature(probe.head) == "FLAC"
-        return bool(self.matches_stream) or (self.matches_stream is None and self._storage.proven and is_flac)
-
-    def _compare(self, probe: Probe, spool: Spool) -> None:
-        self.matches_stream = spool.read(0, len(probe.head)) == probe.head
-        if self.matches_stream:
-            self._storage.prove()
-            if self.facts is not None:
-                self._tell(self._id, self.facts, False)
-            return
-        self._storage.distrust(self._id)
-        if self._from is _From.STORAGE:
-            self._withdraw()
-
-    def _withdraw(self) -> None:
-        """The size that was known is not the stream's."""
-        self.facts = None
-        self._tell(self._id, None, False)
+        if self.matches_stream is None:
+            return self._store.proven and signature(probe.head) == "FLAC"
+        return self.matches_stream
 
     def _learn(self, size: int, modified_s: float | None, source: _From) -> None:
         if self.facts is None:
             seconds = time.time() if modified_s is None else modified_s
             self.facts = Facts(size, int(seconds) * 10**9)
         self._from = source
-        self._tell(self._id, self.facts, source is _From.STORAGE and not self.matches_stream)

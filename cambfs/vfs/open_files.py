@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from cambfs.deadline import Patience
 from cambfs.errors import CambfsError, ResultChanged
 from cambfs.names import RunId
-from cambfs.runs.deadline import Patience
 from cambfs.runs.library import Library
 
 # The kernel asks up to three times more, page by page, for what could not be read, before its caller hears of it. For

@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 
 from cachetools import TTLCache
 
+from cambfs.deadline import Patience
 from cambfs.errors import NoSuchName
 from cambfs.names import Kind, RunId, inode, names_and_inodes, parse_name
 from cambfs.remote.signer import Signature
-from cambfs.runs.deadline import Patience
 from cambfs.runs.library import Library
 from cambfs.vfs.open_files import OpenAudio, OpenControl, OpenFile, OpenText, Shown
 

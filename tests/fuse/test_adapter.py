@@ -14,12 +14,12 @@ import fuse
 import pytest
 
 from cambfs import errors
+from cambfs.deadline import Patience
 from cambfs.fuse import adapter
 from cambfs.fuse.adapter import Operations
 from cambfs.fuse.errnos import Failures
 from cambfs.fuse.error_log import Journal
 from cambfs.fuse.signals import Session
-from cambfs.runs.deadline import Patience
 from cambfs.vfs.tree import Attributes, Tree
 
 CONTENT = bytes(range(250)) * 4

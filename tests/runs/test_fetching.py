@@ -15,6 +15,7 @@ from cambfs.cache import disk as disk_module
 from cambfs.cache.cache import Cache
 from cambfs.cache.disk import Disk
 from cambfs.cache.sidecar import Sidecar
+from cambfs.deadline import Patience
 from cambfs.errors import (
     BadAnswer,
     BrokenBody,
@@ -36,15 +37,24 @@ from cambfs.errors import (
 from cambfs.model import Facts
 from cambfs.names import RunId
 from cambfs.remote.object_store import Probe
-from cambfs.runs import downloader, run, slots
-from cambfs.runs import library as library_module
-from cambfs.runs.deadline import Patience
-from cambfs.runs.handle import Handle
-from cambfs.runs.library import Library
+from cambfs.runs import run
+from cambfs.runs.library import Handle, Library
 from cambfs.runs.transfer import Transfer
+from cambfs.system import slots
 from tests import waiting
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, StorageManner, some_flac
-from tests.waiting import MakeLibrary, eventually, in_thread, our_threads, patience, pieces, read_all, size_of
+from tests.waiting import (
+    SHORT_DISTANCES,
+    MakeLibrary,
+    eventually,
+    in_thread,
+    library_of,
+    our_threads,
+    patience,
+    pieces,
+    read_all,
+    size_of,
+)
 
 SIZE = 100_000
 CONTENT = some_flac(SIZE)
@@ -260,7 +270,7 @@ def _open_one_that_breaks_and_is_refused(source: FakeSource, library: Library) -
     source.plan("stream", 1, breaks, Plan(error=KeyRefused("no", 401)))
     handle = _open(library)
     read = in_thread(lambda: _read(handle, 50_000, 1000))
-    eventually(lambda: library._runs[RUN]._waiters._ready)
+    eventually(lambda: library._runs[RUN]._waiters)
     gate.open()
     with pytest.raises(KeyRefused):
         read.result(LIMIT_S)
@@ -373,7 +383,7 @@ def test_a_short_answer_costs_another(
 
     assert read_all(library, 1) == CONTENT
     assert size_of(library, 1) == SIZE
-    assert not library._means.storage.distrusted
+    assert not library._context.store.distrusted
     eventually(lambda: library._cache.runs() == [1])
 
 
@@ -437,7 +447,7 @@ def test_a_storage_of_another_length_is_not_what_a_size_comes_from(
 
     assert size_of(library, 1) == SIZE
     assert read_all(library, 1) == CONTENT
-    assert not library._means.storage.distrusted
+    assert not library._context.store.distrusted
 
 
 def test_a_size_from_another_runs_object_ends_no_read_early(source: FakeSource, library: Library) -> None:
@@ -499,10 +509,10 @@ def test_a_storage_that_breaks_off_again_costs_another_stream(source: FakeSource
 @pytest.mark.parametrize(
     "error", [ServerError("down", 500), RateLimited("busy", 429, 60.0), BadAnswer("null", 200), TimedOut("silent")]
 )
+@pytest.mark.tuning(probe_takes_s=0.05)
 def test_an_api_that_does_not_sign_costs_the_shortcut(
-    source: FakeSource, make_library: MakeLibrary, monkeypatch: pytest.MonkeyPatch, error: CambfsError
+    source: FakeSource, make_library: MakeLibrary, error: CambfsError
 ) -> None:
-    monkeypatch.setattr(downloader, "_PROBE_TAKES_S", 0.05)
     source.add(1, Result(CONTENT, has_length=False))
     source.plan_always("sign", 1, Plan(error=error))
     library = make_library()
@@ -616,17 +626,17 @@ def test_whoever_finds_that_bytes_are_gone_ends_it(
     source.add(1, Result(CONTENT, has_length=False))
     source.plan("stream", 1, Plan(stall_at=5000, stall_gate=stream))
     source.plan("stored", 1, Plan(gate=probe))
-    handle = _open(library)
+    handle, run_in_use = _open(library), library._runs[RUN]
     assert _read(handle, 0, 5000) == CONTENT[:5000]
     probe.wait_for_arrivals()
     next((disk.directory / "part").iterdir()).write_bytes(CONTENT[:1000])
     if looker == "caller":  # it looks at what the probe has brought
-        handle._run._fetching.is_probing = False
-        handle._run._content.sizing.probe = Probe(SIZE, CONTENT[:4096], End.WHOLE, True, None, None)
+        run_in_use._downloader.is_probing = False
+        run_in_use._content.sizing.probe = Probe(SIZE, CONTENT[:4096], End.WHOLE, True, None, None)
         with pytest.raises(CacheDamaged):
             handle.size(patience())
     probe.open()
-    eventually(lambda: handle._run._waiters.over, "nothing has ended it")
+    eventually(lambda: run_in_use._waiters.final_error, "nothing has ended it")
 
     for _ in range(3):
         with pytest.raises(CacheDamaged):
@@ -645,7 +655,7 @@ def test_a_failure_is_shared_by_all_who_wait_and_the_next_begins_anew(source: Fa
     source.add(1, Result(CONTENT))
     source.plan("stream", 1, Plan(error=BadAnswer("nonsense", 200), gate=gate))
     reads = [in_thread(lambda: read_all(library, 1)) for _ in range(8)]
-    eventually(lambda: RUN in library._runs and len(library._runs[RUN]._waiters._ready) == 8)
+    eventually(lambda: RUN in library._runs and len(library._runs[RUN]._waiters) == 8)
     gate.open()
 
     for read in reads:
@@ -684,7 +694,7 @@ def test_what_nobody_foresaw_is_an_error_of_ours(
 
 
 def test_a_result_that_is_too_large_is_refused(source: FakeSource) -> None:
-    library = Library(source, Cache(None, SIZE), timeout_s=LIMIT_S, max_result_bytes=SIZE - 1)
+    library = library_of(source, Cache(None, SIZE), max_result_bytes=SIZE - 1)
     for run_id, has_length in ((1, True), (2, False)):
         source.storage = StorageManner.UNREACHABLE
         source.add(run_id, Result(CONTENT, has_length=has_length))
@@ -759,7 +769,7 @@ def test_bytes_that_come_again_are_progress_unless_the_server_fell_silent(
     second = Plan(gate=again, stall_at=40_000, stall_gate=gate)
     source.plan("stream", 1, Plan(break_after=50_000, break_error=error), second)
     handle = _open(library)
-    stream = library._runs[RUN]._fetching.stream
+    stream = library._runs[RUN]._downloader.stream
     assert stream is not None
     again.wait_for_arrivals()
     before = stream.progress_at
@@ -793,7 +803,7 @@ def test_a_read_without_progress_ends(source: FakeSource, make_library: MakeLibr
 # When nobody wants it any more.
 
 
-@pytest.mark.usefixtures("short_distances")
+@pytest.mark.tuning(**SHORT_DISTANCES)
 @pytest.mark.parametrize("etag", ['"a"', None])
 def test_a_far_end_is_not_waited_for_and_what_came_serves_the_next_open(
     source: FakeSource, library: Library, etag: str | None
@@ -820,11 +830,8 @@ def test_a_far_end_is_not_waited_for_and_what_came_serves_the_next_open(
     assert source.sent("stream", 1) == (SIZE if etag else SIZE + came)
 
 
-@pytest.mark.usefixtures("short_distances")
-def test_somebody_who_comes_back_in_time_has_it_go_on(
-    source: FakeSource, library: Library, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run, "LINGER_S", LIMIT_S)
+@pytest.mark.tuning(**SHORT_DISTANCES, linger_s=LIMIT_S)
+def test_somebody_who_comes_back_in_time_has_it_go_on(source: FakeSource, library: Library) -> None:
     source.piece_bytes = 1000
     gate = Gate()
     source.add(1, Result(CONTENT))
@@ -933,7 +940,7 @@ def test_one_that_is_damaged_is_fetched_again(source: FakeSource, library: Libra
 # Far from the stream.
 
 
-@pytest.mark.usefixtures("short_distances")
+@pytest.mark.tuning(**SHORT_DISTANCES)
 @pytest.mark.parametrize("etag", ['"a"', None], ids=["ranges of the API", "ranges of storage"])
 def test_a_far_place_is_fetched_by_range_and_the_holes_afterwards(
     source: FakeSource, library: Library, etag: str | None
@@ -957,15 +964,16 @@ def test_a_far_place_is_fetched_by_range_and_the_holes_afterwards(
     assert max(source.starts("stream" if etag else "stored", 1)) >= 60_000
 
 
-@pytest.mark.usefixtures("short_distances")
+@pytest.mark.tuning(**SHORT_DISTANCES)
 def test_how_fast_the_last_stream_was_says_what_is_far_before_the_next_has_shown_it(
-    source: FakeSource, library: Library, monkeypatch: pytest.MonkeyPatch
+    source: FakeSource, make_library: MakeLibrary
 ) -> None:
+    before, library = make_library(), make_library(rate_after_s=2 * LIMIT_S)
     for run_id in (1, 2):
         source.add(run_id, Result(CONTENT, etag='"a"', ranges=True))
-    read_all(library, 2)
-    eventually(lambda: library._means.habits.bytes_per_s)
-    monkeypatch.setattr(downloader, "_RATE_AFTER_S", 2 * LIMIT_S)
+    read_all(before, 2)
+    eventually(lambda: before._context.api.bytes_per_s)
+    library._context.api.bytes_per_s = before._context.api.bytes_per_s
     gate = Gate()
     source.plan("stream", 1, Plan(stall_at=5000, stall_gate=gate))
     handle = _open(library)
@@ -976,7 +984,7 @@ def test_how_fast_the_last_stream_was_says_what_is_far_before_the_next_has_shown
     handle.close()
 
 
-@pytest.mark.usefixtures("short_distances")
+@pytest.mark.tuning(**SHORT_DISTANCES)
 def test_a_reader_that_goes_on_from_a_far_place_gets_a_stream_there(source: FakeSource, library: Library) -> None:
     source.piece_bytes = 500
     gate = Gate()
@@ -994,7 +1002,7 @@ def test_a_reader_that_goes_on_from_a_far_place_gets_a_stream_there(source: Fake
     handle.close()
 
 
-@pytest.mark.usefixtures("short_distances")
+@pytest.mark.tuning(**SHORT_DISTANCES)
 def test_without_ranges_a_far_reader_waits_for_the_stream(source: FakeSource, library: Library) -> None:
     source.storage = StorageManner.NO_RANGES
     gate = Gate()
@@ -1012,7 +1020,7 @@ def test_without_ranges_a_far_reader_waits_for_the_stream(source: FakeSource, li
     handle.close()
 
 
-@pytest.mark.usefixtures("short_distances")
+@pytest.mark.tuning(**SHORT_DISTANCES)
 def test_ranges_that_fail_cost_only_the_wait(source: FakeSource, library: Library) -> None:
     gate = Gate()
     source.add(1, Result(CONTENT, etag='"a"', ranges=True))
@@ -1028,11 +1036,8 @@ def test_ranges_that_fail_cost_only_the_wait(source: FakeSource, library: Librar
     handle.close()
 
 
-@pytest.mark.usefixtures("short_distances")
-def test_reads_that_come_slightly_out_of_order_are_no_seek(
-    source: FakeSource, library: Library, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(downloader, "_FAR_BYTES", 1 << 20)
+@pytest.mark.tuning(**{**SHORT_DISTANCES, "far_bytes": 1 << 20})
+def test_reads_that_come_slightly_out_of_order_are_no_seek(source: FakeSource, library: Library) -> None:
     source.piece_bytes = 500
     source.add(1, Result(CONTENT, etag='"a"', ranges=True))
     handle = _open(library)
@@ -1107,12 +1112,12 @@ def test_what_came_whole_is_kept_though_all_ends_at_that_moment(
     gate.wait_for_arrivals()
     one = library._runs[RUN]
     closed = in_thread(library.close)
-    eventually(lambda: one._waiters.over is not None)
+    eventually(lambda: one._waiters.final_error is not None)
     gate.open()
     closed.result(LIMIT_S)
 
     assert Cache(disk, SIZE).runs() == [1]
-    assert read_all(Library(source, Cache(disk, SIZE)), 1) == CONTENT
+    assert read_all(library_of(source, Cache(disk, SIZE)), 1) == CONTENT
     assert source.count("stream") == 1
 
 
@@ -1127,11 +1132,10 @@ def test_nothing_is_asked_after_close(source: FakeSource, library: Library) -> N
     assert source.requests == 0
 
 
-@pytest.mark.usefixtures("short_distances")
+@pytest.mark.tuning(**SHORT_DISTANCES, linger_s=LIMIT_S)
 def test_close_does_not_wait_for_a_stream_that_lingers(
     source: FakeSource, library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "LINGER_S", LIMIT_S)
     _let_the_woken_look_before_they_are_told(monkeypatch)
     source.piece_bytes = 1000
     gate = Gate()
@@ -1170,10 +1174,8 @@ def _let_the_woken_look_before_they_are_told(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(Transfer, "stop", stop_late)
 
 
-def test_a_stream_does_not_wait_for_storage_when_all_ends(
-    source: FakeSource, library: Library, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(library_module, "_CLOSE_S", 0.05)
+@pytest.mark.tuning(close_s=0.05)
+def test_a_stream_does_not_wait_for_storage_when_all_ends(source: FakeSource, library: Library) -> None:
     gate = Gate()
     source.add(1, Result(UNCOUNTED, has_length=False, framed=False))
     source.plan("stored", 1, Plan(gate=gate))
@@ -1188,7 +1190,7 @@ def test_a_stream_does_not_wait_for_storage_when_all_ends(
         read.result(LIMIT_S)
 
 
-@pytest.mark.usefixtures("short_distances")
+@pytest.mark.tuning(**SHORT_DISTANCES)
 def test_an_api_that_says_ranges_and_ignores_them_is_asked_once_more(
     source: FakeSource, make_library: MakeLibrary
 ) -> None:
@@ -1229,10 +1231,10 @@ def test_a_cached_result_opens_although_the_api_knows_the_run_no_more(
     assert library.listed() == [1]
 
 
+@pytest.mark.tuning(close_s=0.0)
 def test_what_takes_long_to_keep_can_be_waited_for(
     source: FakeSource, make_library: MakeLibrary, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(library_module, "_CLOSE_S", 0.0)
     gate = Gate()
     describe = Disk.describe
 

@@ -13,8 +13,6 @@ from cambfs.cache.disk import Disk
 from cambfs.errors import KeyRefused, ResultChanged, ServerError, TooLarge, UnknownRun, Unreachable
 from cambfs.names import RunId
 from cambfs.remote import object_store as storage_module
-from cambfs.runs import downloader
-from cambfs.runs import library as library_module
 from cambfs.runs.library import Library
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, StorageManner, some_bytes, some_flac
 from tests.waiting import MakeLibrary, eventually, in_thread, our_threads, patience, read_all, size_of
@@ -109,10 +107,8 @@ def test_a_storage_that_trickles_costs_only_the_stream(
     assert size_of(library, 1) == SIZE
 
 
-def test_a_storage_that_is_silent_costs_only_the_stream(
-    source: FakeSource, make_library: MakeLibrary, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(downloader, "_PROBE_TAKES_S", 0.01)
+@pytest.mark.tuning(probe_takes_s=0.01)
+def test_a_storage_that_is_silent_costs_only_the_stream(source: FakeSource, make_library: MakeLibrary) -> None:
     library = make_library()
     _prove_storage(source, library)
     gate = Gate()
@@ -196,7 +192,7 @@ def test_another_object_is_not_believed(
     stat = in_thread(lambda: size_of(library, 1))
     gate.wait_for_arrivals()
     with caplog.at_level(logging.WARNING):
-        eventually(lambda: library._means.storage.distrusted)
+        eventually(lambda: library._context.store.distrusted)
     assert library.facts(RunId(1)) is None
     gate.open()
     assert stat.result(LIMIT_S) == SIZE
@@ -216,14 +212,14 @@ def test_a_result_that_changes_between_two_opens_is_no_fault_of_storage(
     for has_length in (True, False):
         for content in (CONTENT, some_flac(SIZE + 7), some_flac(SIZE - 7)):
             source.add(1, Result(content, has_length=has_length))
-            library._means.storage.forget(RunId(1))
+            library._context.store.forget(RunId(1))
             if len(content) < SIZE and not has_length:  # a size was told, and no read ends before it in silence
                 with pytest.raises(ResultChanged):
                     read_all(library, 1)
             assert read_all(library, 1) == content
             eventually(lambda: not library._runs)
 
-    assert not library._means.storage.distrusted
+    assert not library._context.store.distrusted
 
 
 def test_an_empty_object_is_not_believed(source: FakeSource, make_library: MakeLibrary) -> None:
@@ -360,11 +356,8 @@ def test_a_refusal_of_both_is_the_answer(
         size_of(library, 1)
 
 
-def test_an_unknown_run_is_remembered_for_a_short_time(
-    source: FakeSource, make_library: MakeLibrary, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(library_module, "_UNKNOWN_FOR_S", LIMIT_S)
-    library = make_library()
+def test_an_unknown_run_is_remembered_for_a_short_time(source: FakeSource, make_library: MakeLibrary) -> None:
+    library = make_library(unknown_for_s=LIMIT_S)
     _prove_storage(source, library)
     with pytest.raises(UnknownRun):
         size_of(library, 1)
@@ -376,8 +369,7 @@ def test_an_unknown_run_is_remembered_for_a_short_time(
         library.signature(RunId(1), patience())
     assert source.requests == asked
 
-    monkeypatch.setattr(library_module, "_UNKNOWN_FOR_S", 0.01)
-    other = make_library()
+    other = make_library(unknown_for_s=0.01)
     _prove_storage(source, other)
     with pytest.raises(UnknownRun):
         size_of(other, 1)
@@ -400,7 +392,7 @@ def test_a_failure_is_shared_and_the_next_asks_anew(source: FakeSource, make_lib
     source.plan("sign", 1, Plan(error=KeyRefused("no", 401)))
     source.plan("stream", 1, Plan(error=KeyRefused("no", 401), gate=gate))
     stats = [in_thread(lambda: size_of(library, 1)) for _ in range(6)]
-    eventually(lambda: RunId(1) in library._runs and len(library._runs[RunId(1)]._waiters._ready) == 6)
+    eventually(lambda: RunId(1) in library._runs and len(library._runs[RunId(1)]._waiters) == 6)
     gate.open()
     for stat in stats:
         with pytest.raises(KeyRefused):

@@ -11,6 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from cambfs import deadline as patience_module
+from cambfs.deadline import Patience
 from cambfs.errors import (
     CambfsError,
     Closing,
@@ -23,10 +25,8 @@ from cambfs.errors import (
 )
 from cambfs.remote import retry
 from cambfs.remote.retry import Backoff, retrying
-from cambfs.runs import deadline as patience_module
-from cambfs.runs import slots as slots_module
-from cambfs.runs.deadline import Patience
-from cambfs.runs.slots import Slots
+from cambfs.system import slots as slots_module
+from cambfs.system.slots import Slots
 from tests.fakes import LIMIT_S, Gate
 from tests.waiting import eventually, in_thread
 
