@@ -124,6 +124,7 @@ class FakeBody:
         self, source: FakeSource, key: tuple[str, RunId], content: bytes, start: int, stop: int, plan: Plan
     ) -> None:
         self.start = start
+        self.stop: int | None = None
         self.total: int | None = len(content)
         self.framed = True
         self.etag: str | None = None
@@ -255,6 +256,7 @@ class FakeSource:
             raise BadAnswer(f"run {run_id}: the API says 416", 416)
         first = start if takes_range else 0
         body = self._body("stream", run_id, result.content, first, len(result.content), plan)
+        body.stop = len(result.content) if first else None
         body.total = len(result.content) if result.has_length or first else None
         body.framed = result.framed
         body.etag, body.ranges = result.etag, result.ranges
@@ -288,6 +290,7 @@ class FakeSource:
             start, stop = 0, None
         body = self._body("stored", run_id, content, start, len(content) if stop is None else stop, plan)
         body.ranges = with_ranges
+        body.stop = (len(content) if stop is None else min(stop, len(content))) if with_ranges else None
         body.total = None if self.storage is StorageManner.NO_LENGTH else len(content)
         body.modified_s = result.modified_s
         return body

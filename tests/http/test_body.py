@@ -24,9 +24,9 @@ from cambfs.errors import (
     UnknownRun,
     Unreachable,
 )
+from cambfs.http import pool
 from cambfs.http.body import HttpBody
 from cambfs.http.client import Client
-from cambfs.http.deadline_reader import SteppedResponse, step
 from cambfs.http.headers import Head
 from cambfs.names import RunId
 from cambfs.remote.source import SignedUrl
@@ -131,6 +131,12 @@ def reset(*pieces: bytes, after: threading.Event) -> Script:
     return script
 
 
+@pytest.fixture(autouse=True)
+def _no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that one connection is enough; test_pool lets them rest."""
+    monkeypatch.setattr(pool, "REST_S", 0.0)
+
+
 @pytest.fixture
 def server() -> Iterator[Server]:
     with Server() as made:
@@ -212,19 +218,6 @@ def test_to_ask_for_nothing_is_a_mistake(server: Server, client: Client) -> None
     body.close()
 
 
-def test_small_chunks_that_are_there_come_together() -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.settimeout(WAIT_S)
-        theirs.sendall(CHUNKED + b"".join(chunk(FLAC[place : place + 10]) for place in range(0, 1000, 10)))
-        response = SteppedResponse(ours)
-        response.begin()
-        assert response.read1(65536) == FLAC[:1000]
-        theirs.sendall(chunk(FLAC[1000:1010]) + b"5\r\n")
-        assert response.read1(65536) == FLAC[1000:1010], "a chunk that has only begun is not waited for"
-        response.close()
-
-
 @pytest.mark.parametrize("size", [b"zz", b"", b"-5", b"+5", b"0x5", b"1_0", b"-0", b"5 5", b";5", b"1" * 70_000])
 def test_a_connection_with_a_chunk_of_no_size_is_not_used_again(server: Server, client: Client, size: bytes) -> None:
     server.scripts += [send(CHUNKED, chunk(FLAC[:1000]) + size + b"\r\n" + bytes(9)), send(sized(FLAC))]
@@ -235,18 +228,6 @@ def test_a_connection_with_a_chunk_of_no_size_is_not_used_again(server: Server, 
     assert found in (b"", FLAC[:1000])
     assert whole(client) == FLAC
     assert server.connections == 2
-
-
-def test_a_step_ends_also_when_there_is_more_to_read() -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.settimeout(WAIT_S)
-        theirs.sendall(b"X: y\r\n" * 9)
-        response = SteppedResponse(ours)
-        with step(0), pytest.raises(TimeoutError):
-            response.fp.readline()
-        response.close()
-        assert ours.gettimeout() == WAIT_S, "whoever uses the connection next waits as long as before"
 
 
 # Cuts
@@ -484,7 +465,7 @@ class FakeRaw:
 
 def fake_body(data: bytes, during: Callable[[], None]) -> tuple[HttpBody, FakeRaw]:
     raw = FakeRaw(data, during)
-    head = Head(0, None, None, True, None, False, "", None)
+    head = Head(0, None, None, None, True, None, False, "", None)
     return HttpBody(raw, head, "run 5", nullcontext), raw
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -413,7 +414,22 @@ def test_headers_that_cannot_be_trusted(api: responses.RequestsMock, client: Cli
         (b"<html><title>Sign in</title>", "", "Sign in"),
         (b"oops", "text/html; charset=utf-8", "oops"),
         (b"null", "application/json", "null"),
-        (b"\n" * 600, "", "nothing"),
+        (b"7", "audio/flac", "7"),
+        (b'"not yet"', "application/octet-stream", "not yet"),
+        (b"upstream connect error", "text/plain", "upstream connect error"),
+        (b"data: {}\n\n", "text/event-stream", "data: {}"),
+        (b"\xef\xbb\xbfoops", "audio/flac", "oops"),
+        ("sorry".encode("utf-16"), "audio/flac", "sorry"),
+        ("sorry".encode("utf-16-le"), "audio/flac", "sorry"),
+        (b"<?xml version='1.0'?><Error><Message>Denied</Message></Error>", "audio/flac", "Denied"),
+        (b"fe\r\nfLaC", "audio/flac", "fe fLaC"),
+        (b"\0" * 4096, "audio/flac", "something else"),
+        (b"\n" * 600, "", "something else"),
+        (b"RIFF\0\0\0\0AVI ", "audio/wav", "RIFF"),
+        (b"OggSetc", "audio/ogg", "OggSetc"),
+        (b"ID3", "audio/mpeg", "ID3"),
+        (b"\xff\xfb", "audio/mpeg", "something else"),
+        (b"f", "audio/flac", "f"),
         (b"<" + b"x" * 200_000, "audio/flac", "x"),
     ],
 )
@@ -421,7 +437,7 @@ def test_a_200_that_is_not_audio(
     api: responses.RequestsMock, client: Client, page: bytes, kind: str, words: str
 ) -> None:
     api.get(STREAM, page, content_type=kind)
-    with pytest.raises(NotAudio, match=f"run 5: the API answered with .*{words}") as caught:
+    with pytest.raises(NotAudio, match=f"run 5: the API answered with .*{re.escape(words)}") as caught:
         client.open_stream(RUN)
     assert caught.value.status == 200
 
@@ -436,9 +452,25 @@ def test_a_200_with_nothing(api: responses.RequestsMock, client: Client) -> None
         client.open_stream(RUN)
 
 
-@pytest.mark.parametrize("audio", [FLAC, b"RIFF\x00", b"OggS", b"ID3\x04", b"\xff\xfb\x90", b"f", b" f"])
-def test_audio_is_taken_whatever_its_label(api: responses.RequestsMock, client: Client, audio: bytes) -> None:
-    api.get(STREAM, audio, content_type="application/json" if len(audio) > 3 else "")
+MP3_FRAME = b"\xff\xfb\x90\x00" + bytes(413)
+
+
+@pytest.mark.parametrize(
+    "audio",
+    [
+        FLAC,
+        b"ID3\4\0\0\0\0\0\2xx" + FLAC,
+        b"RIFF\0\0\0\0WAVEfmt ",
+        b"OggS" + bytes(30),
+        MP3_FRAME * 6,
+        b"\0\0\0\x20ftypM4A " + bytes(30),
+    ],
+)
+@pytest.mark.parametrize("label", ["", "application/json", "text/html"])
+def test_audio_is_taken_whatever_its_label(
+    api: responses.RequestsMock, client: Client, audio: bytes, label: str
+) -> None:
+    api.get(STREAM, audio, content_type=label)
     assert content(client.open_stream(RUN)) == audio
 
 
