@@ -96,6 +96,8 @@ class StrictResponse:
         fields: list[tuple[str, str]] = []
         left_bytes = _MAX_HEAD_BYTES
         while (line := self._reader.readline(left_bytes)) != b"\r\n":
+            if not line:
+                raise ConnectionResetError("the connection ended in the middle of a head")
             left_bytes -= len(line)
             match = _FIELD.fullmatch(line)
             if match is None:

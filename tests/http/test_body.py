@@ -8,8 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext, suppress
-from pathlib import Path
+from contextlib import nullcontext
 
 import pytest
 
@@ -28,107 +27,8 @@ from cambfs.http import pool
 from cambfs.http.body import HttpBody
 from cambfs.http.client import Client
 from cambfs.http.headers import Head
-from cambfs.names import RunId
 from cambfs.remote.source import SignedUrl
-
-RUN = RunId(5)
-KEY = "sk-very-secret-key"
-FLAC = b"fLaC" + bytes(range(256)) * 2000
-WAIT_S = 20.0  # for what happens at once; only a failing test waits so long
-CERTIFICATE = Path(__file__).parent / "localhost.pem"  # for 127.0.0.1, and its key; signed by itself, for a century
-Script = Callable[[socket.socket], bool]
-OK = b"HTTP/1.1 200 OK\r\n"
-
-
-def sized(content: bytes, said: int | None = None) -> bytes:
-    return OK + b"Content-Length: %d\r\n\r\n" % (len(content) if said is None else said) + content
-
-
-def chunk(content: bytes) -> bytes:
-    return b"%x\r\n%s\r\n" % (len(content), content)
-
-
-CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
-
-
-class Server:
-    """Answers the n-th request with the n-th script, whatever connection it comes on. A script says whether the
-    connection is kept."""
-
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
-        self.scripts: list[Script] = []
-        self.greeting = b""
-        self._tls = tls
-        self.connections = 0
-        self.over = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._threads = [threading.Thread(target=self._accept)]
-        self._sockets: list[socket.socket] = []
-        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self._listener.getsockname()[1]}"
-
-    def __enter__(self) -> Server:
-        self._threads[0].start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.over.set()
-        for one in (self._listener, *self._sockets):
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
-        for thread in self._threads:
-            thread.join(WAIT_S)
-            assert not thread.is_alive()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                connection = self._listener.accept()[0]
-                self.connections += 1
-                self._sockets.append(connection)
-                self._threads.append(threading.Thread(target=self._serve, args=(connection,)))
-                self._threads[-1].start()
-
-    def _serve(self, plain: socket.socket) -> None:
-        with suppress(OSError), self._tls.wrap_socket(plain, server_side=True) if self._tls else plain as connection:
-            connection.sendall(self.greeting)
-            self._answer(connection)
-
-    def _answer(self, connection: socket.socket) -> None:
-        with connection.makefile("rb") as lines:
-            while next((True for line in iter(lines.readline, b"") if line == b"\r\n"), False):
-                if not self.scripts.pop(0)(connection):
-                    return
-
-    def stall(self, *pieces: bytes) -> Script:
-        """The pieces, and nothing more until the test is over."""
-
-        def script(connection: socket.socket) -> bool:
-            connection.sendall(b"".join(pieces))
-            self.over.wait(WAIT_S * 3)
-            return False
-
-        return script
-
-
-def send(*pieces: bytes, keep: bool = True) -> Script:
-    def script(connection: socket.socket) -> bool:
-        connection.sendall(b"".join(pieces))
-        return keep
-
-    return script
-
-
-def reset(*pieces: bytes, after: threading.Event) -> Script:
-    """The pieces, and once the test has set `after`, a reset in place of an orderly end."""
-
-    def script(connection: socket.socket) -> bool:
-        connection.sendall(b"".join(pieces))
-        assert after.wait(WAIT_S)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        return False
-
-    return script
+from tests.http.raw_server import CERTIFICATE, CHUNKED, FLAC, KEY, OK, RUN, WAIT_S, Server, chunk, reset, send, sized
 
 
 @pytest.fixture(autouse=True)
