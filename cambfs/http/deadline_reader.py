@@ -129,6 +129,8 @@ class DeadlineReader:
         self._left_s()
         while (count := self._receive()) is None:
             self._wait()
+        if not count and self._failure is not None:
+            raise self._failure
         return count > 0
 
     def _receive(self) -> int | None:
@@ -143,7 +145,7 @@ class DeadlineReader:
             except _NOTHING_THERE:
                 return self._stop - before or None
             except OSError as error:
-                if self._stop == before:
+                if not self._stop:
                     raise
                 self._failure = error  # a socket says it once, and then that it has just ended
                 break

@@ -103,19 +103,19 @@ class _Pool(HTTPConnectionPool):
             conn.close()
 
     def _make_request(self, conn: Any, method: str, url: str, *, target: str, **more: Any) -> Any:  # type: ignore[override]  # noqa: ARG002
+        is_tunnel = conn.proxy_is_tunneling  # a connection that fails has forgotten it
         if conn.rests_since is not None and not is_quiet(conn.sock):
-            self._renew(conn)
+            self._renew(conn, is_tunnel)
         try:
             return super()._make_request(conn, method, target, **more)
         except _LOST:
             if conn.rests_since is None:
                 raise
-        self._renew(conn)
+        self._renew(conn, is_tunnel)
         return super()._make_request(conn, method, target, **more)
 
-    def _renew(self, conn: Any) -> None:
+    def _renew(self, conn: Any, is_tunnel: bool) -> None:
         """Closes a connection, so that the next request on it opens a fresh one, through the same proxy."""
-        is_tunnel = conn.proxy_is_tunneling
         conn.close()
         conn.rests_since = None
         if is_tunnel:

@@ -15,6 +15,8 @@ from cambfs.http.masking import Key
 
 # As much of a text as is read for its words.
 _MAX_TEXT = 65536
+# How audio begins, the length of an MP4's first box, below 64 KiB, among it.
+_BEGINNINGS = (flac.MAGIC, b"ID3", b"RIFF", b"RF64", b"BW64", b"OggS", b"\xff", b"\0\0")
 
 
 class Peekable(Protocol):
@@ -25,24 +27,26 @@ class Peekable(Protocol):
 
 def refuse_other_than_audio(body: Peekable, status: int, what: str, deadline: float, hide: Key) -> None:
     """Raises NotAudio, in words that begin with `what` and lack `hide`, unless the body begins as a file of audio does,
-    whatever its label says. No byte is taken from the body. Raises BrokenBody when the connection ended before anything
-    came, and nothing but that says that the body is empty; LinkError as `peek` does."""
+    whatever its label says. No byte is taken from the body. Raises BrokenBody when nothing but the end of the connection
+    says that the body ended, and it could have been audio; LinkError as `peek` does."""
     start = body.peek(len(flac.MAGIC), deadline)
     if start.startswith(flac.MAGIC):
         return  # the first bytes of a slow stream are not held back
-    if not start and not body.framed:
-        raise BrokenBody(f"{what}: the connection ended before the first byte")
+    if _may_be_audio(start):
+        start = body.peek(audio.SIGNATURE_BYTES, deadline)
+        if audio.signature(start):
+            return
+        if not body.framed and len(start) < audio.SIGNATURE_BYTES:
+            raise BrokenBody(f"{what}: the connection ended before it was clear what comes")
     if not start:
         raise NotAudio(f"{what}: the API answered with nothing in place of audio", status)
-    if _may_be_audio(start) and audio.signature(body.peek(audio.SIGNATURE_BYTES, deadline)):
-        return
     words = first_words(_text(body, start, deadline), hide)
     raise NotAudio(with_words(f"{what}: the API answered with something else in place of audio", words), status)
 
 
 def _may_be_audio(start: bytes) -> bool:
-    """Whether it is worth to wait for more. An MP4 begins with the length of a box, below 64 KiB."""
-    return start.startswith((b"ID3", b"RIFF", b"RF64", b"BW64", b"OggS", b"\xff", b"\0\0"))
+    """Whether more could make it audio."""
+    return any(start.startswith(one) or one.startswith(start) for one in _BEGINNINGS)
 
 
 def _text(body: Peekable, start: bytes, deadline: float) -> bytes:

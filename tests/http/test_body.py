@@ -440,3 +440,19 @@ def test_closing_under_tls(tls_server: Server, monkeypatch: pytest.MonkeyPatch) 
         assert whole(client) == FLAC
         with pytest.raises(BrokenBody):
             whole(client)
+
+
+# The first bytes
+
+
+def test_the_first_bytes_of_a_slow_flac_are_not_held_back(server: Server, client: Client) -> None:
+    server.scripts += [server.stall(CHUNKED, chunk(b"fLaC"))]
+    body = client.open_stream(RUN)
+    assert body.read(9) == b"fLaC"
+    body.close()
+
+
+def test_the_words_of_a_text_that_never_ends(server: Server, hasty: Client) -> None:
+    server.scripts += [server.stall(CHUNKED, chunk(b'data: {"error": "no"}\n\n'))]
+    with pytest.raises(NotAudio, match='data: {"error": "no"}'):
+        hasty.open_stream(RUN)

@@ -436,7 +436,7 @@ def test_headers_that_cannot_be_trusted(api: responses.RequestsMock, client: Cli
 def test_a_200_that_is_not_audio(
     api: responses.RequestsMock, client: Client, page: bytes, kind: str, words: str
 ) -> None:
-    api.get(STREAM, page, content_type=kind)
+    api.get(STREAM, page, content_type=kind, headers={"Content-Length": str(len(page))})
     with pytest.raises(NotAudio, match=f"run 5: the API answered with .*{re.escape(words)}") as caught:
         client.open_stream(RUN)
     assert caught.value.status == 200
@@ -448,7 +448,19 @@ def test_a_200_with_nothing(api: responses.RequestsMock, client: Client) -> None
     with pytest.raises(NotAudio, match="run 5: the API answered with nothing"):
         client.open_stream(RUN)
     api.get(STREAM, b"")
-    with pytest.raises(BrokenBody, match="before the first byte"):
+    with pytest.raises(BrokenBody, match="before it was clear"):
+        client.open_stream(RUN)
+
+
+@pytest.mark.parametrize("cut", [b"f", b"fLa", b"R", b"RIFF\0\0", b"ID3", b"\0\0\0\x20", b"\xff\xfb\x90"])
+def test_what_the_end_of_the_connection_cut_may_be_audio(
+    api: responses.RequestsMock, client: Client, cut: bytes
+) -> None:
+    api.get(STREAM, cut)
+    with pytest.raises(BrokenBody):
+        client.open_stream(RUN)
+    api.replace("GET", STREAM, cut, headers={"Content-Length": str(len(cut))})
+    with pytest.raises(NotAudio):
         client.open_stream(RUN)
 
 

@@ -87,7 +87,8 @@ class Resting:
         self.other.close()
 
 
-def test_the_one_that_rests_longest_comes_first_and_few_are_kept(no_rest: None) -> None:
+@pytest.mark.usefixtures("no_rest")
+def test_the_one_that_rests_longest_comes_first_and_few_are_kept() -> None:
     idle = pool._Idle(2)
     made = [Resting() for _ in range(3)]
     for one in made:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import io
 import itertools
 import re
 import socket
@@ -426,6 +427,46 @@ def test_a_step_ends_also_when_there_is_more_to_read() -> None:
         assert ours.gettimeout() == WAIT_S, "whoever uses the connection next waits as long as before"
 
 
+class ScriptedSocket:
+    """Gives these bytes, or raises these errors, one at a time."""
+
+    def __init__(self, *script: bytes | OSError) -> None:
+        self._script = list(script)
+
+    def recv_into(self, view: memoryview) -> int:
+        one = self._script.pop(0)
+        if isinstance(one, OSError):
+            raise one
+        view[: len(one)] = one
+        return len(one)
+
+    def makefile(self, *_: object, **__: object) -> io.BytesIO:
+        return io.BytesIO()
+
+    def gettimeout(self) -> None:
+        return None
+
+    def settimeout(self, _: float | None) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    "script", [[b"abc", ConnectionResetError()], [b"abc", BlockingIOError(), ConnectionResetError()]]
+)
+def test_what_came_before_a_reset_is_given_first(script: list[bytes | OSError]) -> None:
+    reader = DeadlineReader(ScriptedSocket(*script))  # type: ignore[arg-type]
+    assert reader.fill(1)
+    assert reader.take(1) == b"a"
+    assert reader.fill(9)
+    assert reader.take(9) == b"bc"
+    for _ in range(2):
+        with pytest.raises(ConnectionResetError):
+            reader.fill(1)
+    with pytest.raises(ConnectionResetError):
+        reader.readline(9)
+    reader.close()
+
+
 def test_a_quiet_socket() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -500,7 +541,7 @@ def test_any_chunks_are_read_as_far_as_they_are_right(body: bytes, places: list[
 
 
 HEAD_TOKENS = st.sampled_from(
-    [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 102 P\r\n\r\n", b"HTTP/1.0 200\r\n", b"HTTP/1.1 204 N\r\n", 
+    [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 102 P\r\n\r\n", b"HTTP/1.0 200\r\n", b"HTTP/1.1 204 N\r\n",
      b"HTTP/1.1 101 S\r\n",
      b"Content-Length: 4\r\n", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: x\r\n",
      b"Connection: close\r\n", b"X: y\r\n", b" z\r\n", b"\r\n", b"\n", b"fLaC", b"4\r\nfLaC\r\n", END]
