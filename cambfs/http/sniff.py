@@ -27,8 +27,8 @@ class Peekable(Protocol):
 
 def refuse_other_than_audio(body: Peekable, status: int, what: str, deadline: float, hide: Key) -> None:
     """Raises NotAudio, in words that begin with `what` and lack `hide`, unless the body begins as a file of audio does,
-    whatever its label says. No byte is taken from the body. Raises BrokenBody when nothing but the end of the connection
-    says that the body ended, and it could have been audio; LinkError as `peek` does."""
+    whatever its label says. No byte is taken from the body. Raises BrokenBody when only the end of the connection says
+    that the body ended, and it could have been audio; LinkError as `peek` does."""
     start = body.peek(len(flac.MAGIC), deadline)
     if start.startswith(flac.MAGIC):
         return  # the first bytes of a slow stream are not held back

@@ -68,8 +68,8 @@ class Source(Protocol):
         """Asks the API for a run's audio from `start` on (start > 0 only with the etag of an earlier Body of the run).
 
         The Body's start is 0 when the range was ignored, or when the result is no longer the one with that etag.
-        Raises NotAudio when the content is empty, JSON or HTML; BrokenBody when it is only the connection's end that
-        says it is empty.
+        Raises NotAudio when the content does not begin as audio does; BrokenBody when only the end of the connection
+        says that it ended before that was clear.
         """
 
     def sign(self, run_id: RunId) -> SignedUrl:

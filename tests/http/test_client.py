@@ -338,15 +338,29 @@ def test_what_a_body_does_not_tell(api: responses.RequestsMock, client: Client) 
 def test_going_on_from_an_offset(api: responses.RequestsMock, client: Client) -> None:
     api.get(STREAM, FLAC[40:], status=206, headers={"Content-Range": "bytes 40-99/100", "ETag": '"e"'})
     body = client.open_stream(RUN, 40, '"e"')
-    assert (body.start, body.total, body.framed, body.ranges) == (40, 100, True, True)
+    assert (body.start, body.stop, body.total, body.framed, body.ranges) == (40, 100, 100, True, True)
     assert content(body) == FLAC[40:]
     assert (sent(api)["Range"], sent(api)["If-Range"]) == ("bytes=40-", '"e"')
+
+
+def test_a_part_that_does_not_tell_the_whole_says_where_it_stops(api: responses.RequestsMock, client: Client) -> None:
+    api.get(STREAM, FLAC[40:50], status=206, headers={"Content-Range": "bytes 40-49/*", "ETag": '"e"'})
+    body = client.open_stream(RUN, 40, '"e"')
+    assert (body.start, body.stop, body.total, body.framed) == (40, 50, None, True)
+    assert content(body) == FLAC[40:50]
+
+
+def test_a_label_with_the_key_is_none(api: responses.RequestsMock, client: Client) -> None:
+    api.get(STREAM, FLAC, content_type=f"x/{KEY}")
+    body = client.open_stream(RUN)
+    assert body.content_type == ""
+    body.close()
 
 
 def test_a_range_that_is_ignored_gives_the_whole(api: responses.RequestsMock, client: Client) -> None:
     api.get(STREAM, FLAC)
     body = client.open_stream(RUN, 40, '"e"')
-    assert body.start == 0
+    assert (body.start, body.stop) == (0, None)
     assert content(body) == FLAC
 
 

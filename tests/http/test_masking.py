@@ -126,6 +126,13 @@ def test_the_key_is_masked_before_anything_is_cut(place: int) -> None:
             assert KEY[:6] not in words
 
 
+@pytest.mark.parametrize("begin", ["x", "<p>x"])
+@pytest.mark.parametrize("shown", range(1, 6))
+def test_not_even_a_few_characters_are_cut_off_a_key(begin: str, shown: int) -> None:
+    page = f"{begin:<{8192 - shown}}{KEY} y"
+    assert message(page.encode(), KEY).rstrip(" y") == "x …"
+
+
 def test_an_echo_of_the_request_in_a_page() -> None:
     head = "".join(f"<tr><td>{name}<td>{KEY}" for name in ("x-api-key", "X-API-KEY"))
     assert message(f"<html><table>{head}</table></html>".encode(), KEY) == "x-api-key … X-API-KEY …"

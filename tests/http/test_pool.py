@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -141,6 +143,32 @@ def test_bytes_that_come_a_little_behind_the_end(server: Server, client: Client)
     assert whole(client) == FLAC
     assert whole(client) == SHORT
     assert server.connections == 3
+
+
+@pytest.mark.usefixtures("no_rest")
+def test_bytes_that_come_just_before_the_request(
+    server: Server, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = threading.Event()
+    take = pool._Idle.take
+
+    def belated(connection: socket.socket) -> bool:
+        connection.sendall(sized(SHORT))
+        assert taken.wait(WAIT_S)
+        connection.sendall(EVIL)
+        return True
+
+    def take_slowly(idle: pool._Idle) -> Any:
+        connection = take(idle)
+        if connection is not None:
+            taken.set()
+            assert select.select([connection.sock], [], [], WAIT_S)[0]
+        return connection
+
+    monkeypatch.setattr(pool._Idle, "take", take_slowly)
+    server.scripts += [belated, send(sized(FLAC))]
+    assert whole(client) == SHORT
+    assert whole(client) == FLAC
 
 
 @pytest.mark.usefixtures("no_rest")
