@@ -21,7 +21,7 @@ the kernel gets garbage). `errnos` holds the one table that turns them into errn
     │   ├── SignatureExpired    403 from storage
     │   ├── RateLimited         429                                     (temporary)
     │   ├── ServerError         408, 5xx                                (temporary)
-    │   ├── NotAudio            200, and JSON, HTML or nothing as content
+    │   ├── NotAudio            200, and anything but audio as content
     │   └── BadAnswer           any other answer that makes no sense
     └── LinkError           there was no answer, or it broke off       (temporary)
         ├── Unreachable         not resolved, not routed, refused

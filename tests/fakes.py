@@ -300,6 +300,7 @@ class FakeSource:
             start, stop = 0, None
         body = self._body("stored", run_id, content, start, len(content) if stop is None else stop, plan)
         body.ranges = with_ranges
+        body.stop = (len(content) if stop is None else min(stop, len(content))) if with_ranges else None
         body.total = None if self.storage is StorageManner.NO_LENGTH else len(content)
         body.modified_s = result.modified_s
         return body
