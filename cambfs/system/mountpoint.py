@@ -10,6 +10,7 @@ import ctypes.util
 import errno
 import fcntl
 import os
+import pwd
 import re
 import shutil
 import stat
@@ -23,6 +24,7 @@ from cambfs.errors import ConfigError
 FSTYPE = "fuse.cambfs"
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _DEVICE = Path("/dev/fuse")
+_CAP_SYS_ADMIN = 21  # of <linux/capability.h>
 _FUSE_CONF = Path("/etc/fuse.conf")
 
 
@@ -178,16 +180,29 @@ def check_fuse(device: Path = _DEVICE) -> None:
     # The same two places where the binding looks.
     if not (os.environ.get("FUSE_LIBRARY_PATH") or ctypes.util.find_library("fuse")):
         raise ConfigError("libfuse.so.2 is missing; on Debian and Ubuntu: apt install libfuse2 (newer: libfuse2t64)")
-    if os.geteuid() != 0 and not shutil.which("fusermount"):
-        raise ConfigError(_fusermount_trouble())
+    if not _may_mount() and (trouble := _fusermount_trouble()):
+        raise ConfigError(trouble)
+
+
+def _may_mount() -> bool:
+    """Whether this process may mount by itself, as root may."""
+    found = re.search(r"^CapEff:\s*([0-9a-f]+)", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return found is not None and bool(int(found[1], 16) >> _CAP_SYS_ADMIN & 1)
 
 
 def _fusermount_trouble() -> str:
+    """Why fusermount cannot mount for this user, "" when it can."""
     three = shutil.which("fusermount3")
-    if three is None:
-        return "fusermount is missing, only root can do without; on Debian and Ubuntu: apt install fuse3"
-    link = Path(three).with_name("fusermount")
-    return f"fusermount is missing, and libfuse 2 does not look for fusermount3; as root: ln -s fusermount3 {link}"
+    if not shutil.which("fusermount"):
+        if three is None:
+            return "fusermount is missing, only root can do without; on Debian and Ubuntu: apt install fuse3"
+        link = Path(three).with_name("fusermount")
+        return f"fusermount is missing, and libfuse 2 does not look for fusermount3; as root: ln -s fusermount3 {link}"
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        return f"fusermount mounts for known users only; add uid {os.getuid()} to /etc/passwd, or mount as root"
+    return ""
 
 
 def _check_device(device: Path) -> None:

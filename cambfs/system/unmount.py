@@ -28,7 +28,7 @@ _UMOUNT_NOFOLLOW = 8
 
 _ANSWER_TIMEOUT_S = 5.0
 _GONE_TIMEOUT_S = 10.0
-_ENDS_BY_ITSELF_S = 2.0
+_ENDS_BY_ITSELF_S = 1.0
 _ENDS_WHEN_TOLD_S = 10.0
 _POLL_S = 0.02
 
@@ -71,7 +71,12 @@ def unmount(directory: Path, *, lazy: bool = False) -> None:
 
 
 def _unmount_now(mounted: Mounted) -> None:
-    with _daemon_of(mounted) as daemon:
+    with ExitStack() as stack:
+        daemon, hangs = None, False
+        try:
+            daemon = stack.enter_context(_daemon_of(mounted))
+        except TimeoutError:
+            hangs = True
         if not _detach(mounted.directory, lazy=False):
             if daemon is not None:
                 daemon.tell_to_end()  # it ends whoever waits for bytes, too
@@ -79,6 +84,8 @@ def _unmount_now(mounted: Mounted) -> None:
         _await_gone(mounted.directory, mounted.device)
         if daemon is not None:
             _await_end(daemon, mounted.directory)
+    if hangs:
+        raise ConfigError(f"{mounted.directory}: unmounted, but its process hangs; find it with: pgrep -af cambfs")
 
 
 def _await_end(daemon: _Daemon, directory: Path) -> None:
@@ -92,15 +99,19 @@ def _await_end(daemon: _Daemon, directory: Path) -> None:
 
 @contextmanager
 def _daemon_of(mounted: Mounted) -> Iterator[_Daemon | None]:
-    """None when that is not to be found, as for a dead mount."""
+    """None when that is not to be found, as for a dead mount. Raises TimeoutError when the mount does not answer."""
     with ExitStack() as stack:
         daemon = None
-        with suppress(OSError, ValueError):
+        try:
             pid = int(_read_as_owner(mounted, mounted.directory / ".cambfs" / "pid"))
             handle = os.pidfd_open(pid)
             stack.callback(os.close, handle)
             # In a container the number may be another process's here.
             daemon = _Daemon(pid, handle) if _is_daemon(pid) else None
+        except TimeoutError:
+            raise
+        except (OSError, ValueError):
+            pass
         yield daemon
 
 

@@ -288,12 +288,16 @@ def test_a_key_is_never_shown(shell: Shell) -> None:
 
 
 def test_missing_parts_of_fuse_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(mountpoint, "_may_mount", lambda: False)
     with pytest.raises(ConfigError, match="modprobe fuse"):
         mountpoint.check_fuse(tmp_path / "fuse")
     device = tmp_path / "device"
     device.touch()
     mountpoint.check_fuse(device)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getuid", lambda: 4_000_000_000)
+        with pytest.raises(ConfigError, match="add uid 4000000000 to /etc/passwd, or mount as root"):
+            mountpoint.check_fuse(device)
     monkeypatch.setattr("shutil.which", lambda name: "/opt/bin/fusermount3" if name == "fusermount3" else None)
     with pytest.raises(ConfigError, match=r"as root: ln -s fusermount3 /opt/bin/fusermount$"):
         mountpoint.check_fuse(device)
