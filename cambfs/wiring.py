@@ -141,9 +141,9 @@ def _ask_about_key(settings: Settings) -> tuple[KeyRefused | None, str | None]:
 
 def serve(
     settings: Settings, directory: Path, declared: Callable[[], Sequence[RunId]], on_ready: Callable[[], None]
-) -> None:
-    """Mounts at `directory` and returns when that has ended. The key is in no environment from here on, and no core
-    dump is made. Raises ConfigError."""
+) -> int | None:
+    """Mounts at `directory` and returns when that has ended: the signal that ended it, or None. The key is in no
+    environment from here on, and no core dump is made. Raises ConfigError."""
     from cambfs.fuse.adapter import serve as serve_library
     from cambfs.vfs.tree import UrlStyle
 
@@ -152,7 +152,7 @@ def serve(
     keep_signals_out()
     limits.allow_many_open_files()
     with open_library(settings, declared) as library:
-        serve_library(
+        return serve_library(
             library,
             directory,
             url_style=UrlStyle(settings.url_style),

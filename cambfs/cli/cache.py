@@ -92,6 +92,7 @@ def _confirmed(question: str) -> bool:
         return click.confirm(question)
     except click.Abort:
         if sys.stdin.isatty():
+            click.echo(err=True)  # the question has no end of line
             raise
         raise ConfigError("nobody confirmed, so nothing was removed; to remove without a question: --yes") from None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from cambfs.deadline import Patience
@@ -82,11 +82,16 @@ class OpenAudio:
 
 @dataclass(slots=True)
 class Shown:
-    """A run's `.url` file, as long as anybody has it open: what it was at the last open, and all that are open."""
+    """A run's `.url` file, as long as anybody has it open: what it was at the last open, and how many have it open.
+
+    The kernel's pages of it hold `pages_text`, while any of the `sharing` open files are read by way of them.
+    """
 
     text: bytes = b""
     mtime_ns: int = 0
-    opened: list[OpenText] = field(default_factory=list)
+    opened: int = 0
+    sharing: int = 0
+    pages_text: bytes = b""
 
 
 class OpenText:
@@ -99,7 +104,17 @@ class OpenText:
         self._shown = shown
         self._text = shown.text
         self._close = close
-        self.bypasses_pages: bool = any(one._text != self._text and not one.bypasses_pages for one in shown.opened)
+        self.bypasses_pages = shown.sharing > 0 and shown.pages_text != self._text
+        shown.opened += 1
+        if not self.bypasses_pages:
+            shown.sharing += 1
+            shown.pages_text = self._text
+
+    def forget(self) -> bool:
+        """Undoes the counting, under the same lock; returns whether nobody has the file open any more."""
+        self._shown.opened -= 1
+        self._shown.sharing -= not self.bypasses_pages
+        return not self._shown.opened
 
     def readinto(self, offset: int, buffer: memoryview, _patience: Patience) -> int:
         if len(self._text) != len(self._shown.text):

@@ -102,8 +102,8 @@ def environment(server: Server, home: Path, **more: str) -> dict[str, str]:
 
 def mounts_below(directory: Path) -> list[Path]:
     """Every mount in a directory, and on itself; the innermost first."""
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    mounts = [Path(line.split()[4]) for line in lines]
+    lines = Path("/proc/self/mountinfo").read_bytes().split(b"\n")[:-1]
+    mounts = [Path(os.fsdecode(line.split(b" ")[4])) for line in lines]
     return sorted((mount for mount in mounts if mount.is_relative_to(directory)), reverse=True)
 
 
