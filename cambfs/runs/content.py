@@ -60,8 +60,8 @@ class Content:
         """Takes what the cache has, the first time. Locked."""
         if self._is_loaded:
             return
-        self._is_loaded = True
         taken = self._cache.take(self._id)
+        self._is_loaded = True
         if taken is not None and taken.must_be_checked:
             self._unchecked = taken
         elif taken is not None:
@@ -267,7 +267,12 @@ class Content:
 
     def keep(self, facts: Facts) -> None:
         """Puts the whole result in the cache. Not locked."""
-        self._cache.commit(self._id, self.spool, facts, self._content_type)
+        self._cache.commit(self._id, self.spool, facts, self._content_type, "framing")
+
+    def check_unchanged(self) -> None:
+        """Raises CacheDamaged when the cached file that has the bytes was changed. Locked."""
+        if self._spool is not None:
+            self._spool.check_unchanged()
 
     def leave_disk(self) -> None:
         """Gives up the temporary name of its bytes, if they have one. Locked."""

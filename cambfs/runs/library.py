@@ -18,7 +18,7 @@ from cachetools import TTLCache
 
 from cambfs.cache.cache import Cache
 from cambfs.errors import CambfsError, Closing, UnknownRun
-from cambfs.model import Facts, FactsTable
+from cambfs.model import Facts
 from cambfs.names import RunId
 from cambfs.remote.object_store import Storage
 from cambfs.remote.signer import Signature, Signer
@@ -76,7 +76,7 @@ class Library:
         self._workers = 0
         self._runs: dict[RunId, Run] = {}
         self._detached: dict[RunId, list[Run]] = {}  # those of them that are in use still
-        self._facts = FactsTable()
+        self._facts: dict[RunId, Facts | None] = {}  # None where what was said is known to be wrong
         self._believed: set[RunId] = set()  # of these facts, those that stand and fall with storage
         self._opened_serials: dict[RunId, int] = {}
         self._unknown: TTLCache[RunId, CambfsError] = TTLCache(math.inf, _UNKNOWN_FOR_S, timer=time.monotonic)
@@ -125,6 +125,9 @@ class Library:
             with self._lock:
                 self._check_unknown(run_id)
         run = self._use(run_id)
+        if not run.is_unchanged():
+            self.let_go(run)
+            run = self._use(run_id)
         try:
             run.open(patience)
         except BaseException:
@@ -161,7 +164,7 @@ class Library:
         just did not know."""
         declared = self._declared()
         with self._lock:
-            found = set(self._facts.runs())
+            found = {run_id for run_id, facts in self._facts.items() if facts is not None}
             found.update(self._opened_serials, declared)
             found.difference_update(self._unknown)
             found.update(self._cache.runs())
@@ -180,7 +183,7 @@ class Library:
     def known_bytes(self) -> int:
         """The sizes that are known, added up."""
         with self._lock:
-            return self._facts.total_bytes()
+            return sum(facts.size for facts in self._facts.values() if facts is not None)
 
     # Sizes ahead of a reader who goes through the listing.
 

@@ -66,7 +66,7 @@ def mode(path: Path) -> int:
 def fill(disk: Disk) -> None:
     spool = disk.new_spool(RUN, relieve=lambda: False)
     spool.write(0, b"fLaC")
-    disk.commit(RUN, spool, Facts(4, 0), "audio/flac")
+    disk.commit(RUN, spool, Facts(4, 0), "audio/flac", "frames")
     spool.close()
 
 

@@ -44,7 +44,7 @@ def _spool(disk: Disk, content: bytes = CONTENT, run_id: RunId = RUN) -> Spool:
 
 def _commit(disk: Disk, content: bytes = CONTENT, run_id: RunId = RUN) -> None:
     spool = _spool(disk, content, run_id)
-    disk.commit(run_id, spool, Facts(len(content), FACTS.mtime_ns), "audio/flac")
+    disk.commit(run_id, spool, Facts(len(content), FACTS.mtime_ns), "audio/flac", "frames")
     spool.close()
 
 
@@ -79,7 +79,7 @@ def test_what_was_committed_is_there_under_its_name(disk: Disk, audio: Path, sid
     spool = _spool(disk)
     assert disk.facts(RUN) is None
     assert not audio.exists()
-    disk.commit(RUN, spool, FACTS, "audio/flac")
+    disk.commit(RUN, spool, FACTS, "audio/flac", "frames")
 
     assert disk.facts(RUN) == FACTS
     assert audio.read_bytes() == CONTENT
@@ -93,7 +93,7 @@ def test_what_was_committed_is_there_under_its_name(disk: Disk, audio: Path, sid
 
 def test_bytes_beyond_the_end_are_not_part_of_the_result(disk: Disk, audio: Path) -> None:
     spool = _spool(disk, CONTENT + b"more")
-    disk.commit(RUN, spool, FACTS, "audio/flac")
+    disk.commit(RUN, spool, FACTS, "audio/flac", "frames")
     spool.close()
 
     assert audio.read_bytes() == CONTENT
@@ -105,7 +105,7 @@ def test_a_spool_without_a_name_cannot_be_committed(disk: Disk) -> None:
     spool.discard_name()
 
     with pytest.raises(OSError, match="left the disk"):
-        disk.commit(RUN, spool, FACTS, "audio/flac")
+        disk.commit(RUN, spool, FACTS, "audio/flac", "frames")
     assert disk.facts(RUN) is None
     spool.close()
 
@@ -328,7 +328,7 @@ def test_the_temporary_file_of_a_mount_that_lives_is_not_swept(disk: Disk) -> No
 
     assert spool.path is not None
     assert spool.path.exists()
-    disk.commit(RUN, spool, FACTS, "audio/flac")
+    disk.commit(RUN, spool, FACTS, "audio/flac", "frames")
     spool.close()
     assert _read(disk) == CONTENT
 
@@ -378,7 +378,7 @@ def test_a_crash_anywhere_while_a_result_gets_its_name_leaves_nothing_wrong(
         _commit(disk, before)
     spool = _spool(disk)
     with _failing_to(monkeypatch, step, _PowerFailure()), pytest.raises(_PowerFailure):
-        disk.commit(RUN, spool, FACTS, "audio/flac")
+        disk.commit(RUN, spool, FACTS, "audio/flac", "frames")
     spool.close()
 
     again = Disk(disk.directory)
@@ -408,7 +408,7 @@ def test_a_result_that_cannot_get_its_name_leaves_no_sidecar(
     with monkeypatch.context() as patch:
         patch.setattr(Disk, "_audio", lambda disk, run_id: f"{disk.directory}/missing/{run_id}.flac")
         with pytest.raises(FileNotFoundError):
-            disk.commit(RUN, spool, FACTS, "audio/flac")
+            disk.commit(RUN, spool, FACTS, "audio/flac", "frames")
 
     assert not sidecar.exists()
     assert spool.read(0, len(CONTENT)) == CONTENT
@@ -422,7 +422,7 @@ def test_a_sidecar_that_cannot_be_written_leaves_no_result(
     with monkeypatch.context() as patch:
         patch.setattr(Disk, "_write_sidecar", Mock(side_effect=OSError(errno.ENOSPC, "full")))
         with pytest.raises(OSError, match="full"):
-            disk.commit(RUN, spool, FACTS, "audio/flac")
+            disk.commit(RUN, spool, FACTS, "audio/flac", "frames")
 
     assert not audio.exists()
     assert spool.read(0, len(CONTENT)) == CONTENT
@@ -443,7 +443,7 @@ def test_a_result_that_another_mount_is_just_putting_there_is_no_damage(
         write(*arguments)
 
     monkeypatch.setattr(Disk, "_write_sidecar", slowly)
-    putting = in_thread(lambda: disk.commit(RUN, spool, FACTS, "audio/flac"))
+    putting = in_thread(lambda: disk.commit(RUN, spool, FACTS, "audio/flac", "frames"))
     gate.wait_for_arrivals()
     looking = in_thread(lambda: Disk(disk.directory).facts(RUN))
     gate.open()
@@ -458,7 +458,7 @@ def test_a_lock_that_is_held_for_ever_costs_the_cache_only(disk: Disk, monkeypat
     spool = _spool(disk)
     with disk._locked():
         with pytest.raises(OSError, match="lock"):
-            disk.commit(RUN, spool, FACTS, "audio/flac")
+            disk.commit(RUN, spool, FACTS, "audio/flac", "frames")
         disk.remove(RUN)
     assert spool.read(0, len(CONTENT)) == CONTENT
     spool.close()
@@ -480,7 +480,7 @@ def test_a_spool_that_another_mount_swept_before_it_was_locked_is_made_anew(
     spool = _spool(disk)
 
     assert not Path(swept[0]).exists()
-    disk.commit(RUN, spool, FACTS, "audio/flac")
+    disk.commit(RUN, spool, FACTS, "audio/flac", "frames")
     spool.close()
     assert _read(disk) == CONTENT
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cambfs.cache.directory import Directory, Name
 from cambfs.cache.spool import Spool, memory_spool
 from cambfs.errors import CacheDamaged, NoSpace
 
@@ -19,7 +20,8 @@ def _write(spool: Spool, offset: int, data: bytes) -> None:
 
 
 def _on_disk(path: Path, relieve: Callable[[], bool] = lambda: False) -> Spool:
-    return Spool(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), path=path, relieve=relieve)
+    directory = Directory(os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY))
+    return Spool(directory.create(path.name), name=Name(directory, path.name), relieve=relieve)
 
 
 @pytest.fixture
@@ -96,7 +98,7 @@ def test_a_full_disk_is_relieved(tmp_path: Path, full_disk: list[int], number: i
     full_disk.append(number)
     _write(spool, 0, b"abcd")
 
-    assert spool.path == tmp_path / "1"
+    assert spool.name is not None
     assert (tmp_path / "1").read_bytes() == b"abcd"
     spool.close()
 
@@ -109,7 +111,7 @@ def test_a_full_disk_that_cannot_be_relieved_costs_the_name_not_the_bytes(tmp_pa
     _write(spool, 4, b"ef")
 
     assert spool.read(0, 8) == b"abcdefgh"
-    assert spool.path is None
+    assert spool.name is None
     assert not (tmp_path / "1").exists()
     spool.close()
 

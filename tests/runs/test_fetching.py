@@ -714,16 +714,16 @@ def check(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> Gate:
     """The result is there, and to read it through takes until the gate opens."""
     spool = disk.new_spool(RUN, lambda: False)
     spool.write(0, CONTENT)
-    disk.commit(RUN, spool, Facts(SIZE, 0), "audio/flac")
+    disk.commit(RUN, spool, Facts(SIZE, 0), "audio/flac", "frames")
     spool.close()
     (disk.directory / "1.flac").touch()
-    gate, sha256 = Gate(), disk_module._sha256
+    gate, sha256 = Gate(), disk_module.sha256
 
     def slowly(*arguments: Any) -> str:
         gate.go_through()
         return sha256(*arguments)
 
-    monkeypatch.setattr(disk_module, "_sha256", slowly)
+    monkeypatch.setattr(disk_module, "sha256", slowly)
     return gate
 
 
@@ -766,8 +766,8 @@ def test_the_end_of_the_mount_ends_it(library: Library, check: Gate, disk: Disk)
     assert disk.run_ids() == [1]
     found = disk.open(RUN)
     assert found is not None
-    assert not disk.is_vouched_for(RUN, found[0]), "it was not read to its end"
-    found[0].close()
+    assert not found.is_right, "it was not read to its end"
+    found.spool.close()
 
 
 def test_one_that_is_damaged_is_fetched_again(source: FakeSource, library: Library, check: Gate, disk: Disk) -> None:
