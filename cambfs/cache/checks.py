@@ -37,8 +37,8 @@ def check_fits(run_id: RunId, sidecar: Sidecar, status: os.stat_result) -> None:
 
 
 def check_structure(run_id: RunId, sidecar: Sidecar, fd: int) -> None:
-    """Raises CacheDamaged when the file is no audio, or its structure says that it ends elsewhere: unless storage was the
-    proof, which has a file of just this length. Without a proof the structure has to be one."""
+    """Raises CacheDamaged when the file is no audio, or when it ends elsewhere by its own structure, unless storage was
+    the proof, with a file of just this length. Without a proof the structure has to be one."""
     try:
         flaw = _flaw(fd, sidecar.size, sidecar.proof)
     except OSError as error:

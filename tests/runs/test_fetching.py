@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 import cambfs.demo
+from cambfs.cache import checks
 from cambfs.cache import disk as disk_module
+from cambfs.cache import spool as spool_module
 from cambfs.cache.cache import Cache
 from cambfs.cache.disk import Disk
 from cambfs.cache.sidecar import Sidecar
@@ -440,6 +442,43 @@ def test_a_cached_file_that_is_cut_off_under_a_reader(
     assert source.count("stream") == 2
 
 
+def test_a_cached_file_that_is_changed_under_a_reader_is_fetched_anew_at_the_next_open(
+    source: FakeSource, library: Library, disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    source.add(1, Result(CONTENT))
+    read_all(library, 1)
+    eventually(_no_threads)
+    handle = _open(library)
+    assert _read(handle, 0, 10) == CONTENT[:10]
+    with (disk.directory / "1.flac").open("r+b") as file:
+        file.write(b"x")
+
+    assert read_all(library, 1) == CONTENT
+    with pytest.raises(CacheDamaged):
+        _read(handle, 500, 1000)
+    handle.close()
+    assert "changed while it was open" in caplog.text
+    eventually(_no_threads)
+    assert read_all(library, 1) == CONTENT
+    assert source.count("stream") == 2
+
+
+def test_a_cached_file_that_is_changed_under_a_reader_is_noticed_by_it(
+    source: FakeSource, library: Library, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_module, "_LOOK_EVERY_S", 0.0)
+    source.add(1, Result(CONTENT))
+    read_all(library, 1)
+    eventually(_no_threads)
+    handle = _open(library)
+    (disk.directory / "1.flac").write_bytes(CONTENT[:-1] + b"x")
+
+    with pytest.raises(CacheDamaged):
+        _read(handle, 500, 1000)
+    handle.close()
+    assert read_all(library, 1) == CONTENT
+
+
 def test_wrong_bytes_end_also_a_stream_that_has_brought_all_of_them(
     source: FakeSource, library: Library, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -717,7 +756,7 @@ def check(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> Gate:
     disk.commit(RUN, spool, Facts(SIZE, 0), "audio/flac", "frames")
     spool.close()
     (disk.directory / "1.flac").touch()
-    gate, sha256 = Gate(), disk_module.sha256
+    gate, sha256 = Gate(), checks.sha256
 
     def slowly(*arguments: Any) -> str:
         gate.go_through()
