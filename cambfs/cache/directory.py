@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -103,6 +104,15 @@ class Directory:
                 os.unlink(name, dir_fd=self._fd)
             except IsADirectoryError:
                 os.rmdir(name, dir_fd=self._fd)
+
+    def clear(self, name: str) -> None:
+        """As `remove`; a directory that is not empty, which nobody of ours has made, is moved aside."""
+        try:
+            self.remove(name)
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            self.rename(name, self, f"{name}.{secrets.token_hex(8)}")
 
     def __del__(self) -> None:
         os.close(self._fd)

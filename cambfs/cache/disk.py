@@ -251,8 +251,8 @@ class Disk:
             self._remove(run_id)
 
     def _remove(self, run_id: RunId) -> None:
-        self._held.results.remove(sidecar_name(run_id))
-        self._held.results.remove(audio_name(run_id))
+        self._held.results.clear(sidecar_name(run_id))
+        self._held.results.clear(audio_name(run_id))
 
 
 def _temporary(name: str) -> str:

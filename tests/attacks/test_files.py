@@ -242,7 +242,7 @@ def test_another_user_can_exchange_nothing_that_is_accepted() -> None:
     root = Path(tempfile.mkdtemp(dir="/tmp"))
     try:
         root.chmod(0o755)
-        for permissions in (0o755, 0o777, 0o1777, 0o775, 0o757):
+        for permissions in (0o755, 0o777, 0o1777, 0o775, 0o1775):
             parent = root / f"{permissions:o}"
             parent.mkdir()
             (parent / "account").mkdir(mode=0o700)

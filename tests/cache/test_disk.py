@@ -324,8 +324,8 @@ class _PowerFailure(BaseException):
 
 # What a commit does, one after the other: which call of what it is.
 STEPS = {
-    "remove the old sidecar": (Directory, "remove", 1),
-    "remove the old audio": (Directory, "remove", 2),
+    "remove the old sidecar": (Directory, "clear", 1),
+    "remove the old audio": (Directory, "clear", 2),
     "name the audio": (Directory, "rename", 1),
     "write the sidecar": (Directory, "write", 1),
     "name the sidecar": (Directory, "rename", 2),
@@ -418,10 +418,21 @@ def test_what_the_disk_fails_to_take_is_read_from_memory(disk: Disk, monkeypatch
 
 
 @pytest.mark.parametrize("name", ["7.json", "7.flac"])
-def test_an_empty_directory_in_the_place_of_a_file_gives_way(disk: Disk, name: str) -> None:
+def test_a_directory_in_the_place_of_a_file_gives_way(disk: Disk, name: str) -> None:
     (disk.directory / name).mkdir()
     _commit(disk)
     assert _read(disk) == CONTENT
+    assert _names(disk.directory) == {"part", "7.flac", "7.json"}
+
+
+@pytest.mark.parametrize("name", ["7.json", "7.flac"])
+def test_a_directory_with_something_in_it_is_moved_aside(disk: Disk, name: str) -> None:
+    (disk.directory / name).mkdir()
+    (disk.directory / name / "something").touch()
+    _commit(disk)
+    assert _read(disk) == CONTENT
+    (aside,) = disk.directory.glob("*/something")
+    assert aside.parent.name.startswith(f"{name}.")
 
 
 # Results of earlier versions.
