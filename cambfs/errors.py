@@ -11,6 +11,7 @@ the kernel gets garbage). `errnos` holds the one table that turns them into errn
     ├── Closing             the mount is being unmounted
     ├── TooLarge            a result beyond the largest that is allowed
     ├── NoSpace             no room for the bytes, and nothing left to evict
+    ├── TooManyOpenFiles    no descriptor is left, of this process or of the machine
     ├── StorageUseless      storage does not tell what was asked; the stream may
     ├── CacheDamaged        a cached result is not what its sidecar says
     ├── ResultChanged       the result is not the one whose first bytes were read
@@ -66,6 +67,10 @@ class TooLarge(CambfsError):
 
 
 class NoSpace(CambfsError):
+    pass
+
+
+class TooManyOpenFiles(CambfsError):
     pass
 
 

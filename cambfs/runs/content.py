@@ -52,8 +52,8 @@ class Content:
         """Takes what the cache has, the first time."""
         if self._is_loaded:
             return
-        self._is_loaded = True
         taken = self._cache.take(self._id)
+        self._is_loaded = True
         if taken is not None and taken.must_be_checked:
             self._unchecked = taken
         elif taken is not None:
@@ -281,7 +281,13 @@ class Content:
 
     def keep(self, facts: Facts) -> None:
         """Puts the whole result in the cache. Without the lock."""
-        self._cache.commit(self._id, self.spool, facts, self._content_type)
+        assert self._proof, "what is not proven is not kept"
+        self._cache.commit(self._id, self.spool, facts, self._content_type, self._proof)
+
+    def check_unchanged(self) -> None:
+        """Raises CacheDamaged when the cached file that has the bytes was changed."""
+        if self._spool is not None:
+            self._spool.check_unchanged()
 
     def unlink(self) -> None:
         """Gives up the temporary name of its bytes, if they have one."""

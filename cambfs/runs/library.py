@@ -18,7 +18,7 @@ from cachetools import TTLCache
 
 from cambfs.deadline import Patience
 from cambfs.errors import CambfsError, Closing, UnknownRun
-from cambfs.model import Facts, FactsTable
+from cambfs.model import Facts
 from cambfs.names import RunId
 from cambfs.remote.signer import Signature
 from cambfs.runs.context import Context
@@ -77,7 +77,7 @@ class Library:
         self._lock = Lock()  # guards all below
         self._runs: dict[RunId, Run] = {}
         self._detached: dict[RunId, list[Run]] = {}  # those of them that are in use still
-        self._facts = FactsTable()
+        self._facts: dict[RunId, Facts | None] = {}  # None where what was said is known to be wrong
         self._believed: set[RunId] = set()  # of these facts, those that stand and fall with storage
         self._opened_serials: dict[RunId, int] = {}
         unknown_for_s = context.tuning.unknown_for_s
@@ -123,6 +123,9 @@ class Library:
             with self._lock:
                 self._check_unknown(run_id)
         lease = self._lease_of(run_id)
+        if not lease.run.is_unchanged():
+            with lease:
+                lease = self._lease_of(run_id)
         try:
             lease.run.open(patience)
         except BaseException:
@@ -159,7 +162,7 @@ class Library:
         just did not know."""
         declared = self._declared()
         with self._lock:
-            found = set(self._facts.runs())
+            found = {run_id for run_id, facts in self._facts.items() if facts is not None}
             found.update(self._opened_serials, declared)
             found.difference_update(self._unknown)
             found.update(self._cache.runs())
@@ -176,7 +179,7 @@ class Library:
     def known_bytes(self) -> int:
         """The sizes that are known, added up."""
         with self._lock:
-            return self._facts.total_bytes()
+            return sum(facts.size for facts in self._facts.values() if facts is not None)
 
     # Sizes ahead of a reader who goes through the listing.
 

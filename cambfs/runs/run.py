@@ -98,6 +98,16 @@ class Run:
             self.close_handle()
             raise
 
+    def is_unchanged(self) -> bool:
+        """Whether the cached file that has its bytes, if one has, is as it was. It ends the run when it is not, and the
+        next to use it starts anew."""
+        try:
+            with self._worthless_if_damaged(), self._changed:
+                self._content.check_unchanged()
+        except CacheDamaged:
+            return False
+        return True
+
     def close_handle(self) -> None:
         with self._changed:
             self._handles -= 1

@@ -11,7 +11,9 @@ import pytest
 
 import cambfs.demo
 from cambfs.audio import End, tail_bytes_wanted
+from cambfs.cache import checks
 from cambfs.cache import disk as disk_module
+from cambfs.cache import spool as spool_module
 from cambfs.cache.cache import Cache
 from cambfs.cache.disk import Disk
 from cambfs.cache.sidecar import Sidecar
@@ -600,6 +602,43 @@ def test_a_cached_file_that_is_cut_off_under_a_reader(
     assert source.count("stream") == 2
 
 
+def test_a_cached_file_that_is_changed_under_a_reader_is_fetched_anew_at_the_next_open(
+    source: FakeSource, library: Library, disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    source.add(1, Result(CONTENT))
+    read_all(library, 1)
+    eventually(_no_threads)
+    handle = _open(library)
+    assert _read(handle, 0, 10) == CONTENT[:10]
+    with (disk.directory / "1.flac").open("r+b") as file:
+        file.write(b"x")
+
+    assert read_all(library, 1) == CONTENT
+    with pytest.raises(CacheDamaged):
+        _read(handle, 500, 1000)
+    handle.close()
+    assert "changed while it was open" in caplog.text
+    eventually(_no_threads)
+    assert read_all(library, 1) == CONTENT
+    assert source.count("stream") == 2
+
+
+def test_a_cached_file_that_is_changed_under_a_reader_is_noticed_by_it(
+    source: FakeSource, library: Library, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_module, "_LOOK_EVERY_S", 0.0)
+    source.add(1, Result(CONTENT))
+    read_all(library, 1)
+    eventually(_no_threads)
+    handle = _open(library)
+    (disk.directory / "1.flac").write_bytes(CONTENT[:-1] + b"x")
+
+    with pytest.raises(CacheDamaged):
+        _read(handle, 500, 1000)
+    handle.close()
+    assert read_all(library, 1) == CONTENT
+
+
 def test_wrong_bytes_end_also_a_stream_that_has_brought_all_of_them(
     source: FakeSource, library: Library, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -871,16 +910,16 @@ def check(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> Gate:
     """The result is there, and to read it through takes until the gate opens."""
     spool = disk.new_spool(RUN, lambda: False)
     spool.write(0, CONTENT)
-    disk.commit(RUN, spool, Facts(SIZE, 0), "audio/flac")
+    disk.commit(RUN, spool, Facts(SIZE, 0), "audio/flac", "frames")
     spool.close()
     (disk.directory / "1.flac").touch()
-    gate, sha256 = Gate(), disk_module._sha256
+    gate, sha256 = Gate(), checks.sha256
 
     def slowly(*arguments: Any) -> str:
         gate.go_through()
         return sha256(*arguments)
 
-    monkeypatch.setattr(disk_module, "_sha256", slowly)
+    monkeypatch.setattr(disk_module, "sha256", slowly)
     return gate
 
 
@@ -923,8 +962,8 @@ def test_the_end_of_the_mount_ends_it(library: Library, check: Gate, disk: Disk)
     assert disk.run_ids() == [1]
     found = disk.open(RUN)
     assert found is not None
-    assert not disk.is_vouched_for(RUN, found[0]), "it was not read to its end"
-    found[0].close()
+    assert not found.is_right, "it was not read to its end"
+    found.spool.close()
 
 
 def test_one_that_is_damaged_is_fetched_again(source: FakeSource, library: Library, check: Gate, disk: Disk) -> None:
