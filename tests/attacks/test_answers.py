@@ -26,6 +26,7 @@ from cambfs.remote.source import Body, SignedUrl
 from cambfs.runs.library import Library
 from cambfs.vfs.tree import Tree, UrlStyle
 from tests.attacks.wire import WireServer
+from tests.flac_files import make_flac
 from tests.waiting import library_of, read
 
 # An example is shown in full when it fails.
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 
 RUN = RunId(5)
 KEY = "sk-very-secret-key"
-FLAC = b"fLaC" + bytes(range(256)) * 40
+FLAC = make_flac(10_244)
 SECRET = "s3cr3t-signature"
 # Answers that never come are not among these, so this long only what hangs by mistake takes.
 TIMEOUT_S = 5.0

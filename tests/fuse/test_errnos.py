@@ -21,6 +21,7 @@ _TABLE = [
     (errors.ResultChanged("x"), "ESTALE"),
     (errors.TooLarge("x"), "EFBIG"),
     (errors.NoSpace("x"), "ENOSPC"),
+    (errors.TooManyOpenFiles("x"), "EMFILE"),
     (errors.GivenUp("x"), "EINTR"),
     (errors.Closing("x"), "ENODEV"),
     (errors.Unreachable("x"), "EHOSTUNREACH"),
