@@ -20,9 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
-
-from cambfs.demo.server import Server
+from typing import Protocol, Self
 
 CAMBFS = str(Path(sys.executable).with_name("cambfs"))
 KEY = "a-key-that-nobody-may-see"
@@ -34,6 +32,26 @@ _END_S = 15.0
 _LIFE_S = 110.0
 _POLL_S = 0.01
 _LOG_LINE = re.compile(r"\S+ \S+ (DEBUG|INFO|WARNING|ERROR|CRITICAL) ")
+
+
+class Request(Protocol):
+    """One that came to a server. `origin` is "api" where the key may go."""
+
+    @property
+    def origin(self) -> str: ...
+
+    @property
+    def had_key(self) -> bool: ...
+
+
+class Server(Protocol):
+    """What a mount needs of the API that it is tested with."""
+
+    @property
+    def base_url(self) -> str: ...
+
+    @property
+    def requests(self) -> Sequence[Request]: ...
 
 
 @dataclass(frozen=True)
