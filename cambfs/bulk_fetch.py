@@ -14,9 +14,9 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import BinaryIO, Protocol
 
+from cambfs.deadline import Patience
 from cambfs.errors import CambfsError, GivenUp, KeyRefused, NoSpace
 from cambfs.names import Kind, RunId, file_name
-from cambfs.runs.deadline import Patience
 from cambfs.runs.library import Library
 
 MAX_WORKERS = 16  # more results at a time only make each slower

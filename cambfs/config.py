@@ -1,19 +1,18 @@
 """The settings: what each may be, and where its value comes from.
 
 In this order: the command line, the environment (`CAMBFS_…`), `config.toml` in the user's configuration directory, the
-default. The API key never comes from the command line. Not the command line itself (`cli`), and nothing is opened here
-but the configuration and the key file. No threads.
+default. The API key never comes from the command line. The command line itself is in `cli`; no file is opened here but
+the configuration and the key file. No threads.
 """
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
-import stat
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,17 @@ from typing import Any
 import platformdirs
 
 from cambfs.errors import ConfigError
+from cambfs.system import user_files
+from cambfs.values import (
+    parse_bool,
+    parse_choice,
+    parse_count,
+    parse_duration,
+    parse_options,
+    parse_path,
+    parse_size,
+    quoted,
+)
 
 DEFAULT_BASE_URL = "https://client.camb.ai/apis"
 DEFAULT_DISK_BYTES = 5 * 2**30
@@ -28,14 +38,9 @@ DEFAULT_MEMORY_BYTES = 512 * 2**20
 LOG_LEVELS = ("debug", "info", "warning", "error")
 URL_STYLES = ("json", "plain", "shortcut")
 
-_MAX_KEY_BYTES = 4096  # far more than any key; a larger file is some other file
-_MAX_SIZE_BYTES = 2**63 - 1
-_MAX_TIMEOUT_S = 86_400.0
-_SIZE = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,9})?) ?(?:([KMGTP])(I?B)?|B)?", re.ASCII | re.IGNORECASE)
-_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(s|m|h)?", re.ASCII)
-_SECONDS = {None: 1, "s": 1, "m": 60, "h": 3600}
-_YES = ("1", "true", "yes", "on")
-_NO = ("0", "false", "no", "off", "")
+# Far more than any key, or any settings; a larger file is some other file.
+_MAX_KEY_BYTES, _MAX_CONFIG_BYTES = 4096, 65_536
+_LONGEST_NAME = 60
 
 
 class ApiKey:
@@ -76,63 +81,6 @@ class Settings:
     log_file: Path | None
 
 
-def parse_size(text: str) -> int:
-    """Bytes: `500MB` is decimal, `5GiB` and `5G` are binary, `4096` is itself. Raises ValueError with a sentence."""
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise ValueError(f"{text!r} is not a size; write for example 5GiB, 500MB, 1.5G or a number of bytes")
-    number, letter, unit = match.groups()
-    base = 1000 if (unit or "").upper() == "B" else 1024
-    size = int(Decimal(number) * base ** (" KMGTP".index(letter.upper()) if letter else 0))
-    if size > _MAX_SIZE_BYTES:
-        raise ValueError(f"{text!r} is more than any disk holds")
-    return size
-
-
-def parse_duration(text: str) -> float:
-    """Seconds, more than none and at most a day: `30`, `30s`, `2m`. Raises ValueError with a sentence."""
-    match = _DURATION.fullmatch(text.strip())
-    seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
-    if not 0 < seconds <= _MAX_TIMEOUT_S:
-        raise ValueError(f"{text!r} is not a time between 0 and a day; write for example 30, 30s or 2m")
-    return seconds
-
-
-def parse_count(text: str) -> int:
-    """A number of transfers, 1 … 1024. Raises ValueError with a sentence."""
-    if not re.fullmatch(r"[0-9]{1,4}", text.strip(), re.ASCII) or not 1 <= int(text) <= 1024:
-        raise ValueError(f"{text!r} is not a number from 1 to 1024")
-    return int(text)
-
-
-def parse_choice(choices: tuple[str, ...], text: str) -> str:
-    """One of `choices`, in any case. Raises ValueError with a sentence."""
-    if text.strip().lower() not in choices:
-        raise ValueError(f"{text!r} is none of {', '.join(choices)}")
-    return text.strip().lower()
-
-
-def parse_bool(text: str) -> bool:
-    """Raises ValueError with a sentence."""
-    if text.strip().lower() not in _YES + _NO:
-        raise ValueError(f"{text!r} is neither yes nor no; write 1 or 0")
-    return text.strip().lower() in _YES
-
-
-def parse_path(text: str) -> Path:
-    """An absolute path; `~` is the home directory. Raises ValueError when empty, or of an unknown user's home."""
-    if not text.strip() or "\0" in text:
-        raise ValueError(f"{text!r} is not a path")
-    try:
-        return Path(text).expanduser().absolute()
-    except RuntimeError:
-        raise ValueError(f"{text!r} is in a home directory that nobody has") from None
-
-
-def parse_options(text: str) -> tuple[str, ...]:
-    return tuple(option for option in (part.strip() for part in text.split(",")) if option)
-
-
 @dataclass(frozen=True)
 class Setting:
     """One setting other than the key. `types` are what its value in config.toml may be; `variable` is its name in the
@@ -152,7 +100,7 @@ SETTINGS = {
     setting.name: setting
     for setting in (
         Setting("base_url", str.strip, lambda: DEFAULT_BASE_URL, variable="CAMB_BASE_URL"),
-        Setting("cache_dir", parse_path, lambda: Path(platformdirs.user_cache_dir("cambfs")).absolute()),
+        Setting("cache_dir", parse_path, lambda: _of_user(platformdirs.user_cache_dir)),
         Setting("cache_size", parse_size, lambda: None, (str, int)),
         Setting("no_disk_cache", parse_bool, lambda: False, (bool,)),
         Setting("max_transfers", parse_count, lambda: 64, (int,)),
@@ -169,8 +117,36 @@ SETTINGS = {
 }
 
 
-def config_file() -> Path:
-    return Path(platformdirs.user_config_dir("cambfs")) / "config.toml"
+_KEY_FILE_VARIABLE = "CAMBFS_API_KEY_FILE"
+# Not settings: what the tests and scripts of this project look at.
+_NO_SETTINGS = ("CAMBFS_NO_SKIPS", "CAMBFS_RELIABILITY", "CAMBFS_BENCH_NAMESPACE")
+
+
+def _of_user(directory_of: Callable[[str], str]) -> Path | None:
+    """One of the user's directories for cambfs; None where it is not known, for want of a home."""
+    try:
+        return Path(directory_of("cambfs")).absolute()
+    except RuntimeError:
+        return None
+
+
+def config_file() -> Path | None:
+    """None when the user has no home directory."""
+    directory = _of_user(platformdirs.user_config_dir)
+    return None if directory is None else directory / "config.toml"
+
+
+def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
+    """A line for each variable of the environment that has a name like a setting's, and is none."""
+    environ = os.environ if environ is None else environ
+    known = {*(setting.in_environment() for setting in SETTINGS.values()), _KEY_FILE_VARIABLE, "CAMB_API_KEY"}
+    unknown = (name for name in sorted(environ) if name.startswith("CAMBFS_") and name not in (*known, *_NO_SETTINGS))
+    return [f"{name} in the environment is not a setting{_did_you_mean(name, known)}" for name in unknown]
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name[:_LONGEST_NAME], sorted(known), n=1, cutoff=0.75)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def load(
@@ -186,23 +162,29 @@ def load(
     flags = {} if flags is None else flags
     environ = os.environ if environ is None else environ
     file = config_file() if file is None else file
-    stored = _read_config(file)
+    stored = {} if file is None else _read_config(file)
     values = {name: _value(setting, flags, environ, file, stored) for name, setting in SETTINGS.items()}
     if values["cache_size"] is None:
         values["cache_size"] = DEFAULT_MEMORY_BYTES if values["no_disk_cache"] else DEFAULT_DISK_BYTES
+    if values["cache_dir"] is None:
+        if "cache_dir" in flags and not values["no_disk_cache"]:
+            raise ConfigError(
+                "no home directory is known for the cache; name a directory with --cache-dir, or set HOME"
+            )
+        values["cache_dir"] = Path(os.devnull)  # nobody looks there, and nobody could
     return Settings(key=_find_key(flags, environ, file, stored) if with_key else None, **values)
 
 
 def _value(
-    setting: Setting, flags: Mapping[str, Any], environ: Mapping[str, str], file: Path, stored: Mapping[str, Any]
+    setting: Setting, flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None, stored: Mapping[str, Any]
 ) -> Any:
     flag = flags.get(setting.name)
     if flag is not None:
         return flag
     if environ.get(setting.in_environment()):
         return _parsed(setting.parse, setting.in_environment(), environ[setting.in_environment()])
-    if setting.name in stored:
-        return _parsed(_in_file(setting.parse, file), f"{file}: {setting.name}", str(stored[setting.name]))
+    if file is not None and setting.name in stored:
+        return _parsed(_in_file(setting.parse, file), f"{file}: {setting.name}", stored[setting.name])
     return setting.default()
 
 
@@ -213,37 +195,45 @@ def _in_file(parse: Callable[[str], Any], file: Path) -> Callable[[str], Any]:
     return lambda text: parse_path(text if text.startswith("~") or not text.strip() else str(file.parent / text))
 
 
-def _parsed(parse: Callable[[str], Any], place: str, text: str) -> Any:
+def _parsed(parse: Callable[[str], Any], place: str, value: object) -> Any:
     try:
-        return parse(text)
+        return parse(str(value))  # of a number of thousands of digits, no text can be made
     except ValueError as error:
         raise ConfigError(f"{place}: {error}") from None
 
 
 def _read_config(file: Path) -> Mapping[str, Any]:
-    """What the file says, all of known name and type; nothing where there is no file."""
+    """What the file says, all of known name and type; nothing where there is no file. It says where the key goes, so
+    nobody else may write there."""
     try:
-        with file.open("rb") as stream:
-            mode = os.fstat(stream.fileno()).st_mode
-            stored = tomllib.load(stream)
+        content, status = user_files.read(file, _MAX_CONFIG_BYTES)
+        user_files.check_nobody_else_writes(file, status)
+        stored = _parse_toml(content)
+        if "api_key" in stored:
+            user_files.check_nobody_else_reads(file, status)
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except OSError as error:
-        raise ConfigError(f"{file}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: not TOML: {_in_one_line(error)}") from None
-    if "api_key" in stored:
-        _refuse_if_others_read(file, mode)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file}: {_reason(error)}") from None
     for name, value in stored.items():
         _check_type(file, name, value)
     return stored
+
+
+def _parse_toml(content: bytes) -> Mapping[str, Any]:
+    """Raises ValueError in one line, whatever the content."""
+    try:
+        return tomllib.loads(content.decode())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not TOML: {_in_one_line(error)}") from None
 
 
 def _check_type(file: Path, name: str, value: object) -> None:
     known: dict[str, tuple[type, ...]] = {name: setting.types for name, setting in SETTINGS.items()}
     known |= {"api_key": (str,), "api_key_file": (str,)}
     if name not in known:
-        raise ConfigError(f"{file}: {name!r} is not a setting; there are {', '.join(sorted(known))}")
+        hint = _did_you_mean(name, known) or f"; there are {', '.join(sorted(known))}"
+        raise ConfigError(f"{file}: {quoted(name)} is not a setting{hint}")
     # `type`, not isinstance: True is an int to Python and a mistake here.
     if type(value) not in known[name]:
         wanted = " or ".join({str: "a string", int: "a number", bool: "true or false"}.get(t, "") for t in known[name])
@@ -251,39 +241,34 @@ def _check_type(file: Path, name: str, value: object) -> None:
 
 
 def _find_key(
-    flags: Mapping[str, Any], environ: Mapping[str, str], file: Path, stored: Mapping[str, Any]
+    flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None, stored: Mapping[str, Any]
 ) -> ApiKey | None:
     if flags.get("api_key_file") is not None:
         return read_key_file(flags["api_key_file"])
     if environ.get("CAMB_API_KEY", "").strip():
         return _checked_key("CAMB_API_KEY", environ["CAMB_API_KEY"])
-    if environ.get("CAMBFS_API_KEY_FILE"):
-        return read_key_file(_parsed(parse_path, "CAMBFS_API_KEY_FILE", environ["CAMBFS_API_KEY_FILE"]))
+    if environ.get(_KEY_FILE_VARIABLE):
+        return read_key_file(_parsed(parse_path, _KEY_FILE_VARIABLE, environ[_KEY_FILE_VARIABLE]))
     if stored.get("api_key", "").strip():
         return _checked_key(f"{file}: api_key", stored["api_key"])
-    if stored.get("api_key_file"):
+    if file is not None and stored.get("api_key_file"):
         return read_key_file(_parsed(_in_file(parse_path, file), f"{file}: api_key_file", stored["api_key_file"]))
     return None
 
 
 def read_key_file(path: Path) -> ApiKey:
-    """The key in a file that only its owner can read. Raises ConfigError."""
+    """The key in a file that only its owner can read, and nobody else can swap. Raises ConfigError."""
     try:
-        with path.open("rb") as stream:
-            _refuse_if_others_read(path, os.fstat(stream.fileno()).st_mode)
-            content = stream.read(_MAX_KEY_BYTES + 1)
+        content, status = user_files.read(path, _MAX_KEY_BYTES)
+        user_files.check_nobody_else_reads(path, status)
+        user_files.check_nobody_else_writes(path, status)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; it should hold the API key") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}; it should hold the API key and nothing else") from None
     if not content.strip():
         raise ConfigError(f"{path}: is empty; it should hold the API key")
-    if len(content) > _MAX_KEY_BYTES:
-        raise ConfigError(f"{path}: is too long for a key; it should hold the API key and nothing else")
     return _checked_key(str(path), content.decode("ascii", "replace"))
-
-
-def _refuse_if_others_read(path: Path, mode: int) -> None:
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise ConfigError(f"{path}: others can read the key in it; run: chmod 600 {path}")
 
 
 def _checked_key(place: str, text: str) -> ApiKey:
@@ -291,6 +276,10 @@ def _checked_key(place: str, text: str) -> ApiKey:
     if not re.fullmatch(r"[!-~]+", key):
         raise ConfigError(f"{place}: the key has spaces, control or non-ASCII characters in it; copy it again")
     return ApiKey(key)
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
 
 
 def _in_one_line(error: Exception) -> str:

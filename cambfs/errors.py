@@ -11,16 +11,18 @@ the kernel gets garbage). `errnos` holds the one table that turns them into errn
     ├── Closing             the mount is being unmounted
     ├── TooLarge            a result beyond the largest that is allowed
     ├── NoSpace             no room for the bytes, and nothing left to evict
+    ├── TooManyOpenFiles    no descriptor is left, of this process or of the machine
     ├── StorageUseless      storage does not tell what was asked; the stream may
     ├── CacheDamaged        a cached result is not what its sidecar says
     ├── ResultChanged       the result is not the one whose first bytes were read
+    ├── NotWhole            what comes ends before the result does, again and again, or cannot be proven not to
     ├── RemoteError         the API or the storage answered, and the answer is no
     │   ├── UnknownRun          400, 404, 422
     │   ├── KeyRefused          401, 403
     │   ├── SignatureExpired    403 from storage
     │   ├── RateLimited         429                                     (temporary)
     │   ├── ServerError         408, 5xx                                (temporary)
-    │   ├── NotAudio            200, and JSON, HTML or nothing as content
+    │   ├── NotAudio            200, and anything but audio as content
     │   └── BadAnswer           any other answer that makes no sense
     └── LinkError           there was no answer, or it broke off       (temporary)
         ├── Unreachable         not resolved, not routed, refused
@@ -68,6 +70,10 @@ class NoSpace(CambfsError):
     pass
 
 
+class TooManyOpenFiles(CambfsError):
+    pass
+
+
 class StorageUseless(CambfsError):
     pass
 
@@ -77,6 +83,10 @@ class CacheDamaged(CambfsError):
 
 
 class ResultChanged(CambfsError):
+    pass
+
+
+class NotWhole(CambfsError):
     pass
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import stat
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -17,6 +16,8 @@ from pathlib import Path
 
 from cambfs.errors import ConfigError
 from cambfs.names import RunId, parse_run_id
+from cambfs.system import user_files
+from cambfs.values import quoted
 
 MAX_DECLARED_RUNS = 1_000_000
 _MAX_FILE_BYTES = 64 * 2**20  # a million lines of the longest ranges
@@ -48,12 +49,13 @@ def expand(ranges: Iterable[range]) -> tuple[RunId, ...]:
 
 
 def _parse_item(item: str) -> range:
+    item = item.strip()
     first, dash, last = (part.strip() for part in item.partition("-"))
     start, end = parse_run_id(first), parse_run_id(last if dash else first)
     if start is None or end is None:
-        raise ValueError(f"{item.strip()!r} is not a run id or a range like 1-100")
+        raise ValueError(f"{quoted(item)} is not a run id or a range like 1-100")
     if end < start:
-        raise ValueError(f"{item.strip()!r} is a range that descends; write {end}-{start}")
+        raise ValueError(f"{item!r} is a range that descends; write {end}-{start}")
     return range(start, end + 1)
 
 
@@ -137,15 +139,7 @@ def _read(file: Path) -> tuple[str, _Signature | None]:
 
     Raises OSError, and ValueError when it is no file or too long.
     """
-    # Not blocking: opening a FIFO for reading would wait for a writer.
-    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError("is not a regular file")
-        content = stream.read(_MAX_FILE_BYTES + 1)
-    if len(content) > _MAX_FILE_BYTES:
-        raise ValueError("is too long for a list of runs")
+    content, status = user_files.read(file, _MAX_FILE_BYTES)
     young = abs(time.time_ns() - status.st_ctime_ns) < _YOUNG_NS
     return content.decode("utf-8-sig", "replace"), None if young else _sign(status)
 

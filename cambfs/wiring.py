@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from cambfs.config import Settings
 from cambfs.errors import CambfsError, ConfigError, KeyRefused
 from cambfs.names import RunId
-from cambfs.system import private_files
+from cambfs.system import limits, private_files
 from cambfs.system.daemon import keep_signals_out, without_signals
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def prepare_cache(settings: Settings) -> None:
 def open_library(settings: Settings, declared: Callable[[], Sequence[RunId]]) -> Iterator[Library]:
     from cambfs.cache.cache import Cache
     from cambfs.cache.disk import Disk
+    from cambfs.runs.context import make_context
     from cambfs.runs.library import Library
 
     with ExitStack() as stack:
@@ -91,15 +92,14 @@ def open_library(settings: Settings, declared: Callable[[], Sequence[RunId]]) ->
         trimming.name, trimming.daemon = "cache-limit", True
         trimming.start()
         stack.callback(trimming.cancel)
-        library = Library(
+        context = make_context(
             client,
             cache,
-            declared,
             timeout_s=settings.timeout,
             max_transfers=settings.max_transfers,
             max_result_bytes=settings.max_result_size,
         )
-        yield stack.enter_context(closing(library))
+        yield stack.enter_context(closing(Library(context, declared)))
 
 
 def check_key(settings: Settings) -> str | None:
@@ -141,17 +141,18 @@ def _ask_about_key(settings: Settings) -> tuple[KeyRefused | None, str | None]:
 
 def serve(
     settings: Settings, directory: Path, declared: Callable[[], Sequence[RunId]], on_ready: Callable[[], None]
-) -> None:
-    """Mounts at `directory` and returns when that has ended. The key is in no environment from here on, and no core
-    dump is made. Raises ConfigError."""
+) -> int | None:
+    """Mounts at `directory` and returns when that has ended: the signal that ended it, or None. The key is in no
+    environment from here on, and no core dump is made. Raises ConfigError."""
     from cambfs.fuse.adapter import serve as serve_library
     from cambfs.vfs.tree import UrlStyle
 
     private_files.forget_key_variable()
     private_files.forbid_core_dumps()
     keep_signals_out()
+    limits.allow_many_open_files()
     with open_library(settings, declared) as library:
-        serve_library(
+        return serve_library(
             library,
             directory,
             url_style=UrlStyle(settings.url_style),

@@ -10,17 +10,16 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 
 from cambfs.cache.cache import Cache
 from cambfs.cache.disk import Disk
-from cambfs.names import RunId
 from cambfs.remote import retry
-from cambfs.runs import commit_queue, downloader, run
 from cambfs.runs.library import Library
 from tests.fakes import LIMIT_S, FakeSource
-from tests.waiting import MakeLibrary, our_threads
+from tests.waiting import MakeLibrary, library_of, our_threads
 
 
 @pytest.hookimpl(wrapper=True)
@@ -49,21 +48,8 @@ def _fail(report: pytest.TestReport | pytest.CollectReport) -> None:
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """The times of real networks, a hundred times shorter."""
-    monkeypatch.setattr(commit_queue, "_QUIET_S", 0.002)
     monkeypatch.setattr(retry, "_FIRST_PAUSE_S", 0.002)
     monkeypatch.setattr(retry, "_LONGEST_PAUSE_S", 0.05)
-    monkeypatch.setattr(run, "LINGER_S", 0.02)
-
-
-@pytest.fixture
-def short_distances(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thousand bytes ahead of the stream is far, and two thousand are fetched there; nothing is nearly finished."""
-    monkeypatch.setattr(downloader, "_FAR_BYTES", 1000)
-    monkeypatch.setattr(downloader, "_FAR_S", 0.0)
-    monkeypatch.setattr(downloader, "_RATE_AFTER_S", 0.0)
-    monkeypatch.setattr(downloader, "SPAN_BYTES", 2000)
-    monkeypatch.setattr(run, "SPAN_BYTES", 2000)
-    monkeypatch.setattr(run, "_NEARLY_BYTES", 0)
 
 
 @pytest.fixture
@@ -93,31 +79,17 @@ def disk(tmp_path: Path) -> Disk:
 
 
 @pytest.fixture
-def make_library(source: FakeSource) -> Iterator[MakeLibrary]:
-    """Libraries that are closed afterwards; in memory unless a cache is given."""
+def make_library(source: FakeSource, request: pytest.FixtureRequest) -> Iterator[MakeLibrary]:
+    """Libraries that are closed afterwards, as `library_of` makes them; in memory unless a cache is given. The options
+    of `pytest.mark.tuning` are those of all in a test."""
+    marker = request.node.get_closest_marker("tuning")
     libraries: list[Library] = []
 
     def make(
-        cache: Cache | None = None,
-        declared: Sequence[int] = (),
-        *,
-        timeout_s: float = LIMIT_S,
-        limit_bytes: int = 1 << 20,
-        max_transfers: int = 64,
-        max_result_bytes: int = 1 << 30,
+        cache: Cache | None = None, declared: Sequence[int] = (), *, limit_bytes: int = 1 << 20, **options: Any
     ) -> Library:
-        cache = cache or Cache(None, limit_bytes)
-        runs = [RunId(number) for number in declared]
-        libraries.append(
-            Library(
-                source,
-                cache,
-                lambda: runs,
-                timeout_s=timeout_s,
-                max_transfers=max_transfers,
-                max_result_bytes=max_result_bytes,
-            )
-        )
+        options = {**(marker.kwargs if marker else {}), **options}
+        libraries.append(library_of(source, cache or Cache(None, limit_bytes), declared, **options))
         return libraries[-1]
 
     yield make

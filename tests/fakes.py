@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cache
 from threading import Condition, Lock
 
 from cambfs.errors import (
@@ -25,6 +26,7 @@ from cambfs.errors import (
 )
 from cambfs.names import RunId
 from cambfs.remote.source import SignedUrl
+from tests.flac_files import make_flac
 
 # The longest that anything in these tests waits for anything.
 LIMIT_S = 20.0
@@ -35,11 +37,10 @@ def some_bytes(length: int, seed: int = 0, head: bytes = b"fLaC") -> bytes:
     return (head + random.Random(seed).randbytes(length))[:length]
 
 
-def some_flac(length: int, seed: int = 0, samples: int = 0) -> bytes:
-    """Like `some_bytes`, with a STREAMINFO that holds an MD5 (of nothing): enough to tell one result from another."""
-    numbers = bytes(10) + (44100 << 44 | samples).to_bytes(8, "big")
-    md5 = random.Random(seed + 1).randbytes(16)
-    return some_bytes(length, seed, b"fLaC" + b"\x80\x00\x00\x22" + numbers + md5)
+@cache
+def some_flac(length: int, seed: int = 0, *, counted: bool = True) -> bytes:
+    """A real FLAC file; see `make_flac`."""
+    return make_flac(length, seed, counted=counted)
 
 
 class Gate:
@@ -90,7 +91,8 @@ class StorageManner(Enum):
 @dataclass
 class Result:
     """One run's result, and how the API shows it. `stored` is the storage's object where that is another; with
-    `ignores_range` the API says that it gives ranges, and answers from the beginning."""
+    `ignores_range` the API says that it gives ranges, and answers from the beginning; with `part_bytes` its ranges have
+    no more than that, and do not tell the length of the whole."""
 
     content: bytes
     has_length: bool = True
@@ -101,17 +103,20 @@ class Result:
     content_type: str = "audio/flac"
     modified_s: float | None = 1_700_000_000.0
     stored: bytes | None = None
+    part_bytes: int | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
     """What goes otherwise than usual with one request. `gate`: the answer waits there; `stall_at`: the body waits at
-    `stall_gate` with that many bytes sent; `break_after`: it breaks off with that many sent, by `break_error`."""
+    `stall_gate` with that many bytes sent; `break_after`: it breaks off with that many sent, by `break_error`;
+    `end_at`: it says of the content up to there that it is all."""
 
     error: Exception | None = None
     gate: Gate | None = None
     break_after: int | None = None
     break_error: LinkError | None = None
+    end_at: int | None = None
     stall_at: int | None = None
     stall_gate: Gate | None = None
 
@@ -124,6 +129,7 @@ class FakeBody:
         self, source: FakeSource, key: tuple[str, RunId], content: bytes, start: int, stop: int, plan: Plan
     ) -> None:
         self.start = start
+        self.stop: int | None = None
         self.total: int | None = len(content)
         self.framed = True
         self.etag: str | None = None
@@ -254,8 +260,14 @@ class FakeSource:
         if takes_range and start >= len(result.content):
             raise BadAnswer(f"run {run_id}: the API says 416", 416)
         first = start if takes_range else 0
-        body = self._body("stream", run_id, result.content, first, len(result.content), plan)
-        body.total = len(result.content) if result.has_length or first else None
+        end = len(result.content) if plan.end_at is None else plan.end_at
+        if first and result.part_bytes is not None:
+            end = first + result.part_bytes
+        body = self._body("stream", run_id, result.content, first, end, plan)
+        body.total = end if result.has_length or first else None
+        if first:
+            body.stop = min(end, len(result.content))
+            body.total = None if result.part_bytes is not None else body.total
         body.framed = result.framed
         body.etag, body.ranges = result.etag, result.ranges
         body.content_type, body.modified_s = result.content_type, result.modified_s
@@ -288,6 +300,7 @@ class FakeSource:
             start, stop = 0, None
         body = self._body("stored", run_id, content, start, len(content) if stop is None else stop, plan)
         body.ranges = with_ranges
+        body.stop = (len(content) if stop is None else min(stop, len(content))) if with_ranges else None
         body.total = None if self.storage is StorageManner.NO_LENGTH else len(content)
         body.modified_s = result.modified_s
         return body

@@ -10,6 +10,7 @@ import pytest
 import cambfs.demo
 from cambfs import audio
 from cambfs.audio import End
+from tests.flac_files import make_flac
 
 _SAMPLE = (Path(cambfs.demo.__file__).parent / "samples" / "101.flac").read_bytes()
 
@@ -138,3 +139,15 @@ def test_the_last_frame_is_found_in_any_shape(shape: tuple[str, ...]) -> None:
     noise = _made("sox", "-n", *shape, "-t", "flac", "-", "synth", "3", "whitenoise")
     assert _end_of(noise) in (End.WHOLE, End.INTACT)
     assert _end_of(noise[:-1]) is End.BROKEN
+
+
+@pytest.mark.parametrize("length", [62, 100, 575, 1000, 5000, 100_000])
+def test_files_made_for_tests_are_whole(length: int, tmp_path: Path) -> None:
+    path = tmp_path / "made.flac"
+    path.write_bytes(make_flac(length, seed=length))
+
+    assert path.stat().st_size == length
+    assert _end_of(path.read_bytes()) is End.WHOLE
+    assert _end_of(make_flac(length, counted=False)) is End.INTACT
+    decoded = subprocess.run(["flac", "-d", "-c", "-s", path], capture_output=True, timeout=60, check=False)
+    assert b"MD5" in decoded.stderr, "every frame was decoded, and only the MD5, which is noise, is wrong"

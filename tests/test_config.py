@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+import grp
 import os
+import pwd
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import platformdirs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cambfs.config import ApiKey, Settings, load, parse_duration, parse_size
+from cambfs.config import SETTINGS, ApiKey, Settings, load, read_key_file, unknown_variables
 from cambfs.errors import ConfigError
+from cambfs.system import logs
+from cambfs.values import parse_duration, parse_size
 
 
 def load_from(
@@ -127,7 +134,8 @@ def test_the_file_takes_natural_types(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("toml", "words"),
     [
-        ("cache-sise = 1", "'cache-sise' is not a setting"),
+        ("cache-sise = 1", "'cache-sise' is not a setting; did you mean cache_size?"),
+        ("xyzzy = 1", "'xyzzy' is not a setting; there are allow_other, "),
         ("cache_size = true", "cache_size: must be a string or a number"),
         ('allow_other = "yes"', "allow_other: must be true or false"),
         ('cache_size = "5GB?"', "cache_size: '5GB?' is not a size"),
@@ -230,3 +238,178 @@ def test_a_configuration_that_cannot_be_read_is_one_line(tmp_path: Path) -> None
     (tmp_path / "config.toml").mkdir()
     with pytest.raises(ConfigError, match=os.strerror(21)):
         load({}, {}, tmp_path / "config.toml")
+
+
+# Files that are none, that are too much, or that somebody else could change.
+
+_NO_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "FIFO": (lambda path: os.mkfifo(path, 0o600), "is not a regular file"),
+    "directory": (lambda path: path.mkdir(), os.strerror(21) + "|is not a regular file"),
+    "device": (lambda path: path.symlink_to("/dev/zero"), "is not a regular file"),
+    "terminal": (lambda path: path.symlink_to("/dev/ptmx"), "is not a regular file"),
+    "huge file": (lambda path: _write(path, b"#" * 100_000), "is longer than"),
+    "loop": (lambda path: path.symlink_to(path.name), os.strerror(40)),
+}
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    path.chmod(0o600)
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("name", _NO_FILES)
+def test_what_is_no_file_of_settings_or_a_key_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    make, words = _NO_FILES[name]
+    path = tmp_path / "file"
+    make(path)
+    with pytest.raises(ConfigError, match=f"^{path}: ({words})"):
+        load({}, {}, path)
+    with pytest.raises(ConfigError, match=f"^{path}: ({words}).*; it should hold the API key"):
+        read_key_file(path)
+
+
+@pytest.mark.parametrize(
+    ("toml", "words"),
+    [
+        ("timeout = " + "[" * 20_000, "not TOML: "),
+        ("timeout = " + "{a=" * 10_000, "not TOML: "),
+        (".".join("a" * 9_000) + " = 1", "'a' is not a setting"),
+        ("cache_size = " + "9" * 5_000, "not TOML: "),
+        ("cache_size = 0x" + "f" * 5_000, "cache_size: "),
+        ("max_transfers = 0x" + "f" * 5_000, "max_transfers: "),
+        ("runs = 0x" + "f" * 5_000, "runs: "),
+        ("cache_size = " + "9" * 4_000, "cache_size: "),
+        ("timeout = 1e400", "timeout: 'inf' is not a time"),
+        ("timeout = " + "9" * 4_000, "timeout: "),
+        ('url_style = "' + "x" * 5_000 + '"', "url_style: "),
+        ("x" * 5_000 + " = 1", "'xxx"),
+        ('log_file = "' + "x/" * 5_000 + '\\u0000"', "log_file: "),
+    ],
+    ids=lambda value: value[:20],
+)
+def test_any_content_is_refused_in_one_short_line(tmp_path: Path, toml: str, words: str) -> None:
+    shown = refusal(tmp_path, toml)
+
+    assert shown.startswith(f"{tmp_path / 'config.toml'}: {words}")
+    assert len(shown) < 600
+
+
+@pytest.mark.parametrize("mode", [0o602, 0o622, 0o646])
+def test_settings_that_others_can_change_are_refused(tmp_path: Path, mode: int) -> None:
+    file = tmp_path / "config.toml"
+    assert f"others can change {file}; run: chmod go-w {file}" in refusal(tmp_path, "timeout = 5", mode=mode)
+
+
+@pytest.mark.parametrize("mode", [0o757, 0o777, 0o707])
+def test_files_in_a_directory_where_others_can_swap_them_are_refused(tmp_path: Path, mode: int) -> None:
+    shared = tmp_path / "shared"
+    (shared / "own").mkdir(parents=True, mode=0o700)
+    file = key_file(shared / "own")
+    assert read_key_file(file).reveal() == "from-file"
+    shared.chmod(mode)
+    with pytest.raises(ConfigError, match=f"others can change {shared}; run: chmod go-w {shared}; it should hold"):
+        read_key_file(file)
+    assert f"others can change {shared};" in refusal(shared / "own", "timeout = 5")
+    shared.chmod(mode | 0o1000)  # nobody can rename there what is not theirs
+    assert read_key_file(file).reveal() == "from-file"
+    assert load_from(shared / "own", "timeout = 5").timeout == 5
+
+
+def test_a_link_is_followed_to_where_others_can_swap_the_file(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "link").symlink_to(key_file(tmp_path / "shared"))
+    assert read_key_file(tmp_path / "link").reveal() == "from-file"
+    (tmp_path / "shared").chmod(0o777)
+    with pytest.raises(ConfigError, match=f"others can change {tmp_path / 'shared'};"):
+        read_key_file(tmp_path / "link")
+
+
+def test_a_file_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = key_file(tmp_path)
+    if os.geteuid() == 0:
+        os.chown(file, 4242, -1)
+    else:
+        uid = os.geteuid() + 1
+        monkeypatch.setattr(os, "geteuid", lambda: uid)
+    with pytest.raises(ConfigError, match=f"{file} belongs to another user"):
+        read_key_file(file)
+
+
+def test_the_group_that_a_user_has_alone_is_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where each user has such a group, the usual umask makes files that it can write."""
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    groups = {"own": (user, []), "named": (user, [user]), "shared": (user, [user, "else"]), "other": ("staff", [])}
+    answers = []
+    for name, members in groups.values():
+        entry = SimpleNamespace(gr_name=name, gr_mem=members)
+        monkeypatch.setattr(grp, "getgrgid", lambda _, entry=entry: entry)
+        file = tmp_path / "config.toml"
+        file.write_text("timeout = 5")
+        file.chmod(0o664)
+        try:
+            answers.append(load({}, {}, file).timeout == 5)
+        except ConfigError:
+            answers.append(False)
+    assert answers == [True, True, False, False]
+
+
+# Names that are nearly right.
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("CAMBFS_CACHESIZE", "; did you mean CAMBFS_CACHE_SIZE?"),
+        ("CAMBFS_BASE_URL", "; did you mean CAMB_BASE_URL?"),
+        ("CAMBFS_API_KEY", "; did you mean CAMB_API_KEY?"),
+        ("CAMBFS_TIMEOUTS", "; did you mean CAMBFS_TIMEOUT?"),
+        ("CAMBFS_XYZZY", ""),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_named(name: str, hint: str) -> None:
+    environ = {name: "1", "CAMBFS_CACHE_SIZE": "1", "CAMBFS_NO_SKIPS": "1", "CAMB_API_KEY": "k", "HOME": "/"}
+    assert unknown_variables(environ) == [f"{name} in the environment is not a setting{hint}"]
+
+
+def test_every_variable_that_is_a_setting_is_known() -> None:
+    names = {setting.in_environment() for setting in SETTINGS.values()} | {"CAMBFS_API_KEY_FILE"}
+    assert unknown_variables(dict.fromkeys(names, "1")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("cache_sizee", "cache_size"), ("api-key", "api_key"), ("Timeout", "timeout")]
+)
+def test_a_setting_in_the_file_that_is_nearly_right(tmp_path: Path, name: str, meant: str) -> None:
+    assert f"'{name}' is not a setting; did you mean {meant}?" in refusal(tmp_path, f"{name} = 1")
+
+
+# Users without a home.
+
+
+@pytest.fixture
+def _homeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: str) -> str:
+        raise RuntimeError("could not determine the home directory")
+
+    for name in ("user_cache_dir", "user_config_dir", "user_state_dir"):
+        monkeypatch.setattr(platformdirs, name, refuse)
+
+
+@pytest.mark.usefixtures("_homeless")
+def test_who_has_no_home_names_a_cache_or_has_none(tmp_path: Path) -> None:
+    assert load({"cache_dir": tmp_path}, {}).cache_dir == tmp_path
+    assert load({"cache_dir": None}, {"CAMBFS_CACHE_DIR": str(tmp_path)}).cache_dir == tmp_path
+    assert load({"cache_dir": None, "no_disk_cache": True}, {}).no_disk_cache
+    assert load({}, {}).timeout == 30, "a command that has no cache"
+    with pytest.raises(
+        ConfigError, match="no home directory is known for the cache; name a directory with --cache-dir"
+    ):
+        load({"cache_dir": None}, {})
+
+
+@pytest.mark.usefixtures("_homeless")
+def test_who_has_no_home_has_the_log_beside_the_cache(tmp_path: Path) -> None:
+    assert logs.default_file(Path("/mnt/camb"), tmp_path) == tmp_path / "mnt-camb.log"
+    with pytest.raises(ConfigError, match="no home directory is known for the log; name a file with --log-file"):
+        logs.default_file(Path("/mnt/camb"))

@@ -114,6 +114,17 @@ def test_a_file_that_is_missing_or_none_is_refused_at_first(tmp_path: Path) -> N
         DeclaredRuns("", tmp_path / "fifo")
 
 
+@pytest.mark.timeout(10)
+def test_what_is_no_list_is_refused_in_one_short_line(tmp_path: Path) -> None:
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "digits").write_text("9" * 5_000)
+    (tmp_path / "junk").write_bytes(os.urandom(1 << 20).replace(b"\n", b"x").replace(b"#", b"x"))
+    for name in ("zero", "digits", "junk"):
+        with pytest.raises(ConfigError, match=r"is not a regular file|is not a run id") as caught:
+            DeclaredRuns("", tmp_path / name)
+        assert len(str(caught.value)) < 500
+
+
 def test_a_change_of_the_file_is_noticed(tmp_path: Path) -> None:
     file = tmp_path / "runs.txt"
     file.write_text("1\n")

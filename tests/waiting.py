@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import fields
 from threading import Thread
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from cambfs.cache.cache import Cache
+from cambfs.deadline import Patience
 from cambfs.names import RunId
-from cambfs.runs.deadline import Patience
-from cambfs.runs.handle import Handle
-from cambfs.runs.library import Library
+from cambfs.remote.source import Source
+from cambfs.runs.context import Tuning, make_context
+from cambfs.runs.library import Handle, Library
 from cambfs.vfs.open_files import OpenFile
 from tests.fakes import LIMIT_S
 
 T = TypeVar("T")
+_TUNED = {field.name for field in fields(Tuning)}
 MakeLibrary = Callable[..., Library]
-_OURS = ("stream-", "range-", "size-", "sign-", "keep")
+_OURS = ("stream-", "range-", "size-", "sign-", "check-", "commit")
+
+
+# A thousand bytes ahead of the stream is far, and two thousand are fetched there; nothing is nearly finished.
+SHORT_DISTANCES = {"far_bytes": 1000, "far_s": 0.0, "rate_after_s": 0.0, "span_bytes": 2000, "nearly_bytes": 0}
+
+
+def library_of(source: Source, cache: Cache, declared: Sequence[int] = (), **options: Any) -> Library:
+    """`options` as `make_context` takes them, and fields of its tuning, in which nobody lingers for long."""
+    tuning = Tuning(**{"linger_s": 0.02, **{name: options.pop(name) for name in _TUNED & options.keys()}})
+    context = make_context(source, cache, **{"timeout_s": LIMIT_S, "tuning": tuning, **options})
+    runs = [RunId(number) for number in declared]
+    return Library(context, lambda: runs)
 
 
 def our_threads() -> list[str]:
@@ -74,4 +90,4 @@ def size_of(library: Library, run_id: int) -> int:
 def read(file: OpenFile, offset: int, length: int, patience: Patience) -> bytes:
     """What a read of an open file gives."""
     buffer = memoryview(bytearray(length))
-    return bytes(buffer[: file.readinto(offset, length, lambda count: buffer[:count], patience)])
+    return bytes(buffer[: file.readinto(offset, buffer, patience)])

@@ -9,21 +9,25 @@ under it.
 
 from __future__ import annotations
 
-import errno
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
+from typing import TypeVar
 
 from cambfs.cache.disk import Disk
 from cambfs.cache.lru import Entry, Idle
+from cambfs.cache.reading import SHORTAGES
 from cambfs.cache.sidecar import Sidecar
-from cambfs.cache.spool import Spool, memory_spool
-from cambfs.errors import CacheDamaged, NoSpace
+from cambfs.cache.spool import Spool, memory_spool, shortage
+from cambfs.errors import CacheDamaged
 from cambfs.model import Facts
 from cambfs.names import RunId
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class Taken:
 
 
 class Cache:
+    """Methods raise TooManyOpenFiles where none is left, nor one of a spool that is only kept."""
+
     def __init__(self, disk: Disk | None, limit_bytes: int) -> None:
         """Has what the disk holds, by `trim` not more than the limit. Without a disk all is kept in memory."""
         self._disk = disk
@@ -48,16 +54,18 @@ class Cache:
         self._idle = Idle(limit_bytes, self._drop)  # the entries that are not in use, in the order of their use
         self._stamp_ns = -1
         self._is_closed = False
+        self._complaints: set[str] = set()  # why results could not be cached since the last one that was
 
     def trim(self) -> None:
         """Evicts what the disk holds too much of. For the beginning: what is kept later is counted then, and a mount
         that keeps nothing needs no index of what is there."""
-        if self._disk is not None and self._disk.usage_bytes() > self._limit_bytes:
-            self._apply_limit()
+        with suppress(OSError):
+            if self._disk is not None and self._disk.usage_bytes() > self._limit_bytes:
+                self._apply_limit()
 
     def _apply_limit(self) -> None:
         """Evicts what is too much, counting what the disk held before and what other mounts have put there. Takes about
-        a second for 100,000 results, and holds up nobody."""
+        a second for 100,000 results, and holds up nobody. Raises OSError."""
         if self._disk is None:
             return
         with self._lock:  # under which this process makes its own changes, which are none to be found
@@ -110,15 +118,18 @@ class Cache:
     def runs(self) -> list[RunId]:
         """Every run of which the whole result is here."""
         if self._disk is not None:
-            return self._disk.run_ids()
+            return self._with_descriptors(self._disk.run_ids)
         with self._lock:
             return [run_id for run_id, entry in self._entries.items() if entry.whole]
 
     def facts(self, run_id: RunId) -> Facts | None:
         """Of a whole result that is here; None otherwise. Does not count as a use."""
+        entry = self._with_descriptors(lambda: self._look_up_locked(run_id))
+        return entry.facts if entry is not None and entry.whole else None
+
+    def _look_up_locked(self, run_id: RunId) -> Entry | None:
         with self._lock:
-            entry = self._look_up(run_id)
-            return entry.facts if entry is not None and entry.whole else None
+            return self._look_up(run_id)
 
     def _look_up(self, run_id: RunId) -> Entry | None:
         """The entry, with the facts of its sidecar, or a new one; notices what another mount has added or removed."""
@@ -145,6 +156,9 @@ class Cache:
     def take(self, run_id: RunId) -> Taken | None:
         """What is here of the run; it is in use, and not evicted, until `give`. None when nothing is. A file that does
         not fit its sidecar is dropped. Counts as a use."""
+        return self._with_descriptors(lambda: self._take(run_id))
+
+    def _take(self, run_id: RunId) -> Taken | None:
         with self._lock:
             entry = self._look_up(run_id)
             if entry is None:
@@ -159,26 +173,28 @@ class Cache:
         except CacheDamaged as damage:
             self._drop_damaged(run_id, damage)
             taken = None
+        except OSError:
+            self._forget_used(run_id)
+            raise
         if taken is None:
             self._forget_used(run_id)
         return taken
 
     def _open(self, run_id: RunId, entry: Entry) -> Taken | None:
         assert self._disk is not None, "without a disk every entry has its spool"
-        found = self._disk.open(run_id)
-        if found is None:
+        opened = self._disk.open(run_id)
+        if opened is None:
             return None
-        spool, entry.facts = found
-        if entry.serial and spool.identity() != entry.identity:
+        spool, entry.facts, is_right = opened
+        if entry.identity != spool.identity():
             entry.serial = 0  # another mount has put another result in its place
-        is_right = bool(entry.serial) or self._disk.is_vouched_for(run_id, spool)
-        if is_right:
+        if is_right or entry.serial:
             self._note_right(entry, spool)
-        return Taken(spool, entry.whole, entry.facts, must_be_checked=not is_right)
+        return Taken(spool, entry.whole, entry.facts, must_be_checked=spool.vouched is None)
 
     def _note_right(self, entry: Entry, spool: Spool) -> None:
         spool.serial = entry.serial = entry.serial or spool.serial
-        entry.identity = spool.identity()
+        spool.vouched = entry.identity = spool.vouched or entry.identity
 
     def _forget_used(self, run_id: RunId) -> None:
         with self._lock:
@@ -188,9 +204,10 @@ class Cache:
     def check(self, run_id: RunId, spool: Spool, is_given_up: Callable[[], bool]) -> None:
         """Reads all of a file that was taken and must be checked. Raises CacheDamaged when it is not right: then it was
         dropped, and its use has ended, but for the spool; Closing when `is_given_up`."""
-        assert self._disk is not None, "without a disk nothing must be checked"
+        disk = self._disk
+        assert disk is not None, "without a disk nothing must be checked"
         try:
-            self._disk.check(run_id, spool, is_given_up)
+            self._with_descriptors(lambda: disk.check(run_id, spool, is_given_up))
         except CacheDamaged as damage:
             self._drop_damaged(run_id, damage)
             self._forget_used(run_id)
@@ -202,55 +219,83 @@ class Cache:
 
     def new_spool(self, run_id: RunId) -> Spool:
         """An empty spool; without a disk, or when the disk refuses, in memory. Raises NoSpace."""
-        while True:
-            try:
-                return self._try_new_spool(run_id)
-            except OSError as error:
-                # Every spool has a descriptor, those that are only kept as well.
-                if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM) or not self._relieve():
-                    raise NoSpace(f"run {run_id}: cannot be spooled: {error.strerror}") from error
+        try:
+            return self._with_descriptors(lambda: self._try_new_spool(run_id))
+        except OSError as error:
+            raise shortage(error, f"run {run_id}: cannot be spooled") from error
 
     def _try_new_spool(self, run_id: RunId) -> Spool:
         if self._disk is not None:
             try:
                 return self._disk.new_spool(run_id, relieve=self._relieve)
             except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE):
+                if error.errno in SHORTAGES:
                     raise
-                log.warning("run %d: cannot be cached: %s", run_id, error.strerror)
+                self._complain(run_id, error)
         return memory_spool(spill_bytes=self._limit_bytes // 2)
 
     def _relieve(self) -> bool:
         """The disk is full: evicts what was used least recently. False when nothing is left to evict."""
-        self._apply_limit()
+        try:
+            self._apply_limit()
+        except OSError:
+            return False
         with self._lock:
             if not self._idle:
                 return False
             self._idle.popitem()
             return True
 
-    def commit(self, run_id: RunId, spool: Spool, facts: Facts, content_type: str) -> None:
+    def _with_descriptors(self, work: Callable[[], T]) -> T:
+        """What `work` gives; where that finds no descriptor left, what is only kept and has one is closed, and it is
+        called again. Raises TooManyOpenFiles when nothing is left to close, and OSError of other kinds."""
+        while True:
+            try:
+                return work()
+            except OSError as error:
+                if error.errno not in SHORTAGES:
+                    raise
+                if not self._close_idle_spool():
+                    raise shortage(error, "nothing more can be opened") from error
+
+    def _close_idle_spool(self) -> bool:
+        with self._lock:
+            run_id = next((run_id for run_id in self._idle if self._entries[run_id].spool is not None), None)
+            if run_id is None:
+                return False
+            self._drop(run_id, self._idle.pop(run_id))
+            return True
+
+    def commit(self, run_id: RunId, spool: Spool, facts: Facts, content_type: str, proof: str) -> None:
         """Makes a whole spool, which is in use, a result that is kept, unless it is found to be wrong meanwhile; a
-        failure costs just that and is logged."""
+        failure costs just that and is logged. `proof` says how it was proven whole."""
         if facts.size > self._limit_bytes:
             return
-        self._apply_limit()
         try:
-            sidecar = None if self._disk is None else self._disk.describe(spool, facts, content_type)
+            self._apply_limit()
+            sidecar = None if self._disk is None else self._disk.describe(spool, facts, content_type, proof)
             with self._lock:
                 if not spool.is_condemned:
                     self._publish(run_id, spool, facts, sidecar)
         except OSError as error:
-            log.warning("run %d: cannot be cached: %s", run_id, error.strerror or error)
+            self._complain(run_id, error)
+
+    def _complain(self, run_id: RunId, error: OSError) -> None:
+        """A disk that fails does so with every result, and one warning says it."""
+        reason = error.strerror or str(error)
+        level = logging.INFO if reason in self._complaints else logging.WARNING
+        self._complaints.add(reason)
+        log.log(level, "run %d: cannot be cached: %s", run_id, reason)
 
     def _publish(self, run_id: RunId, spool: Spool, facts: Facts, sidecar: Sidecar | None) -> None:
         if self._disk is not None and sidecar is not None:
             stamp_ns = self._disk.stamp_ns()
-            self._disk.publish(run_id, spool, facts, sidecar)
+            self._disk.publish(run_id, spool, sidecar)
             self._note_own_change(stamp_ns)
+            self._complaints.clear()
         self._idle.pop(run_id, None)
         kept_spool = None if self._disk is not None else spool
-        self._entries[run_id] = Entry(facts.size, True, facts, kept_spool, spool.serial, spool.identity())
+        self._entries[run_id] = Entry(facts.size, True, facts, kept_spool, spool.serial, spool.vouched)
         self._in_use.add(run_id)
         self._make_room()
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from cachetools import LRUCache
 
+from cambfs.cache.sidecar import Identity
 from cambfs.cache.spool import Spool
 from cambfs.model import Facts
 from cambfs.names import RunId
@@ -19,14 +20,14 @@ from cambfs.names import RunId
 class Entry:
     """`size` in bytes is what it counts for; `facts` is None until the sidecar was read, and for a part of unknown
     size; `spool` is None when the bytes are in a file; `serial` is the spool's whose bytes it has, 0 before a file was
-    found to be right in this mount."""
+    found to be right in this mount, when it had the `identity`."""
 
     size: int
     whole: bool
     facts: Facts | None = None
     spool: Spool | None = None
     serial: int = 0
-    identity: tuple[int, int, int, int] | None = None
+    identity: Identity | None = None
 
 
 class Idle(LRUCache[RunId, Entry]):

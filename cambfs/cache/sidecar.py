@@ -1,8 +1,8 @@
-"""What is written beside a cached result: its size, its checksum, and what the file looked like when it was right.
+"""What is written beside a cached result: its size and checksum, how it was proven whole, and what its file looked like
+when its bytes were last known to be right.
 
-To read all of a result before it is opened takes long, so a sidecar vouches for the file: for its inode, size and
-times, ctime among them, which nobody can set. It does so until the machine starts again: after a power failure a file
-may have its size and times, and not its bytes.
+To read all of a result before it is opened takes long. A file of the same inode, size and times, ctime among them,
+which nobody can set, is the one that the checksum was made of; any other one is read through first.
 
 Not where it is (`disk`). Values and pure functions; no threads.
 """
@@ -10,57 +10,69 @@ Not where it is (`disk`). Values and pure functions; no threads.
 from __future__ import annotations
 
 import json
-from contextlib import suppress
-from functools import cache
-from pathlib import Path
-from typing import NamedTuple
+import os
+import re
+from typing import Any, NamedTuple
 
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_TYPES = (("size", int), ("mtime_ns", int), ("sha256", str))
+Identity = tuple[int, int, int, int]
+"""Inode, size, mtime and ctime in ns. It differs, as far as a file system tells, when a file is another, or was written
+to, renamed or removed."""
+
+# Longer than any that is written.
+LIMIT_BYTES = 4096
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Sidecar(NamedTuple):
-    """`size` in bytes, `mtime_ns` since the epoch, `voucher` as `voucher_for` gives it.
-
-    On the disk the voucher is a second line, which is added: what a file looks like is known only when it has its name,
-    and the first line is there before. Half a line vouches for nothing.
-    """
+    """`size` in bytes, `mtime_ns` since the epoch. `proof` says how the result was proven whole; it is "" in sidecars
+    of earlier versions, which proved less. `identity` is None where nothing is known of it."""
 
     size: int
     mtime_ns: int
     sha256: str
     content_type: str = ""
-    voucher: bytes = b""
+    proof: str = ""
+    identity: Identity | None = None
 
     def text(self) -> bytes:
-        """The whole file."""
-        told = self._asdict()
-        del told["voucher"]
-        return _line(told) + self.voucher
+        """One line of JSON."""
+        return (json.dumps(self._asdict()) + "\n").encode()
+
+
+def identity_of(status: os.stat_result) -> Identity:
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def parse(content: bytes) -> Sidecar | None:
-    """None when it is no sidecar."""
-    first, _, voucher = content.partition(b"\n")
-    with suppress(ValueError, TypeError, KeyError):
-        found = json.loads(first)
-        if all(type(found[name]) is kind for name, kind in _TYPES):
-            return Sidecar(found["size"], found["mtime_ns"], found["sha256"], found.get("content_type", ""), voucher)
+    """None when it is no sidecar. Of the older ones, with a second line, the first counts."""
+    try:
+        found = json.loads(content.partition(b"\n")[0])
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict):
+        return None
+    sidecar = Sidecar(*(found.get(name, "") for name in ("size", "mtime_ns", "sha256", "content_type", "proof")))
+    return sidecar._replace(identity=_identity(found.get("identity"))) if _is_sane(sidecar) else None
+
+
+def _is_sane(sidecar: Sidecar) -> bool:
+    texts = (sidecar.sha256, sidecar.content_type, sidecar.proof)
+    return (
+        _is_number(sidecar.size)
+        and sidecar.size >= 0
+        and _is_number(sidecar.mtime_ns)
+        and all(isinstance(text, str) for text in texts)
+        and _SHA256.fullmatch(sidecar.sha256) is not None
+    )
+
+
+def _identity(found: Any) -> Identity | None:
+    if isinstance(found, list) and len(found) == 4 and all(type(number) is int for number in found):
+        inode, size, mtime_ns, ctime_ns = found
+        return inode, size, mtime_ns, ctime_ns
     return None
 
 
-def voucher_for(identity: tuple[int, ...]) -> bytes:
-    """What the file looks like that has this `Spool.identity`, and since which start of the machine; nothing where that
-    cannot be told, and then nothing can be vouched for."""
-    return _line([_boot_id(), *identity]) if _boot_id() else b""
-
-
-def _line(value: object) -> bytes:
-    return (json.dumps(value) + "\n").encode()
-
-
-@cache
-def _boot_id() -> str:
-    with suppress(OSError):
-        return _BOOT_ID.read_text().strip()
-    return ""
+def _is_number(value: object) -> bool:
+    """Whether it is a whole number that a file system could have told."""
+    return type(value) is int and -(2**63) <= value < 2**63

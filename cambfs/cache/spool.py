@@ -9,60 +9,85 @@ from __future__ import annotations
 
 import errno
 import itertools
+import logging
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from threading import Lock
 
+from cambfs.cache.directory import Name
 from cambfs.cache.ranges import RangeSet
-from cambfs.errors import CacheDamaged, NoSpace
+from cambfs.cache.sidecar import Identity, identity_of
+from cambfs.errors import CacheDamaged, NoSpace, TooManyOpenFiles
 
-Room = Callable[[int], memoryview]
-"""Gives memory for so many bytes. Called once at most, when they are there, for many readers wait; all of it is filled,
-or an error raised."""
+log = logging.getLogger(__name__)
 
 _COPY_BYTES = 1 << 20
+# How often reads look whether a cached file is still the one that was found right.
+_LOOK_EVERY_S = 1.0
 _serials = itertools.count(1)
 
 
 class Spool:
-    """Owns `fd`. `path` is its temporary name in the cache directory, or None when it has none. `relieve` frees space
+    """Owns `fd`. `name` is its temporary name in the cache directory, or None when it has none. `relieve` frees space
     on a full disk, or returns False. A spool in memory goes to an unlinked file when it grows beyond `spill_bytes`.
 
     `serial` differs between any two spools of a process, so whoever saw bytes of one can tell that another may hold
     others. `etag` is the validator of the answer that brought them, and `has_ranges` whether the API gives ranges of
-    what it validates. Bytes that are not in `filled` are undefined.
+    what it validates. `vouched` is the identity of a file in the cache whose bytes are known to be right, and `trouble`
+    why the bytes have left the disk, if they have. Bytes that are not in `filled` are undefined.
     """
 
     def __init__(
         self,
         fd: int,
         filled: RangeSet | None = None,
-        path: Path | None = None,
+        name: Name | None = None,
         relieve: Callable[[], bool] = lambda: False,
         spill_bytes: int | None = None,
+        *,
+        is_in_memory: bool = False,
     ) -> None:
         self.serial = next(_serials)
         self.filled = RangeSet() if filled is None else filled
-        self.path = path
+        self.name = name
         self.etag: str | None = None
         self.is_condemned = False  # its bytes are wrong, and not to be kept
         self.has_ranges = False
+        self.vouched: Identity | None = None
+        self.trouble: OSError | None = None
         self._fd = fd
         self._relieve = relieve
         self._spill_bytes = spill_bytes
+        self._is_in_memory = is_in_memory
+        self._look_at = 0.0  # one word, written by any reader
         self._moving = Lock()  # held while bytes are written or the descriptor is redirected, so none is lost between
 
     def readinto(self, offset: int, buffer: memoryview) -> None:
-        """Fills the buffer with bytes that must be filled. Raises CacheDamaged when the file has lost them."""
+        """Fills the buffer with bytes that must be filled. Raises CacheDamaged when the file has lost them, or was
+        changed a second ago or longer."""
         try:
             count = os.preadv(self._fd, [buffer], offset)
         except OSError as error:
             raise CacheDamaged(f"a cached file cannot be read: {error.strerror}") from error
         if count != len(buffer):
             raise CacheDamaged(f"a cached file ends at {offset + count}, before its size")
+        if self.vouched is not None and (now := time.monotonic()) >= self._look_at:
+            self._look_at = now + _LOOK_EVERY_S
+            self.check_unchanged()
+
+    def check_unchanged(self) -> None:
+        """Raises CacheDamaged when the file in the cache is not as it was when its bytes were known to be right."""
+        if self.vouched is None:
+            return
+        status = os.fstat(self._fd)
+        found = identity_of(status)
+        if not status.st_nlink and found[:-1] == self.vouched[:-1]:
+            self.vouched = found  # it was removed, which counts as a change
+        if found != self.vouched:
+            raise CacheDamaged("a cached file was changed while it was open")
 
     def read(self, offset: int, length: int) -> bytes:
         """As `readinto`, to new bytes."""
@@ -73,8 +98,9 @@ class Spool:
     def write(self, offset: int, data: bytes) -> None:
         """Puts the bytes down; the caller adds them to `filled` afterwards.
 
-        A full disk is relieved; where it cannot be, the bytes go on in memory, and the temporary name is given up.
-        Raises NoSpace when memory is full, too.
+        A full disk is relieved; where the disk fails in any other way, the bytes go on in memory, and the temporary
+        name is given up. Raises NoSpace or TooManyOpenFiles when memory fails, too, and CacheDamaged when the bytes
+        that are there cannot be taken along.
         """
         with self._moving:
             if self._spill_bytes is not None and offset + len(data) > self._spill_bytes:
@@ -86,13 +112,11 @@ class Spool:
                     self._find_room(error)
 
     def _find_room(self, error: OSError) -> None:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise NoSpace(f"cannot spool: {error.strerror}") from error
-        if self._relieve():
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and self._relieve():
             return
-        if self.path is None:
-            raise NoSpace("no space on the disk, nor in memory") from error
-        self._move_to_memory()
+        if self._is_in_memory:
+            raise NoSpace(f"no space on the disk, nor in memory: {error.strerror}") from error
+        self._move_to_memory(error)
 
     def _write(self, offset: int, data: bytes) -> None:
         left = memoryview(data)
@@ -100,48 +124,57 @@ class Spool:
             written = os.pwrite(self._fd, left, offset)
             left, offset = left[written:], offset + written
 
-    def _move_to_memory(self) -> None:
-        target = os.memfd_create("cambfs-spool", os.MFD_CLOEXEC)
+    def leave_disk(self, trouble: OSError) -> None:
+        """The disk cannot be trusted: the bytes go on in memory. Raises as `write` does."""
+        with self._moving:
+            self._move_to_memory(trouble)
+
+    def _move_to_memory(self, trouble: OSError) -> None:
         try:
-            self._move_to(target)
-        finally:
-            os.close(target)
+            target = os.memfd_create("cambfs-spool", os.MFD_CLOEXEC)
+            try:
+                self._move_to(target)
+            finally:
+                os.close(target)
+        except OSError as error:
+            raise shortage(error, "no space on the disk, nor in memory") from error
+        self._is_in_memory, self.trouble = True, trouble
         self.discard_name()
 
     def _move_to_unlinked_file(self) -> None:
-        with tempfile.TemporaryFile() as target:
-            self._move_to(target.fileno())
+        """Stays in memory when there is no place for one."""
         self._spill_bytes = None
+        try:
+            with tempfile.TemporaryFile() as target:
+                self._move_to(target.fileno())
+            self._is_in_memory = False
+        except OSError as error:
+            log.info("a large result stays in memory: %s", error.strerror)
 
     def _move_to(self, target: int) -> None:
-        try:
-            self._copy_to(target)
-            os.dup2(target, self._fd, inheritable=False)
-        except OSError as error:
-            raise NoSpace(f"no space on the disk, nor in memory: {error.strerror}") from error
-
-    def _copy_to(self, target: int) -> None:
         position, end = 0, os.fstat(self._fd).st_size
-        while position < end:
-            data = os.pread(self._fd, _COPY_BYTES, position)
-            if not data:
-                break
+        while position < end and (data := self._read_some(position)):
             position += os.pwrite(target, data, position)
+        os.dup2(target, self._fd, inheritable=False)
 
-    def identity(self) -> tuple[int, int, int, int]:
-        """Differs, as far as a file system tells, when the file is another, or was written to or renamed."""
-        status = os.fstat(self._fd)
-        return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    def _read_some(self, position: int) -> bytes:
+        try:
+            return os.pread(self._fd, _COPY_BYTES, position)
+        except OSError as error:
+            raise CacheDamaged(f"a file on its way into the cache cannot be read: {error.strerror}") from error
+
+    def identity(self) -> Identity:
+        return identity_of(os.fstat(self._fd))
 
     def fileno(self) -> int:
         return self._fd
 
     def discard_name(self) -> None:
         """Gives up the temporary name, if there is one; the bytes stay readable until `close`."""
-        if self.path is not None:
+        if self.name is not None:
             with suppress(OSError):
-                self.path.unlink()
-            self.path = None
+                self.name.remove()
+            self.name = None
 
     def close(self) -> None:
         """Frees the bytes, and the temporary name. May be called twice."""
@@ -155,4 +188,11 @@ class Spool:
 
 
 def memory_spool(spill_bytes: int | None = None) -> Spool:
-    return Spool(os.memfd_create("cambfs-spool", os.MFD_CLOEXEC), spill_bytes=spill_bytes)
+    """Raises OSError."""
+    return Spool(os.memfd_create("cambfs-spool", os.MFD_CLOEXEC), spill_bytes=spill_bytes, is_in_memory=True)
+
+
+def shortage(error: OSError, text: str) -> NoSpace | TooManyOpenFiles:
+    """What this process, or the machine, has too little of: room, or descriptors."""
+    kind = TooManyOpenFiles if error.errno in (errno.EMFILE, errno.ENFILE) else NoSpace
+    return kind(f"{text}: {error.strerror}")

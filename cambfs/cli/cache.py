@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
@@ -53,13 +52,15 @@ def clear(settings: Settings, yes: bool) -> None:
 @cache.command()
 @with_settings(FOR_CACHE)
 def verify(settings: Settings) -> None:
-    """Compare every cached result with its checksum.
+    """Check every cached result: its checksum, and that it is whole audio.
 
     A damaged one is removed, so that it is fetched again; the exit code is 1 then.
     """
     found = list(_results(settings))
-    damaged = [stored for disk, stored in found if not _is_sound(disk, stored)]
-    click.echo(f"{_summary([stored for _, stored in found])} verified, {len(damaged)} damaged")
+    right = [stored for disk, stored in found if _is_right(disk, stored)]
+    damaged = len(found) - len(right)
+    verdict = f"{len(right)} right" + (f", {damaged} damaged and removed" if damaged else "")
+    click.echo(f"{verdict}; {_summary(right)} in {settings.cache_dir}")
     if damaged:
         sys.exit(1)
 
@@ -74,12 +75,9 @@ def _results(settings: Settings) -> Iterator[tuple[Disk, Stored]]:
             yield disk, stored
 
 
-def _is_sound(disk: Disk, stored: Stored) -> bool:
+def _is_right(disk: Disk, stored: Stored) -> bool:
     try:
-        found = disk.open(stored.run_id)
-        if found is not None:
-            with closing(found[0]) as spool:
-                disk.check(stored.run_id, spool)
+        disk.verify(stored.run_id)
     except CacheDamaged as error:
         disk.remove(stored.run_id)
         click.echo(f"{error}; removed")
@@ -92,6 +90,7 @@ def _confirmed(question: str) -> bool:
         return click.confirm(question)
     except click.Abort:
         if sys.stdin.isatty():
+            click.echo(err=True)  # the question has no end of line
             raise
         raise ConfigError("nobody confirmed, so nothing was removed; to remove without a question: --yes") from None
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cambfs.cli.mount import check, settle_options, stay
+from cambfs.cli.mount import check, claimed, settle_options, stay
 from cambfs.cli.options import DIRECTORY, FOR_DEMO, duration_option, size_option, with_settings
 from cambfs.config import ApiKey, Settings
 from cambfs.errors import ConfigError
@@ -75,6 +75,7 @@ def demo(settings: Settings, directory: Path, url_life: float, latency: float | 
     with ExitStack() as stack:
         stack.enter_context(ending_on_signals())
         stack.enter_context(mountpoint.made(directory, keep=False))
+        stack.enter_context(claimed(directory))
         cache_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cambfs-demo-")))
         server = _server(profile)
         with without_signals():

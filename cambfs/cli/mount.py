@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -74,6 +76,7 @@ def mount(settings: Settings, directory: Path, foreground: bool, mkdir: bool, ve
         stack.enter_context(ending_on_signals())
         if mkdir:
             stack.enter_context(mountpoint.made(directory, keep=not foreground))
+        stack.enter_context(claimed(directory))
         declared = check(settings, directory)
         if foreground:
             stay(settings, directory, declared, _HINTS.format(directory=directory))
@@ -106,24 +109,37 @@ def _check_option(option: str) -> None:
         raise ConfigError(f"-o {option}: {name} {wants}")
 
 
+@contextmanager
+def claimed(directory: Path) -> Iterator[None]:
+    """Nobody else mounts at `directory` meanwhile; a dead mount there is taken away. Raises ConfigError when it cannot
+    become a mount point."""
+    if mountpoint.is_dead(directory):
+        _leave_no_dead_mount(directory)
+        if mountpoint.mounted_at(directory) is None:
+            _warn(f"{directory}: a mount that died was still there; it was taken away")
+    with mountpoint.claimed(directory):
+        yield
+
+
 def check(settings: Settings, directory: Path) -> DeclaredRuns:
-    """Everything that can be known to be wrong before mounting. Raises ConfigError."""
+    """Everything else that can be known to be wrong before mounting. Raises ConfigError."""
     from cambfs.run_list import DeclaredRuns
     from cambfs.wiring import prepare_cache
 
-    if mountpoint.is_dead(directory):
-        _warn(f"{directory}: a mount that died was still there; it was taken away")
-        _leave_no_dead_mount(directory)
-    mountpoint.check_directory(directory)
     mountpoint.check_fuse()
     if settings.allow_other or "allow_root" in settings.options:
         mountpoint.check_allow_other()
+    if not settings.no_disk_cache:
+        mountpoint.check_outside(directory, settings.cache_dir, "--cache-dir")
+    if settings.log_file is not None:
+        mountpoint.check_outside(directory, settings.log_file, "--log-file")
     prepare_cache(settings)
     return DeclaredRuns(settings.runs, settings.runs_file)
 
 
 def stay(settings: Settings, directory: Path, declared: Callable[[], Sequence[RunId]], words: str) -> None:
-    """Mounts in the foreground until that is ended from outside; `words` are said when the files are there."""
+    """Mounts in the foreground until that is ended from outside; `words` are said when the files are there. Exits with
+    130 after Ctrl-C, as a shell expects."""
     from cambfs import wiring
     from cambfs.system import logs
 
@@ -133,14 +149,17 @@ def stay(settings: Settings, directory: Path, declared: Callable[[], Sequence[Ru
         logs.to_file(settings.log_file, settings.log_level)
     if (warning := wiring.check_key(settings)) is not None:
         _warn(warning)
-    wiring.serve(settings, directory, declared, lambda: click.echo(words))
+    if wiring.serve(settings, directory, declared, lambda: click.echo(words)) == signal.SIGINT:
+        sys.exit(128 + signal.SIGINT)
 
 
 def _go(settings: Settings, directory: Path, declared: DeclaredRuns, verbose: bool) -> None:
     """Mounts in the background; returns when the tree answers."""
     from cambfs.system import daemon, logs
 
-    log_file = settings.log_file or logs.default_file(directory)
+    without_home = None if settings.no_disk_cache else settings.cache_dir
+    log_file = settings.log_file or logs.default_file(directory, without_home)
+    mountpoint.check_outside(directory, log_file, "--log-file")
     work = partial(_work, settings, directory, declared, log_file)
     try:
         daemon.start(work, lambda: _answers(directory), _warn, log_file)
@@ -176,8 +195,9 @@ def _answers(directory: Path) -> bool:
 def _leave_no_dead_mount(directory: Path) -> None:
     from cambfs.system.unmount import unmount
 
-    with suppress(CambfsError):
-        unmount(directory, lazy=True)
+    if mountpoint.is_dead(directory):
+        with suppress(CambfsError):
+            unmount(directory, lazy=True)
 
 
 def _warn(text: str) -> None:

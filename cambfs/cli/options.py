@@ -1,6 +1,6 @@
 """The options that several commands have, and how they become `Settings`.
 
-What a value may be is said by `config`, here it is only called by click. No threads.
+What a value may be is said by `values`, here it is only called by click. No threads.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from cambfs.config import LOG_LEVELS, SETTINGS, URL_STYLES, Settings, load, parse_duration, parse_path, parse_size
+from cambfs.config import LOG_LEVELS, SETTINGS, URL_STYLES, Settings, load, unknown_variables
+from cambfs.text import visible
+from cambfs.values import parse_duration, parse_path, parse_size
 
 if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]
@@ -114,6 +116,8 @@ def with_settings(options: tuple[Callable[[Any], Any], ...]) -> Callable[[Callab
 
 
 def _load(flags: dict[str, Any], *, with_key: bool) -> Settings:
+    for line in unknown_variables():
+        click.echo(f"cambfs: warning: {visible(line)}", err=True)
     if "options" in flags:
         flags["options"] = SETTINGS["options"].parse(",".join(flags["options"])) or None
     return load(flags, with_key=with_key)

@@ -1,7 +1,7 @@
 """The adapter between the tree and the kernel, by way of fusepy: it translates, and nothing else.
 
 The only module that imports fuse. Threads: libfuse starts one whenever all are busy; each runs one operation at a time
-and waits in `library`. `signals` has the one that ends the mount.
+and waits in `library`. `signals` has the thread that ends the mount.
 """
 
 from __future__ import annotations
@@ -10,22 +10,19 @@ import ctypes
 import errno
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NoReturn
 
-from cambfs.errors import CambfsError, ConfigError
-from cambfs.fuse import handshake, threadstate
+from cambfs.deadline import Patience
+from cambfs.errors import CambfsError, ConfigError, ReadOnly
+from cambfs.fuse import handshake
 from cambfs.fuse.errnos import Failures
 from cambfs.fuse.error_log import Journal
 from cambfs.fuse.interrupts import is_killed
-from cambfs.fuse.readbuf import begin_answer
 from cambfs.fuse.signals import Session
-from cambfs.runs.deadline import Patience
 from cambfs.runs.library import Library
-from cambfs.system import limits
 from cambfs.vfs.open_files import OpenFile
 from cambfs.vfs.tree import CONTROL, ENTRY_TIMEOUT_S, Attributes, Tree, UrlStyle
 
@@ -40,18 +37,23 @@ _OWNER = os.getuid(), os.getgid()
 _BLOCK_BYTES = 128 * 1024
 _FRAGMENT_BYTES = 4096
 
-_OLDEST_LIBFUSE = 29  # 2.9; as `fuse_version` says it
+# So that no name fails to decode; only names of ASCII characters exist.
+_ENCODING = "latin-1"
+_OPTIONS: dict[str, str | int | bool] = {
+    "encoding": _ENCODING,
+    "raw_fi": True,
+    "foreground": True,
+    **dict.fromkeys(("ro", "nosuid", "nodev", "noexec", "use_ino", "intr"), True),
+    **dict.fromkeys(("fsname", "subtype"), "cambfs"),
+    "attr_timeout": 0,
+    "entry_timeout": ENTRY_TIMEOUT_S,
+    "max_background": 512,
+    "max_readahead": _BLOCK_BYTES,
+}
 
-_THREADS_END_S = 1.0
-
-_ReadBuf = ctypes.CFUNCTYPE(
-    ctypes.c_int,
-    ctypes.c_char_p,
-    ctypes.POINTER(ctypes.c_void_p),
-    ctypes.c_size_t,
-    fuse.c_off_t,
-    ctypes.POINTER(fuse.fuse_file_info),
-)
+_PY_BUF_WRITE = 0x200
+_view_memory = ctypes.pythonapi.PyMemoryView_FromMemory
+_view_memory.argtypes, _view_memory.restype = (ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int), ctypes.py_object
 
 
 def _caller_is_killed() -> bool:
@@ -63,26 +65,19 @@ def _caller_is_killed() -> bool:
 
 
 class Operations:
-    """What fusepy calls. fusepy takes every attribute with the name of an operation for one, so the state has others;
-    an operation that is not here is answered by the kernel (EROFS, on a read-only mount) or libfuse."""
+    """What fusepy calls. fusepy takes every attribute with the name of an operation for one, so the state has other
+    names; an operation that is not here is answered by libfuse."""
 
     use_ns = True
 
     def __init__(
-        self,
-        tree: Tree,
-        failures: Failures,
-        session: Session,
-        timeout_s: float,
-        url_owner_only: bool,
-        on_ready: Callable[[], None],
+        self, tree: Tree, failures: Failures, session: Session, timeout_s: float, *, url_owner_only: bool
     ) -> None:
         self._tree = tree
         self._failures = failures
         self._session = session
         self._timeout_s = timeout_s
         self._url_owner_only = url_owner_only
-        self._on_ready = on_ready
         self._table = Lock()  # guards the next two
         self._open_files: dict[int, OpenFile] = {}
         self._last_fh = 0
@@ -91,7 +86,6 @@ class Operations:
         """Every operation comes through here. Only FuseOSError goes out: fusepy hands anything else to the kernel as
         EINVAL, or worse."""
         try:
-            threadstate.keep()
             return getattr(self, operation)(*arguments)
         except CambfsError as error:
             number = self._failures.note(operation, arguments[0], error)
@@ -111,7 +105,6 @@ class Operations:
     def init(self, _path: str) -> None:
         loop = ctypes.c_void_p(fuse._libfuse.fuse_get_context().contents.fuse)
         self._session.begin(lambda: fuse._libfuse.fuse_exit(loop))
-        self._on_ready()
 
     def destroy(self, _path: str) -> None:
         self._session.end()
@@ -130,16 +123,12 @@ class Operations:
 
     def statfs(self, _path: str) -> dict[str, int]:
         used_bytes, files = self._tree.usage()
-        blocks = -(-used_bytes // _FRAGMENT_BYTES)
-        return {
-            "f_bsize": _BLOCK_BYTES,
-            "f_frsize": _FRAGMENT_BYTES,
-            "f_blocks": blocks,
-            "f_files": files,
-            "f_namemax": 255,
-        }
+        sizes = {"f_bsize": _BLOCK_BYTES, "f_frsize": _FRAGMENT_BYTES, "f_blocks": -(-used_bytes // _FRAGMENT_BYTES)}
+        return {**sizes, "f_files": files, "f_namemax": 255}
 
     def open(self, path: str, fi: Any) -> int:
+        if fi.flags & os.O_ACCMODE != os.O_RDONLY:
+            self._refuse_write()
         self._refuse_others(path)
         opened = self._tree.open(path, self._patience())
         with self._table:
@@ -155,17 +144,17 @@ class Operations:
         if is_private and fuse.fuse_get_context()[0] not in (0, _OWNER[0]):
             raise fuse.FuseOSError(errno.EACCES)
 
-    def read(self, _path: str, place: Any, length: int, offset: int, fi: Any) -> None:
-        answer = begin_answer(place)
+    def read(self, _path: str, buffer: memoryview, offset: int, fi: Any) -> int:
         opened = self._open_files[fi.fh]
-        count = opened.readinto(offset, length, answer.room, self._patience())
+        count = opened.readinto(offset, buffer, self._patience())
         if not (count or opened.bypasses_pages or offset == 0):
             self._check_is_end(opened, offset)
+        return count
 
     def _check_is_end(self, opened: OpenFile, offset: int) -> None:
         """The kernel only asks for pages beyond the end when it does not know the size yet. From an empty answer it
         would learn one that is too large, and not believe the right one that comes a moment later."""
-        if not opened.readinto(offset - 1, 1, lambda count: memoryview(bytearray(count)), self._patience()):
+        if not opened.readinto(offset - 1, memoryview(bytearray(1)), self._patience()):
             raise fuse.FuseOSError(errno.EIO)
 
     def release(self, _path: str, fi: Any) -> int:
@@ -174,14 +163,15 @@ class Operations:
         opened.close()
         return 0
 
+    def _refuse_write(self, *_: Any) -> NoReturn:
+        raise ReadOnly("every file is read-only")
 
-class _MoreOperations(fuse.fuse_operations):  # type: ignore[misc]  # fusepy has no types
-    """struct fuse_operations, a few members longer than fusepy's."""
+    # The kernel refuses these by itself, until root remounts the tree as writable. Without `open`, no `write` comes.
+    mknod = mkdir = unlink = rmdir = symlink = rename = link = create = truncate = _refuse_write
+    chmod = chown = utimens = setxattr = removexattr = _refuse_write
 
-    _fields_ = (("poll", ctypes.c_void_p), ("write_buf", ctypes.c_void_p), ("read_buf", _ReadBuf))
 
-
-class _Binding(fuse.FUSE):  # type: ignore[misc]
+class _Binding(fuse.FUSE):  # type: ignore[misc]  # fusepy has no types
     """fusepy, with shorter ways where it is asked most: its own make a dictionary of every file's attributes, a
     structure for every name in a directory, and two copies of what is read."""
 
@@ -194,25 +184,25 @@ class _Binding(fuse.FUSE):  # type: ignore[misc]
             fuse._libfuse.fuse_main_real = original
 
     def _serve(self, argc: int, argv: Any, operations: Any, size: int, _data: None) -> int:
-        # libfuse prefers `read_buf` to the `read` that fusepy has put there.
-        more = _MoreOperations(read_buf=_ReadBuf(partial(self._wrapper, self.read_buf)))
-        ctypes.memmove(ctypes.byref(more), operations, size)
-        return handshake.serve(fuse._libfuse, argc, argv, ctypes.byref(more), ctypes.sizeof(more))
+        return handshake.serve(fuse._libfuse, argc, argv, operations, size)
 
     def fgetattr(self, path: bytes, status: Any, fip: Any) -> int:
         ctypes.memset(status, 0, ctypes.sizeof(fuse.c_stat))
-        _fill(status.contents, self.operations("getattr", path.decode(self.encoding), fip))
+        _fill(status.contents, self.operations("getattr", path.decode(_ENCODING), fip))
         return 0
 
-    def read_buf(self, path: bytes, place: Any, size: int, offset: int, fip: Any) -> None:
-        self.operations("read", self._decode_optional_path(path), place, size, offset, fip.contents)
+    def read(self, path: bytes, memory: Any, size: int, offset: int, fip: Any) -> int:
+        """Into libfuse's own memory, which it frees after the call: the view of it ends before that."""
+        with _view_memory(memory, size, _PY_BUF_WRITE) as buffer:
+            count: int = self.operations("read", path.decode(_ENCODING), buffer, offset, fip.contents)
+        return count
 
     def readdir(self, path: bytes, buf: Any, filler: Any, _offset: int, fip: Any) -> int:
         filler(buf, b".", None, 0)
         filler(buf, b"..", None, 0)
         status = fuse.c_stat()
         status.st_mode = 0o100444  # of this only the type is used, and with `use_ino` the number
-        for name, status.st_ino in self.operations("readdir", self._decode_optional_path(path), fip.contents.fh):
+        for name, status.st_ino in self.operations("readdir", path.decode(_ENCODING), fip.contents.fh):
             if filler(buf, name.encode("ascii"), status, 0):
                 break
         return 0
@@ -234,57 +224,27 @@ def serve(
     allow_other: bool = False,
     options: Sequence[str] = (),
     on_ready: Callable[[], None] = lambda: None,
-) -> None:
-    """Mounts and serves until unmounted, or until SIGINT, SIGTERM or SIGHUP.
+) -> int | None:
+    """Mounts and serves until unmounted, or until SIGINT, SIGTERM or SIGHUP; returns the signal, if there was one.
 
     Call it in the main thread, before others are started that should not get these signals: it blocks them. `on_ready`
     is called when the kernel's first request has come. Raises ConfigError when the mount is refused.
     """
-    url_mode = 0o400 if allow_other else 0o444
-    if fuse._libfuse.fuse_version() < _OLDEST_LIBFUSE:
-        raise ConfigError("libfuse is too old: install version 2.9")
     journal = Journal()
-    tree = Tree(library, url_style, url_mode, {"errors": journal.text, "pid": lambda: f"{os.getpid()}\n".encode()})
-    session = Session()
-    operations = Operations(tree, Failures(journal), session, library.timeout_s, allow_other, on_ready)
+    controls = {"errors": journal.text, "pid": lambda: f"{os.getpid()}\n".encode()}
+    tree = Tree(library, url_style, 0o400 if allow_other else 0o444, controls)
+    session = Session(on_ready)
+    operations = Operations(tree, Failures(journal), session, library.timeout_s, url_owner_only=allow_other)
     session.end_on_signals(library.close)
-    limits.allow_many_open_files()
-    limits.give_memory_back()
     try:
-        _run_loop(operations, mountpoint, _mount_options(allow_other, options))
-    finally:
-        session.ignore_late_signals()
-
-
-def _run_loop(operations: Operations, mountpoint: Path, options: Mapping[str, str | int | bool]) -> None:
-    path = os.fsencode(mountpoint).decode("latin-1")
-    try:
-        # latin-1, so that no name fails to decode; only names of ASCII characters exist.
-        _Binding(operations, path, encoding="latin-1", raw_fi=True, foreground=True, **options)
+        _Binding(operations, os.fsencode(mountpoint).decode(_ENCODING), **_mount_options(allow_other, options))
     except RuntimeError as error:
         raise ConfigError(f"cannot mount at {mountpoint}") from error
     finally:
-        threadstate.await_ends(_THREADS_END_S)  # libfuse does not wait for those that it needed no more
+        session.ignore_late_signals()
+    return session.ended_by
 
 
 def _mount_options(allow_other: bool, options: Sequence[str]) -> dict[str, str | int | bool]:
-    ours: dict[str, str | int | bool] = {
-        "ro": True,
-        "nosuid": True,
-        "nodev": True,
-        "noexec": True,
-        "fsname": "cambfs",
-        "subtype": "cambfs",
-        "use_ino": True,
-        "intr": True,
-        "attr_timeout": 0,
-        "entry_timeout": ENTRY_TIMEOUT_S,
-        "max_background": 512,
-        "max_readahead": _BLOCK_BYTES,
-    }
-    if allow_other:
-        ours["allow_other"] = True
-    for option in options:
-        name, _, value = option.partition("=")
-        ours[name] = value or True
-    return ours
+    chosen = (option.partition("=") for option in options)
+    return _OPTIONS | {"allow_other": allow_other} | {name: value or True for name, _, value in chosen}

@@ -25,6 +25,7 @@ _ERRNOS: Sequence[tuple[type[CambfsError], int]] = (
     (errors.ResultChanged, errno.ESTALE),
     (errors.TooLarge, errno.EFBIG),
     (errors.NoSpace, errno.ENOSPC),
+    (errors.TooManyOpenFiles, errno.EMFILE),
     (errors.GivenUp, errno.EINTR),
     (errors.Closing, errno.ENODEV),
 )

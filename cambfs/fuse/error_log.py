@@ -28,6 +28,7 @@ _ADVICE: Sequence[tuple[type[CambfsError], str]] = (
     (errors.BrokenBody, "the connection breaks again and again; try again later"),
     (errors.ResultChanged, "open it again: what is read then is new from the first byte"),
     (errors.NoSpace, "free some space in the cache's file system, or take a smaller --cache-size"),
+    (errors.TooManyOpenFiles, "close some files; a larger limit (ulimit -n) of the mount allows more"),
     (errors.TooLarge, "--max-result-size allows larger ones"),
     (errors.CacheDamaged, "open it again: it is fetched anew"),
 )

@@ -14,9 +14,12 @@ _WAKE_AGAIN_S = 0.02
 
 
 class Session:
-    """From `begin` to `end`, which the loop's thread calls; that is the main thread."""
+    """From `begin` to `end`, which the loop's thread calls; that is the main thread. `on_begin` is called at `begin`;
+    `ended_by` is the signal that came, or None."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_begin: Callable[[], None] = lambda: None) -> None:
+        self.ended_by: int | None = None
+        self._on_begin = on_begin
         self._begun = Event()
         self._ended = Event()
         self._lock = Lock()  # held while the loop is told to exit, so that it is not freed meanwhile
@@ -26,6 +29,7 @@ class Session:
         """`exit_loop` is called by another thread, before `end` returns or never."""
         self._exit_loop = exit_loop
         self._begun.set()
+        self._on_begin()
 
     def end(self) -> None:
         with self._lock:
@@ -52,7 +56,7 @@ class Session:
         signal.signal(signal.SIGUSR1, lambda *_: None)
 
         def end() -> None:
-            signal.sigwait(_ENDING)
+            self.ended_by = signal.sigwait(_ENDING)
             try:
                 before()
             finally:

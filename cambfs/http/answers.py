@@ -1,12 +1,13 @@
 """What an answer that is not the wanted one says: its words, made fit for one line, and the error that its status is.
 
 Not what the bytes of a good answer are (`headers`, `body`). Everything in here comes from a server that may be broken
-or hostile: texts leave without control characters, terminal escapes, the key, or the query of any URL, and short.
-Pure functions, no threads.
+or hostile: texts leave without control characters, terminal escapes, the key, or the query of any URL, and short. They
+are cleaned as a whole and then cut, for half a key is not found any more. Pure functions, no threads.
 """
 
 from __future__ import annotations
 
+import codecs
 import html
 import json
 import re
@@ -15,30 +16,37 @@ from collections.abc import Mapping
 from typing import Any
 
 from cambfs.errors import BadAnswer, KeyRefused, RateLimited, RemoteError, ServerError, SignatureExpired, UnknownRun
+from cambfs.http.masking import Key
 
 MAX_WORDS = 200
 # The longest answer that is shown as it came, in characters, and how deep it may be.
 MAX_SHOWN = 16384
 _MAX_DEPTH = 20
-# As much of a page as is searched for words.
-_MAX_TEXT = 8192
+# As much of a page as is searched for words: what the patterns below take grows with its square.
+_MAX_PAGE = 8192
 _TERMINAL_ESCAPE = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.")
-_QUERY = re.compile(r"(\w+://[^\s?#\"'<>]*)[?#][^\s\"'<>]*")
+_MAYBE_URL = re.compile(r"[^\s\"'<>]+")
+_QUERY = re.compile(r"[?#].*")
 _SCRIPT = re.compile(r"<(script|style)\b.*?</\1\s*>", re.I | re.S)
 _TITLE = re.compile(r"<title[^<>]*>([^<]*)<", re.I)
 _TAG = re.compile(r"<[^<>]*>")
 _STORAGE_CODE = re.compile(r"<Code>([A-Za-z]{1,60})</Code>")
 
 
-def plain(text: str, hide: str = "") -> str:
+def plain(text: str, hide: Key | None = None) -> str:
     """`text` on one line of at most 200 characters that print as themselves, with `hide` and URLs' queries left out."""
-    text = _TERMINAL_ESCAPE.sub("", text[:_MAX_TEXT])
+    text = _TERMINAL_ESCAPE.sub("", text)
     # Every C category is invisible or worse: controls, formats (bidirectional overrides), surrogates, unassigned.
     text = " ".join("".join(_printable(character) for character in text).split())
-    if hide:
-        text = text.replace(hide, "…")
-    text = _QUERY.sub(r"\1?…", text)
+    if hide is not None:
+        text = hide.mask(text)
+    text = _MAYBE_URL.sub(_without_query, text)
     return text if len(text) <= MAX_WORDS else text[: MAX_WORDS - 1] + "…"
+
+
+def _without_query(match: re.Match[str]) -> str:
+    before, slashes, url = match[0].partition("://")
+    return before + slashes + _QUERY.sub("?…", url, count=1)
 
 
 def _printable(character: str) -> str:
@@ -65,7 +73,7 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(name)
 
 
-def showable(answer: Mapping[str, Any], hide: str) -> Mapping[str, Any] | None:
+def showable(answer: Mapping[str, Any], hide: Key) -> Mapping[str, Any] | None:
     """`answer`, if it can be shown as a JSON text of a moderate length, and without `hide`; None otherwise."""
     if not _is_shallow(answer, _MAX_DEPTH):
         return None
@@ -73,7 +81,7 @@ def showable(answer: Mapping[str, Any], hide: str) -> Mapping[str, Any] | None:
         text = json.dumps(answer, ensure_ascii=False, allow_nan=False)
     except ValueError:  # a number beyond all numbers, which the reader takes
         return None
-    return answer if len(text) <= MAX_SHOWN and hide not in text else None
+    return answer if len(text) <= MAX_SHOWN and not hide.is_in(text) else None
 
 
 def _is_shallow(value: Any, depth: int) -> bool:
@@ -83,13 +91,24 @@ def _is_shallow(value: Any, depth: int) -> bool:
     return depth > 0 and all(_is_shallow(part, depth - 1) for part in parts)
 
 
-def message(content: bytes, hide: str = "") -> str:
+def message(content: bytes, hide: Key | None = None) -> str:
     """What a body that is not the wanted one tells, fit for one line, without `hide`; "" when it tells nothing."""
     value = _json(content)
     if value is not None:
         return plain(_words(value), hide)
-    text = content[:_MAX_TEXT].decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
-    return plain(_page_words(text) if text.startswith("<") else text, hide)
+    text = _text(content, hide)
+    return plain(_page_words(text[:_MAX_PAGE]) if text.startswith("<") else text, hide)
+
+
+def first_words(content: bytes, hide: Key | None = None) -> str:
+    """As `message`, but of a body that tells nothing its beginning, as it is."""
+    return message(content, hide) or plain(_text(content, hide), hide)
+
+
+def _text(content: bytes, hide: Key | None) -> str:
+    is_utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = content.decode("utf-16" if is_utf_16 else "utf-8", "replace").lstrip("\ufeff \t\r\n")
+    return text if hide is None else hide.mask(text)
 
 
 def _words(value: Any, depth: int = 0) -> str:
@@ -117,7 +136,7 @@ def _page_words(page: str) -> str:
 def storage_code(content: bytes) -> str:
     """The error code of an S3-like storage ("AccessDenied"), "" when there is none. Nothing else of its answer is
     shown anywhere: such answers repeat the signature."""
-    match = _STORAGE_CODE.search(content[:_MAX_TEXT].decode("utf-8", "replace"))
+    match = _STORAGE_CODE.search(content.decode("utf-8", "replace"))
     return match[1] if match else ""
 
 

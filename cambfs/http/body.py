@@ -45,6 +45,7 @@ class HttpBody:
 
     def __init__(self, raw: RawResponse, head: Head, what: str, guard: Guard) -> None:
         self.start = head.start
+        self.stop = head.stop
         self.total = head.total
         self.framed = head.framed
         self.etag = head.etag

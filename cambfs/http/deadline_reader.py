@@ -1,17 +1,15 @@
-"""How long one step of an answer may take: its whole head, or the next bytes of its body.
+"""The bytes of a connection, read ahead, and how long one step of a response may take: its head, or the next bytes.
 
 A timeout of a socket begins anew with every byte that comes, so a server that sends one now and then, or headers, or
 chunk trailers without end, holds a thread for ever. Here the time for all of them together is limited.
 
-Not what is read (`body`), nor the connection (`transport`). Threads: any; a step belongs to the thread that takes it.
+Not what the bytes mean (`strict_response`), nor the connection (`pool`). Threads: any; a step belongs to the thread
+that takes it, a reader to the one that reads.
 """
 
 from __future__ import annotations
 
-import http.client
-import io
 import math
-import re
 import select
 import socket
 import ssl
@@ -19,13 +17,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
-# What is read ahead of a body: lines, and small chunks.
-_BUFFER_BYTES = 64 * 1024
-
-_CHUNK_SIZE = re.compile(rb"0*[0-9A-Fa-f]{1,16}")
-_LONGEST_LINE = 65536
+# As much as one read of a body asks for.
+_BUFFER_BYTES = 256 * 1024
+_NOTHING_THERE = (BlockingIOError, ssl.SSLWantReadError)
 
 
 class _Step(threading.local):
@@ -37,7 +32,7 @@ _current = _Step()
 
 @contextmanager
 def step(seconds: float) -> Iterator[None]:
-    """What this thread reads of a `SteppedResponse` inside the block raises TimeoutError once `seconds` have passed
+    """What this thread reads of a `DeadlineReader` inside the block raises TimeoutError once `seconds` have passed
     since the block began. Blocks do not nest."""
     _current.ends_at = time.monotonic() + seconds
     try:
@@ -46,55 +41,123 @@ def step(seconds: float) -> Iterator[None]:
         _current.ends_at = None
 
 
-class _Stepped(io.RawIOBase):
-    """A socket's file that knows the step, and gives all that is there: the kernel, and even more so TLS (16 KiB a
-    record), give less than that at a time, and for each piece there is much to do. Nothing waits for more than a byte.
+def is_quiet(sock: socket.socket) -> bool:
+    """Whether a connection is open and nothing has come over it. Takes a byte if there is one, so that a connection
+    that is not quiet can only be closed. A poll would not do: TLS has messages of its own, which mean nothing."""
+    timeout_s = sock.gettimeout()
+    try:
+        sock.settimeout(0)
+        sock.recv(1)
+    except _NOTHING_THERE:
+        sock.settimeout(timeout_s)
+        return True
+    except (OSError, ValueError):
+        pass
+    return False
+
+
+class DeadlineReader:
+    """Reads a socket ahead, and gives all that is there: the kernel, and even more so TLS (16 KiB a record), give less
+    than that at a time, and for each piece there is much to do. Nothing waits for more than a byte.
 
     The socket does not wait by itself, for each system call gives the interpreter away, and to set a timeout is one.
+    Its own timeout holds outside of any step, and is restored by `close`.
     """
 
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
-        self._raw = raw
+    def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._file = sock.makefile("rb", buffering=0)  # keeps the socket open when the connection lets go of it
         self._timeout_s = sock.gettimeout()
         self._failure: OSError | None = None  # what ended the connection, behind bytes that came before
-        self.only_there = False
+        # The bytes start ≤ i < stop of the buffer are there and not taken yet.
+        self._buffer = bytearray(_BUFFER_BYTES)
+        self._view = memoryview(self._buffer)
+        self._start = self._stop = 0
         sock.settimeout(0)
 
-    def readable(self) -> bool:
+    @property
+    def buffered(self) -> int:
+        """How many bytes are there to be taken."""
+        return self._stop - self._start
+
+    def has_line(self, behind: int) -> bool:
+        """Whether a line that begins `behind` bytes from here is there to its end."""
+        return self._buffer.find(b"\n", self._start + behind, self._stop) >= 0
+
+    def readline(self, limit: int) -> bytes:
+        """The next line with its end, at most the first `limit` bytes of it; nothing when the connection has ended.
+        Raises ConnectionResetError when it ends within the line: of the padded size of a chunk, as in 00002000, the
+        first zeros would be the size of the last chunk, and prove a body whole."""
+        while True:
+            place = self._buffer.find(b"\n", self._start, min(self._stop, self._start + limit))
+            if place >= 0:
+                return self.take(place + 1 - self._start)
+            if self.buffered >= limit:
+                return self.take(limit)
+            if not self._more():
+                break
+        if self.buffered:
+            raise ConnectionResetError("the connection ended in the middle of a line")
+        return b""
+
+    def fill(self, wanted: int) -> bool:
+        """Reads ahead unless `wanted` bytes are there. Waits only while there are none; False when there will be none,
+        because the connection has ended."""
+        if not self.buffered:
+            return self._more()
+        if self.buffered < wanted and self._failure is None:
+            self._receive()
         return True
 
-    def fileno(self) -> int:
-        return self._raw.fileno()
+    def take(self, limit: int) -> bytes:
+        """What is there, at most `limit` bytes."""
+        start, self._start = self._start, min(self._start + limit, self._stop)
+        return bytes(self._view[start : self._start])
 
-    def readinto(self, buffer: Any) -> int | None:
-        if self.only_there:
-            return self._take(buffer)
+    def is_at_end(self) -> bool:
+        """Whether nothing came behind what was taken, and the connection is still open."""
+        return not self.buffered and is_quiet(self._sock)
+
+    def close(self) -> None:
+        with suppress(OSError):  # it may be closed
+            self._sock.settimeout(self._timeout_s)
+        self._file.close()
+
+    def _more(self) -> bool:
+        """Waits for at least one byte more; False when the connection has ended."""
         # Looked at also when there is something: lines without end may come faster than they are read.
         self._left_s()
-        while (taken := self._take(buffer)) is None:
+        while (count := self._receive()) is None:
             self._wait()
-        return taken
+        if not count and self._failure is not None:
+            raise self._failure
+        return count > 0
 
-    def _take(self, buffer: Any) -> int | None:
-        """What is there; None when nothing is, 0 at the end of the connection."""
+    def _receive(self) -> int | None:
+        """Reads what is there, as far as there is room, and says how much; None when nothing is, 0 at the end."""
         if self._failure is not None:
             raise self._failure
-        taken = 0
-        while taken < len(buffer):
+        self._make_room()
+        before = self._stop
+        while self._stop < _BUFFER_BYTES:
             try:
-                count = self._raw.readinto(buffer[taken:] if taken else buffer)
-            except ssl.SSLWantReadError:
-                count = None
+                count = self._sock.recv_into(self._view[self._stop :])
+            except _NOTHING_THERE:
+                return self._stop - before or None
             except OSError as error:
-                if not taken:
+                if not self._stop:
                     raise
                 self._failure = error  # a socket says it once, and then that it has just ended
                 break
             if not count:
-                return taken or count
-            taken += count
-        return taken
+                break
+            self._stop += count
+        return self._stop - before
+
+    def _make_room(self) -> None:
+        if self._start:
+            self._view[: self.buffered] = self._view[self._start : self._stop]
+            self._start, self._stop = 0, self.buffered
 
     def _wait(self) -> None:
         left_s = self._left_s()
@@ -111,91 +174,3 @@ class _Stepped(io.RawIOBase):
         if left_s <= 0:
             raise TimeoutError("the step took too long")
         return left_s
-
-    def close(self) -> None:
-        with suppress(OSError):  # it may be closed
-            self._sock.settimeout(self._timeout_s)
-        self._raw.close()
-        super().close()
-
-
-class _Lines(io.BufferedReader):
-    """Takes no part of a line for one: of the padded size of a chunk, as in 00002000, the first zeros would be the size
-    of the last chunk, and the end of a connection there would prove a body whole."""
-
-    def __init__(self, stepped: _Stepped) -> None:
-        super().__init__(stepped, _BUFFER_BYTES)
-        self._stepped = stepped
-
-    def readline(self, size: int | None = -1, /) -> bytes:
-        line = super().readline(size)
-        if line and not line.endswith(b"\n") and (size is None or size < 0 or len(line) < size):
-            raise ConnectionResetError("the connection ended in the middle of a line")
-        return line
-
-    def there(self) -> bytes:
-        """The next bytes, as far as they have come. They stay to be read."""
-        self._stepped.only_there = True
-        try:
-            return self.peek()
-        finally:
-            self._stepped.only_there = False
-
-
-class SteppedResponse(http.client.HTTPResponse):
-    """The standard library's, reading in steps; for the `response_class` of a connection.
-
-    A head with a line that is none is refused (HTTPException): the library would leave out all that follow, and among
-    them those that say how the body is framed, so that the sizes of chunks were taken for content.
-    """
-
-    chunked: bool
-    chunk_left: int | None
-
-    def __init__(self, sock: socket.socket, *arguments: Any, **more: Any) -> None:
-        super().__init__(sock, *arguments, **more)
-        self.fp = self._lines = _Lines(_Stepped(self.fp.detach(), sock))
-        self._failure: Exception | None = None  # what came behind bytes that were given out first
-
-    def begin(self) -> None:
-        super().begin()
-        if self.headers.get_payload():
-            raise http.client.HTTPException("a line that is no header")
-
-    def read1(self, n: int = -1) -> bytes:
-        """As the library's, but of the chunks that are there not only the first: many servers send small ones."""
-        if self._failure is not None:
-            raise self._failure
-        pieces = [super().read1(n)]
-        missing = n - len(pieces[0])
-        try:
-            while self.chunked and missing > 0 and self._is_more_there():
-                pieces.append(super().read1(missing))
-                missing -= len(pieces[-1])
-        except Exception as error:
-            self._failure = error
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    def _read_next_chunk_size(self) -> int:
-        """As the library's, which takes whatever Python takes for a number: of 1_0 it would read sixteen bytes, and of
-        -5 all that is there, the sizes of other chunks among them."""
-        size = _chunk_size(self._lines.readline(_LONGEST_LINE))
-        if size is None:
-            raise ValueError("no size of a chunk")
-        return size
-
-    def _is_more_there(self) -> bool:
-        """Of the body, so that to read it neither waits nor fails: what is no plain size of a chunk, the mark of the
-        end among them, is left to a read of its own, or a broken connection would be given back as a good one."""
-        if self.fp is None:
-            return False
-        there = self._lines.there()
-        if self.chunk_left:
-            return bool(there)
-        line, newline, content = there[2:].partition(b"\n")  # behind the end of the chunk before
-        return bool(newline and content and _chunk_size(line))
-
-
-def _chunk_size(line: bytes) -> int | None:
-    size = line.partition(b";")[0].strip()
-    return int(size, 16) if _CHUNK_SIZE.fullmatch(size) else None

@@ -31,6 +31,10 @@ _ROUTE_ERRNOS = {
 _MAX_CHAIN = 40
 
 
+class Malformed(http.client.HTTPException):
+    """What came is not HTTP as it should be. The text says what came, in words of ours."""
+
+
 @dataclass(frozen=True)
 class Kinds:
     """Which types of the libraries mean: waited too long; TLS failed; the proxy failed; not HTTP, or not a URL."""
@@ -79,6 +83,9 @@ def _headless(chain: list[BaseException], peer: str, kinds: Kinds) -> CambfsErro
         return Unreachable(f"{peer} does not manage a TLS connection")
     if _first(chain, kinds.proxies):
         return Unreachable(f"{peer} does not let us through")
+    malformed = _first(chain, (Malformed,))
+    if malformed is not None:
+        return BadAnswer(f"{peer} does not answer in proper HTTP: it sent {malformed}", 0)
     if _first(chain, (http.client.RemoteDisconnected, ConnectionError)):
         return LinkError(f"{peer} closed the connection without an answer")
     if _first(chain, (http.client.HTTPException, UnicodeError, *kinds.malformed)):

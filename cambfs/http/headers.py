@@ -22,6 +22,20 @@ _DELAY = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 @dataclass(frozen=True)
+class Framing:
+    """How the end of a body is told: by marks in it, by a number, or (neither) by the end of the connection. `is_odd`:
+    it is clear, but not as it should be written."""
+
+    chunked: bool
+    length: int | None
+    is_odd: bool = False
+
+    @property
+    def is_told(self) -> bool:
+        return self.chunked or self.length is not None
+
+
+@dataclass(frozen=True)
 class Head:
     """What `cambfs.remote.source.Body` promises of an answer, and how its end is to be recognised.
 
@@ -30,6 +44,7 @@ class Head:
     """
 
     start: int
+    stop: int | None
     total: int | None
     length: int | None
     chunked: bool
@@ -58,23 +73,39 @@ class Span:
 def read_head(status: int, headers: Mapping[str, str], asked: Span | None) -> Head:
     """The head of a 200 or a 206. `headers` is looked up without regard to case; `asked` is None when the request had
     no Range. Raises ValueError for a 206 that is not exactly what was asked, and for framing that cannot be trusted."""
-    chunked = _is_chunked(headers)
+    framing = read_framing(headers)
     _refuse_encoding(headers)
-    # Where both are there the chunks decide, and the length proves nothing.
-    length = None if chunked else _content_length(headers)
-    start, total = 0, length
+    length = total = framing.length
+    start, stop = 0, None
     if status == 206:
-        start, length, total = _partial(headers, asked, length)
+        start, stop, total = _partial(headers, asked, length)
+        length = stop - start
     return Head(
         start=start,
+        stop=stop,
         total=total,
         length=length,
-        chunked=chunked,
+        chunked=framing.chunked,
         etag=strong_etag(headers),
         ranges=status == 206 or headers.get("Accept-Ranges", "").strip().lower() == "bytes",
         content_type=_content_type(headers),
         modified_s=_modified_s(headers),
     )
+
+
+def read_framing(headers: Mapping[str, str]) -> Framing:
+    """Where a header was there more than once, its values are joined by commas. Raises ValueError for what is not
+    understood, and for what could be understood in more than one way."""
+    coding, text = headers.get("Transfer-Encoding"), headers.get("Content-Length")
+    lengths = [] if text is None else [one.strip(" \t") for one in text.split(",")]
+    if len(set(lengths)) > 1 or not all(_NUMBER.fullmatch(one) for one in lengths):
+        raise ValueError("an answer whose Content-Length makes no sense")
+    if coding is None:
+        return Framing(chunked=False, length=int(lengths[0]) if lengths else None, is_odd=len(lengths) > 1)
+    if coding.strip(" \t").lower() != "chunked":
+        raise ValueError("an answer in a transfer coding that was not asked for")
+    # Where both are there the chunks decide, and the length proves nothing.
+    return Framing(chunked=True, length=None, is_odd=bool(lengths))
 
 
 def strong_etag(headers: Mapping[str, str]) -> str | None:
@@ -110,28 +141,13 @@ def _modified_s(headers: Mapping[str, str]) -> float | None:
     return said_s if said_s is not None and 0 <= said_s <= _LAST_TIME_S else None
 
 
-def _is_chunked(headers: Mapping[str, str]) -> bool:
-    coding = headers.get("Transfer-Encoding", "").strip().lower()
-    if coding not in ("", "identity", "chunked"):
-        raise ValueError("an answer in a transfer coding that was not asked for")
-    return coding == "chunked"
-
-
 def _refuse_encoding(headers: Mapping[str, str]) -> None:
     if headers.get("Content-Encoding", "").strip().lower() not in ("", "identity"):
         raise ValueError("an answer in a content encoding that was not asked for")
 
 
-def _content_length(headers: Mapping[str, str]) -> int | None:
-    text = headers.get("Content-Length")
-    if text is None:
-        return None
-    if not _NUMBER.fullmatch(text.strip()):
-        raise ValueError("an answer whose Content-Length makes no sense")
-    return int(text)
-
-
 def _partial(headers: Mapping[str, str], asked: Span | None, length: int | None) -> tuple[int, int, int | None]:
+    """Start and stop of the part, and the length of the whole where it is told."""
     if asked is None:
         raise ValueError("a part of the result although the whole was asked for")
     match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
@@ -143,7 +159,7 @@ def _partial(headers: Mapping[str, str], asked: Span | None, length: int | None)
         raise ValueError("another part of the result than was asked for")
     if length is not None and length != last - first + 1:
         raise ValueError("a part of the result whose Content-Length and Content-Range differ")
-    return first, last - first + 1, total
+    return first, last + 1, total
 
 
 def _last_of(asked: Span, total: int | None, said: int) -> int:

@@ -1,8 +1,8 @@
 """Which URLs may be asked, and which of them are the API's own: the guard of the key and of the local network.
 
-Not DNS: here a host is judged by how it is written, as a literal address in any spelling that resolvers take, or as
-`localhost` or a name below it. A name that merely *resolves* to a local address is found out when the connection is
-there (`transport`), because a look-up here and another one there may differ. Pure functions, no threads.
+Not DNS: a host is judged by how it is written, as a literal address in any spelling that resolvers take, or as
+`localhost` or a name below it. A name that resolves to a local address is asked, over https: what is there has to prove
+with a certificate that it is the host of that name. Pure functions, no threads.
 """
 
 from __future__ import annotations
@@ -61,14 +61,6 @@ class Origin:
         return Reach.PUBLIC if address is None else _reach(address)
 
 
-def reach_of(address: str) -> Reach:
-    """How near a numeric address is. What is none is taken for the nearest."""
-    try:
-        return _reach(_inner(ip_address(address)))
-    except ValueError:
-        return Reach.NOWHERE_ELSE
-
-
 def origin_of(url: str) -> Origin:
     """The origin of an absolute http or https URL. Raises ValueError, with a text for users, for anything else."""
     if len(url) > _MAX_URL:
@@ -83,14 +75,14 @@ def origin_of(url: str) -> Origin:
     return Origin(scheme, match[2].lower(), port)
 
 
-def allowed_origin(url: str, base: Origin, reach: Reach | None = None) -> Origin:
+def allowed_origin(url: str, base: Origin) -> Origin:
     """The origin of a URL that the API sent, if it may be asked at all when the API's own origin is `base`: https, or
-    http where `base` is; and nothing nearer than the API itself, which is at `reach` (None: as `base` is written).
-    Raises ValueError, with a text for users, for anything else."""
+    http where `base` is; and nothing that is written as nearer than `base` is. Raises ValueError, with a text for
+    users, for anything else."""
     origin = origin_of(url)
     if origin.scheme != "https" and base.scheme != "http":
         raise ValueError(f"a URL on {origin} that is not https")
-    if origin != base and origin.reach > (base.reach if reach is None else reach):
+    if origin != base and origin.reach > base.reach:
         raise ValueError(f"a URL into the local network ({origin})")
     return origin
 

@@ -1,43 +1,56 @@
 """Whether an answer is audio, by its first bytes: servers send errors as 200, and label audio wrongly.
 
-Not which audio it is (`flac`). No threads of its own.
+Not which bytes are audio (`audio`). No threads of its own.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Protocol
 
-from cambfs.errors import BrokenBody, NotAudio
-from cambfs.http.answers import message, with_words
+from cambfs import audio, flac
+from cambfs.errors import BrokenBody, LinkError, NotAudio
+from cambfs.http.answers import first_words, with_words
+from cambfs.http.masking import Key
 
-_AUDIO = (b"fLaC", b"RIFF", b"OggS", b"ID3")
-_TEXT = (b"{", b"[", b"<")
-_TEXT_TYPES = ("application/json", "text/html")
-# As much white space before a text as is looked behind, and as much of a text as is read for its words.
-_MAX_SPACE = 512
+# As much of a text as is read for its words.
 _MAX_TEXT = 65536
+# How audio begins, the length of an MP4's first box, below 64 KiB, among it.
+_BEGINNINGS = (flac.MAGIC, b"ID3", b"RIFF", b"RF64", b"BW64", b"OggS", b"\xff", b"\0\0")
 
 
 class Peekable(Protocol):
-    content_type: str
     framed: bool
 
     def peek(self, count: int, deadline: float) -> bytes: ...
 
 
-def refuse_text(body: Peekable, status: int, what: str, deadline: float, hide: str) -> None:
-    """Raises NotAudio, in words that begin with `what` and lack `hide`, when the body is empty, JSON or HTML. What is
-    known to be audio is never refused, whatever its label. No byte is taken from the body. Raises BrokenBody when the
-    connection ended before anything came, and nothing but that says that the body is empty."""
-    start = body.peek(4, deadline)
-    if start.startswith(_AUDIO):
-        return
-    if not start and not body.framed:
-        raise BrokenBody(f"{what}: the connection ended before the first byte")
-    if start.isspace():
-        start = body.peek(_MAX_SPACE, deadline).lstrip()
-    if start.lstrip().startswith(_TEXT) or (start and body.content_type in _TEXT_TYPES):
-        words = message(body.peek(_MAX_TEXT, deadline)[:_MAX_TEXT], hide)
-        raise NotAudio(with_words(f"{what}: the API answered with text in place of audio", words), status)
+def refuse_other_than_audio(body: Peekable, status: int, what: str, deadline: float, hide: Key) -> None:
+    """Raises NotAudio, in words that begin with `what` and lack `hide`, unless the body begins as a file of audio does,
+    whatever its label says. No byte is taken from the body. Raises BrokenBody when only the end of the connection says
+    that the body ended, and it could have been audio; LinkError as `peek` does."""
+    start = body.peek(len(flac.MAGIC), deadline)
+    if start.startswith(flac.MAGIC):
+        return  # the first bytes of a slow stream are not held back
+    if _may_be_audio(start):
+        start = body.peek(audio.SIGNATURE_BYTES, deadline)
+        if audio.signature(start):
+            return
+        if not body.framed and len(start) < audio.SIGNATURE_BYTES:
+            raise BrokenBody(f"{what}: the connection ended before it was clear what comes")
     if not start:
         raise NotAudio(f"{what}: the API answered with nothing in place of audio", status)
+    words = first_words(_text(body, start, deadline), hide)
+    raise NotAudio(with_words(f"{what}: the API answered with something else in place of audio", words), status)
+
+
+def _may_be_audio(start: bytes) -> bool:
+    """Whether more could make it audio."""
+    return any(start.startswith(one) or one.startswith(start) for one in _BEGINNINGS)
+
+
+def _text(body: Peekable, start: bytes, deadline: float) -> bytes:
+    """As much of a text as comes: one that stalls, as streams of events do, is known to be none by its beginning."""
+    with suppress(LinkError):
+        return body.peek(_MAX_TEXT, deadline)[:_MAX_TEXT]
+    return start

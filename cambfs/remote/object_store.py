@@ -1,7 +1,8 @@
-"""The storage behind the signed URLs: what it says of a result, and how far it is to be believed.
+"""The storage behind the signed URLs: what it says of a result, and how far it is believed.
 
 Whether its object is the file that the stream brings is not known beforehand. So it is believed only after the heads of
-both were found equal once; one difference, and it is used for nothing for the rest of the mount.
+both were found equal once. Bytes that differ end that for the rest of the mount; a length that differs costs only that
+run's shortcut.
 
 Not the comparison itself, for which `run` has the bytes. Threads: any; `probe` and `open` wait for the network. `_lock`
 guards the verdicts and is a leaf.
@@ -13,12 +14,24 @@ import logging
 import time
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event, Lock
 
 from cachetools import TTLCache
 
-from cambfs.errors import BadAnswer, LinkError, RemoteError, SignatureExpired, StorageUseless, TimedOut
+from cambfs import audio
+from cambfs.audio import End
+from cambfs.errors import (
+    BadAnswer,
+    CambfsError,
+    KeyRefused,
+    LinkError,
+    RemoteError,
+    SignatureExpired,
+    StorageUseless,
+    TimedOut,
+    UnknownRun,
+)
 from cambfs.names import RunId
 from cambfs.remote.retry import retrying
 from cambfs.remote.signer import Signer
@@ -34,23 +47,29 @@ _PROOF_TAKES_S = 2.0
 # A probe is remembered so long, for a run that is looked at and opened a moment later; each has HEAD_BYTES.
 _PROBE_HOLDS_S = 60.0
 _PROBES_KEPT = 1024
-# A storage that is busy is asked again for so long, before the stream is fetched instead.
+# A storage that is busy is asked again for so long, before the stream is fetched instead; one that brings a probe's
+# few bytes more slowly than that is of no use, either.
 _PROBE_AGAIN_FOR_S = 2.0
+_PROBE_TAKES_S = 2.0
+# After so many runs in a row that could not be signed for, the API is taken not to sign for a while.
+_FAILED_SIGNINGS = 3
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What the storage says of one result: its length in bytes, its first HEAD_BYTES (fewer when it is shorter),
-    whether it gives ranges of it, and its validator and age (seconds since the epoch) if it tells."""
+    """What the storage says of one result: its length in bytes, its first HEAD_BYTES (fewer when it is shorter), what
+    the object's own structure says of its end, whether it gives ranges of it, and its validator and age (seconds since
+    the epoch) if it tells."""
 
     total: int
     head: bytes
+    end: End
     ranges: bool
     etag: str | None
     modified_s: float | None
 
 
-class Storage:
+class ObjectStore:
     def __init__(self, source: Source, signer: Signer, timeout_s: float, closing: Event) -> None:
         self._source = source
         self._signer = signer
@@ -60,6 +79,8 @@ class Storage:
         self._proven = False
         self._distrusted = False
         self._unreachable_until = 0.0
+        self._failed_signings = 0
+        self._refuted: set[RunId] = set()  # their objects have another length than the streams
         self._proof_due_at = 0.0
         self._probes: TTLCache[RunId, Probe] = TTLCache(_PROBES_KEPT, _PROBE_HOLDS_S, timer=time.monotonic)
 
@@ -96,13 +117,20 @@ class Storage:
         with self._lock:
             self._proven = True
 
-    def distrust(self, run_id: RunId, what: str) -> None:
-        """A stored object was not the stream's: used for nothing from here on."""
+    def distrust(self, run_id: RunId) -> None:
+        """A stored object began with other bytes than the stream: used for nothing from here on."""
         with self._lock:
             if self._distrusted:
                 return
             self._distrusted = True
-        log.warning("run %d: storage has another file than the stream (%s); it is not used any more", run_id, what)
+        log.warning("run %d: storage has another file than the stream; it is not used any more", run_id)
+
+    def refute(self, run_id: RunId) -> None:
+        """The object of this run has another length than the stream: it is not asked for again."""
+        with self._lock:
+            self._refuted.add(run_id)
+            self._probes.pop(run_id, None)
+        log.warning("run %d: storage has another length than the stream; it is not used for this run", run_id)
 
     def forget(self, run_id: RunId) -> None:
         """What it said of this run is not believed any longer: the result has changed."""
@@ -110,13 +138,15 @@ class Storage:
             self._probes.pop(run_id, None)
 
     def probe(self, run_id: RunId) -> Probe:
-        """The object's head, asked for unless it just was. Raises what signing raises; StorageUseless when the storage
-        is to blame."""
+        """The object's head and end, asked for unless they just were. Raises what signing raises; StorageUseless when
+        the storage is to blame."""
         with self._lock:
             recent = self._probes.get(run_id)
+            if run_id in self._refuted:
+                raise StorageUseless(f"run {run_id}: storage has another length than the stream")
         if recent is not None:
             return recent
-        self._signed(run_id, None)
+        self._sign_for_probe(run_id)
         try:
             probe = retrying(lambda: self._probe(run_id), _PROBE_AGAIN_FOR_S, self._closing)
         except RemoteError as error:
@@ -125,17 +155,41 @@ class Storage:
             self._probes[run_id] = probe
         return probe
 
+    def _sign_for_probe(self, run_id: RunId) -> None:
+        try:
+            self._signed(run_id, None)
+        except (UnknownRun, KeyRefused):
+            raise
+        except CambfsError:
+            with self._lock:
+                self._failed_signings += 1
+                if self._failed_signings >= _FAILED_SIGNINGS:
+                    self._unreachable_until = time.monotonic() + _UNREACHABLE_FOR_S
+            raise
+        self._failed_signings = 0
+
     def _probe(self, run_id: RunId) -> Probe:
+        give_up_at = time.monotonic() + _PROBE_TAKES_S
         try:
             with closing(self._open_signed(run_id, 0, HEAD_BYTES)) as body:
                 if not body.total:  # an empty head would equal every stream's
                     raise StorageUseless(f"run {run_id}: storage has nothing, or does not tell how much")
-                head = _read(body, min(HEAD_BYTES, body.total))
-                if len(head) < min(HEAD_BYTES, body.total):
-                    raise StorageUseless(f"run {run_id}: storage sends less than it says")
-                return Probe(body.total, head, body.ranges, body.etag, body.modified_s)
+                head = _read(body, min(HEAD_BYTES, body.total), give_up_at)
+                found = Probe(body.total, head, End.UNKNOWN, body.ranges, body.etag, body.modified_s)
+            return replace(found, end=self._end_of(run_id, found, give_up_at))
         except LinkError as error:
             raise StorageUseless(f"storage: {error}") from error
+
+    def _end_of(self, run_id: RunId, found: Probe, give_up_at: float) -> End:
+        """What the object's last bytes say of its end. They are asked for where the head does not hold them."""
+        head, total = found.head, found.total
+        start = max(total - audio.tail_bytes_wanted(head), len(head))
+        if start >= total or not audio.tail_bytes_wanted(head):
+            return audio.end_of(head, head, total)
+        if not found.ranges:
+            return End.UNKNOWN
+        with closing(self.open(run_id, found, start, total)) as body:
+            return audio.end_of(head, head + _read(body, total - start, give_up_at), total)
 
     def open(self, run_id: RunId, probe: Probe, start: int, stop: int | None) -> Body:
         """The object's bytes from `start` on, of just the object that was probed. Raises BadAnswer when it is not,
@@ -173,8 +227,14 @@ class Storage:
             raise TimedOut(f"run {run_id}: no file_url answer for {self._timeout_s:g} s") from None
 
 
-def _read(body: Body, length: int) -> bytes:
-    head = b""
-    while len(head) < length and (data := body.read(length - len(head))):
-        head += data
-    return head
+def _read(body: Body, length: int, give_up_at: float) -> bytes:
+    """Raises StorageUseless when it ends before, or takes too long."""
+    data = b""
+    while len(data) < length:
+        if time.monotonic() > give_up_at:
+            raise StorageUseless("storage is too slow")
+        piece = body.read(length - len(data))
+        if not piece:
+            raise StorageUseless("storage sends less than it says")
+        data += piece
+    return data

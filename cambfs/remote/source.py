@@ -30,6 +30,8 @@ class Body(Protocol):
     """The bytes of one answer, from `start` on.
 
     start     offset in the result of the first byte that `read` gives; 0 when the server ignored the range
+    stop      offset behind the last byte that this answer brings, when it says that it is a part (206): the result may
+              go on there; None when it goes to the end of the result
     total     the length of the whole result in bytes as the headers tell it; None when they do not
     framed    True: an end that comes too early raises BrokenBody. False: the body just ends when the connection does,
               so its end proves nothing
@@ -40,6 +42,7 @@ class Body(Protocol):
     """
 
     start: int
+    stop: int | None
     total: int | None
     framed: bool
     etag: str | None
@@ -65,8 +68,8 @@ class Source(Protocol):
         """Asks the API for a run's audio from `start` on (start > 0 only with the etag of an earlier Body of the run).
 
         The Body's start is 0 when the range was ignored, or when the result is no longer the one with that etag.
-        Raises NotAudio when the content is empty, JSON or HTML; BrokenBody when it is only the connection's end that
-        says it is empty.
+        Raises NotAudio when the content does not begin as audio does; BrokenBody when only the end of the connection
+        says that it ended before that was clear.
         """
 
     def sign(self, run_id: RunId) -> SignedUrl:

@@ -1,25 +1,25 @@
-"""What has arrived of one run: its bytes and its size, taken from the cache and from the answers that come.
+"""What has arrived of one run: its bytes and what is known of its size, from the cache and from the answers that come.
 
-Not who fetches or who waits (`run`). Threads: transfers put bytes in while callers take some out. `changed` guards all
-that its comment names, and is notified whenever more is known; files are written and read outside it.
+Not who fetches or who waits. No lock of its own: the run that owns it holds its lock for every method but those that
+say otherwise, which touch files and would hold up everybody.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from threading import Condition, RLock
 
-from cambfs import flac
+from cambfs import audio, flac
+from cambfs.audio import End
 from cambfs.cache.cache import Cache, Taken
 from cambfs.cache.ranges import RangeSet
 from cambfs.cache.spool import Spool
-from cambfs.errors import BrokenBody, CacheDamaged, ResultChanged, TooLarge
+from cambfs.errors import BrokenBody, CacheDamaged, NotWhole, ResultChanged, TooLarge
 from cambfs.model import Facts
 from cambfs.names import RunId
-from cambfs.remote.object_store import HEAD_BYTES, Storage
+from cambfs.remote.object_store import HEAD_BYTES
 from cambfs.remote.source import Body
-from cambfs.runs.sizing import Sizing
+from cambfs.runs.sizing import UNPROVEN, Claims, Sizing, proof_of
 
 log = logging.getLogger(__name__)
 
@@ -27,41 +27,33 @@ _NOTHING = RangeSet()
 
 
 class Content:
-    """Nothing is there before `load`. Whoever calls a method with "locked" in its contract holds `changed`."""
+    """Nothing is there before `load`."""
 
-    def __init__(
-        self,
-        run_id: RunId,
-        cache: Cache,
-        storage: Storage,
-        facts: Facts | None,
-        is_believed: bool,
-        tell: Callable[[RunId, Facts | None, bool], None],
-        max_bytes: int,
-    ) -> None:
-        self._id = run_id
-        self._max_bytes = max_bytes
-        self._cache = cache
-        self.lock = RLock()
-        self.changed = Condition(self.lock)  # guards all below
-        self.sizing = Sizing(run_id, storage, facts, is_believed, tell)
+    def __init__(self, run_id: RunId, cache: Cache, sizing: Sizing, max_bytes: int) -> None:
+        self.sizing = sizing
         self.is_begun = False  # there is audio: some of it came, or its headers did
         self.is_whole = False
+        self._id = run_id
+        self._cache = cache
+        self._max_bytes = max_bytes
         self._spool: Spool | None = None
         self._unchecked: Taken | None = None  # what the cache has, and of which nothing is used before `check`
         self._is_loaded = False
         self._is_kept = False  # it is in the cache, or was refused there
-        self._end_is_loose = False  # nothing proved that the stream's end is the result's
-        self._loose_end_bytes = -1  # where an answer ended of which nothing proves that it was whole
+        self._proof: str | None = None  # how the end is proven, as `proof_of` says
+        self._ended_at = -1  # where an answer ended of which nothing proves that it was whole
+        self._ends_in_itself_at = -1  # the size at which the structure of what is here shows the end
         self._content_type = ""
         self._api_refuses_ranges = False
 
+    # From the cache.
+
     def load(self) -> None:
-        """Takes what the cache has, the first time. Locked."""
+        """Takes what the cache has, the first time."""
         if self._is_loaded:
             return
-        self._is_loaded = True
         taken = self._cache.take(self._id)
+        self._is_loaded = True
         if taken is not None and taken.must_be_checked:
             self._unchecked = taken
         elif taken is not None:
@@ -71,33 +63,36 @@ class Content:
         self._spool, self.is_begun = taken.spool, True
         if taken.facts is not None:
             self.sizing.load(taken.facts)
+        self._proof = UNPROVEN if taken.whole else None
         self.is_whole = self._is_kept = taken.whole  # last: `stop_if_whole` looks without the lock
 
     @property
     def must_be_checked(self) -> bool:
-        """The cache has a file that has to be read through with `check` before anything else. Locked."""
+        """The cache has a file that has to be read through with `check` before anything else."""
         return self._unchecked is not None
 
-    def check(self, is_given_up: Callable[[], bool]) -> None:
-        """Reads the cached file through, which takes long, not locked; afterwards the result is whole, or nothing of it
-        is there. Raises Closing when `is_given_up`."""
-        taken = self._unchecked
-        assert taken is not None
+    def check(self, is_cancelled: Callable[[], bool]) -> bool:
+        """Reads the cached file through, which takes long, without the lock. Returns whether it is right, for
+        `checked`. Raises Closing when `is_cancelled`."""
+        assert self._unchecked is not None
         try:
-            self._cache.check(self._id, taken.spool, is_given_up)
-            is_right = True
+            self._cache.check(self._id, self._unchecked.spool, is_cancelled)
         except CacheDamaged:
-            taken.spool.close()
-            is_right = False
-        with self.changed:
-            self._unchecked = None
-            if is_right:
-                self._use(taken)
-            self.changed.notify_all()
+            self._unchecked.spool.close()
+            return False
+        return True
+
+    def checked(self, is_right: bool) -> None:
+        """The result is whole, or nothing of it is there."""
+        taken, self._unchecked = self._unchecked, None
+        if is_right and taken is not None:
+            self._use(taken)
+
+    # What is here.
 
     @property
     def spool(self) -> Spool:
-        """Locked, for the first use makes it."""
+        """The first use makes it. Raises NoSpace."""
         if self._spool is None:
             self._spool = self._cache.new_spool(self._id)
         return self._spool
@@ -107,14 +102,75 @@ class Content:
         return self._spool.filled if self._spool is not None else _NOTHING
 
     @property
-    def etag(self) -> str | None:
-        """The validator for ranges from the API; None when there are none."""
-        return self._spool.etag if self._spool is not None and self._spool.has_ranges else None
-
-    @property
     def size(self) -> int | None:
         facts = self.sizing.facts
         return facts.size if facts is not None else None
+
+    def stop_if_there(self, offset: int, stop: int) -> int | None:
+        """Where a read of offset … stop ends; None as long as some of it is missing, or it is not known that the result
+        ends there."""
+        size = self.size
+        if size is None or stop < size:
+            return stop if self.filled.covers(offset, stop) else None
+        if not self.filled.covers(offset, size) or not self._is_end_seen(size):
+            return None
+        return max(offset, size)
+
+    def stop_if_whole(self, stop: int) -> int | None:
+        """Where a read that is to go to `stop` ends; None when the result is not whole. Without the lock."""
+        size = self.size
+        return min(stop, size) if self.is_whole and size is not None else None
+
+    @property
+    def is_complete(self) -> bool:
+        """Every byte is here, and the end is proven."""
+        size = self.size
+        if size is None or not self.filled.covers(0, size):
+            return False
+        if self._proof is None:
+            self._proof = self._proof_without_end(size)
+        return self._proof is not None
+
+    @property
+    def needs_another_answer(self) -> bool:
+        """All that an answer brought is here, and nothing else says that this is all."""
+        return self._ended_at >= 0 and not self.is_complete
+
+    def _proof_without_end(self, size: int) -> str | None:
+        """All is here, perhaps from several answers, and no stream came to its end."""
+        framed = self.sizing.is_claimed_by_api(size)
+        claims = Claims(size, framed, self._end_at(size), self.sizing.stored_bytes, again=False)
+        proof = proof_of(claims)
+        return UNPROVEN if proof is None and self.sizing.claimed_by(size) > 1 else proof
+
+    def _is_end_seen(self, size: int) -> bool:
+        """Whether the result ends at `size` for all that is known: that was proven, or the structure of the bytes shows
+        it, or two who can know it say so."""
+        if self.is_complete or self._ends_in_itself_at == size:
+            return True
+        if self.sizing.is_of_before and self.filled.covers(0, size):
+            return False  # it may have changed since; the stream that has come there is about to tell
+        if self._end_at(size) is End.WHOLE:
+            self._ends_in_itself_at = size
+            return True
+        return self.sizing.claimed_by(size) > 1
+
+    def _end_at(self, size: int) -> End:
+        """What the structure of the bytes that are here says of an end there."""
+        head = self.spool.read(0, min(size, HEAD_BYTES)) if self.filled.covers(0, min(size, HEAD_BYTES)) else b""
+        start = max(size - audio.tail_bytes_wanted(head), 0)
+        if not head or not self.filled.covers(start, size):
+            return End.UNKNOWN
+        if any(stop > size for _, stop in self.filled):
+            return End.BROKEN  # another answer went on
+        return audio.end_of(head, self.spool.read(start, size - start), size)
+
+    # Ranges.
+
+    @property
+    def etag(self) -> str | None:
+        """The validator for ranges from the API; None when there are none."""
+        return self._spool.etag if self._spool is not None and self._spool.has_ranges else None
 
     @property
     def has_ranges(self) -> bool:
@@ -122,155 +178,119 @@ class Content:
         whose object is the same file."""
         return self.etag is not None or self.sizing.stored_ranges is not None
 
-    @property
-    def is_complete(self) -> bool:
-        """Every byte is here, and the size is beyond doubt. Locked."""
-        facts = self.sizing.facts
-        return facts is not None and self.sizing.is_confirmed and self.filled.covers(0, facts.size)
-
     def forget_ranges(self) -> None:
-        """They do not work after all. Locked."""
-        self.sizing.twin = False
+        """They do not work after all."""
+        self.sizing.matches_stream = False
         if self._spool is not None:
             self._spool.has_ranges = False
 
     def forget_api_ranges(self) -> None:
-        """The API said that it gives ranges, and does not. Locked."""
+        """The API said that it gives ranges, and does not."""
         self._api_refuses_ranges = True
         self.spool.has_ranges = False
 
-    def stop_if_there(self, offset: int, stop: int) -> int | None:
-        """Where a read of offset … stop ends; None as long as some of it is missing. Locked."""
-        size = self.size
-        if size is None or stop <= size:
-            return stop if self.filled.covers(offset, stop) else None
-        if not self.filled.covers(offset, size):
-            return None
-        # A result that has changed since may be longer. The stream that has come there is about to tell.
-        return None if self.sizing.is_of_before and self.filled.covers(0, size) else max(offset, size)
-
-    def stop_if_whole(self, stop: int) -> int | None:
-        """Where a read that is to go to `stop` ends; None when the result is not whole. Not locked."""
-        size = self.size
-        return min(stop, size) if self.is_whole and size is not None else None
-
-    def judge(self) -> None:
-        """Something came that may tell the size. Locked."""
-        self.sizing.judge(self._spool)
-
-    # What an answer brings, in a transfer's thread.
+    # What an answer brings.
 
     def begin(self, body: Body) -> None:
         """Its headers. Raises ResultChanged, TooLarge."""
-        self._check_limit(body.total or 0)
-        with self.changed:
-            if body.start == 0:
-                is_other = self.spool.etag is not None and body.etag not in (None, self.spool.etag)
-                if is_other and self.filled.total:
-                    raise ResultChanged(f"run {self._id}: the API has another result than before")
-                self.spool.etag = body.etag
-                self.spool.has_ranges = body.ranges and not self._api_refuses_ranges
-                self._content_type = body.content_type
-            if body.total is not None:
-                self.sizing.header(body.total, body.modified_s, is_begun=self.filled.total > 0)
-            self.is_begun = True
-            self.changed.notify_all()
+        self.check_limit(body.total or 0)
+        if body.start == 0:
+            is_other = self.spool.etag is not None and body.etag not in (None, self.spool.etag)
+            if is_other and self.filled.total:
+                raise ResultChanged(f"run {self._id}: the API has another result than before")
+            self.spool.etag = body.etag
+            self.spool.has_ranges = body.ranges and not self._api_refuses_ranges
+            self._content_type = body.content_type
+        if body.total is not None:
+            self.sizing.header(body.total, body.modified_s, is_begun=self.filled.total > 0)
+        self.is_begun = True
 
-    def write(self, position: int, data: bytes) -> None:
-        """Its bytes; those that are here already are compared. They are not there before `add` says so. Raises
-        ResultChanged, TooLarge, NoSpace."""
-        stop = position + len(data)
-        self._check_limit(stop)
-        with self.changed:
-            spool = self.spool
-            if self.sizing.exceeded_by(stop):
-                raise ResultChanged(f"run {self._id}: the result is longer than before")
-            known = spool.filled.within(position, stop)
+    def place(self, position: int, length: int) -> tuple[Spool, list[tuple[int, int]]]:
+        """Where bytes are to be put with `write`, and which of them are here already. Raises ResultChanged, TooLarge,
+        NoSpace."""
+        stop = position + length
+        self.check_limit(stop)
+        if self.sizing.exceeded_by(stop):
+            raise ResultChanged(f"run {self._id}: the result is longer than before")
+        return self.spool, self.spool.filled.within(position, stop)
+
+    def write(self, spool: Spool, known: list[tuple[int, int]], position: int, data: bytes) -> None:
+        """Puts bytes down, without the lock; those that are `known` are compared. They are not there before `add` says
+        so. Raises ResultChanged, NoSpace."""
         for a, b in known:
             if spool.read(a, b - a) != data[a - position : b - position]:
                 raise ResultChanged(f"run {self._id}: byte {a} or one after it is not what it was before")
-        if known != [(position, stop)]:
+        if known != [(position, position + len(data))]:
             spool.write(position, data)
         if position == 0 and not known and not flac.MAGIC.startswith(data[: len(flac.MAGIC)]):
-            what = "WAV" if data[:4] == b"RIFF" else "something else"
-            log.warning("run %d: the audio is not FLAC but %s; it is served as it is", self._id, what)
+            container = audio.signature(data) or "of another kind"
+            log.warning("run %d: the audio is not FLAC but %s; it is served as it is", self._id, container)
 
     def add(self, start: int, stop: int) -> None:
-        """Bytes that were written are there. Locked; the caller tells those who wait."""
+        """Bytes that were written are there."""
         self.spool.filled.add(start, stop)
-        self.judge()
 
-    def _check_limit(self, size: int) -> None:
+    def judge(self) -> bool | None:
+        """As `Sizing.judge`."""
+        return self.sizing.judge(self._spool)
+
+    def check_limit(self, size: int) -> None:
         if size > self._max_bytes:
             raise TooLarge(f"run {self._id}: the result is larger than {self._max_bytes} bytes")
 
-    def end(self, position: int, body: Body, *, is_doubtful: bool) -> None:
-        """Its end. Raises BrokenBody when that is not the end of the result."""
-        loose = is_doubtful and not self._is_proven_end(position, body)
-        with self.changed:
-            if loose and not body.framed:
-                self._check_ends_agree(position)
-            self.sizing.end(position, body.modified_s)
-            self._end_is_loose = loose
-            self.judge()
-            self.changed.notify_all()
-
     def is_doubtful(self, position: int, body: Body) -> bool:
-        """Whether the body's end alone does not prove it to be the result's: it just ended with its connection, or it
-        is as long as its header said, but its last samples are missing."""
-        if not body.framed:
-            return True
-        if body.total is None:
-            return False
-        head, tail = self._head_and_tail(position)
-        info = flac.stream_info(head)
-        return info is not None and info.samples > 0 and not flac.is_whole(head, tail)
+        """Whether storage may tell more of an end than is known so far."""
+        return self.sizing.probe is None and not proof_of(self._claims(position, body))
 
-    def _check_ends_agree(self, position: int) -> None:
-        """A connection that broke looks just like this end. Where the audio tells its length, or has not even begun, it
-        is too short; else it takes two answers that end at the same byte."""
-        head = self.spool.read(0, min(position, HEAD_BYTES))
-        info = flac.stream_info(head)
-        before, self._loose_end_bytes = self._loose_end_bytes, position
-        is_short = flac.is_cut_short(head, position) or (info is not None and info.samples > 0)
-        if is_short or position != before or self.spool.filled.filled_until(0) != position:
-            raise BrokenBody(f"run {self._id}: the connection ended at byte {position}, perhaps too early")
+    def proof(self, position: int, body: Body) -> str | None:
+        """How it is proven that the result ends where an answer did; None when it is not. Notes it."""
+        proof = proof_of(self._claims(position, body))
+        if proof is not None:
+            self._proof = proof
+        return proof
 
-    def _is_proven_end(self, position: int, body: Body) -> bool:
-        """Of a body whose end is doubtful: storage knows the length, or else the audio itself does (which was looked at
-        already where the header tells a length)."""
-        with self.changed:
-            probe = self.sizing.probe if self.sizing.twin else None
-        if probe is not None and position < probe.total:
-            raise BrokenBody(f"run {self._id}: the body ended at byte {position} of {probe.total}")
-        if probe is not None and position == probe.total:
-            return True
-        return not body.framed and flac.is_whole(*self._head_and_tail(position))
+    def ask_again_from(self, position: int, body: Body) -> int:
+        """An answer ended there, and that is not proven to be the end. Raises NotWhole when answers go on ending there;
+        BrokenBody when it is only the connection that ended."""
+        claims = self._claims(position, body)
+        self.sizing.refute(position)
+        if not body.framed and _is_contradicted(claims):
+            raise BrokenBody(f"run {self._id}: the connection ended at byte {position}, and {_doubt(claims)}")
+        if claims.again:
+            raise NotWhole(f"run {self._id}: what comes ends at byte {position}, and {_doubt(claims)}")
+        self._ended_at = position
+        log.info("run %d: an answer ended at byte %d, and %s; asking again", self._id, position, _doubt(claims))
+        is_cut_off = claims.stored is not None and claims.stored > position
+        return position if is_cut_off and self.sizing.stored_ranges is not None else 0
 
-    def _head_and_tail(self, position: int) -> tuple[bytes, bytes]:
-        """Of what comes before `position`, as much as `flac.is_whole` wants."""
-        with self.changed:
-            head = self.spool.read(0, min(position, HEAD_BYTES))
-            tail_bytes = min(position, flac.tail_bytes_wanted(head))
-            return head, self.spool.read(position - tail_bytes, tail_bytes)
+    def _claims(self, position: int, body: Body) -> Claims:
+        stored, end = self.sizing.stored_bytes, self._end_at(position)
+        if not body.framed and flac.is_cut_short(self.spool.read(0, min(position, HEAD_BYTES)), position):
+            end = End.BROKEN
+        return Claims(position, body.framed, end, stored, again=self._ended_at == position)
 
     # What becomes of it.
 
     def note_whole(self) -> Facts | None:
-        """Notes whether nothing is missing any more; returns the facts, once, when it should be kept. Locked."""
-        facts = self.sizing.facts
+        """Notes whether nothing is missing any more; returns the facts, once, when it should be kept."""
         self.is_whole = self.is_whole or self.is_complete
-        if not self.is_whole or self._is_kept or self._end_is_loose:
+        if not self.is_whole or self._is_kept or not self._proof:
             return None
         self._is_kept = True
-        return facts
+        return self.sizing.facts
 
     def keep(self, facts: Facts) -> None:
-        """Puts the whole result in the cache. Not locked."""
-        self._cache.commit(self._id, self.spool, facts, self._content_type)
+        """Puts the whole result in the cache. Without the lock."""
+        assert self._proof, "what is not proven is not kept"
+        self._cache.commit(self._id, self.spool, facts, self._content_type, self._proof)
 
-    def leave_disk(self) -> None:
-        """Gives up the temporary name of its bytes, if they have one. Locked."""
+    def check_unchanged(self) -> None:
+        """Raises CacheDamaged when the cached file that has the bytes was changed."""
+        if self._spool is not None:
+            self._spool.check_unchanged()
+
+    def unlink(self) -> None:
+        """Gives up the temporary name of its bytes, if they have one."""
         if self._spool is not None:
             self._spool.discard_name()
 
@@ -279,11 +299,11 @@ class Content:
         if self._unchecked is not None:
             self._cache.give(self._id, self._unchecked.spool, whole=True, facts=None)
         if self._spool is not None:
-            whole = self.is_whole and not self._end_is_loose
+            whole = self.is_whole and (self._is_kept or bool(self._proof))
             self._cache.give(self._id, self._spool, whole=whole, facts=self.sizing.facts)
 
-    def condemn(self) -> None:
-        """Its bytes are wrong: not kept, also if that is just being done. Locked."""
+    def invalidate(self) -> None:
+        """Its bytes are wrong: not kept, also if that is just being done."""
         if self._spool is not None:
             self._spool.is_condemned = True
 
@@ -293,3 +313,15 @@ class Content:
             self._unchecked.spool.close()
         if self._spool is not None:
             self._spool.close()
+
+
+def _is_contradicted(claims: Claims) -> bool:
+    return claims.end is End.BROKEN or claims.stored not in (None, claims.position)
+
+
+def _doubt(claims: Claims) -> str:
+    if claims.end is End.BROKEN:
+        return "the audio does not"
+    if claims.stored not in (None, claims.position):
+        return f"storage has {claims.stored} bytes"
+    return "nothing else says so"

@@ -9,78 +9,79 @@ from __future__ import annotations
 import logging
 import math
 import time
-from array import array
-from collections.abc import Callable, Sequence
-from threading import Condition, Event, Lock
-from typing import cast
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from threading import Lock
+from types import TracebackType
 
 from cachetools import TTLCache
 
-from cambfs.cache.cache import Cache
+from cambfs.deadline import Patience
 from cambfs.errors import CambfsError, Closing, UnknownRun
-from cambfs.model import Facts, FactsTable
+from cambfs.model import Facts
 from cambfs.names import RunId
-from cambfs.remote.object_store import Storage
-from cambfs.remote.signer import Signature, Signer
-from cambfs.remote.source import Source
-from cambfs.runs.commit_queue import Keeping
-from cambfs.runs.deadline import Patience
-from cambfs.runs.downloader import Habits, Means
-from cambfs.runs.handle import Handle
+from cambfs.remote.signer import Signature
+from cambfs.runs.context import Context
 from cambfs.runs.lookahead import Ahead
 from cambfs.runs.run import Run
-from cambfs.runs.slots import Slots
-from cambfs.system.workers import Workers
 
 log = logging.getLogger(__name__)
 
-# A run that the API does not know is not asked for again so soon; it may come to be, so not much later either.
-_UNKNOWN_FOR_S = 5.0
-# Unmounting waits so long for transfers to end; what is left then ends with the process.
-_CLOSE_S = 1.0
+
+class Lease(AbstractContextManager["Lease"]):
+    """One use of a run, from its making until it is left: a run in use keeps its bytes."""
+
+    def __init__(self, run: Run, release: Callable[[Run], None]) -> None:
+        self.run = run
+        self._release = release
+
+    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
+        self._release(self.run)
+
+
+class Handle:
+    """One open result. `same_bytes` says that every byte is what it was at the last open of this run; `beside_other`
+    that somebody has it open still as it was before it changed."""
+
+    def __init__(self, lease: Lease, *, same_bytes: bool, beside_other: bool) -> None:
+        self._lease = lease
+        self.same_bytes = same_bytes
+        self.beside_other = beside_other
+        self.readinto = lease.run.readinto
+
+    def read(self, offset: int, length: int, patience: Patience) -> bytes:
+        """`length` bytes, or fewer only because the result ends there. Raises CambfsError."""
+        buffer = bytearray(length)
+        return bytes(buffer[: self.readinto(offset, memoryview(buffer), patience)])
+
+    def size(self, patience: Patience) -> int:
+        """The exact length in bytes, waited for. Raises CambfsError."""
+        return self._lease.run.facts(patience).size
+
+    def close(self) -> None:
+        """Call once. The rest of a nearly finished result is still fetched."""
+        with self._lease:
+            self._lease.run.close_handle()
 
 
 class Library:
     """`declared` gives the runs that the user named. `close` must be called at the end."""
 
-    def __init__(
-        self,
-        source: Source,
-        cache: Cache,
-        declared: Callable[[], Sequence[RunId]] = tuple,
-        *,
-        timeout_s: float = 30.0,
-        max_transfers: int = 64,
-        max_result_bytes: int = 4 << 30,
-    ) -> None:
-        self.timeout_s = timeout_s
-        self._closing = Event()
-        self._ending = Lock()  # held while all is ended, before any other
-        self._cache = cache
+    def __init__(self, context: Context, declared: Callable[[], Sequence[RunId]] = tuple) -> None:
+        self.timeout_s = context.timeout_s
+        self._context = context
+        self._cache = context.cache
+        self._signer = context.signer
         self._declared = declared
-        workers = Workers()
-        self._signer = Signer(source, workers, timeout_s, self._closing)
-        storage = Storage(source, self._signer, timeout_s, self._closing)
-        self._means = Means(
-            source,
-            storage,
-            cache,
-            Slots(max_transfers),
-            Habits(),
-            workers,
-            Keeping(workers, self._closing),
-            timeout_s,
-            max_result_bytes,
-        )
-        self._lock = Condition()  # guards all below; notified when a worker ends
-        self._workers = 0
+        self._ending = Lock()  # held while all is ended, before any other
+        self._lock = Lock()  # guards all below
         self._runs: dict[RunId, Run] = {}
         self._detached: dict[RunId, list[Run]] = {}  # those of them that are in use still
-        self._facts = FactsTable()
+        self._facts: dict[RunId, Facts | None] = {}  # None where what was said is known to be wrong
         self._believed: set[RunId] = set()  # of these facts, those that stand and fall with storage
         self._opened_serials: dict[RunId, int] = {}
-        self._unknown: TTLCache[RunId, CambfsError] = TTLCache(math.inf, _UNKNOWN_FOR_S, timer=time.monotonic)
-        self._listing: dict[RunId, int] = {}
+        unknown_for_s = context.tuning.unknown_for_s
+        self._unknown: TTLCache[RunId, CambfsError] = TTLCache(math.inf, unknown_for_s, timer=time.monotonic)
         self._sizes_ahead = Ahead()
         self._urls_ahead = Ahead()
 
@@ -97,7 +98,7 @@ class Library:
             return None
 
     def _doubt(self, run_id: RunId) -> None:
-        if run_id in self._believed and self._means.storage.distrusted:
+        if run_id in self._believed and self._context.store.distrusted:
             self._believed.discard(run_id)
             self._facts[run_id] = None
 
@@ -112,11 +113,8 @@ class Library:
         if known is not None:
             return known
         self._ask_ahead(run_id)
-        run = self._use(run_id)
-        try:
+        with self._use(run_id) as run:
             return run.facts(patience)
-        finally:
-            self.let_go(run)
 
     def open(self, run_id: RunId, patience: Patience) -> Handle:
         """Opens a result as soon as it is known that there is audio; the stream is asked for at once. Raises
@@ -124,18 +122,21 @@ class Library:
         if self._cache.facts(run_id) is None:
             with self._lock:
                 self._check_unknown(run_id)
-        run = self._use(run_id)
+        lease = self._lease_of(run_id)
+        if not lease.run.is_unchanged():
+            with lease:
+                lease = self._lease_of(run_id)
         try:
-            run.open(patience)
+            lease.run.open(patience)
         except BaseException:
-            self.let_go(run)
-            raise
-        serial = run.serial
+            with lease:
+                raise
+        serial = lease.run.serial
         with self._lock:
             beside_other = run_id in self._detached
             same_bytes = self._opened_serials.get(run_id) == serial and not beside_other
             self._opened_serials[run_id] = -1 if beside_other else serial
-        return Handle(run, self.let_go, same_bytes=same_bytes, beside_other=beside_other)
+        return Handle(lease, same_bytes=same_bytes, beside_other=beside_other)
 
     def signature(self, run_id: RunId, patience: Patience) -> Signature:
         """The run's file_url answer, asked for anew when the last one does not hold long enough. Raises CambfsError."""
@@ -161,7 +162,7 @@ class Library:
         just did not know."""
         declared = self._declared()
         with self._lock:
-            found = set(self._facts.runs())
+            found = {run_id for run_id, facts in self._facts.items() if facts is not None}
             found.update(self._opened_serials, declared)
             found.difference_update(self._unknown)
             found.update(self._cache.runs())
@@ -170,17 +171,15 @@ class Library:
     def begin_listing(self) -> list[RunId]:
         """What `listed` gives, for somebody who is about to go through it."""
         listed = self.listed()
-        # A fifth of the memory that a list of them takes, for it stays.
-        compact = cast("Sequence[RunId]", array("Q", listed))
         with self._lock:
-            self._sizes_ahead.begin(compact)
-            self._urls_ahead.begin(compact)
+            self._sizes_ahead.begin(listed)
+            self._urls_ahead.begin(listed)
         return listed
 
     def known_bytes(self) -> int:
         """The sizes that are known, added up."""
         with self._lock:
-            return self._facts.total_bytes()
+            return sum(facts.size for facts in self._facts.values() if facts is not None)
 
     # Sizes ahead of a reader who goes through the listing.
 
@@ -193,9 +192,8 @@ class Library:
             return
         self._signer.request_many(wanted)
         for wanted_id in wanted:
-            run = self._use(wanted_id)
-            run.want_probe()
-            self.let_go(run)
+            with self._use(wanted_id) as run:
+                run.want_probe()
 
     def _is_answered(self, run_id: RunId) -> bool:
         return self._facts.get(run_id) is not None or run_id in self._unknown or self._cache.facts(run_id) is not None
@@ -207,19 +205,30 @@ class Library:
 
     # Runs in use (they know this as their owner).
 
-    def _use(self, run_id: RunId) -> Run:
+    @contextmanager
+    def _use(self, run_id: RunId) -> Iterator[Run]:
+        with self._lease_of(run_id) as lease:
+            yield lease.run
+
+    def _lease_of(self, run_id: RunId) -> Lease:
         with self._lock:
             self._check_open()
             run = self._runs.get(run_id)
             if run is None:
                 self._doubt(run_id)
                 facts, is_believed = self._facts.get(run_id), run_id in self._believed
-                run = self._runs[run_id] = Run(run_id, self._means, self, facts, is_believed)
+                run = self._runs[run_id] = Run(run_id, self._context, self, facts, is_believed)
             run.users += 1
-            return run
+            return Lease(run, self._release)
 
-    def let_go(self, run: Run) -> None:
-        """Ends one use of a run; after the last one, what was fetched goes to the cache."""
+    def lease(self, run: Run) -> Lease:
+        """As a run asks for itself, which is in use."""
+        with self._lock:
+            run.users += 1
+        return Lease(run, self._release)
+
+    def _release(self, run: Run) -> None:
+        """After the last use, what was fetched goes to the cache."""
         with self._lock:
             run.users -= 1
             if run.users:
@@ -233,17 +242,6 @@ class Library:
         others = [other for other in self._detached.pop(run.id, []) if other is not run]
         if others:
             self._detached[run.id] = others
-
-    def worker_begins(self, run: Run) -> None:
-        with self._lock:
-            run.users += 1
-            self._workers += 1
-
-    def worker_ends(self, run: Run) -> None:
-        self.let_go(run)
-        with self._lock:
-            self._workers -= 1
-            self._lock.notify_all()
 
     def learn(self, run_id: RunId, facts: Facts | None, is_believed: bool) -> None:
         with self._lock:
@@ -261,7 +259,7 @@ class Library:
                 self._detached.setdefault(run.id, []).append(run)
                 self._facts[run.id] = None
                 self._cache.discard(run.id)
-                self._means.storage.forget(run.id)
+                self._context.store.forget(run.id)
 
     def failed(self, run: Run, error: CambfsError) -> None:
         if isinstance(error, UnknownRun):
@@ -272,7 +270,7 @@ class Library:
             self._unknown[run_id] = error
 
     def _check_open(self) -> None:
-        if self._closing.is_set():
+        if self._context.closing.is_set():
             raise Closing("the mount is being unmounted")
 
     def _check_unknown(self, run_id: RunId) -> None:
@@ -282,25 +280,24 @@ class Library:
 
     def wait_until_kept(self, timeout_s: float) -> None:
         """Returns when nothing is being fetched or put into the cache any more, or after the timeout."""
-        with self._lock:
-            self._lock.wait_for(lambda: not self._workers, timeout_s)
+        self._context.workers.wait_idle(timeout_s)
 
     def close(self) -> None:
         """Ends all transfers and waits for them, at most 1 s; every operation fails from here on. Whole results are in
         the cache afterwards, and nothing else. Only the first call does anything; others wait for it."""
         with self._ending:
-            if not self._closing.is_set():
+            if not self._context.closing.is_set():
                 self._end_all()
                 self._cache.close()
 
     def _end_all(self) -> None:
         with self._lock:
-            self._closing.set()
+            self._context.closing.set()
             runs = list(self._runs.values())
         for run in runs:
             run.stop(Closing("the mount is being unmounted"))
+        self._context.workers.wait_idle(self._context.tuning.close_s)
         with self._lock:
-            self._lock.wait_for(lambda: not self._workers, _CLOSE_S)
             runs = [*self._runs.values(), *(run for detached in self._detached.values() for run in detached)]
         for run in runs:  # nobody closes what is open still when the mount ends
-            run.leave_disk()
+            run.unlink()

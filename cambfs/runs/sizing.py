@@ -1,135 +1,195 @@
-"""How long one run's result is, and whether storage has the very same file: what is known, and what it is known from.
+"""How long one run's result is, what that is known from, and whether the place where an answer ended is its end.
 
-In the order of belief: where the stream ended, or the cache; the length in the stream's header; what storage says of
-its object, if that begins like the stream or storage has proven itself with another run.
+A peer's word is a claim. The framing of an answer says that the body ended; the structure of the audio, the length of
+storage's object and a second answer say that the result did. It takes two of them, and none against, unless two agree
+against one. Before that, in the order of belief, a size comes from the length in the stream's header, or from storage,
+if its object's own structure agrees and it begins like the stream, or storage has proven itself with another run.
 
 Not the requests (`object_store`, `transfer`), nor the bytes (`spool`). No threads: the run that owns it guards it with
-its own lock, and every method is called under that.
+its own lock, and every method is called under that. What follows for storage, or for who has the run open, it returns.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum, auto
 
 from cambfs import flac
+from cambfs.audio import End, signature
 from cambfs.cache.spool import Spool
-from cambfs.errors import BrokenBody, ResultChanged
+from cambfs.errors import CambfsError, NotWhole, ResultChanged
 from cambfs.model import Facts
 from cambfs.names import RunId
-from cambfs.remote.object_store import Probe, Storage
+from cambfs.remote.object_store import ObjectStore, Probe
+
+# Two answers that just stopped at the same byte: enough to serve, not to keep.
+UNPROVEN = ""
+STORAGE = "storage"
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What is said of the byte offset `position`: `framed`, that HTTP ended the body there; `end`, what the structure
+    of the audio says; `stored`, the length of storage's object where it begins like the stream, else None; `again`,
+    that an earlier answer ended there, too."""
+
+    position: int
+    framed: bool
+    end: End
+    stored: int | None
+    again: bool
+
+
+def proof_of(claims: Claims) -> str | None:
+    """How it is proven that the result ends there, for the sidecar ("framing+frames"); UNPROVEN when it may be served
+    and not kept; None when it has to be asked again."""
+    is_stored = claims.stored == claims.position
+    if claims.end is End.BROKEN and not is_stored:
+        return None
+    if claims.stored is not None and not is_stored and not (claims.framed and (_is_whole(claims) or claims.again)):
+        return None
+    witness = "frames" if _is_whole(claims) else STORAGE if is_stored else "twice" if claims.again else None
+    if witness is None or claims.framed:
+        return witness and f"framing+{witness}"
+    return UNPROVEN if witness == "twice" else witness
+
+
+def _is_whole(claims: Claims) -> bool:
+    return claims.end is End.WHOLE
 
 
 class _From(Enum):
-    STREAM = auto()  # or the cache, which has it from there
+    PROOF = auto()  # or the cache, where only proven results are
+    HEADER = auto()
     STORAGE = auto()
-    BEFORE = auto()  # when the run was in use before; what was confirmed then may have changed
+    BEFORE = auto()  # when the run was in use before; it may have changed since
 
 
 class Sizing:
     """`facts` is None as long as the size is not known; those it begins with are from an earlier use of the run, and
-    `is_believed` when that had them from storage alone. `tell` is told of it, and whether that is only believed so far;
-    and (None) when what was told was wrong.
-
-    `probe` is what storage said, once it did; `twin` whether its object begins like the stream, None before both heads
-    were compared.
+    `is_believed` when that had them from storage alone. `probe` is what storage said, once it did;
+    `matches_stream` whether its object begins like the stream, None before both heads were compared.
     """
 
-    def __init__(
-        self,
-        run_id: RunId,
-        storage: Storage,
-        facts: Facts | None,
-        is_believed: bool,
-        tell: Callable[[RunId, Facts | None, bool], None],
-    ) -> None:
+    def __init__(self, run_id: RunId, store: ObjectStore, facts: Facts | None, is_believed: bool) -> None:
         self.facts = facts
         self.probe: Probe | None = None
-        self.twin: bool | None = None
+        self.matches_stream: bool | None = None
         self._id = run_id
-        self._storage = storage
-        self._tell = tell
+        self._store = store
         self._from = _From.STORAGE if is_believed else _From.BEFORE
+        self._api_total: int | None = None  # as a Content-Length or a Content-Range of the API said last
+        self._refuted: set[int] = set()  # lengths at which an answer ended, and the result did not
+        self._told_by_storage = facts.size if facts is not None and is_believed else None
 
     @property
-    def is_confirmed(self) -> bool:
-        """The size is known, and from more than storage's word for another run."""
-        return self.facts is not None and (self._from is _From.STREAM or bool(self.twin))
+    def is_proven(self) -> bool:
+        return self.facts is not None and self._from is _From.PROOF
+
+    @property
+    def is_believed(self) -> bool:
+        """The size is known only because storage was right about another run."""
+        return self.facts is not None and self._from is _From.STORAGE and not self.matches_stream
 
     @property
     def is_of_before(self) -> bool:
         """The size is known, but only from an earlier use of the run."""
-        return self.facts is not None and self._from is _From.BEFORE and not self.twin
+        return self.facts is not None and self._from is _From.BEFORE
+
+    @property
+    def stored_bytes(self) -> int | None:
+        """The length of storage's object, if it begins like the stream."""
+        usable = self.probe is not None and self.matches_stream and not self._store.distrusted
+        return self.probe.total if self.probe is not None and usable else None
 
     @property
     def stored_ranges(self) -> Probe | None:
         """The probe, when ranges of storage's object are ranges of this very result."""
         probe = self.probe
-        if probe is None or not self.twin or not probe.ranges or self._storage.distrusted:
+        if probe is None or self.stored_bytes is None or not probe.ranges or not flac.identifies(probe.head):
             return None
-        return probe if flac.identifies(probe.head) else None
+        return None if self.is_proven and self.facts and self.facts.size != probe.total else probe
+
+    def claimed_by(self, size: int) -> int:
+        """How many of those who can know it say that the result has that size."""
+        before = self.is_of_before and self.facts is not None and self.facts.size == size
+        return (self._api_total == size) + (self.stored_bytes == size) + before
+
+    def is_claimed_by_api(self, size: int) -> bool:
+        return self._api_total == size
 
     def load(self, facts: Facts) -> None:
         """The cache knows it."""
         self.facts = facts
-        self._from = _From.STREAM
-        self._tell(self._id, facts, False)
+        self._from = _From.PROOF
 
     def header(self, total: int, modified_s: float | None, *, is_begun: bool) -> None:
-        """The stream's header tells the length. Raises ResultChanged when it was another in an earlier answer of which
-        bytes have come (`is_begun`)."""
-        if self.facts is not None and self.facts.size != total:
-            if is_begun and self._from is _From.STREAM:
+        """The API tells the length. Raises ResultChanged when it was another in an earlier answer of which bytes have
+        come (`is_begun`), and nothing spoke against that."""
+        self._api_total = total
+        if self.facts is None:
+            self._learn(total, modified_s, _From.HEADER)
+        elif self.facts.size == total:
+            self._from = self._from if self.is_proven else _From.HEADER
+        elif self._from is not _From.STORAGE:  # which of the two is right will be seen at the end
+            is_settled = self.is_proven or (self._from is _From.HEADER and self.facts.size not in self._refuted)
+            if is_begun and is_settled:
                 raise ResultChanged(f"run {self._id}: the result has another length than before")
-            self._withdraw()
-        self._learn(total, modified_s, _From.STREAM)
+            self.facts = None
+            self._learn(total, modified_s, _From.HEADER)
+
+    def refute(self, position: int) -> None:
+        """An answer ended there, and the result did not."""
+        self._refuted.add(position)
 
     def exceeded_by(self, position: int) -> bool:
-        """Whether a byte before `position` lies beyond an end that the stream itself told."""
-        return self.facts is not None and self._from is _From.STREAM and position > self.facts.size
+        """Whether a byte before `position` lies beyond the proven end."""
+        return self.facts is not None and self.is_proven and position > self.facts.size
 
-    def end(self, position: int, modified_s: float | None) -> None:
-        """The stream ended there, and its end is an end. Raises BrokenBody when its header said another."""
-        if self.facts is not None and self.facts.size != position:
-            if self._from is _From.STREAM:
-                raise BrokenBody(f"run {self._id}: the body ended at byte {position} of {self.facts.size}")
-            self._withdraw()
-        self._learn(position, modified_s, _From.STREAM)
+    def end(self, position: int, modified_s: float | None) -> CambfsError | None:
+        """It is proven that the result ends there. Returns the error of those who have it open and were told another
+        size: ResultChanged when it was longer before, NotWhole when storage said so."""
+        error = self._contradiction(position)
+        if error is not None or (self.facts is not None and self.facts.size != position):
+            self.facts = None
+        self._learn(position, modified_s, _From.PROOF)
+        return error
 
-    def judge(self, spool: Spool | None) -> None:
-        """Storage has answered, or more of the stream has come: compares their heads as soon as both are there."""
+    def _contradiction(self, position: int) -> CambfsError | None:
+        told = self._told_by_storage
+        if told is not None and told != position:
+            return NotWhole(f"run {self._id}: storage said {told} bytes, and the stream has {position}")
+        if self.is_of_before and self.facts is not None and position < self.facts.size:
+            return ResultChanged(f"run {self._id}: the result has {position} bytes, and had {self.facts.size} before")
+        return None
+
+    def judge(self, spool: Spool | None) -> bool | None:
+        """Storage has answered, or more of the stream has come. Returns whether both have the same head when that has
+        just been found out, else None."""
         probe = self.probe
-        if probe is None or self._storage.distrusted:
-            return
-        if self.twin is None and spool is not None and spool.filled.covers(0, len(probe.head)):
-            self._compare(probe, spool)
-        if self.facts is None and (self.twin or (self._storage.proven and probe.head.startswith(flac.MAGIC))):
+        if probe is None or self._store.distrusted:
+            return None
+        is_same = None
+        if self.matches_stream is None and spool is not None and spool.filled.covers(0, len(probe.head)):
+            self.matches_stream = is_same = spool.read(0, len(probe.head)) == probe.head
+            if not is_same and self._from is _From.STORAGE:
+                self.facts = None
+        if self.facts is None and self._is_size_told(probe):
+            self._told_by_storage = probe.total
             self._learn(probe.total, probe.modified_s, _From.STORAGE)
+        return is_same
 
-    def _compare(self, probe: Probe, spool: Spool) -> None:
-        same_length = self.facts is None or self.facts.size == probe.total
-        self.twin = same_length and spool.read(0, len(probe.head)) == probe.head
-        if self.twin:
-            self._storage.prove()
-            if self.facts is not None:
-                self._tell(self._id, self.facts, False)
-            return
-        self._storage.distrust(self._id, "another beginning" if same_length else "another length")
-        if self.facts is not None and self._from is not _From.STREAM:
-            self._withdraw()
-
-    def _withdraw(self) -> None:
-        """The size that was known is not the stream's."""
-        if self._from is _From.STORAGE:
-            self._storage.distrust(self._id, "another length")
-        self.twin = False
-        self.facts = None
-        self._tell(self._id, None, False)
+    def _is_size_told(self, probe: Probe) -> bool:
+        """Whether the object's own structure agrees with its length, and it is the stream's file as far as is known."""
+        if probe.end not in (End.WHOLE, End.INTACT) or probe.total in self._refuted:
+            return False
+        if self.matches_stream is None:
+            return self._store.proven and signature(probe.head) == "FLAC"
+        return self.matches_stream
 
     def _learn(self, size: int, modified_s: float | None, source: _From) -> None:
         if self.facts is None:
             seconds = time.time() if modified_s is None else modified_s
             self.facts = Facts(size, int(seconds) * 10**9)
         self._from = source
-        self._tell(self._id, self.facts, not self.is_confirmed)

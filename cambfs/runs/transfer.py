@@ -1,8 +1,7 @@
 """Pulls one run's bytes from a position on: one answer after the other, until its goal is reached.
 
-Not where the bytes go or who waits for them (`run`), nor HTTP (`client`). It waits for no reader: it runs at the speed
-of the link. Threads: `run` is the work of one, which ends when the goal is reached, the last try has failed, or `stop`
-was called; that may come from any. It holds no lock of its own.
+Not where the bytes go or who waits for them (`run`), nor HTTP. It waits for no reader: it runs at the speed of the
+link. Threads: `pull` is the work of one; `stop` may come from any. It holds no lock of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Protocol
 from cambfs.errors import CambfsError, Closing, TimedOut
 from cambfs.remote.retry import Backoff
 from cambfs.remote.source import Body
-from cambfs.runs.slots import Slots
+from cambfs.system.slots import Slots
 
 log = logging.getLogger(__name__)
 
@@ -27,45 +26,38 @@ _PIECE_BYTES = 256 * 1024
 _SLOWEST_BYTES_PER_S = 1024
 
 
-class Sink(Protocol):
-    """Where the bytes go. Every method may raise a CambfsError: a temporary one is answered by asking again."""
+class Owner(Protocol):
+    """Whose bytes it pulls. A method may raise a CambfsError: a temporary one is answered by asking again."""
 
     def begin(self, body: Body) -> None:
         """An answer has come; its first bytes follow."""
 
-    def write(self, position: int, data: bytes) -> None:
-        """Takes the bytes. Nobody sees them yet."""
+    def receive(self, transfer: Transfer, position: int, data: bytes) -> bool:
+        """Takes bytes; says whether those behind them are wanted."""
 
-    def add(self, start: int, stop: int) -> None:
-        """Those that were taken are there for everybody."""
-
-    def wants_more(self, transfer: Transfer, position: int) -> bool:
-        """Whether the bytes from `position` on are wanted, behind those that were added."""
-
-    def end(self, position: int, body: Body) -> None:
-        """The answer has ended at `position`. Raises BrokenBody when that is not the end of the result."""
+    def end(self, transfer: Transfer, position: int, body: Body) -> int | None:
+        """The answer has ended at `position`: None when that is the end of the result, or nothing more is wanted, else
+        the byte from which to ask again. Raises NotWhole."""
 
     def is_complete(self) -> bool:
         """Every byte is known to be here: one more answer would bring nothing. Raises nothing."""
-
-    def finish(self, transfer: Transfer, error: CambfsError | None) -> None:
-        """The transfer is over; its thread ends after this. Raises nothing."""
 
 
 class Transfer:
     """`start` … `stop` is its goal (`stop` None: the end of the result). `open_at` asks for the bytes from a position
     on, and may answer from 0 instead: what is there already is then received once more.
 
-    `position` is the first byte that has not come yet. `received_at` is when bytes last came, `progress_at` when enough
-    had come to deserve the name of progress, `begin_at` when the first did, or None (all time.monotonic seconds). While
-    it waits for its turn, others make progress, and that counts. So do bytes that come once more after a connection
-    broke, but not after one that fell silent: then nobody waits longer than the timeout for bytes that are new.
+    `position` is the first byte that has not come yet: who receives a piece sees it behind that. `received_at` is when
+    bytes last came, `progress_at` when enough had come to deserve the name of progress, `begin_at` when the first did,
+    or None (all time.monotonic seconds). While it waits for its turn, the bytes that others bring count. So do bytes
+    that come once more after a connection broke, but not after one that fell silent: then nobody waits longer than the
+    timeout for bytes that are new.
     """
 
     def __init__(
         self,
         name: str,
-        sink: Sink,
+        owner: Owner,
         open_at: Callable[[int], Body],
         slots: Slots,
         timeout_s: float,
@@ -78,9 +70,12 @@ class Transfer:
         self.position = start
         self.begin_at: float | None = None
         self.received_at = 0.0
+        self.brought_at = 0.0
+        self.is_wanted = True
         self._progress_at = 0.0
         self._fell_silent = False
-        self._sink = sink
+        self._ask_from = start
+        self._owner = owner
         self._open_at = open_at
         self._slots = slots
         self._timeout_s = timeout_s
@@ -90,91 +85,103 @@ class Transfer:
     def stop(self) -> None:
         """Ends it soon, from any thread; returns at once."""
         self._told_to_stop.set()
-        self._slots.look()
+        self._slots.look(self)
         body = self._body
         if body is not None:
             body.close()
 
+    def note_wanted(self, is_wanted: bool) -> None:
+        """Whether anybody wants more of it: one that goes on all the same keeps nobody waiting."""
+        if self.is_wanted != is_wanted:
+            self.is_wanted = is_wanted
+            self._slots.look(self)
+
     @property
     def progress_at(self) -> float:
-        return self._progress_at or time.monotonic()
+        return self._progress_at or self._slots.progress_at
 
     @property
     def stopping(self) -> bool:
         return self._told_to_stop.is_set()
 
-    def run(self) -> None:
-        """Pulls, and tells the sink when it is over. Raises nothing."""
-        error: CambfsError | None = None
-        try:
-            with self._slots.turn(self):
-                self.received_at = self._progress_at = time.monotonic()
-                self._pull()
-        except CambfsError as failure:
-            error = failure
-        except Exception:
-            log.exception("%s: failed in a way that nobody foresaw", self.name)
-            error = CambfsError("an internal error, see the log")
-        self._sink.finish(self, error)
+    def pull(self) -> None:
+        """Returns when the goal is reached, or nothing more is wanted. Raises CambfsError when the last try has failed,
+        or `stop` was called."""
+        with self._slots.turn(self):
+            self.received_at = self._progress_at = time.monotonic()
+            backoff = Backoff(self._timeout_s)
+            while True:
+                before = self.position
+                try:
+                    if self._pull_one_answer():
+                        return
+                except CambfsError as error:
+                    if self._is_over(error):
+                        return
+                    if self.position >= before + self._floor_bytes:
+                        backoff.progress()
+                    self._pause(backoff.pause_s(error), error)
 
-    def _pull(self) -> None:
-        backoff = Backoff(self._timeout_s)
-        while True:
-            before = self.position
-            try:
-                return self._pull_one_answer()
-            except CambfsError as error:
-                if self.stopping:
-                    raise Closing("stopped") from error
-                if error.temporary and self._sink.is_complete():
-                    return None  # only the mark of the end was lost
-                if self.position >= before + self._floor_bytes:
-                    backoff.progress()
-                self._fell_silent = isinstance(error, TimedOut)
-                pause_s = backoff.pause_s(error)
-                log.info("%s: %s; asking again in %.1f s", self.name, error, pause_s)
-                self._told_to_stop.wait(pause_s)
+    def _is_over(self, error: CambfsError) -> bool:
+        """Whether only the mark of the end was lost. Raises Closing when it is told to stop."""
+        if self.stopping:
+            raise Closing("stopped") from error
+        return error.temporary and self._owner.is_complete()
 
-    def _pull_one_answer(self) -> None:
+    def _pause(self, pause_s: float, error: CambfsError) -> None:
+        self._ask_from = self.position
+        self._fell_silent = isinstance(error, TimedOut)
+        log.info("%s: %s; asking again in %.1f s", self.name, error, pause_s)
+        self._told_to_stop.wait(pause_s)
+
+    def _pull_one_answer(self) -> bool:
+        """Whether nothing more is to be asked for."""
         with ExitStack() as stack:
-            body = self._body = stack.enter_context(closing(self._open_at(self.position)))
+            body = self._body = stack.enter_context(closing(self._open_at(self._ask_from)))
             stack.callback(self._forget_body)
             if self.stopping:
                 raise Closing("stopped")
             self.begin_at = self.received_at = time.monotonic()
             if not self._fell_silent:
                 self._progress_at = self.begin_at
-            self._sink.begin(body)
-            self._pump(body)
+            self._owner.begin(body)
+            again_from = self._pump(body)
+        if again_from is None or self._owner.is_complete():
+            return True
+        self._ask_from = again_from
+        return False
 
     def _forget_body(self) -> None:
         self._body = None
 
-    def _pump(self, body: Body) -> None:
+    def _pump(self, body: Body) -> int | None:
+        """All that an answer brings; None when nothing more is wanted, else the byte from which to ask again."""
         position, uncounted = body.start, 0
-        while count := self._receive(body, position):
-            self._sink.add(position, position + count)
-            position += count
-            uncounted += max(0, position - self.position) if self._fell_silent else count
+        while data := body.read(_PIECE_BYTES):
+            if self.stopping:
+                break
+            start, position = position, position + len(data)
+            uncounted += max(0, position - self.position) if self._fell_silent else len(data)
             self.position = max(self.position, position)
-            self.received_at = now = time.monotonic()
-            if uncounted >= self._floor_bytes:
-                self._progress_at, uncounted = now, 0
-            elif now - self._progress_at > self._timeout_s:
-                raise TimedOut(f"less than {_SLOWEST_BYTES_PER_S} bytes a second for {self._timeout_s:g} s")
-            if not self._sink.wants_more(self, position):
-                return
+            is_more_wanted = self._owner.receive(self, start, data)
+            uncounted = self._note_progress(uncounted)
+            if not is_more_wanted:
+                return None
         if self.stopping:
             raise Closing("stopped")
-        self._sink.end(position, body)
+        if body.stop is not None and body.total is None:
+            return position  # a part, and nobody knows of how much
+        return self._owner.end(self, position, body)
 
-    def _receive(self, body: Body, position: int) -> int:
-        """Writes the next piece, and says how long it is: 0 at the end, or when it is to stop."""
-        data = body.read(_PIECE_BYTES)
-        if self.stopping or not data:
+    def _note_progress(self, uncounted: int) -> int:
+        """The bytes that are not counted as progress yet. Raises TimedOut when too few came for too long."""
+        self.received_at = self.brought_at = now = time.monotonic()
+        if uncounted >= self._floor_bytes:
+            self._progress_at = now
             return 0
-        self._sink.write(position, data)
-        return len(data)
+        if now - self._progress_at > self._timeout_s:
+            raise TimedOut(f"less than {_SLOWEST_BYTES_PER_S} bytes a second for {self._timeout_s:g} s")
+        return uncounted
 
     @property
     def _floor_bytes(self) -> float:

@@ -10,33 +10,30 @@ from collections.abc import Callable
 from threading import Condition, RLock
 from typing import TypeVar
 
+from cambfs.deadline import SLICE_S, Patience
 from cambfs.errors import CambfsError
-from cambfs.runs.deadline import SLICE_S, Patience
 
 # Those whose bytes are there are gone long before; if not, the transfer goes on.
 _HANDOVER_S = 0.005
+# More who wait for one run look less often whether their callers were killed: together as often as so many.
+_CROWD = 64
 
 T = TypeVar("T")
 
 
 class Waiters:
-    """`over` is what has ended all of it, if something has: no operation succeeds any more."""
+    """`final_error` is what has ended all of it, if something has: no operation succeeds any more."""
 
     def __init__(self, lock: RLock, changed: Condition) -> None:
-        self.over: CambfsError | None = None
+        self.final_error: CambfsError | None = None
         self._changed = changed
         self._left = Condition(lock)  # notified whenever one goes away
         self._ready: list[Callable[[], object]] = []  # each says whether what is waited for is there
         self._failures = 0
         self._failure: CambfsError | None = None
 
-    @property
-    def is_any(self) -> bool:
-        return bool(self._ready)
-
-    @property
-    def is_over(self) -> bool:
-        return self.over is not None
+    def __len__(self) -> int:
+        return len(self._ready)
 
     def wait(
         self,
@@ -55,20 +52,24 @@ class Waiters:
             while (value := self._answer(ready, failures)) is None:
                 want()
                 patience.check(progress_at())
-                self._changed.wait(SLICE_S)
+                self._changed.wait(SLICE_S * max(1.0, len(self._ready) / _CROWD))
             return value
         finally:
             self._ready.remove(ready)
             self._left.notify_all()
 
     def _answer(self, ready: Callable[[], T | None], failures_before: int) -> T | None:
-        if self.over is not None:
-            raise self.over.with_traceback(None)
+        self.check()
         if (value := ready()) is not None:
             return value
         if self._failure is not None and self._failures != failures_before:
             raise self._failure.with_traceback(None)
         return None
+
+    def check(self) -> None:
+        """Raises the final error, if there is one."""
+        if self.final_error is not None:
+            raise self.final_error.with_traceback(None)
 
     def fail(self, error: CambfsError) -> None:
         """Everybody who waits now shares this failure."""
@@ -77,7 +78,7 @@ class Waiters:
 
     def end(self, error: CambfsError) -> None:
         """Everybody gets this error, now and later, or the one that ended all before."""
-        self.over = self.over or error
+        self.final_error = self.final_error or error
 
     def wake(self) -> None:
         """Something has come. Who is woken for nothing takes the interpreter from the transfer."""

@@ -49,10 +49,21 @@ class _PrivateFile(RotatingFileHandler):
         return open(self.baseFilename, "a", encoding="utf-8", errors="backslashreplace", opener=private_files.open_file)
 
 
-def default_file(directory: Path) -> Path:
-    """The log of the mount at `directory`: each has its own, for they rotate."""
+def default_file(directory: Path, without_home: Path | None = None) -> Path:
+    """The log of the mount at `directory`: each has its own, for they rotate. `without_home` is where it goes when the
+    user has no home directory. Raises ConfigError when there is no such place either."""
+    place = _state_directory() or without_home
+    if place is None:
+        raise ConfigError("no home directory is known for the log; name a file with --log-file, or set HOME")
     name = re.sub(r"[^A-Za-z0-9._]+", "-", str(directory)).strip("-") or "root"
-    return Path(platformdirs.user_state_dir("cambfs")).absolute() / f"{name[-100:]}.log"
+    return place / f"{name[-100:]}.log"
+
+
+def _state_directory() -> Path | None:
+    try:
+        return Path(platformdirs.user_state_dir("cambfs")).absolute()
+    except RuntimeError:
+        return None
 
 
 def to_stderr(level: str) -> None:
@@ -62,7 +73,7 @@ def to_stderr(level: str) -> None:
 def to_file(file: Path, level: str) -> None:
     """Raises ConfigError when the file cannot be written."""
     try:
-        if file.parent == Path(platformdirs.user_state_dir("cambfs")).absolute():
+        if file.parent == _state_directory():
             private_files.make_directory(file.parent)
         handler = _PrivateFile(file, maxBytes=_MAX_FILE_BYTES, backupCount=_OLD_FILES)
     except OSError as error:

@@ -1,14 +1,16 @@
 """What the kernel has mounted where, and whether a directory can become a mount point.
 
-Mounts and unmounts nothing (`adapter`, `unmount`). Reads /proc/self/mountinfo; a mount itself is touched only where
-it is said. No threads.
+Mounting is in `adapter`, unmounting in `unmount`. Reads /proc/self/mountinfo; a mount itself is touched only where it
+is said. No threads.
 """
 
 from __future__ import annotations
 
 import ctypes.util
 import errno
+import fcntl
 import os
+import pwd
 import re
 import shutil
 import stat
@@ -22,36 +24,77 @@ from cambfs.errors import ConfigError
 FSTYPE = "fuse.cambfs"
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _DEVICE = Path("/dev/fuse")
+_CAP_SYS_ADMIN = 21  # of <linux/capability.h>
 _FUSE_CONF = Path("/etc/fuse.conf")
 
 
 @dataclass(frozen=True)
 class Mounted:
-    """One line of mountinfo. `device` is its st_dev as `major:minor`."""
+    """One line of mountinfo. `device` is its st_dev as `major:minor`; `options` are those of the file system, such as
+    `user_id=1000`."""
 
     directory: Path
     fstype: str
     device: str
+    options: tuple[str, ...] = ()
 
 
 def mounted_at(directory: Path, mountinfo: Path = _MOUNTINFO) -> Mounted | None:
     """What lies on top at `directory`; None when it is no mount point. Works for a dead mount as well."""
     found = None
-    wanted = Path(os.path.realpath(directory))
-    for line in mountinfo.read_bytes().splitlines():
+    wanted = _resolved(directory)
+    # Names may hold what `splitlines` takes for an end of line; the kernel escapes line feeds, spaces and backslashes.
+    for line in mountinfo.read_bytes().split(b"\n")[:-1]:
         mounted = _parse_line(os.fsdecode(line))
         found = mounted if mounted.directory == wanted else found
     return found
 
 
+def _resolved(directory: Path) -> Path:
+    """As `realpath`, which asks the file system at `directory` about it, and waits for one that hangs."""
+    try:
+        descriptor = os.open(directory, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return Path(os.path.realpath(directory))
+    try:
+        return Path(f"/proc/self/fd/{descriptor}").readlink()
+    finally:
+        os.close(descriptor)
+
+
 def _parse_line(line: str) -> Mounted:
     left, _, right = line.partition(" - ")
-    fields = left.split(" ")
-    return Mounted(Path(_unescape(fields[4])), right.split(" ")[0], fields[2])
+    fields, (fstype, _, options) = left.split(" "), right.split(" ", 2)
+    return Mounted(Path(_unescape(fields[4])), fstype, fields[2], tuple(options.split(",")))
 
 
 def _unescape(text: str) -> str:
     return os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), os.fsencode(text)))
+
+
+@contextmanager
+def claimed(directory: Path) -> Iterator[None]:
+    """Keeps every other `cambfs mount` away from `directory`. Raises ConfigError when another has it, or when it cannot
+    become a mount point."""
+    check_directory(directory)
+    with _locked(directory):
+        check_directory(directory)  # another may have mounted and let go meanwhile
+        yield
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Raises ConfigError when another has the lock, OSError when the directory cannot be opened."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    with ExitStack() as stack:
+        stack.callback(os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"{directory}: another cambfs is just being mounted there") from None
+        except OSError:
+            pass  # some network file systems lock no directories
+        yield
 
 
 def check_directory(directory: Path) -> None:
@@ -121,8 +164,14 @@ def made(directory: Path, *, keep: bool) -> Iterator[None]:
 
 
 def _remove(directory: Path) -> None:
-    with suppress(OSError):
+    with suppress(OSError, ConfigError), _locked(directory):  # not from under another who mounts there
         directory.rmdir()
+
+
+def check_outside(directory: Path, path: Path, setting: str) -> None:
+    """Raises ConfigError when `path`, which `setting` names, lies in `directory`: the mount would hide it."""
+    if Path(os.path.realpath(path)).is_relative_to(_resolved(directory)):
+        raise ConfigError(f"{path}: is inside {directory}, which the mount covers; name another place with {setting}")
 
 
 def check_fuse(device: Path = _DEVICE) -> None:
@@ -131,8 +180,29 @@ def check_fuse(device: Path = _DEVICE) -> None:
     # The same two places where the binding looks.
     if not (os.environ.get("FUSE_LIBRARY_PATH") or ctypes.util.find_library("fuse")):
         raise ConfigError("libfuse.so.2 is missing; on Debian and Ubuntu: apt install libfuse2 (newer: libfuse2t64)")
-    if os.geteuid() != 0 and not (shutil.which("fusermount") or shutil.which("fusermount3")):
-        raise ConfigError("fusermount is missing, only root can do without; on Debian and Ubuntu: apt install fuse3")
+    if not _may_mount() and (trouble := _fusermount_trouble()):
+        raise ConfigError(trouble)
+
+
+def _may_mount() -> bool:
+    """Whether this process may mount by itself, as root may."""
+    found = re.search(r"^CapEff:\s*([0-9a-f]+)", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return found is not None and bool(int(found[1], 16) >> _CAP_SYS_ADMIN & 1)
+
+
+def _fusermount_trouble() -> str:
+    """Why fusermount cannot mount for this user, "" when it can."""
+    three = shutil.which("fusermount3")
+    if not shutil.which("fusermount"):
+        if three is None:
+            return "fusermount is missing, only root can do without; on Debian and Ubuntu: apt install fuse3"
+        link = Path(three).with_name("fusermount")
+        return f"fusermount is missing, and libfuse 2 does not look for fusermount3; as root: ln -s fusermount3 {link}"
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        return f"fusermount mounts for known users only; add uid {os.getuid()} to /etc/passwd, or mount as root"
+    return ""
 
 
 def _check_device(device: Path) -> None:

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import grp
 import os
+import pwd
 import resource
+import shlex
 import stat
+from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +21,8 @@ KEY_VARIABLE = "CAMB_API_KEY"
 
 # From <sys/prctl.h>.
 _PR_SET_DUMPABLE = 4
+# A directory on the way to another, which need not be readable.
+_LEVEL = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def make_directory(directory: Path) -> None:
@@ -35,21 +41,94 @@ def is_own(directory: Path) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
 
 
-def claim_directory(directory: Path) -> None:
-    """Gives a directory mode 0700. Raises OSError unless it is one of this user, and no link to one."""
-    if not is_own(directory):
-        raise PermissionError(errno.EPERM, f"{directory} is not yours")
-    if stat.S_IMODE(directory.lstat().st_mode) != 0o700:
-        directory.chmod(0o700)
+def open_directory(directory: Path) -> int:
+    """A descriptor of `directory`, which is made where it is missing, as are those above it, and has mode 0700 then.
+
+    Raises OSError unless it is this user's, and nobody but this user and root can put anything in its place, or in the
+    place of what is on the way there, links among it.
+    """
+    with suppress(FileNotFoundError):
+        directory.stat()  # links that lead in a circle are refused here
+    names = deque(directory.absolute().parts)
+    level = os.open("/", _LEVEL)
+    try:
+        while names:
+            _check_level(level)
+            below = _enter(level, names)
+            os.close(level)
+            level = below
+        return _claim_directory(directory, level)
+    finally:
+        os.close(level)
 
 
-def check_shared(directory: Path) -> None:
-    """Raises OSError when others can rename or remove what this user has in `directory`."""
-    status = directory.stat()
+def _enter(level: int, names: deque[str]) -> int:
+    """What the first name stands for; of a link, this level once more, and the names are those that it stands for."""
+    name = names.popleft()
+    status = _status_or_new(level, name)
+    if not stat.S_ISLNK(status.st_mode) or not names:
+        return os.open(name, _LEVEL | os.O_NOFOLLOW, dir_fd=level)
     if status.st_uid not in (0, os.geteuid()):
-        raise PermissionError(errno.EPERM, f"{directory} is another user's")
-    if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
-        raise PermissionError(errno.EPERM, f"others can change {directory}; run: chmod o-w {directory}")
+        raise PermissionError(errno.EPERM, f"the link {name} in {_path_of(level)} is another user's")
+    names.extendleft(reversed(Path(os.readlink(name, dir_fd=level)).parts))
+    return os.open(".", _LEVEL, dir_fd=level)
+
+
+def _status_or_new(level: int, name: str) -> os.stat_result:
+    try:
+        return os.stat(name, dir_fd=level, follow_symlinks=False)
+    except FileNotFoundError:
+        with suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=level)
+        return os.stat(name, dir_fd=level, follow_symlinks=False)
+
+
+def _check_level(level: int) -> None:
+    """Raises PermissionError when others can exchange what is in a directory. Where it is sticky they cannot, as long
+    as the owner of that is checked, too."""
+    status = os.fstat(level)
+    if status.st_uid not in (0, os.geteuid()):
+        raise PermissionError(errno.EPERM, f"{_path_of(level)} is another user's")
+    if status.st_mode & stat.S_ISVTX:
+        return
+    is_open_to_group = status.st_mode & stat.S_IWGRP and not _is_private_group(level, status)
+    who = ("g" if is_open_to_group else "") + ("o" if status.st_mode & stat.S_IWOTH else "")
+    if who:
+        path = _path_of(level)
+        raise PermissionError(errno.EPERM, f"others can change {path}; run: chmod {who}-w {shlex.quote(path)}")
+
+
+def _is_private_group(level: int, status: os.stat_result) -> bool:
+    """Whether the group is the owner's own, as many systems make one for each user, and no access list names more."""
+    try:
+        owner, group = pwd.getpwuid(status.st_uid), grp.getgrgid(status.st_gid)
+    except KeyError:
+        return False
+    is_own = owner.pw_gid == group.gr_gid and owner.pw_name == group.gr_name
+    return is_own and set(group.gr_mem) <= {owner.pw_name} and not _has_access_list(level)
+
+
+def _has_access_list(level: int) -> bool:
+    try:
+        os.getxattr(f"/proc/self/fd/{level}", "system.posix_acl_access")
+    except OSError as error:
+        return error.errno not in (errno.ENODATA, errno.EOPNOTSUPP)
+    return True
+
+
+def _path_of(level: int) -> str:
+    return str(Path(f"/proc/self/fd/{level}").readlink())
+
+
+def _claim_directory(directory: Path, level: int) -> int:
+    status = os.fstat(level)
+    if not stat.S_ISDIR(status.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    if status.st_uid != os.geteuid():
+        raise PermissionError(errno.EPERM, f"{directory} is not yours")
+    if stat.S_IMODE(status.st_mode) != 0o700:
+        os.chmod(".", 0o700, dir_fd=level)
+    return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=level)
 
 
 def open_file(path: str, flags: int) -> int:

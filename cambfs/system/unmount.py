@@ -1,4 +1,4 @@
-"""Unmounting, of a mount that is in use and of a dead one as well.
+"""Unmounting, of a mount that is in use and of a dead one as well, and ending the process behind it.
 
 Only what is cambfs's: foreign mounts are left alone. No threads.
 """
@@ -8,50 +8,132 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import select
 import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from cambfs.errors import ConfigError
 from cambfs.system import private_files
-from cambfs.system.mountpoint import FSTYPE, mounted_at
+from cambfs.system.mountpoint import FSTYPE, Mounted, mounted_at
 
 # From <sys/mount.h>.
 _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
 
+_ANSWER_TIMEOUT_S = 5.0
 _GONE_TIMEOUT_S = 10.0
+_ENDS_BY_ITSELF_S = 1.0
+_ENDS_WHEN_TOLD_S = 10.0
 _POLL_S = 0.02
 
 
-def unmount(directory: Path, *, lazy: bool = False) -> None:
-    """Returns when the mount at `directory` is gone. Whoever has a file of it open gets errors from then on; with
-    `lazy` they can go on, and the mount really ends with the last of them.
+@dataclass(frozen=True)
+class _Daemon:
+    """The process behind a mount. `handle` is a pidfd, so that no later process of the same number is meant."""
 
-    Raises ConfigError when it is none of cambfs's, or cannot be unmounted.
+    pid: int
+    handle: int
+
+    def tell_to_end(self) -> None:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.handle, signal.SIGTERM)
+
+    def has_ended(self, timeout_s: float) -> bool:
+        """Waits for it."""
+        poll = select.poll()
+        poll.register(self.handle, select.POLLIN)
+        return bool(poll.poll(timeout_s * 1000))
+
+
+def unmount(directory: Path, *, lazy: bool = False) -> None:
+    """Returns when the mount at `directory` is gone, and the process behind it, as far as that is to be found. Whoever
+    has a file of it open gets errors from then on; with `lazy` they can go on, and the process ends with the last of
+    them.
+
+    Raises ConfigError when it is none of cambfs's, or cannot be unmounted, or its process does not end.
     """
     mounted = mounted_at(directory)
     if mounted is None:
         raise ConfigError(f"{directory}: nothing is mounted there")
     if mounted.fstype != FSTYPE:
         raise ConfigError(f"{directory}: the mount there is not cambfs's ({mounted.fstype}); it was left alone")
-    if not _detach(mounted.directory, lazy=lazy):
-        _end_daemon(mounted.directory)
+    if lazy:
         _detach(mounted.directory, lazy=True)
-    _await_gone(mounted.directory, mounted.device)
+        _await_gone(mounted.directory, mounted.device)
+    else:
+        _unmount_now(mounted)
 
 
-def _end_daemon(directory: Path) -> None:
-    """Tells the process behind the mount to end, if that is to be found: it ends who waits for bytes, too."""
-    with suppress(OSError, ValueError):
-        pid = int((directory / ".cambfs" / "pid").read_text())
-        # In a container the number may be another process's here.
-        if _is_daemon(pid):
-            os.kill(pid, signal.SIGTERM)
+def _unmount_now(mounted: Mounted) -> None:
+    with ExitStack() as stack:
+        daemon, hangs = None, False
+        try:
+            daemon = stack.enter_context(_daemon_of(mounted))
+        except TimeoutError:
+            hangs = True
+        if not _detach(mounted.directory, lazy=False):
+            if daemon is not None:
+                daemon.tell_to_end()  # it ends whoever waits for bytes, too
+            _detach(mounted.directory, lazy=True)
+        _await_gone(mounted.directory, mounted.device)
+        if daemon is not None:
+            _await_end(daemon, mounted.directory)
+    if hangs:
+        raise ConfigError(f"{mounted.directory}: unmounted, but its process hangs; find it with: pgrep -af cambfs")
+
+
+def _await_end(daemon: _Daemon, directory: Path) -> None:
+    """A process that was not told to end lives on when another mount namespace has a copy of the mount."""
+    if daemon.has_ended(_ENDS_BY_ITSELF_S):
+        return
+    daemon.tell_to_end()
+    if not daemon.has_ended(_ENDS_WHEN_TOLD_S):
+        raise ConfigError(f"{directory}: unmounted, but its process still runs; to end it: kill -9 {daemon.pid}")
+
+
+@contextmanager
+def _daemon_of(mounted: Mounted) -> Iterator[_Daemon | None]:
+    """None when that is not to be found, as for a dead mount. Raises TimeoutError when the mount does not answer."""
+    with ExitStack() as stack:
+        daemon = None
+        try:
+            pid = int(_read_as_owner(mounted, mounted.directory / ".cambfs" / "pid"))
+            handle = os.pidfd_open(pid)
+            stack.callback(os.close, handle)
+            # In a container the number may be another process's here.
+            daemon = _Daemon(pid, handle) if _is_daemon(pid) else None
+        except TimeoutError:
+            raise
+        except (OSError, ValueError):
+            pass
+        yield daemon
+
+
+def _read_as_owner(mounted: Mounted, file: Path) -> str:
+    """What the user who mounted reads there: no other may look into the mount, not even root. A process of its own
+    does it, for one that waits for a mount that hangs may not be ended. Raises OSError."""
+    ids = dict(option.split("=", 1) for option in mounted.options if "=" in option)
+    user, group = (int(ids["user_id"]), int(ids["group_id"])) if os.geteuid() == 0 else (None, None)
+    process = subprocess.Popen(
+        ["cat", "--", str(file)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=private_files.environment(),
+        user=user,
+        group=group,
+    )
+    try:
+        return process.communicate(timeout=_ANSWER_TIMEOUT_S)[0].decode()
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise TimeoutError(errno.ETIMEDOUT, "the mount does not answer") from None
 
 
 def _is_daemon(pid: int) -> bool:
@@ -92,13 +174,31 @@ def _detach_as_root(directory: Path, *, lazy: bool) -> str | None:
 
 
 def _detach_as_user(directory: Path, *, lazy: bool) -> str:
-    program = shutil.which("fusermount3") or shutil.which("fusermount")
-    if program is None:
+    """What went wrong, "" for nothing."""
+    said = ""
+    for command in _unmount_commands(lazy=lazy):
+        words = _run([*command, "--", str(directory)])
+        if not words or "busy" in words:
+            return words
+        said = said or words
+    return said
+
+
+def _unmount_commands(*, lazy: bool) -> list[list[str]]:
+    """Without /etc/mtab fusermount refuses; umount knows the mounts of FUSE from the kernel."""
+    fusermount, umount = shutil.which("fusermount3") or shutil.which("fusermount"), shutil.which("umount")
+    commands = [[fusermount, "-u", *(["-z"] if lazy else [])]] if fusermount else []
+    commands += [[umount, *(["-l"] if lazy else [])]] if umount else []
+    if not commands:
         raise ConfigError("fusermount is missing, only root can do without; on Debian and Ubuntu: apt install fuse3")
-    command = [program, "-u", *(["-z"] if lazy else []), "--", str(directory)]
+    return commands
+
+
+def _run(command: list[str]) -> str:
+    """What the command says when it fails, "" otherwise."""
     environ = {**private_files.environment(), "LC_ALL": "C"}
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environ)
-    return "" if done.returncode == 0 else " ".join(done.stderr.split())
+    return "" if done.returncode == 0 else " ".join(done.stderr.split()) or f"{command[0]} failed"
 
 
 def _await_gone(directory: Path, device: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from threading import Lock, Thread
+from threading import Condition, Thread
 
 from cambfs.errors import CambfsError
 
@@ -21,7 +21,8 @@ _Work = Callable[[], None]
 class Workers:
     def __init__(self, idle_s: float = IDLE_S) -> None:
         self._idle_s = idle_s
-        self._lock = Lock()  # guards the next one
+        self._changed = Condition()  # guards the two below; notified when the last job ends
+        self._jobs = 0
         self._idle: list[_Worker] = []
 
     def start(self, name: str, work: _Work) -> None:
@@ -31,8 +32,14 @@ class Workers:
         worker.name = name
         worker.mailbox.put(work)
 
+    def wait_idle(self, timeout_s: float) -> bool:
+        """Waits until no job is under way; says whether it is so within the time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._jobs, timeout_s)
+
     def _claim(self) -> _Worker | None:
-        with self._lock:
+        with self._changed:
+            self._jobs += 1
             return self._idle.pop() if self._idle else None
 
     def _new(self) -> _Worker:
@@ -40,19 +47,27 @@ class Workers:
         try:
             worker.start()
         except RuntimeError as error:
+            self._end_job()
             raise CambfsError("no more threads can be had on this machine; close something") from error
         return worker
 
+    def _end_job(self) -> None:
+        with self._changed:
+            self._jobs -= 1
+            if not self._jobs:
+                self._changed.notify_all()
+
     def rest(self, worker: _Worker) -> None:
-        with self._lock:
+        with self._changed:
             self._idle.append(worker)
+        self._end_job()
 
     def next_for(self, worker: _Worker) -> _Work | None:
         """None when there has been none for so long that the worker is to end."""
         try:
             return worker.mailbox.get(timeout=self._idle_s)
         except Empty:
-            with self._lock:
+            with self._changed:
                 if worker in self._idle:
                     self._idle.remove(worker)
                     return None

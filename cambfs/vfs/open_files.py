@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
-from cambfs.cache.spool import Room
+from cambfs.deadline import Patience
 from cambfs.errors import CambfsError, ResultChanged
 from cambfs.names import RunId
-from cambfs.runs.deadline import Patience
 from cambfs.runs.library import Library
 
 # The kernel asks up to three times more, page by page, for what could not be read, before its caller hears of it. For
@@ -31,9 +30,9 @@ class OpenFile(Protocol):
     """It is not read by way of the kernel's pages, which are shared by all who have the name open: it has other bytes
     than one of them, or others each time."""
 
-    def readinto(self, offset: int, length: int, room: Room, patience: Patience) -> int:
-        """Puts `length` bytes from `offset` on into a room for just these, or as many as there are up to the end of the
-        file, and says how many: 0 at the end, and no room is asked for. Raises CambfsError."""
+    def readinto(self, offset: int, buffer: memoryview, patience: Patience) -> int:
+        """Fills `buffer` with the bytes from `offset` on and returns how many: fewer than fit only when the file ends
+        there, 0 at its end. Raises CambfsError, and leaves undefined bytes in `buffer` then."""
 
     def close(self) -> None:
         """Call once."""
@@ -60,11 +59,11 @@ class OpenAudio:
         # One word, written by any thread: a failure that gets lost is waited for once more.
         self._failures: tuple[_Failure, ...] = ()
 
-    def readinto(self, offset: int, length: int, room: Room, patience: Patience) -> int:
-        stop = offset + length
+    def readinto(self, offset: int, buffer: memoryview, patience: Patience) -> int:
+        stop = offset + len(buffer)
         failure = self._failure_at(offset, stop) if self._failures else None
         try:
-            return self._handle.readinto(offset, length, room, patience if failure is None else Patience(0))
+            return self._handle.readinto(offset, buffer, patience if failure is None else Patience(0))
         except CambfsError as error:
             if not error.temporary:
                 raise
@@ -83,11 +82,16 @@ class OpenAudio:
 
 @dataclass(slots=True)
 class Shown:
-    """A run's `.url` file, as long as anybody has it open: what it was at the last open, and all that are open."""
+    """A run's `.url` file, as long as anybody has it open: what it was at the last open, and how many have it open.
+
+    The kernel's pages of it hold `pages_text`, while any of the `sharing` open files are read by way of them.
+    """
 
     text: bytes = b""
     mtime_ns: int = 0
-    opened: list[OpenText] = field(default_factory=list)
+    opened: int = 0
+    sharing: int = 0
+    pages_text: bytes = b""
 
 
 class OpenText:
@@ -100,12 +104,22 @@ class OpenText:
         self._shown = shown
         self._text = shown.text
         self._close = close
-        self.bypasses_pages: bool = any(one._text != self._text and not one.bypasses_pages for one in shown.opened)
+        self.bypasses_pages = shown.sharing > 0 and shown.pages_text != self._text
+        shown.opened += 1
+        if not self.bypasses_pages:
+            shown.sharing += 1
+            shown.pages_text = self._text
 
-    def readinto(self, offset: int, length: int, room: Room, _patience: Patience) -> int:
+    def forget(self) -> bool:
+        """Undoes the counting, under the same lock; returns whether nobody has the file open any more."""
+        self._shown.opened -= 1
+        self._shown.sharing -= not self.bypasses_pages
+        return not self._shown.opened
+
+    def readinto(self, offset: int, buffer: memoryview, _patience: Patience) -> int:
         if len(self._text) != len(self._shown.text):
             raise ResultChanged("another URL is shown since, of another length")
-        return _copy(self._text, offset, length, room)
+        return _copy(self._text, offset, buffer)
 
     def close(self) -> None:
         self._close(self)
@@ -117,15 +131,14 @@ class OpenControl:
     def __init__(self, text: bytes) -> None:
         self._text = text
 
-    def readinto(self, offset: int, length: int, room: Room, _patience: Patience) -> int:
-        return _copy(self._text, offset, length, room)
+    def readinto(self, offset: int, buffer: memoryview, _patience: Patience) -> int:
+        return _copy(self._text, offset, buffer)
 
     def close(self) -> None:
         pass
 
 
-def _copy(text: bytes, offset: int, length: int, room: Room) -> int:
-    data = text[offset : offset + length]
-    if data:
-        room(len(data))[:] = data
-    return len(data)
+def _copy(text: bytes, offset: int, buffer: memoryview) -> int:
+    piece = text[offset : offset + len(buffer)]
+    buffer[: len(piece)] = piece
+    return len(piece)

@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 
 from cachetools import TTLCache
 
+from cambfs.deadline import Patience
 from cambfs.errors import NoSuchName
 from cambfs.names import Kind, RunId, inode, names_and_inodes, parse_name
 from cambfs.remote.signer import Signature
-from cambfs.runs.deadline import Patience
 from cambfs.runs.library import Library
 from cambfs.vfs.open_files import OpenAudio, OpenControl, OpenFile, OpenText, Shown
 
@@ -173,15 +173,11 @@ class Tree:
             shown = self._shown.setdefault(run_id, Shown())
             shown.text, shown.mtime_ns = self._text(signature.signed.answer), signature.signed_ns
             self._urls_said.add(run_id)
-            file = OpenText(shown, lambda file: self._close_text(run_id, file))
-            shown.opened.append(file)
-        return file
+            return OpenText(shown, lambda file: self._close_text(run_id, file))
 
     def _close_text(self, run_id: RunId, file: OpenText) -> None:
         with self._lock:
-            opened = self._shown[run_id].opened
-            opened.remove(file)
-            if not opened:
+            if file.forget():
                 del self._shown[run_id]
 
     def _control_inode(self, path: str) -> int:

@@ -17,23 +17,24 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from cambfs.cache.cache import Cache
+from cambfs.deadline import Patience
 from cambfs.errors import CambfsError, RemoteError
 from cambfs.http.client import Client
 from cambfs.model import Facts
 from cambfs.names import RunId
 from cambfs.remote.source import Body, SignedUrl
-from cambfs.runs.deadline import Patience
 from cambfs.runs.library import Library
 from cambfs.vfs.tree import Tree, UrlStyle
 from tests.attacks.wire import WireServer
-from tests.waiting import read
+from tests.flac_files import make_flac
+from tests.waiting import library_of, read
 
 # An example is shown in full when it fails.
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 
 RUN = RunId(5)
 KEY = "sk-very-secret-key"
-FLAC = b"fLaC" + bytes(range(256)) * 40
+FLAC = make_flac(10_244)
 SECRET = "s3cr3t-signature"
 # Answers that never come are not among these, so this long only what hangs by mistake takes.
 TIMEOUT_S = 5.0
@@ -290,7 +291,7 @@ def test_whatever_storage_says_an_honest_stream_is_read_right(
         return (sign or signed_at(server)) if "file_url" in path else stream
 
     with WireServer(answer) as server, Client(server.url, KEY, TIMEOUT_S) as client:
-        library = Library(client, Cache(None, 10**6), timeout_s=TIMEOUT_S)
+        library = library_of(client, Cache(None, 10**6), timeout_s=TIMEOUT_S)
         try:
             assert read_all(library) == FLAC
             facts: Facts | None = library.facts(RUN)
@@ -314,7 +315,7 @@ def test_whatever_is_answered_the_tree_gives_a_result_or_an_error(
 
     with WireServer(answer) as server, Client(server.url, KEY, TIMEOUT_S) as client:
         # So short that nothing is asked again.
-        library = Library(client, Cache(None, 10**6), timeout_s=0.1)
+        library = library_of(client, Cache(None, 10**6), timeout_s=0.1)
         tree = Tree(library, UrlStyle.JSON)
         try:
             for path in ("/5.flac", "/5.url"):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import grp
 import logging
 import os
+import pwd
+import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -66,7 +70,7 @@ def mode(path: Path) -> int:
 def fill(disk: Disk) -> None:
     spool = disk.new_spool(RUN, relieve=lambda: False)
     spool.write(0, b"fLaC")
-    disk.commit(RUN, spool, Facts(4, 0), "audio/flac")
+    disk.commit(RUN, spool, Facts(4, 0), "audio/flac", "frames")
     spool.close()
 
 
@@ -99,7 +103,7 @@ def test_a_cache_that_was_open_to_others_is_closed(shared: Path) -> None:
     assert mode(shared / "account") == 0o700
 
 
-@pytest.mark.parametrize("planted", ["account", "account/part", "account/.lock"])
+@pytest.mark.parametrize("planted", ["account", "account/part"])
 def test_a_link_in_the_place_of_a_directory_is_refused(shared: Path, tmp_path: Path, planted: str) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -127,10 +131,135 @@ def test_a_cache_in_a_directory_of_somebody_else_is_refused(shared: Path) -> Non
         Disk(shared / "account")
 
 
-def test_a_cache_that_others_could_exchange_is_refused(shared: Path) -> None:
-    shared.chmod(0o777)
-    with pytest.raises(ConfigError, match="chmod o-w"):
+@pytest.mark.parametrize("mode_of_it", [0o777, 0o707, 0o702])
+@pytest.mark.parametrize("below", ["account", "one/account", "one/two/account"])
+def test_a_cache_that_others_could_exchange_is_refused(shared: Path, below: str, mode_of_it: int) -> None:
+    (shared / below).parent.mkdir(parents=True, exist_ok=True)
+    shared.chmod(mode_of_it)
+    with pytest.raises(ConfigError, match=f"others can change {shared}; run: chmod o-w {shared}") as caught:
+        Disk(shared / below)
+    assert not (shared / below).exists()
+    assert str(caught.value).isprintable()
+
+
+def shared_with_group(directory: Path, group: int) -> None:
+    os.chown(directory, -1, group)
+    directory.chmod(0o770)
+
+
+@as_root
+def test_a_cache_that_a_group_could_exchange_is_refused(shared: Path) -> None:
+    shared_with_group(shared, NOBODY)
+    with pytest.raises(ConfigError, match="chmod g-w"):
+        Disk(shared / "one" / "account")
+
+
+def test_the_users_own_group_is_nobody_else(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    user, gid = pwd.getpwuid(os.geteuid()), os.getegid()
+    groups = {"private": [], "named": [user.pw_name], "shared": [user.pw_name, "somebody"]}
+    group = grp.struct_group((user.pw_name, "x", user.pw_gid, []))
+    for kind, members in groups.items():
+        with_members = grp.struct_group((*group[:3], members))
+        monkeypatch.setattr(grp, "getgrgid", lambda _gid, found=with_members: found)
+        shared_with_group(shared, gid)
+        if kind == "shared":
+            with pytest.raises(ConfigError, match="chmod g-w"):
+                Disk(shared / "account")
+        else:
+            Disk(shared / "account")
+
+
+@as_root
+def test_a_group_of_another_name_is_others(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    group = grp.struct_group(("staff", "x", os.getegid(), []))
+    monkeypatch.setattr(grp, "getgrgid", lambda _gid: group)
+    shared_with_group(shared, os.getegid())
+    with pytest.raises(ConfigError, match="chmod g-w"):
         Disk(shared / "account")
+
+
+def test_an_access_list_names_others(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = pwd.getpwuid(os.geteuid())
+    group = grp.struct_group((user.pw_name, "x", user.pw_gid, []))
+    monkeypatch.setattr(grp, "getgrgid", lambda _gid: group)
+    monkeypatch.setattr(os, "getxattr", lambda *_: b"somebody may write")
+    shared_with_group(shared, user.pw_gid)
+    with pytest.raises(ConfigError, match="chmod g-w"):
+        Disk(shared / "account")
+
+
+def test_links_of_the_users_own_are_followed(shared: Path, tmp_path: Path) -> None:
+    (tmp_path / "large" / "disk").mkdir(parents=True)
+    (shared / "relative").symlink_to("../large/disk")
+    (shared / "absolute").symlink_to(tmp_path / "large")
+    for path in (shared / "relative", shared / "absolute" / "disk", shared / "absolute" / ".." / "large" / "disk"):
+        fill(Disk(path / "cache" / "account"))
+    assert (tmp_path / "large" / "disk" / "cache" / "account" / "5.flac").read_bytes() == b"fLaC"
+
+
+def test_what_a_link_leads_to_is_judged(shared: Path, tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    (shared / "link").symlink_to(tmp_path / "open")
+    with pytest.raises(ConfigError, match=f"others can change {tmp_path}/open"):
+        Disk(shared / "link" / "account")
+
+
+@as_root
+def test_a_link_of_somebody_else_is_refused(shared: Path, tmp_path: Path) -> None:
+    (tmp_path / "ours").mkdir()
+    (shared / "link").symlink_to(tmp_path / "ours")
+    os.chown(shared / "link", NOBODY, NOBODY, follow_symlinks=False)
+    with pytest.raises(ConfigError, match=r"the link link in .* is another user's"):
+        Disk(shared / "link" / "account")
+    assert list((tmp_path / "ours").iterdir()) == []
+
+
+def test_links_in_a_circle_are_refused(shared: Path) -> None:
+    (shared / "one").symlink_to("two")
+    (shared / "two").symlink_to("one")
+    with pytest.raises(ConfigError, match="symbolic links"):
+        Disk(shared / "one" / "account")
+
+
+@as_root
+@pytest.mark.parametrize("name", ["5.flac", "5.json"])
+def test_a_file_that_somebody_else_has_put_there_is_not_believed(shared: Path, name: str) -> None:
+    """When the directory was open to all once."""
+    disk = Disk(shared / "account")
+    fill(disk)
+    os.chown(shared / "account" / name, NOBODY, NOBODY)
+    cache = Cache(disk, 10**6)
+    assert cache.facts(RUN) is None
+    assert cache.take(RUN) is None
+    assert disk.run_ids() == []
+    cache.close()
+
+
+@as_root
+def test_another_user_can_exchange_nothing_that_is_accepted() -> None:
+    """Where cambfs accepts a cache, somebody else fails to exchange it; where that is possible, it is refused."""
+    root = Path(tempfile.mkdtemp(dir="/tmp"))
+    try:
+        root.chmod(0o755)
+        for permissions in (0o755, 0o777, 0o1777, 0o775, 0o1775):
+            parent = root / f"{permissions:o}"
+            parent.mkdir()
+            (parent / "account").mkdir(mode=0o700)
+            os.chown(parent, 0, NOBODY)
+            parent.chmod(permissions)
+            try:
+                fill(Disk(parent / "account"))
+                is_accepted = True
+            except ConfigError:
+                is_accepted = False
+            exchange = ["sh", "-c", 'mv "$0" "$0.ours" && mkdir "$0"', str(parent / "account")]
+            done = subprocess.run(
+                exchange, user=NOBODY, group=NOBODY, extra_groups=[], stderr=subprocess.DEVNULL, timeout=30
+            )
+            assert is_accepted == (done.returncode != 0), oct(permissions)
+    finally:
+        shutil.rmtree(root)
 
 
 @pytest.mark.parametrize("name", ["5.flac", "5.json"])

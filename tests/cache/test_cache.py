@@ -18,7 +18,7 @@ from cambfs.cache.cache import Cache, Taken
 from cambfs.cache.disk import Disk, Stored
 from cambfs.cache.sidecar import Sidecar
 from cambfs.cache.spool import Spool
-from cambfs.errors import CacheDamaged, Closing, NoSpace
+from cambfs.errors import CacheDamaged, Closing, TooManyOpenFiles
 from cambfs.model import Facts
 from cambfs.names import RunId
 from tests.fakes import LIMIT_S, some_bytes
@@ -46,7 +46,7 @@ def _fetch(cache: Cache, run_id: int, size: int = 10) -> Spool:
     """As a run does that has come to its end; it is in use afterwards."""
     assert cache.take(RunId(run_id)) is None
     spool = _fill(cache, run_id, _content(run_id, size))
-    cache.commit(RunId(run_id), spool, _facts(size), "audio/flac")
+    cache.commit(RunId(run_id), spool, _facts(size), "audio/flac", "frames")
     return spool
 
 
@@ -180,7 +180,7 @@ def test_a_part_is_kept_and_is_no_result(make_cache: MakeCache) -> None:
     assert not taken.whole
     assert taken.spool is spool
     assert list(taken.spool.filled) == [(0, 4)]
-    cache.commit(RunId(1), taken.spool, _facts(4), "audio/flac")
+    cache.commit(RunId(1), taken.spool, _facts(4), "audio/flac", "frames")
     _give(cache, 1, taken.spool, 4)
     assert _use(cache, 1) == b"abcd"
 
@@ -429,7 +429,7 @@ def test_a_full_disk_costs_the_name_and_says_why(
         spool = _fetch(cache, 1)
 
     assert spool.read(0, 10) == _content(1)
-    assert "left the disk" in caplog.text
+    assert "cannot be cached: No space left" in caplog.text
     _give(cache, 1, spool)
     assert cache.runs() == []
 
@@ -540,7 +540,7 @@ def test_what_is_found_wrong_while_it_is_being_kept_is_not_kept(
         return describe(disk, *arguments)
 
     monkeypatch.setattr(Disk, "describe", find_it_wrong)
-    cache.commit(RunId(1), spool, _facts(10), "audio/flac")
+    cache.commit(RunId(1), spool, _facts(10), "audio/flac", "frames")
     assert cache.runs() == []
     assert cache.take(RunId(1)) is None
     spool.close()
@@ -553,7 +553,7 @@ def test_what_another_mount_put_in_a_results_place_is_another_result(tmp_path: P
     cache.give(RunId(1), before.spool, whole=True, facts=before.facts)
     other.discard(RunId(1))
     spool = _fill(other, 1, _content(9, 20))
-    other.commit(RunId(1), spool, _facts(20), "audio/flac")
+    other.commit(RunId(1), spool, _facts(20), "audio/flac", "frames")
     _give(other, 1, spool, 20)
 
     after = _take(cache, 1)
@@ -577,5 +577,5 @@ def test_a_full_table_of_descriptors_is_relieved(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(Disk, "new_spool", when_one_is_free)
     cache.new_spool(RunId(2)).close()
     monkeypatch.setattr(Disk, "new_spool", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.EMFILE, "Too many")))
-    with pytest.raises(NoSpace, match="run 3: cannot be spooled"):
+    with pytest.raises(TooManyOpenFiles):
         cache.new_spool(RunId(3))

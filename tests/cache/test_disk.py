@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -16,8 +18,10 @@ from unittest.mock import Mock
 
 import pytest
 
-from cambfs.cache import disk as disk_module
-from cambfs.cache import sidecar as sidecar_module
+import cambfs.demo
+from cambfs.cache import reading
+from cambfs.cache.cache import Cache
+from cambfs.cache.directory import Directory
 from cambfs.cache.disk import Disk
 from cambfs.cache.spool import Spool
 from cambfs.errors import CacheDamaged, Closing, ConfigError
@@ -28,6 +32,11 @@ from tests.waiting import in_thread
 
 RUN = RunId(7)
 CONTENT = b"fLaC and the rest"
+SPEECH = (Path(cambfs.demo.__file__).parent / "samples" / "101.flac").read_bytes()
+# As an encoder leaves it that writes to a pipe: without the number of samples.
+PIPED = SPEECH[:21] + bytes([SPEECH[21] & 0xF0]) + bytes(4) + SPEECH[26:]
+WAV = b"RIFF" + (40).to_bytes(4, "little") + b"WAVEfmt " + bytes(32)
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
 FACTS = Facts(len(CONTENT), 1_700_000_000 * 10**9)
 
 
@@ -44,7 +53,7 @@ def _spool(disk: Disk, content: bytes = CONTENT, run_id: RunId = RUN) -> Spool:
 
 def _commit(disk: Disk, content: bytes = CONTENT, run_id: RunId = RUN) -> None:
     spool = _spool(disk, content, run_id)
-    disk.commit(run_id, spool, Facts(len(content), FACTS.mtime_ns), "audio/flac")
+    disk.commit(run_id, spool, Facts(len(content), FACTS.mtime_ns), "audio/flac", "frames")
     spool.close()
 
 
@@ -61,8 +70,12 @@ def _read(disk: Disk, *, checked: bool = True) -> bytes | None:
 def _is_vouched_for(disk: Disk) -> bool:
     found = disk.open(RUN)
     assert found is not None
-    with closing(found[0]) as spool:
-        return disk.is_vouched_for(RUN, spool)
+    found.spool.close()
+    return found.is_right
+
+
+def _names(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()}
 
 
 @pytest.fixture
@@ -79,11 +92,12 @@ def test_what_was_committed_is_there_under_its_name(disk: Disk, audio: Path, sid
     spool = _spool(disk)
     assert disk.facts(RUN) is None
     assert not audio.exists()
-    disk.commit(RUN, spool, FACTS, "audio/flac")
+    disk.commit(RUN, spool, FACTS, "audio/flac", "frames")
 
     assert disk.facts(RUN) == FACTS
     assert audio.read_bytes() == CONTENT
-    assert json.loads(sidecar.read_text().splitlines()[0])["content_type"] == "audio/flac"
+    assert json.loads(sidecar.read_text())["content_type"] == "audio/flac"
+    assert json.loads(sidecar.read_text())["proof"] == "frames"
     assert [stored.run_id for stored in disk.scan()] == [RUN]
     assert list((disk.directory / "part").iterdir()) == []
     assert spool.read(0, 4) == b"fLaC"
@@ -93,7 +107,7 @@ def test_what_was_committed_is_there_under_its_name(disk: Disk, audio: Path, sid
 
 def test_bytes_beyond_the_end_are_not_part_of_the_result(disk: Disk, audio: Path) -> None:
     spool = _spool(disk, CONTENT + b"more")
-    disk.commit(RUN, spool, FACTS, "audio/flac")
+    disk.commit(RUN, spool, FACTS, "audio/flac", "frames")
     spool.close()
 
     assert audio.read_bytes() == CONTENT
@@ -105,7 +119,7 @@ def test_a_spool_without_a_name_cannot_be_committed(disk: Disk) -> None:
     spool.discard_name()
 
     with pytest.raises(OSError, match="left the disk"):
-        disk.commit(RUN, spool, FACTS, "audio/flac")
+        disk.commit(RUN, spool, FACTS, "audio/flac", "frames")
     assert disk.facts(RUN) is None
     spool.close()
 
@@ -136,26 +150,24 @@ def test_another_length_is_noticed_without_reading(disk: Disk, audio: Path, cont
         _read(disk, checked=False)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "", "{", "[]", "null", "7", "{}", '{"size": 17}', '{"size": "17", "mtime_ns": 1, "sha256": "x"}',
-        '{"size": true, "mtime_ns": 1, "sha256": "x"}', '{"size": 17, "mtime_ns": 1.5, "sha256": "x"}', "\udc80",
-    ],
-)  # fmt: skip
+def _told(**values: object) -> str:
+    return json.dumps({"size": 17, "mtime_ns": 1, "sha256": SHA256, "proof": "frames"} | values)
+
+
+NO_SIDECARS = [
+    "", "{", "[]", "null", "7", "{}", '{"size": 17}', "\udc80", "\0" * 300, "[" * 4000, '{"size":' * 500, "9" * 4096,
+    _told(size="17"), _told(size=True), _told(size=17.0), _told(size=-17), _told(size=float("nan")), _told(size=10**30),
+    _told(mtime_ns=1.5), _told(mtime_ns=10**30), _told(mtime_ns=None), _told(sha256="x"), _told(sha256=7),
+    _told(proof=7), _told(proof=[]), _told(content_type={}), _told(content_type="x" * 4096),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NO_SIDECARS, ids=range(len(NO_SIDECARS)))
 def test_a_sidecar_that_is_none_is_damage(disk: Disk, sidecar: Path, text: str) -> None:
     _commit(disk)
     sidecar.write_bytes(text.encode(errors="surrogateescape"))
 
     with pytest.raises(CacheDamaged, match="sidecar"):
-        disk.facts(RUN)
-
-
-def test_a_sidecar_that_is_missing_is_damage(disk: Disk, sidecar: Path) -> None:
-    _commit(disk)
-    sidecar.unlink()
-
-    with pytest.raises(CacheDamaged):
         disk.facts(RUN)
 
 
@@ -181,15 +193,6 @@ def test_a_link_in_the_place_of_a_sidecar_is_not_followed(disk: Disk, sidecar: P
         disk.facts(RUN)
 
 
-def test_a_link_in_the_place_of_the_lock_is_not_followed(disk: Disk, tmp_path: Path) -> None:
-    (disk.directory / ".lock").unlink()
-    (disk.directory / ".lock").symlink_to(tmp_path / "elsewhere")
-
-    with pytest.raises(ConfigError):
-        Disk(disk.directory)
-    assert not (tmp_path / "elsewhere").exists()
-
-
 @pytest.mark.parametrize("name", ["notes.txt", "07.flac", "x.flac", "0.flac", "7.wav", "9" * 30 + ".flac"])
 def test_foreign_files_are_left_alone(disk: Disk, name: str) -> None:
     (disk.directory / name).write_bytes(b"not ours")
@@ -203,8 +206,8 @@ def test_removing_leaves_it_to_those_who_have_it_open(disk: Disk, audio: Path, s
     _commit(disk)
     found = disk.open(RUN)
     assert found is not None
-    spool, facts = found
-    assert facts == FACTS
+    spool = found.spool
+    assert found.facts == FACTS
     disk.remove(RUN)
 
     assert not audio.exists()
@@ -258,35 +261,6 @@ def test_another_file_in_its_place_is_not_vouched_for(disk: Disk, audio: Path, t
     assert _is_vouched_for(disk), "it was checked"
 
 
-def test_after_another_start_of_the_machine_all_is_checked_once(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
-    _commit(disk)
-    monkeypatch.setattr(sidecar_module, "_boot_id", lambda: "another")
-
-    assert not _is_vouched_for(disk)
-    assert _read(disk) == CONTENT
-    assert _is_vouched_for(disk)
-
-
-def test_where_the_start_of_the_machine_is_not_known_nothing_is_vouched_for(
-    disk: Disk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sidecar_module, "_boot_id", lambda: "")
-    _commit(disk)
-
-    assert not _is_vouched_for(disk)
-    assert _read(disk) == CONTENT
-    assert not _is_vouched_for(disk)
-
-
-def test_a_sidecar_that_vouches_for_nothing_is_one(disk: Disk, sidecar: Path) -> None:
-    _commit(disk)
-    told, _, voucher = sidecar.read_text().partition("\n")
-    for other in ["", "null\n", '"x"\n', "[]\n", "7\n", voucher[:10], voucher[:-2], "x" + voucher, "\x00\xff\n"]:
-        sidecar.write_text(f"{told}\n{other}")
-        assert not _is_vouched_for(disk)
-        assert _read(disk) == CONTENT
-
-
 def test_a_check_can_be_given_up(disk: Disk) -> None:
     _commit(disk)
     found = disk.open(RUN)
@@ -326,19 +300,22 @@ def test_the_temporary_file_of_a_mount_that_lives_is_not_swept(disk: Disk) -> No
     spool = _spool(disk)
     Disk(disk.directory)
 
-    assert spool.path is not None
-    assert spool.path.exists()
-    disk.commit(RUN, spool, FACTS, "audio/flac")
+    assert spool.name is not None
+    assert (disk.directory / "part" / spool.name.text).exists()
+    disk.commit(RUN, spool, FACTS, "audio/flac", "frames")
     spool.close()
     assert _read(disk) == CONTENT
 
 
-def test_a_sidecar_without_its_result_is_swept(disk: Disk, audio: Path, sidecar: Path) -> None:
+@pytest.mark.parametrize("lost", ["7.flac", "7.json"])
+def test_half_a_result_is_none_and_swept(disk: Disk, lost: str) -> None:
     _commit(disk)
-    audio.unlink()
+    (disk.directory / lost).unlink()
+    assert disk.facts(RUN) is None
+    assert disk.open(RUN) is None
     Disk(disk.directory)
 
-    assert not sidecar.exists()
+    assert _names(disk.directory) == {"part"}
 
 
 class _PowerFailure(BaseException):
@@ -347,10 +324,11 @@ class _PowerFailure(BaseException):
 
 # What a commit does, one after the other: which call of what it is.
 STEPS = {
-    "begin": (Disk, "_write_sidecar", 1),
-    "name the sidecar": (Path, "rename", 1),
-    "name the audio": (Path, "rename", 2),
-    "vouch": (Disk, "_vouch", 1),
+    "remove the old sidecar": (Directory, "clear", 1),
+    "remove the old audio": (Directory, "clear", 2),
+    "name the audio": (Directory, "rename", 1),
+    "write the sidecar": (Directory, "write", 1),
+    "name the sidecar": (Directory, "rename", 2),
 }
 
 
@@ -378,111 +356,311 @@ def test_a_crash_anywhere_while_a_result_gets_its_name_leaves_nothing_wrong(
         _commit(disk, before)
     spool = _spool(disk)
     with _failing_to(monkeypatch, step, _PowerFailure()), pytest.raises(_PowerFailure):
-        disk.commit(RUN, spool, FACTS, "audio/flac")
+        disk.commit(RUN, spool, FACTS, "audio/flac", "frames")
     spool.close()
 
+    is_as_before = step == "remove the old sidecar" and before is not None
     again = Disk(disk.directory)
-    for stored in again.scan():
-        assert (disk.directory / f"{stored.run_id}.json").exists()
-    if step == "name the audio" and before is not None:
-        assert len(before) != len(CONTENT) or not _is_vouched_for(again)
-        with pytest.raises(CacheDamaged):
-            _read(again)
-    else:
-        assert _read(again) == (CONTENT if step == "vouch" else before)
+    assert _read(again) == (before if is_as_before else None)
+    assert _names(disk.directory) == {"part"} | ({"7.flac", "7.json"} if is_as_before else set())
+    assert _names(disk.directory / "part") == set()
 
 
-def test_a_result_that_nothing_vouches_for_is_kept_and_checked(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
-    with _failing_to(monkeypatch, "vouch", OSError(errno.ENOSPC, "full")):
-        _commit(disk)
+@pytest.mark.parametrize("step", STEPS)
+def test_a_result_that_cannot_be_kept_leaves_nothing_and_can_be_read(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    spool = _spool(disk)
+    with _failing_to(monkeypatch, step, OSError(errno.EIO, "broken")), pytest.raises(OSError, match="broken"):
+        disk.commit(RUN, spool, FACTS, "audio/flac", "frames")
 
-    assert not _is_vouched_for(disk)
+    assert spool.read(0, len(CONTENT)) == CONTENT
+    spool.close()
+    assert _names(disk.directory) == {"part"}
+    assert _names(disk.directory / "part") == set()
+
+
+def test_half_a_sidecar_is_not_left_on_a_full_disk(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool, write = _spool(disk), os.write
+    monkeypatch.setattr(os, "write", lambda fd, content: write(fd, content[:20]))
+    with pytest.raises(OSError, match="No space"):
+        disk.commit(RUN, spool, FACTS, "audio/flac", "frames")
+    spool.close()
+
+    assert disk.open(RUN) is None
+    assert _names(disk.directory / "part") == set()
+
+
+def test_the_audio_is_on_the_disk_before_it_has_its_name(
+    disk: Disk, audio: Path, sidecar: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, fdatasync = list[bool](), os.fdatasync
+
+    def note(fd: int) -> None:
+        seen.append(audio.exists() or sidecar.exists())
+        fdatasync(fd)
+
+    monkeypatch.setattr(os, "fdatasync", note)
+    _commit(disk)
+    assert seen == [False]
+
+
+def test_what_the_disk_fails_to_take_is_read_from_memory(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fdatasync", Mock(side_effect=OSError(errno.EIO, "broken")))
+    spool = _spool(disk)
+    with pytest.raises(OSError, match="broken"):
+        disk.commit(RUN, spool, FACTS, "audio/flac", "frames")
+
+    assert "memfd" in str(Path(f"/proc/self/fd/{spool.fileno()}").readlink())
+    assert spool.read(0, len(CONTENT)) == CONTENT
+    spool.close()
+    assert _names(disk.directory / "part") == set()
+
+
+@pytest.mark.parametrize("name", ["7.json", "7.flac"])
+def test_a_directory_in_the_place_of_a_file_gives_way(disk: Disk, name: str) -> None:
+    (disk.directory / name).mkdir()
+    _commit(disk)
     assert _read(disk) == CONTENT
+    assert _names(disk.directory) == {"part", "7.flac", "7.json"}
+
+
+@pytest.mark.parametrize("name", ["7.json", "7.flac"])
+def test_a_directory_with_something_in_it_is_moved_aside(disk: Disk, name: str) -> None:
+    (disk.directory / name).mkdir()
+    (disk.directory / name / "something").touch()
+    _commit(disk)
+    assert _read(disk) == CONTENT
+    (aside,) = disk.directory.glob("*/something")
+    assert aside.parent.name.startswith(f"{name}.")
+
+
+# Results of earlier versions.
+
+
+def _age(sidecar: Path, *, voucher: str = "") -> None:
+    """As an earlier version wrote it."""
+    told = json.loads(sidecar.read_text())
+    del told["proof"], told["identity"]
+    sidecar.write_text(json.dumps(told) + "\n" + voucher)
+
+
+@pytest.mark.parametrize("voucher", ["", '["3f2b8a52", 1, 2, 3, 4]\n', "[", "\0"])
+def test_an_older_result_is_checked_once(disk: Disk, sidecar: Path, voucher: str) -> None:
+    _commit(disk, SPEECH)
+    _age(sidecar, voucher=voucher)
+
+    assert disk.facts(RUN) == Facts(len(SPEECH), FACTS.mtime_ns)
+    assert not _is_vouched_for(disk)
+    assert _read(disk) == SPEECH
+    assert _is_vouched_for(Disk(disk.directory))
+    assert json.loads(sidecar.read_text())["proof"] == "frames"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [SPEECH[: len(SPEECH) * 4 // 10], b"upstream connect error", PIPED, SPEECH + b"more"],
+    ids=["short", "text", "piped", "more"],
+)
+def test_an_older_result_that_nothing_proves_is_damage(disk: Disk, sidecar: Path, content: bytes) -> None:
+    _commit(disk, content)
+    _age(sidecar)
+
+    with pytest.raises(CacheDamaged):
+        disk.facts(RUN)
+    with pytest.raises(CacheDamaged):
+        _read(disk)
+
+
+def test_an_older_result_of_other_bytes_is_damage(disk: Disk, sidecar: Path) -> None:
+    _commit(disk, SPEECH)
+    _age(sidecar)
+    with (disk.directory / "7.flac").open("r+b") as file:
+        file.seek(5000)
+        file.write(b"another frame")
+
+    with pytest.raises(CacheDamaged, match="damaged"):
+        _read(disk)
+
+
+# What can be verified without the API.
+
+
+@pytest.mark.parametrize(
+    ("content", "proof", "is_right"),
+    [
+        (SPEECH, "framing+frames", True),
+        (PIPED, "framing+twice", True),
+        (SPEECH[:-1], "framing+storage", True),
+        (SPEECH[:-1], "framing+twice", False),
+        (SPEECH[:-1], "frames", False),
+        (WAV, "frames", True),
+        (WAV + b"1234", "frames", False),
+        (b"upstream connect error", "framing+storage", False),
+    ],
+    ids=["flac", "piped", "storage", "short", "shorter", "wav", "longer wav", "text"],
+)
+def test_verifying_looks_at_the_structure(disk: Disk, content: bytes, proof: str, is_right: bool) -> None:
+    spool = _spool(disk, content)
+    disk.commit(RUN, spool, Facts(len(content), 0), "audio/flac", proof)
+    spool.close()
+
+    if is_right:
+        disk.verify(RUN)
+    else:
+        with pytest.raises(CacheDamaged, match="run 7"):
+            disk.verify(RUN)
+
+
+def test_verifying_looks_at_bytes_that_are_vouched_for(disk: Disk, sidecar: Path) -> None:
+    _commit(disk, SPEECH)
+    told = json.loads(sidecar.read_text())
+    sidecar.write_text(json.dumps(told | {"sha256": SHA256}))
     assert _is_vouched_for(disk)
 
-
-def test_a_result_that_cannot_get_its_name_leaves_no_sidecar(
-    disk: Disk, sidecar: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spool = _spool(disk)
-    with monkeypatch.context() as patch:
-        patch.setattr(Disk, "_audio", lambda disk, run_id: f"{disk.directory}/missing/{run_id}.flac")
-        with pytest.raises(FileNotFoundError):
-            disk.commit(RUN, spool, FACTS, "audio/flac")
-
-    assert not sidecar.exists()
-    assert spool.read(0, len(CONTENT)) == CONTENT
-    spool.close()
+    with pytest.raises(CacheDamaged):
+        disk.verify(RUN)
 
 
-def test_a_sidecar_that_cannot_be_written_leaves_no_result(
-    disk: Disk, audio: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spool = _spool(disk)
-    with monkeypatch.context() as patch:
-        patch.setattr(Disk, "_write_sidecar", Mock(side_effect=OSError(errno.ENOSPC, "full")))
-        with pytest.raises(OSError, match="full"):
-            disk.commit(RUN, spool, FACTS, "audio/flac")
-
-    assert not audio.exists()
-    assert spool.read(0, len(CONTENT)) == CONTENT
-    spool.close()
+def test_verifying_what_is_gone_is_no_damage(disk: Disk) -> None:
+    disk.verify(RUN)
 
 
 # With other mounts.
 
 
-def test_a_result_that_another_mount_is_just_putting_there_is_no_damage(
+def test_nobody_waits_for_another_mount_that_is_just_putting_a_result_there(
     disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate, spool = Gate(), _spool(disk)
-    write = Disk._write_sidecar
+    gate, spool, write = Gate(), _spool(disk), Directory.write
 
     def slowly(*arguments: Any) -> None:
         gate.go_through()
         write(*arguments)
 
-    monkeypatch.setattr(Disk, "_write_sidecar", slowly)
-    putting = in_thread(lambda: disk.commit(RUN, spool, FACTS, "audio/flac"))
+    monkeypatch.setattr(Directory, "write", slowly)
+    putting = in_thread(lambda: disk.commit(RUN, spool, FACTS, "audio/flac", "frames"))
     gate.wait_for_arrivals()
-    looking = in_thread(lambda: Disk(disk.directory).facts(RUN))
+    other = Disk(disk.directory)
+    assert other.facts(RUN) is None
+    assert other.open(RUN) is None
     gate.open()
 
     putting.result(LIMIT_S)
-    assert looking.result(LIMIT_S) == FACTS
+    assert _read(other) == CONTENT, "its file was swept while it was put there"
+    assert other.facts(RUN) == FACTS
     spool.close()
 
 
-def test_a_lock_that_is_held_for_ever_costs_the_cache_only(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk_module, "_LOCK_PATIENCE_S", 0.02)
-    spool = _spool(disk)
-    with disk._locked():
-        with pytest.raises(OSError, match="lock"):
-            disk.commit(RUN, spool, FACTS, "audio/flac")
+def test_a_pair_that_was_seen_half_before_and_half_after_is_looked_at_again(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _commit(disk, b"fLaC, another")
+    read = reading.read_sidecar
+
+    def read_and_replace(*arguments: Any) -> Any:
+        found = read(*arguments)
+        monkeypatch.setattr(reading, "read_sidecar", read)
+        _commit(disk)
+        return found
+
+    monkeypatch.setattr(reading, "read_sidecar", read_and_replace)
+    assert disk.facts(RUN) == FACTS
+
+
+def test_two_mounts_that_put_the_same_result_there(disk: Disk) -> None:
+    """The file of one, and the sidecar of the other, which does not know it."""
+    _commit(disk)
+    theirs = (disk.directory / "7.json").read_bytes()
+    _commit(disk)
+    (disk.directory / "7.json").write_bytes(theirs)
+
+    assert not _is_vouched_for(disk)
+    assert _read(disk) == CONTENT
+
+
+def test_a_lock_that_another_program_holds_for_ever_holds_up_nobody(disk: Disk) -> None:
+    with (disk.directory / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _commit(disk)
+        assert _read(Disk(disk.directory)) == CONTENT
         disk.remove(RUN)
-    assert spool.read(0, len(CONTENT)) == CONTENT
-    spool.close()
+        assert disk.open(RUN) is None
 
 
 def test_a_spool_that_another_mount_swept_before_it_was_locked_is_made_anew(
     disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    create, swept = disk_module._create, list[str]()
+    create, swept = Directory.create, list[str]()
 
-    def create_and_sweep(path: str) -> int:
-        fd = create(path)
+    def create_and_sweep(directory: Directory, name: str) -> int:
+        fd = create(directory, name)
         if not swept:
-            swept.append(path)
+            swept.append(name)
             Disk(disk.directory)
         return fd
 
-    monkeypatch.setattr(disk_module, "_create", create_and_sweep)
+    monkeypatch.setattr(Directory, "create", create_and_sweep)
     spool = _spool(disk)
 
-    assert not Path(swept[0]).exists()
-    disk.commit(RUN, spool, FACTS, "audio/flac")
+    assert not (disk.directory / "part" / swept[0]).exists()
+    disk.commit(RUN, spool, FACTS, "audio/flac", "frames")
     spool.close()
     assert _read(disk) == CONTENT
+
+
+# Where it is.
+
+
+def test_another_directory_in_its_place_is_not_looked_at(disk: Disk) -> None:
+    disk.directory.rename(disk.directory.with_name("ours"))
+    planted = Disk(disk.directory)
+    _commit(planted, b"fLaC, planted")
+
+    assert disk.open(RUN) is None
+    _commit(disk)
+    assert _read(disk) == CONTENT
+    assert (disk.directory.with_name("ours") / "7.flac").read_bytes() == CONTENT
+    disk.remove(RUN)
+    assert _read(planted) == b"fLaC, planted"
+
+
+def test_a_directory_that_was_removed_is_made_anew(disk: Disk) -> None:
+    _commit(disk)
+    shutil.rmtree(disk.directory)
+    assert disk.facts(RUN) is None
+    assert disk.scan() == []
+    _commit(disk)
+
+    assert _read(Disk(disk.directory)) == CONTENT
+
+
+def test_a_directory_that_was_removed_is_not_made_anew_where_others_could_exchange_it(disk: Disk) -> None:
+    shutil.rmtree(disk.directory)
+    disk.directory.parent.chmod(0o777)
+
+    with pytest.raises(PermissionError, match="chmod o-w"):
+        _spool(disk)
+
+
+def test_two_can_go_through_it_at_the_same_time(disk: Disk) -> None:
+    for number in range(1, 6):
+        _commit(disk, run_id=RunId(number))
+    files = disk._files()
+    next(files)
+    assert len(disk.run_ids()) == 5
+    assert len(list(files)) == 4
+
+
+@pytest.mark.parametrize("name", ["7.json", "7.flac", "part/7.left"])
+def test_a_directory_that_lies_where_a_file_should_is_no_reason_to_refuse(disk: Disk, name: str) -> None:
+    (disk.directory / name).mkdir()
+    (disk.directory / name / "something").touch()
+    cache = Cache(Disk(disk.directory), 100)
+
+    assert cache.take(RUN) is None
+    assert cache.facts(RUN) is None
+    assert cache.runs() == []
 
 
 # Who may see it.
@@ -505,15 +683,14 @@ def test_only_the_user_can_read_it(tmp_path: Path) -> None:
     disk = Disk(tmp_path / "cache")
     _commit(disk)
     spool = _spool(disk, run_id=RunId(8))
-    assert spool.path is not None
+    assert spool.name is not None
 
     assert _modes(disk.directory) == {
         "cache": 0o700,
         "part": 0o700,
-        ".lock": 0o600,
         "7.flac": 0o600,
         "7.json": 0o600,
-        spool.path.name: 0o600,
+        spool.name.text: 0o600,
     }
     spool.close()
 

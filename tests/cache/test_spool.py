@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from cambfs.cache import spool as spool_module
+from cambfs.cache.directory import Directory, Name
 from cambfs.cache.spool import Spool, memory_spool
-from cambfs.errors import CacheDamaged, NoSpace
+from cambfs.errors import CacheDamaged, NoSpace, TooManyOpenFiles
 
 
 def _write(spool: Spool, offset: int, data: bytes) -> None:
@@ -19,7 +23,8 @@ def _write(spool: Spool, offset: int, data: bytes) -> None:
 
 
 def _on_disk(path: Path, relieve: Callable[[], bool] = lambda: False) -> Spool:
-    return Spool(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), path=path, relieve=relieve)
+    directory = Directory(os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY))
+    return Spool(directory.create(path.name), name=Name(directory, path.name), relieve=relieve)
 
 
 @pytest.fixture
@@ -96,7 +101,7 @@ def test_a_full_disk_is_relieved(tmp_path: Path, full_disk: list[int], number: i
     full_disk.append(number)
     _write(spool, 0, b"abcd")
 
-    assert spool.path == tmp_path / "1"
+    assert spool.name is not None
     assert (tmp_path / "1").read_bytes() == b"abcd"
     spool.close()
 
@@ -109,18 +114,57 @@ def test_a_full_disk_that_cannot_be_relieved_costs_the_name_not_the_bytes(tmp_pa
     _write(spool, 4, b"ef")
 
     assert spool.read(0, 8) == b"abcdefgh"
-    assert spool.path is None
+    assert spool.name is None
     assert not (tmp_path / "1").exists()
     spool.close()
 
 
-def test_another_failure_of_the_disk_is_one_of_ours(tmp_path: Path, full_disk: list[int]) -> None:
+@pytest.mark.parametrize("number", [errno.EIO, errno.EROFS, errno.ESTALE, errno.EFBIG, errno.EDQUOT, errno.ENOSPC])
+def test_a_disk_that_fails_costs_the_name_not_the_bytes(tmp_path: Path, full_disk: list[int], number: int) -> None:
+    spool = _on_disk(tmp_path / "1")
+    _write(spool, 0, b"abcd")
+    full_disk.append(number)
+    _write(spool, 4, b"efgh")
+
+    assert spool.read(0, 8) == b"abcdefgh"
+    assert spool.name is None
+    assert spool.trouble is not None
+    assert spool.trouble.errno == number
+    assert list(tmp_path.iterdir()) == []
+    spool.close()
+
+
+def test_a_disk_that_fails_to_give_back_what_it_took_is_damage(
+    tmp_path: Path, full_disk: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = _on_disk(tmp_path / "1")
+    _write(spool, 0, b"abcd")
+    full_disk.append(errno.EIO)
+    monkeypatch.setattr(os, "pread", _no_more)
+
+    with pytest.raises(CacheDamaged, match="cannot be read"):
+        _write(spool, 4, b"efgh")
+    spool.close()
+
+
+def _no_more(_fd: int, _length: int, _offset: int) -> bytes:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_where_no_descriptor_is_left_for_memory_the_error_says_so(
+    tmp_path: Path, full_disk: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     spool = _on_disk(tmp_path / "1")
     full_disk.append(errno.EIO)
+    monkeypatch.setattr(os, "memfd_create", _none_left)
 
-    with pytest.raises(NoSpace, match="cannot spool"):
+    with pytest.raises(TooManyOpenFiles):
         _write(spool, 0, b"abcd")
     spool.close()
+
+
+def _none_left(_name: str, _flags: int) -> int:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 def test_full_memory_is_no_space(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,3 +207,86 @@ def test_what_is_large_goes_from_memory_to_an_unlinked_file() -> None:
 
 def _descriptor_of(spool: Spool) -> str:
     return str(Path(f"/proc/self/fd/{spool.fileno()}").readlink())
+
+
+def test_what_is_large_stays_in_memory_where_no_file_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    spool = memory_spool(spill_bytes=6)
+    _write(spool, 0, b"abcdefgh")
+    _write(spool, 8, b"ij")
+
+    assert "memfd" in _descriptor_of(spool)
+    assert spool.read(0, 10) == b"abcdefghij"
+    spool.close()
+
+
+def test_an_unlinked_file_that_fails_goes_back_to_memory(full_disk: list[int]) -> None:
+    spool = memory_spool(spill_bytes=6)
+    _write(spool, 0, b"abcdefgh")
+    full_disk.append(errno.ENOSPC)
+    _write(spool, 8, b"ij")
+
+    assert "memfd" in _descriptor_of(spool)
+    assert spool.read(0, 10) == b"abcdefghij"
+    spool.close()
+
+
+# A file in the cache that is right.
+
+
+@pytest.fixture
+def vouched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Spool]:
+    """Looked at with every read."""
+    monkeypatch.setattr(spool_module, "_LOOK_EVERY_S", 0.0)
+    spool = _on_disk(tmp_path / "1")
+    _write(spool, 0, b"abcdefgh")
+    spool.vouched = spool.identity()
+    yield spool
+    spool.close()
+
+
+def test_a_change_of_a_file_in_use_is_noticed(vouched: Spool, tmp_path: Path) -> None:
+    assert vouched.read(0, 8) == b"abcdefgh"
+    with (tmp_path / "1").open("r+b") as file:
+        file.write(b"x")
+
+    with pytest.raises(CacheDamaged, match="changed"):
+        vouched.read(4, 4)
+    with pytest.raises(CacheDamaged, match="changed"):
+        vouched.check_unchanged()
+
+
+def test_a_change_that_hides_its_time_is_noticed(vouched: Spool, tmp_path: Path) -> None:
+    before = (tmp_path / "1").stat()
+    with (tmp_path / "1").open("r+b") as file:
+        file.write(b"x")
+    os.utime(tmp_path / "1", ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    with pytest.raises(CacheDamaged, match="changed"):
+        vouched.read(4, 4)
+
+
+def test_to_be_removed_is_no_change(vouched: Spool, tmp_path: Path) -> None:
+    (tmp_path / "1").unlink()
+
+    assert vouched.read(0, 8) == b"abcdefgh"
+    assert vouched.read(0, 8) == b"abcdefgh"
+
+
+def test_a_change_and_a_removal_is_one(vouched: Spool, tmp_path: Path) -> None:
+    (tmp_path / "1").write_bytes(b"abcdefgx")
+    (tmp_path / "1").unlink()
+
+    with pytest.raises(CacheDamaged, match="changed"):
+        vouched.read(0, 8)
+
+
+def test_reads_look_once_a_second(vouched: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool_module, "_LOOK_EVERY_S", 1.0)
+    now, looks, fstat = [100.0], list[int](), os.fstat
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(os, "fstat", lambda fd: looks.append(fd) or fstat(fd))  # type: ignore[func-returns-value]
+    for now[0] in (100.0, 100.5, 100.9, 101.0, 101.5):
+        vouched.read(0, 4)
+
+    assert len(looks) == 2

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import termios
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
@@ -250,6 +253,11 @@ def test_a_wrong_call_is_one_line_and_exit_code_2(shell: Shell, arguments: list[
         (["-o", "allow_root,allow_other"], {}, "give one of the two"),
         ([], {"CAMBFS_OPTIONS": "raw_fi"}, "-o raw_fi: there is no such option here"),
         (["--log-file", "/proc/nowhere/log"], {}, "name another log with --log-file"),
+        (["--log-file", "mnt/log"], {}, "which the mount covers; name another place with --log-file"),
+        (["--cache-dir", "mnt/new/cache"], {}, "which the mount covers; name another place with --cache-dir"),
+        (["--cache-dir", "link/cache"], {}, "which the mount covers; name another place with --cache-dir"),
+        ([], {"CAMBFS_CACHE_DIR": "mnt"}, "which the mount covers; name another place with --cache-dir"),
+        ([], {"XDG_CACHE_HOME": "$/mnt"}, "which the mount covers; name another place with --cache-dir"),
     ],
 )
 @pytest.mark.parametrize("foreground", [[], ["-f"]], ids=["background", "foreground"])
@@ -259,8 +267,11 @@ def test_what_is_wrong_is_one_line_and_nothing_is_mounted(
     (shell.directory / "open-key").write_text(KEY)
     (shell.directory / "open-key").chmod(0o644)
     (shell.directory / "runs.txt").write_text("1\nabc\n")
+    (shell.directory / "link").symlink_to(shell.mountpoint)
+    environ = {name: value.replace("$", str(shell.directory)) for name, value in environ.items()}
     assert words in complaint(shell("mount", "mnt", *arguments, *foreground, **environ))
     assert mountpoint.mounted_at(shell.mountpoint) is None
+    assert names(shell.mountpoint) == []
 
 
 def test_a_directory_that_cannot_be_mounted_on_is_one_line(shell: Shell) -> None:
@@ -278,12 +289,19 @@ def test_a_key_is_never_shown(shell: Shell) -> None:
 
 
 def test_missing_parts_of_fuse_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(mountpoint, "_may_mount", lambda: False)
     with pytest.raises(ConfigError, match="modprobe fuse"):
         mountpoint.check_fuse(tmp_path / "fuse")
     device = tmp_path / "device"
     device.touch()
     mountpoint.check_fuse(device)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getuid", lambda: 4_000_000_000)
+        with pytest.raises(ConfigError, match="add uid 4000000000 to /etc/passwd, or mount as root"):
+            mountpoint.check_fuse(device)
+    monkeypatch.setattr("shutil.which", lambda name: "/opt/bin/fusermount3" if name == "fusermount3" else None)
+    with pytest.raises(ConfigError, match=r"as root: ln -s fusermount3 /opt/bin/fusermount$"):
+        mountpoint.check_fuse(device)
     monkeypatch.setattr("shutil.which", lambda _: None)
     with pytest.raises(ConfigError, match="apt install fuse3"):
         mountpoint.check_fuse(device)
@@ -362,7 +380,7 @@ def test_mount_points_are_found_whatever_their_name(tmp_path: Path) -> None:
         f"40 1 8:1 / {escaped} rw - ext4 /dev/sda rw\n"
         f"41 1 0:50 / {escaped} ro,nosuid shared:7 - fuse.cambfs cambfs ro,user_id=0\n"
     )
-    assert mountpoint.mounted_at(directory, mountinfo) == Mounted(directory, "fuse.cambfs", "0:50")
+    assert mountpoint.mounted_at(directory, mountinfo) == Mounted(directory, "fuse.cambfs", "0:50", ("ro", "user_id=0"))
     assert mountpoint.mounted_at(tmp_path, mountinfo) is None
 
 
@@ -481,6 +499,41 @@ def test_a_foreign_mount_is_left_alone(tmp_path: Path, monkeypatch: pytest.Monke
         unmount.unmount(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("fusermount", "umount", "said"),
+    [
+        ("true", "false", ""),
+        ("echo failed to open /etc/mtab >&2; false", "true", ""),
+        ("echo failed to open /etc/mtab >&2; false", "echo not root >&2; false", "failed to open /etc/mtab"),
+        ("echo Device or resource busy >&2; false", "true", "Device or resource busy"),
+        ("false", "false", "fusermount3 failed"),
+        (None, "true", ""),
+        (None, None, "apt install fuse3"),
+    ],
+)
+def test_a_user_unmounts_with_what_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fusermount: str | None, umount: str | None, said: str
+) -> None:
+    for name, script in (("fusermount3", fusermount), ("umount", umount)):
+        if script is not None:
+            (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+            (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    try:
+        words = unmount._detach_as_user(Path("/nowhere"), lazy=False)
+    except ConfigError as error:
+        words = str(error)
+    assert words.endswith(said)
+    assert bool(words) == bool(said)
+
+
+def test_an_unknown_variable_is_a_warning(shell: Shell) -> None:
+    done = shell("cache", "list", CAMBFS_CACHESIZE="5GiB")
+    assert done.returncode == 0
+    wanted = "cambfs: warning: CAMBFS_CACHESIZE in the environment is not a setting; did you mean CAMBFS_CACHE_SIZE?\n"
+    assert done.stderr == wanted
+
+
 def test_the_key_is_checked_once_for_an_account(shell: Shell, api: Server) -> None:
     for count in (1, 1):
         assert shell("mount", "mnt").returncode == 0
@@ -525,7 +578,7 @@ def test_a_signal_ends_a_mount_in_the_foreground_and_leaves_nothing(shell: Shell
     made = shell.directory / "made"
     assert (made / "1.flac").stat().st_size == 300_004
     process.send_signal(number)
-    assert process.wait(LIMIT_S) == 0
+    assert process.wait(LIMIT_S) == (130 if number == signal.SIGINT else 0)
     assert not made.exists()
 
 
@@ -545,7 +598,7 @@ def test_the_demo_shows_results_and_leaves_nothing_behind(shell: Shell, number: 
     for run_id, path in samples().items():
         assert (mounted / f"{run_id}.flac").read_bytes() == path.read_bytes()
     process.send_signal(number)
-    assert process.wait(LIMIT_S) == 0
+    assert process.wait(LIMIT_S) == (130 if number == signal.SIGINT else 0)
     assert not mounted.exists()
     assert list((shell.directory / "tmp").iterdir()) == []
     assert not (shell.directory / "home").exists()
@@ -554,7 +607,7 @@ def test_the_demo_shows_results_and_leaves_nothing_behind(shell: Shell, number: 
 def test_the_demo_at_a_directory_that_was_there_leaves_it(shell: Shell) -> None:
     process = shell.start("demo", "mnt", "--length", "close", awaiting="leaves nothing behind")
     process.send_signal(signal.SIGINT)
-    assert process.wait(LIMIT_S) == 0
+    assert process.wait(LIMIT_S) == 130
     assert shell.mountpoint.is_dir()
 
 
@@ -659,6 +712,34 @@ def test_the_cache_is_listed_without_key_and_network(shell: Shell) -> None:
     assert lines[3] == f"2 results, 585.9 KiB in {shell.directory}/home/.cache/cambfs"
 
 
+def test_ctrl_c_at_a_question_ends_its_line(shell: Shell) -> None:
+    shell("fetch", "1")
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cambfs", "cache", "clear"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=shell.environ,
+        start_new_session=True,
+        preexec_fn=partial(fcntl.ioctl, theirs, termios.TIOCSCTTY, 0),
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while b"]: " not in shown:
+            shown += os.read(ours, 4096)
+        while process.poll() is None:  # Python misses one that comes just before it begins to read
+            os.write(ours, b"\x03")
+            with contextlib.suppress(OSError):  # the end, on a terminal
+                while select.select([ours], [], [], 1.0)[0] and (piece := os.read(ours, 4096)):
+                    shown += piece
+    finally:
+        os.close(ours)
+    assert process.wait(LIMIT_S) == 130
+    assert re.fullmatch(rb"(\^C)+\r\n", shown.split(b"]: ")[1])
+
+
 def test_an_empty_cache_is_no_error(shell: Shell) -> None:
     for command in ("list", "verify", "clear"):
         done = shell("cache", command)
@@ -673,7 +754,9 @@ def cached(shell: Shell, run_id: int) -> Path:
 
 def test_verify_finds_a_damaged_result_and_removes_it(shell: Shell) -> None:
     shell("fetch", "1-2")
-    assert shell("cache", "verify").returncode == 0
+    done = shell("cache", "verify")
+    assert done.returncode == 0
+    assert done.stdout.startswith("2 right; 2 results")
     damaged = cached(shell, 1)
     with damaged.open("r+b") as file:
         file.seek(1000)
@@ -681,7 +764,7 @@ def test_verify_finds_a_damaged_result_and_removes_it(shell: Shell) -> None:
     done = shell("cache", "verify")
     assert done.returncode == 1
     assert "run 1: the cached file is damaged; removed" in done.stdout
-    assert done.stdout.endswith("2 results, 585.9 KiB verified, 1 damaged\n")
+    assert done.stdout.splitlines()[-1].startswith("1 right, 1 damaged and removed; 1 result, 293.0 KiB in ")
     assert not damaged.exists()
     assert cached(shell, 2).exists()
 

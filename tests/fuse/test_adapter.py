@@ -1,40 +1,262 @@
-"""The adapter itself, where a mount cannot easily be brought: memory that there is not, a libfuse that is too old."""
+"""The adapter's operations against a tree that is none: what goes to the kernel, without a kernel."""
 
 from __future__ import annotations
 
 import ctypes
 import errno
-from pathlib import Path
+import logging
+import os
+import stat
+from collections.abc import Iterator
 from typing import Any, cast
 
 import fuse
 import pytest
 
-from cambfs.errors import ConfigError
-from cambfs.fuse import adapter, readbuf
+from cambfs import errors
+from cambfs.deadline import Patience
+from cambfs.fuse import adapter
+from cambfs.fuse.adapter import Operations
+from cambfs.fuse.errnos import Failures
+from cambfs.fuse.error_log import Journal
 from cambfs.fuse.signals import Session
-from cambfs.runs.library import Library
+from cambfs.vfs.tree import Attributes, Tree
+
+CONTENT = bytes(range(250)) * 4
+FILE = Attributes(20, stat.S_IFREG | 0o444, 1, len(CONTENT), 1_700_000_000 * 10**9 + 5)
 
 
-@pytest.mark.parametrize("function", ["calloc", "malloc"])
-def test_no_memory_for_an_answer(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Opened:
-        def readinto(self, _offset: int, length: int, room: Any, _patience: object) -> int:
-            room(length)
-            return length
+class FakeFile:
+    keeps_pages, bypasses_pages = True, False
 
+    def __init__(self, content: bytes = CONTENT) -> None:
+        self.content = content
+        self.closed = 0
+
+    def readinto(self, offset: int, buffer: memoryview, _patience: Patience) -> int:
+        piece = self.content[offset : offset + len(buffer)]
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class FakeTree:
+    """A few files, all with the same content, and whatever is to be raised."""
+
+    def __init__(self) -> None:
+        self.file = FakeFile()
+        self.error: BaseException | None = None
+        self.lookups: list[bool] = []
+
+    def _check(self, path: str) -> None:
+        if self.error is not None:
+            raise self.error
+        if path not in ("/1.flac", "/1.url", "/.cambfs/errors"):
+            raise errors.NoSuchName(path)
+
+    def attributes(self, path: str, _patience: Patience, *, is_lookup_possible: bool) -> Attributes:
+        self._check(path)
+        self.lookups.append(is_lookup_possible)
+        return FILE
+
+    def check_exists(self, path: str, _patience: Patience) -> None:
+        self._check(path)
+
+    def open(self, path: str, _patience: Patience) -> FakeFile:
+        self._check(path)
+        return self.file
+
+    def names(self, _path: str) -> Iterator[tuple[str, int]]:
+        return iter([("1.flac", 20), ("1.url", 21)])
+
+    def usage(self) -> tuple[int, int]:
+        return 4097, 2
+
+
+@pytest.fixture
+def tree() -> FakeTree:
+    return FakeTree()
+
+
+@pytest.fixture
+def operations(tree: FakeTree) -> Operations:
+    return Operations(cast("Tree", tree), Failures(Journal()), Session(), 1.0, url_owner_only=True)
+
+
+@pytest.fixture
+def binding(operations: Operations) -> Any:
+    """The binding without its constructor, which mounts."""
+    binding = adapter._Binding.__new__(adapter._Binding)
+    binding.operations, binding.encoding, binding.raw_fi = operations, "latin-1", True
+    return binding
+
+
+def _opened(operations: Operations) -> Any:
     fi = fuse.fuse_file_info()
-    operations = adapter.Operations(*cast("Any", (None, None, Session(), 1.0, False, lambda: None)))
-    operations._open_files[fi.fh] = cast("Any", Opened())
-    monkeypatch.setattr(readbuf._c, function, lambda *_: None)
+    assert operations("open", "/1.flac", fi) == 0
+    return fi
 
+
+def _read(binding: Any, fi: Any, size: int, offset: int) -> tuple[int, bytes]:
+    """What the binding returns to libfuse, and libfuse's memory with a guard of 8 bytes behind it."""
+    memory = (ctypes.c_byte * (size + 8))(*b"-" * (size + 8))
+    count = binding.read(
+        b"/1.flac", ctypes.cast(memory, ctypes.POINTER(ctypes.c_byte)), size, offset, ctypes.pointer(fi)
+    )
+    return count, bytes(memory)
+
+
+def _errno(operations: Operations, *call: Any) -> str:
     with pytest.raises(fuse.FuseOSError) as failed:
-        operations("read", "/1.flac", ctypes.pointer(ctypes.c_void_p()), 4096, 0, fi)
-    assert failed.value.errno == errno.ENOMEM
+        operations(*call)
+    return errno.errorcode[failed.value.errno]
 
 
-def test_a_libfuse_that_is_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fuse._libfuse, "fuse_version", lambda: 28)
+# Reading.
 
-    with pytest.raises(ConfigError, match="libfuse is too old"):
-        adapter.serve(cast("Library", None), tmp_path)
+
+@pytest.mark.parametrize(("offset", "size", "count"), [(0, 100, 100), (900, 100, 100), (950, 100, 50), (1000, 100, 0)])
+def test_a_read_goes_into_the_memory_of_libfuse_and_not_beyond(
+    binding: Any, operations: Operations, offset: int, size: int, count: int
+) -> None:
+    returned, memory = _read(binding, _opened(operations), size, offset)
+
+    assert returned == count
+    assert memory == CONTENT[offset : offset + count] + b"-" * (size + 8 - count)
+
+
+def test_nobody_has_the_memory_of_libfuse_after_the_read(binding: Any, operations: Operations, tree: FakeTree) -> None:
+    kept: list[memoryview] = []
+    tree.file.readinto = lambda _offset, buffer, _patience: kept.append(buffer) or 4  # type: ignore[method-assign, assignment, func-returns-value]
+    _read(binding, _opened(operations), 4, 0)
+
+    with pytest.raises(ValueError, match="released"):
+        kept[0][0]
+
+
+def test_an_empty_answer_before_the_end_is_an_error(binding: Any, operations: Operations, tree: FakeTree) -> None:
+    """The kernel would believe that the file ends there."""
+    fi = _opened(operations)
+    tree.file.content = CONTENT[:500]
+    with pytest.raises(fuse.FuseOSError) as failed:
+        _read(binding, fi, 100, 700)
+
+    assert failed.value.errno == errno.EIO
+    assert _read(binding, fi, 100, 500)[0] == 0
+
+
+def test_open_tells_the_kernel_about_its_pages_and_release_closes(operations: Operations, tree: FakeTree) -> None:
+    first, second = _opened(operations), _opened(operations)
+    assert first.fh != second.fh
+    assert (first.keep_cache, first.direct_io) == (1, 0)
+
+    operations("release", "/1.flac", first)
+    operations("release", "/1.flac", second)
+    assert tree.file.closed == 2
+
+
+# Attributes, names and the file system.
+
+
+def test_attributes_in_the_words_of_stat(binding: Any) -> None:
+    status = ctypes.pointer(fuse.c_stat())
+    assert binding.fgetattr(b"/1.flac", status, None) == 0
+
+    got = status.contents
+    assert (got.st_ino, got.st_mode, got.st_nlink, got.st_size, got.st_blocks) == (20, 0o100444, 1, 1000, 2)
+    assert (got.st_uid, got.st_gid) == (os.getuid(), os.getgid())
+    assert (got.st_mtimespec.tv_sec, got.st_mtimespec.tv_nsec) == (1_700_000_000, 5)
+
+
+def test_only_a_question_without_a_handle_may_be_a_lookup(operations: Operations, tree: FakeTree) -> None:
+    operations("getattr", "/1.flac", None)
+    operations("getattr", "/1.flac", fuse.fuse_file_info())
+    assert tree.lookups == [True, False]
+
+
+@pytest.mark.parametrize("until_full", [2, 3, 9])
+def test_names_are_given_until_the_kernel_has_enough(binding: Any, until_full: int) -> None:
+    given: list[tuple[bytes, int]] = []
+
+    def filler(_buffer: None, name: bytes, status: Any, _offset: int) -> int:
+        given.append((name, status.st_ino if status else 0))
+        return int(len(given) > until_full)
+
+    binding.readdir(b"/", None, filler, 0, ctypes.pointer(fuse.fuse_file_info()))
+    assert given == [(b".", 0), (b"..", 0), (b"1.flac", 20), (b"1.url", 21)][: until_full + 1]
+
+
+def test_the_file_system_is_as_large_as_what_it_holds(operations: Operations) -> None:
+    told = operations("statfs", "/")
+    assert (told["f_blocks"] * told["f_frsize"], told["f_files"]) == (8192, 2)
+
+
+# Refusals.
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ("mknod", "/a", 0o100644, 0),
+        ("mkdir", "/a", 0o755),
+        ("unlink", "/1.flac"),
+        ("rmdir", "/.cambfs"),
+        ("symlink", "/a", "/1.flac"),
+        ("rename", "/1.flac", "/2.flac"),
+        ("link", "/a", "/1.flac"),
+        ("create", "/a", 0o644, None),
+        ("truncate", "/1.flac", 0),
+        ("chmod", "/1.flac", 0o600),
+        ("chown", "/1.flac", 0, 0),
+        ("utimens", "/1.flac", None),
+        ("setxattr", "/1.flac", "user.a", b"", 0),
+        ("removexattr", "/1.flac", "user.a"),
+    ],
+    ids=lambda call: call[0],
+)
+def test_every_write_is_refused(operations: Operations, call: tuple[Any, ...]) -> None:
+    assert _errno(operations, *call) == "EROFS"
+
+
+@pytest.mark.parametrize("flags", [os.O_WRONLY, os.O_RDWR, os.O_RDWR | os.O_APPEND])
+def test_to_open_for_writing_is_refused(operations: Operations, flags: int) -> None:
+    assert _errno(operations, "open", "/1.flac", fuse.fuse_file_info(flags=flags)) == "EROFS"
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [
+        (errors.TimedOut("x"), "ETIMEDOUT"),
+        (errors.UnknownRun("x", 404), "ENOENT"),
+        (MemoryError(), "ENOMEM"),
+        (OSError("without a number"), "EIO"),
+        (ValueError("a mistake of ours"), "EIO"),
+    ],
+)
+def test_whatever_is_raised_the_kernel_gets_an_errno(
+    operations: Operations, tree: FakeTree, error: Exception, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    tree.error = error
+    for call in (
+        ("getattr", "/1.flac", None),
+        ("access", "/1.flac", os.R_OK),
+        ("open", "/1.flac", fuse.fuse_file_info()),
+    ):
+        assert _errno(operations, *call) == name
+    tracebacks = [record for record in caplog.records if record.levelno >= logging.ERROR and record.exc_info]
+    assert len(tracebacks) == (3 if name == "EIO" else 0)
+
+
+@pytest.mark.parametrize(("uid", "is_refused"), [(os.getuid(), False), (0, False), (os.getuid() + 1, True)])
+@pytest.mark.parametrize("path", ["/1.url", "/.cambfs/errors"])
+def test_others_are_kept_out_of_what_is_the_users_own(
+    operations: Operations, monkeypatch: pytest.MonkeyPatch, path: str, uid: int, is_refused: bool
+) -> None:
+    monkeypatch.setattr(fuse, "fuse_get_context", lambda: (uid, 0, 0))
+    if is_refused:
+        assert _errno(operations, "open", path, fuse.fuse_file_info()) == "EACCES"
+    else:
+        assert operations("open", path, fuse.fuse_file_info()) == 0
+    assert operations("open", "/1.flac", fuse.fuse_file_info()) == 0

@@ -8,8 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext, suppress
-from pathlib import Path
+from contextlib import nullcontext
 
 import pytest
 
@@ -24,111 +23,18 @@ from cambfs.errors import (
     UnknownRun,
     Unreachable,
 )
+from cambfs.http import pool
 from cambfs.http.body import HttpBody
 from cambfs.http.client import Client
-from cambfs.http.deadline_reader import SteppedResponse, step
 from cambfs.http.headers import Head
-from cambfs.names import RunId
 from cambfs.remote.source import SignedUrl
-
-RUN = RunId(5)
-KEY = "sk-very-secret-key"
-FLAC = b"fLaC" + bytes(range(256)) * 2000
-WAIT_S = 20.0  # for what happens at once; only a failing test waits so long
-CERTIFICATE = Path(__file__).parent / "localhost.pem"  # for 127.0.0.1, and its key; signed by itself, for a century
-Script = Callable[[socket.socket], bool]
-OK = b"HTTP/1.1 200 OK\r\n"
+from tests.http.raw_server import CERTIFICATE, CHUNKED, FLAC, KEY, OK, RUN, WAIT_S, Server, chunk, reset, send, sized
 
 
-def sized(content: bytes, said: int | None = None) -> bytes:
-    return OK + b"Content-Length: %d\r\n\r\n" % (len(content) if said is None else said) + content
-
-
-def chunk(content: bytes) -> bytes:
-    return b"%x\r\n%s\r\n" % (len(content), content)
-
-
-CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
-
-
-class Server:
-    """Answers the n-th request with the n-th script, whatever connection it comes on. A script says whether the
-    connection is kept."""
-
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
-        self.scripts: list[Script] = []
-        self.greeting = b""
-        self._tls = tls
-        self.connections = 0
-        self.over = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._threads = [threading.Thread(target=self._accept)]
-        self._sockets: list[socket.socket] = []
-        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self._listener.getsockname()[1]}"
-
-    def __enter__(self) -> Server:
-        self._threads[0].start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.over.set()
-        for one in (self._listener, *self._sockets):
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
-        for thread in self._threads:
-            thread.join(WAIT_S)
-            assert not thread.is_alive()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                connection = self._listener.accept()[0]
-                self.connections += 1
-                self._sockets.append(connection)
-                self._threads.append(threading.Thread(target=self._serve, args=(connection,)))
-                self._threads[-1].start()
-
-    def _serve(self, plain: socket.socket) -> None:
-        with suppress(OSError), self._tls.wrap_socket(plain, server_side=True) if self._tls else plain as connection:
-            connection.sendall(self.greeting)
-            self._answer(connection)
-
-    def _answer(self, connection: socket.socket) -> None:
-        with connection.makefile("rb") as lines:
-            while next((True for line in iter(lines.readline, b"") if line == b"\r\n"), False):
-                if not self.scripts.pop(0)(connection):
-                    return
-
-    def stall(self, *pieces: bytes) -> Script:
-        """The pieces, and nothing more until the test is over."""
-
-        def script(connection: socket.socket) -> bool:
-            connection.sendall(b"".join(pieces))
-            self.over.wait(WAIT_S * 3)
-            return False
-
-        return script
-
-
-def send(*pieces: bytes, keep: bool = True) -> Script:
-    def script(connection: socket.socket) -> bool:
-        connection.sendall(b"".join(pieces))
-        return keep
-
-    return script
-
-
-def reset(*pieces: bytes, after: threading.Event) -> Script:
-    """The pieces, and once the test has set `after`, a reset in place of an orderly end."""
-
-    def script(connection: socket.socket) -> bool:
-        connection.sendall(b"".join(pieces))
-        assert after.wait(WAIT_S)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        return False
-
-    return script
+@pytest.fixture(autouse=True)
+def _no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that one connection is enough; test_pool lets them rest."""
+    monkeypatch.setattr(pool, "REST_S", 0.0)
 
 
 @pytest.fixture
@@ -212,19 +118,6 @@ def test_to_ask_for_nothing_is_a_mistake(server: Server, client: Client) -> None
     body.close()
 
 
-def test_small_chunks_that_are_there_come_together() -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.settimeout(WAIT_S)
-        theirs.sendall(CHUNKED + b"".join(chunk(FLAC[place : place + 10]) for place in range(0, 1000, 10)))
-        response = SteppedResponse(ours)
-        response.begin()
-        assert response.read1(65536) == FLAC[:1000]
-        theirs.sendall(chunk(FLAC[1000:1010]) + b"5\r\n")
-        assert response.read1(65536) == FLAC[1000:1010], "a chunk that has only begun is not waited for"
-        response.close()
-
-
 @pytest.mark.parametrize("size", [b"zz", b"", b"-5", b"+5", b"0x5", b"1_0", b"-0", b"5 5", b";5", b"1" * 70_000])
 def test_a_connection_with_a_chunk_of_no_size_is_not_used_again(server: Server, client: Client, size: bytes) -> None:
     server.scripts += [send(CHUNKED, chunk(FLAC[:1000]) + size + b"\r\n" + bytes(9)), send(sized(FLAC))]
@@ -235,18 +128,6 @@ def test_a_connection_with_a_chunk_of_no_size_is_not_used_again(server: Server, 
     assert found in (b"", FLAC[:1000])
     assert whole(client) == FLAC
     assert server.connections == 2
-
-
-def test_a_step_ends_also_when_there_is_more_to_read() -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.settimeout(WAIT_S)
-        theirs.sendall(b"X: y\r\n" * 9)
-        response = SteppedResponse(ours)
-        with step(0), pytest.raises(TimeoutError):
-            response.fp.readline()
-        response.close()
-        assert ours.gettimeout() == WAIT_S, "whoever uses the connection next waits as long as before"
 
 
 # Cuts
@@ -484,7 +365,7 @@ class FakeRaw:
 
 def fake_body(data: bytes, during: Callable[[], None]) -> tuple[HttpBody, FakeRaw]:
     raw = FakeRaw(data, during)
-    head = Head(0, None, None, True, None, False, "", None)
+    head = Head(0, None, None, None, True, None, False, "", None)
     return HttpBody(raw, head, "run 5", nullcontext), raw
 
 
@@ -559,3 +440,19 @@ def test_closing_under_tls(tls_server: Server, monkeypatch: pytest.MonkeyPatch) 
         assert whole(client) == FLAC
         with pytest.raises(BrokenBody):
             whole(client)
+
+
+# The first bytes
+
+
+def test_the_first_bytes_of_a_slow_flac_are_not_held_back(server: Server, client: Client) -> None:
+    server.scripts += [server.stall(CHUNKED, chunk(b"fLaC"))]
+    body = client.open_stream(RUN)
+    assert body.read(9) == b"fLaC"
+    body.close()
+
+
+def test_the_words_of_a_text_that_never_ends(server: Server, hasty: Client) -> None:
+    server.scripts += [server.stall(CHUNKED, chunk(b'data: {"error": "no"}\n\n'))]
+    with pytest.raises(NotAudio, match=r'data: \{"error": "no"\}$'):
+        hasty.open_stream(RUN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -337,15 +338,29 @@ def test_what_a_body_does_not_tell(api: responses.RequestsMock, client: Client) 
 def test_going_on_from_an_offset(api: responses.RequestsMock, client: Client) -> None:
     api.get(STREAM, FLAC[40:], status=206, headers={"Content-Range": "bytes 40-99/100", "ETag": '"e"'})
     body = client.open_stream(RUN, 40, '"e"')
-    assert (body.start, body.total, body.framed, body.ranges) == (40, 100, True, True)
+    assert (body.start, body.stop, body.total, body.framed, body.ranges) == (40, 100, 100, True, True)
     assert content(body) == FLAC[40:]
     assert (sent(api)["Range"], sent(api)["If-Range"]) == ("bytes=40-", '"e"')
+
+
+def test_a_part_that_does_not_tell_the_whole_says_where_it_stops(api: responses.RequestsMock, client: Client) -> None:
+    api.get(STREAM, FLAC[40:50], status=206, headers={"Content-Range": "bytes 40-49/*", "ETag": '"e"'})
+    body = client.open_stream(RUN, 40, '"e"')
+    assert (body.start, body.stop, body.total, body.framed) == (40, 50, None, True)
+    assert content(body) == FLAC[40:50]
+
+
+def test_a_label_with_the_key_is_none(api: responses.RequestsMock, client: Client) -> None:
+    api.get(STREAM, FLAC, content_type=f"x/{KEY}")
+    body = client.open_stream(RUN)
+    assert body.content_type == ""
+    body.close()
 
 
 def test_a_range_that_is_ignored_gives_the_whole(api: responses.RequestsMock, client: Client) -> None:
     api.get(STREAM, FLAC)
     body = client.open_stream(RUN, 40, '"e"')
-    assert body.start == 0
+    assert (body.start, body.stop) == (0, None)
     assert content(body) == FLAC
 
 
@@ -413,15 +428,30 @@ def test_headers_that_cannot_be_trusted(api: responses.RequestsMock, client: Cli
         (b"<html><title>Sign in</title>", "", "Sign in"),
         (b"oops", "text/html; charset=utf-8", "oops"),
         (b"null", "application/json", "null"),
-        (b"\n" * 600, "", "nothing"),
+        (b"7", "audio/flac", "7"),
+        (b'"not yet"', "application/octet-stream", "not yet"),
+        (b"upstream connect error", "text/plain", "upstream connect error"),
+        (b"data: {}\n\n", "text/event-stream", "data: {}"),
+        (b"\xef\xbb\xbfoops", "audio/flac", "oops"),
+        ("sorry".encode("utf-16"), "audio/flac", "sorry"),
+        ("sorry".encode("utf-16-le"), "audio/flac", "sorry"),
+        (b"<?xml version='1.0'?><Error><Message>Denied</Message></Error>", "audio/flac", "Denied"),
+        (b"fe\r\nfLaC", "audio/flac", "fe fLaC"),
+        (b"\0" * 4096, "audio/flac", "something else"),
+        (b"\n" * 600, "", "something else"),
+        (b"RIFF\0\0\0\0AVI ", "audio/wav", "RIFF"),
+        (b"OggSetc", "audio/ogg", "OggSetc"),
+        (b"ID3", "audio/mpeg", "ID3"),
+        (b"\xff\xfb", "audio/mpeg", "something else"),
+        (b"f", "audio/flac", "f"),
         (b"<" + b"x" * 200_000, "audio/flac", "x"),
     ],
 )
 def test_a_200_that_is_not_audio(
     api: responses.RequestsMock, client: Client, page: bytes, kind: str, words: str
 ) -> None:
-    api.get(STREAM, page, content_type=kind)
-    with pytest.raises(NotAudio, match=f"run 5: the API answered with .*{words}") as caught:
+    api.get(STREAM, page, content_type=kind, headers={"Content-Length": str(len(page))})
+    with pytest.raises(NotAudio, match=f"run 5: the API answered with .*{re.escape(words)}") as caught:
         client.open_stream(RUN)
     assert caught.value.status == 200
 
@@ -432,13 +462,41 @@ def test_a_200_with_nothing(api: responses.RequestsMock, client: Client) -> None
     with pytest.raises(NotAudio, match="run 5: the API answered with nothing"):
         client.open_stream(RUN)
     api.get(STREAM, b"")
-    with pytest.raises(BrokenBody, match="before the first byte"):
+    with pytest.raises(BrokenBody, match="before it was clear"):
         client.open_stream(RUN)
 
 
-@pytest.mark.parametrize("audio", [FLAC, b"RIFF\x00", b"OggS", b"ID3\x04", b"\xff\xfb\x90", b"f", b" f"])
-def test_audio_is_taken_whatever_its_label(api: responses.RequestsMock, client: Client, audio: bytes) -> None:
-    api.get(STREAM, audio, content_type="application/json" if len(audio) > 3 else "")
+@pytest.mark.parametrize("cut", [b"f", b"fLa", b"R", b"RIFF\0\0", b"ID3", b"\0\0\0\x20", b"\xff\xfb\x90"])
+def test_what_the_end_of_the_connection_cut_may_be_audio(
+    api: responses.RequestsMock, client: Client, cut: bytes
+) -> None:
+    api.get(STREAM, cut)
+    with pytest.raises(BrokenBody):
+        client.open_stream(RUN)
+    api.replace("GET", STREAM, cut, headers={"Content-Length": str(len(cut))})
+    with pytest.raises(NotAudio):
+        client.open_stream(RUN)
+
+
+MP3_FRAME = b"\xff\xfb\x90\x00" + bytes(413)
+
+
+@pytest.mark.parametrize(
+    "audio",
+    [
+        FLAC,
+        b"ID3\4\0\0\0\0\0\2xx" + FLAC,
+        b"RIFF\0\0\0\0WAVEfmt ",
+        b"OggS" + bytes(30),
+        MP3_FRAME * 6,
+        b"\0\0\0\x20ftypM4A " + bytes(30),
+    ],
+)
+@pytest.mark.parametrize("label", ["", "application/json", "text/html"])
+def test_audio_is_taken_whatever_its_label(
+    api: responses.RequestsMock, client: Client, audio: bytes, label: str
+) -> None:
+    api.get(STREAM, audio, content_type=label)
     assert content(client.open_stream(RUN)) == audio
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from requests.structures import CaseInsensitiveDict
 
-from cambfs.http.headers import Head, Span, date_s, read_head, retry_after_s, strong_etag
+from cambfs.http.headers import Head, Span, date_s, read_framing, read_head, retry_after_s, strong_etag
 
 
 def head(status: int, asked: Span | None = None, /, **headers: str) -> Head:
@@ -22,13 +22,13 @@ def test_a_whole_answer_with_its_length() -> None:
         accept_ranges="bytes",
         last_modified="Thu, 01 Jan 1970 00:01:00 GMT",
     )
-    assert found == Head(0, 10, 10, False, '"a"', True, "audio/flac", 60.0)
+    assert found == Head(0, None, 10, 10, False, '"a"', True, "audio/flac", 60.0)
     assert found.framed
 
 
 def test_a_whole_answer_that_says_nothing() -> None:
     found = head(200)
-    assert found == Head(0, None, None, False, None, False, "", None)
+    assert found == Head(0, None, None, None, False, None, False, "", None)
     assert not found.framed
 
 
@@ -37,7 +37,9 @@ def test_chunks_decide_where_both_are_there() -> None:
     assert (found.framed, found.length, found.total) == (True, None, None)
 
 
-@pytest.mark.parametrize("length", ["-1", "+5", "1_0", "5, 6", "5, 5", "", "x", "1" * 19, "٥", "0x10", "1e3"])
+@pytest.mark.parametrize(
+    "length", ["-1", "+5", "1_0", "5, 6", "5,, 5", "5, 05", "", "x", "\x0b5", "5\xa0", "1" * 19, "٥", "0x10", "1e3"]
+)
 def test_a_length_that_makes_no_sense(length: str) -> None:
     with pytest.raises(ValueError, match="Content-Length"):
         head(200, content_length=length)
@@ -50,9 +52,27 @@ def test_content_encodings_were_not_asked_for(coding: str) -> None:
     assert head(200, content_encoding="Identity").length is None
 
 
-def test_transfer_codings_were_not_asked_for() -> None:
+@pytest.mark.parametrize(
+    "coding",
+    ["gzip, chunked", "chunked, gzip", "chunked, chunked", "chunked,", ",chunked", "", "identity", "gzip", "x",
+     "chunked;q=1", "\x0bchunked", "chunked\x0b", "chunked\xa0", "\"chunked\"", "chunke", "chunkedx"],
+)  # fmt: skip
+def test_transfer_codings_were_not_asked_for(coding: str) -> None:
     with pytest.raises(ValueError, match="transfer coding"):
-        head(200, transfer_encoding="gzip, chunked")
+        head(200, transfer_encoding=coding)
+
+
+@pytest.mark.parametrize("coding", ["chunked", "CHUNKED", "Chunked", " \tchunked \t"])
+def test_chunks_in_any_spelling(coding: str) -> None:
+    found = read_framing(CaseInsensitiveDict({"Transfer-Encoding": coding}))
+    assert (found.chunked, found.is_odd, found.is_told) == (True, False, True)
+
+
+@pytest.mark.parametrize("length", ["5, 5", "5,5", " 5 ,\t5"])
+def test_a_length_said_twice_is_one_but_odd(length: str) -> None:
+    found = read_framing({"Content-Length": length})
+    assert (found.length, found.is_odd) == (5, True)
+    assert not read_framing({"Content-Length": " 5 "}).is_odd
 
 
 @pytest.mark.parametrize(
@@ -68,6 +88,7 @@ def test_transfer_codings_were_not_asked_for() -> None:
 def test_parts_that_are_what_was_asked_for(asked: Span, said: str, total: int | None) -> None:
     found = head(206, asked, content_range=said)
     assert (found.start, found.total, found.ranges, found.framed) == (3, total, True, True)
+    assert found.stop == int(said.partition("-")[2].partition("/")[0]) + 1
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ CASES: Mapping[str, Case] = {
     "small-chunks": Case(Profile(chunk_bytes=5_000)),
     "late": Case(Profile(latency_s=0.02, rate=40_000_000)),
     "busy": Case(Profile(busy=1)),
-    "storage-without-ranges": Case(Profile(storage="no-ranges")),
+    "storage-without-ranges": Case(Profile(storage="no-ranges"), (), True),
     "storage-wav": Case(Profile(storage="wav"), (DIFFERS,), True),
     "storage-other": Case(Profile(storage="other"), (DIFFERS,), True),
     "storage-unreachable": Case(Profile(storage="unreachable"), (), True),

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from cambfs.demo.server import Server
-from tests.kernel.harness import CAMBFS, KEY, Done, Mount, detach, environment, is_mounted, run, wait_until
+from cambfs.system import mountpoint
+from tests.kernel.harness import (
+    CAMBFS,
+    KEY,
+    Done,
+    Mount,
+    detach,
+    environment,
+    is_mounted,
+    mounts_below,
+    run,
+    wait_until,
+)
 
 Cambfs = Callable[..., Done]
 
@@ -112,3 +126,127 @@ def test_the_signal_that_wakes_the_loop_never_kills(server: Server, tmp_path: Pa
         mount.process.send_signal(signal.SIGTERM)
         while mount.process.poll() is None:
             mount.process.send_signal(signal.SIGUSR1)
+
+
+# Other mounts, other mount namespaces, and several at once.
+
+
+@pytest.mark.parametrize("more", [[], ["--mkdir"]])
+def test_of_several_mounts_at_once_one_wins_and_the_others_say_so(
+    cambfs: Cambfs, server: Server, tmp_path: Path, directory: Path, more: list[str]
+) -> None:
+    command = [CAMBFS, "mount", *more, str(directory)]
+    for _ in range(2):
+        if more:
+            directory.rmdir()
+        processes = [
+            subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment(server, tmp_path))
+            for _ in range(4)
+        ]
+        said = [process.communicate(timeout=60)[1] for process in processes]
+        statuses = [process.returncode for process in processes]
+
+        assert sorted(statuses) == [0, 1, 1, 1], said
+        assert mounts_below(directory) == [directory]
+        for words in (words for status, words in zip(statuses, said, strict=True) if status):
+            assert "another cambfs is just being mounted" in words or "mounted there already" in words
+            assert words.count("\n") == 1
+        assert (directory / "101.flac").stat().st_size > 0
+        assert cambfs("unmount").status == 0
+
+
+def test_what_was_made_is_not_removed_from_under_another_mount(server: Server, tmp_path: Path) -> None:
+    """Whoever made the directory may lose the race for it."""
+    with Mount(server, tmp_path) as mount, mountpoint._locked(tmp_path):
+        mountpoint._remove(tmp_path)
+        mountpoint._remove(mount.path)
+        assert mount.path.is_dir()
+
+
+# All that Python takes for the end of a line, and all that the kernel escapes.
+_ODD = "odd\r\v\f\x1c\x1d\x1e\x85\u2028\u2029 \t\n\\\udcff"
+
+
+def test_mount_points_may_have_any_name(cambfs: Cambfs, server: Server, tmp_path: Path, directory: Path) -> None:
+    odd = tmp_path / _ODD
+    odd.mkdir()
+    env = environment(server, tmp_path)
+    try:
+        assert run([CAMBFS, "mount", str(odd)], env=env).status == 0
+        assert (odd / "101.flac").stat().st_size > 0
+        assert cambfs("mount").status == 0, "beside it"
+        assert cambfs("unmount").status == 0
+        assert not is_mounted(directory)
+        done = run([CAMBFS, "mount", str(odd)], env=env)
+        assert (done.status, done.err.count("\n")) == (1, 1)
+        assert "mounted there already" in done.err
+    finally:
+        assert run([CAMBFS, "unmount", str(odd)], env=env).status == 0
+    assert list(odd.iterdir()) == []
+
+
+def test_unmounting_ends_the_daemon_though_another_namespace_has_a_copy(cambfs: Cambfs, directory: Path) -> None:
+    assert cambfs("mount").status == 0
+    daemon = _daemon(directory)
+    namespace = [
+        "unshare",
+        "-m" if os.geteuid() == 0 else "-rm",
+        "sh",
+        "-c",
+        'echo; read -r _; ls "$0"',
+        str(directory),
+    ]
+    with subprocess.Popen(
+        namespace, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "\n"
+        done = cambfs("unmount")
+
+        assert (done.status, done.err) == (0, "")
+        assert not _is_alive(daemon)
+        assert "not connected" in other.communicate("\n", timeout=20)[1]
+
+
+def test_a_mount_that_hangs_can_be_unmounted(cambfs: Cambfs, directory: Path) -> None:
+    assert cambfs("mount").status == 0
+    daemon = _daemon(directory)
+    os.kill(daemon, signal.SIGSTOP)
+    try:
+        done = cambfs("unmount")
+        assert not is_mounted(directory)
+    finally:
+        os.kill(daemon, signal.SIGCONT)
+    words = f"cambfs: {directory}: unmounted, but its process hangs; find it with: pgrep -af cambfs\n"
+    assert (done.status, done.err) == (1, words)
+    wait_until(lambda: not _is_alive(daemon), "the daemon has ended")
+
+
+def test_a_tree_that_root_made_writable_refuses_writes_all_the_same(server: Server, tmp_path: Path) -> None:
+    with Mount(server, tmp_path) as mount:
+        if os.geteuid() == 0:  # nobody else can
+            assert run(["mount", "-i", "-o", "remount,rw", str(mount.path)]).status == 0
+        file, new = mount.path / "101.flac", mount.path / "new"
+        writes: list[Callable[[], object]] = [
+            lambda: file.write_bytes(b"x"),
+            lambda: os.open(file, os.O_RDWR),
+            lambda: os.truncate(file, 0),
+            lambda: os.utime(file),
+            lambda: file.chmod(0o600),
+            lambda: os.chown(file, 0, 0),
+            file.unlink,
+            lambda: file.rename(new),
+            lambda: new.symlink_to(file),
+            lambda: new.hardlink_to(file),
+            new.touch,
+            new.mkdir,
+            lambda: os.mkfifo(new),
+            lambda: (mount.path / ".cambfs").rmdir(),
+            lambda: os.setxattr(file, "user.a", b""),
+            lambda: os.removexattr(file, "user.a"),
+        ]
+        for number, write in enumerate(writes):
+            with pytest.raises(OSError, match="Read-only file system") as failed:
+                write()
+            assert failed.value.errno == errno.EROFS, number
+        assert len(file.read_bytes()) == file.stat().st_size == server.results[101].stat().st_size

@@ -5,9 +5,12 @@ Caching may be lost, reading never; and nothing that is partial or damaged is ev
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
 import os
 import random
+import resource
 import shutil
 import subprocess
 import time
@@ -20,12 +23,14 @@ import pytest
 
 from cambfs.demo.profile import Profile
 from cambfs.demo.server import Server
+from tests.kernel.audio import Audio
 from tests.kernel.conftest import Mounted
 from tests.kernel.faults import fixed_server, make_results, read, read_all, seen
 from tests.kernel.harness import CAMBFS, environment, run, wait_until
 
 SECTION = "The cache's directory, and crashes"
 KILLS = 6
+FEW = 30
 SUDO = [] if os.geteuid() == 0 else ["sudo", "-n"]
 
 
@@ -44,7 +49,7 @@ def check_kept(directory: Path, server: Server) -> None:
     """Everything under a result's name is that result, and has its sidecar."""
     for path in directory.glob("*/*.flac"):
         assert path.read_bytes() == server.results[int(path.stem)].read_bytes(), f"{path} is damaged"
-        assert json.loads(path.with_suffix(".json").read_text().splitlines()[0])["size"] == path.stat().st_size
+        assert json.loads(path.with_suffix(".json").read_text())["size"] == path.stat().st_size
 
 
 @contextmanager
@@ -190,7 +195,7 @@ def test_files_that_are_damaged_or_foreign(server: Server, mounted: Mounted) -> 
             assert found.is_all_of(server.results[run_id]), "what lies in the place of a result was taken for it"
         kept = {account / f"{run_id}.flac": server.results[run_id].read_bytes() for run_id in damaged}
         wait_until(lambda: all(p.exists() and p.read_bytes() == kept[p] for p in kept), "they are in the cache again")
-        wait_until(lambda: [path.name for path in mount.parts()] == ["directory"], "nothing of ours is left there")
+        wait_until(lambda: not mount.parts(), "nothing is left there")
     seen(
         SECTION,
         "bit flips, truncation, bytes too many, foreign files, links and pipes in the cache directory",
@@ -199,6 +204,184 @@ def test_files_that_are_damaged_or_foreign(server: Server, mounted: Mounted) -> 
         "the whole results",
         "nothing (a warning in the log)",
     )
+
+
+@pytest.mark.parametrize("kind", ["directory", "full directory", "pipe", "deep", "huge", "link"])
+def test_what_is_no_sidecar(server: Server, mounted: Mounted, kind: str) -> None:
+    with mounted() as mount:
+        assert read(mount, 1).is_all_of(server.results[1])
+    (sidecar,) = mount.cache_dir.glob("*/1.json")
+    plant_sidecar(sidecar, kind)
+    with mounted(expected=[r"run 1: .*dropped", "?cannot be cached"]) as mount:
+        begin = time.monotonic()
+        for _ in range(2):
+            assert read(mount, 1).is_all_of(server.results[1])
+            mount.await_idle()
+        took_s = time.monotonic() - begin
+        assert mount.cached_runs() == {1}
+        assert mount.parts() == []
+    check_kept(mount.cache_dir, server)
+    if kind == "directory":
+        what = "a directory, a pipe, a link, deep or huge JSON in the place of a sidecar"
+        seen(SECTION, what, "the right bytes (fetched again)", took_s, "the whole result", "nothing (a warning)")
+
+
+def plant_sidecar(path: Path, kind: str) -> None:
+    path.unlink()
+    if kind.endswith("directory"):
+        path.mkdir()
+        if kind.startswith("full"):
+            (path / "file").touch()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link":
+        path.symlink_to("/etc/passwd")
+    else:
+        path.write_text("[" * 4000 if kind == "deep" else '{"size": ' + "9" * 5000)
+
+
+def test_another_program_that_holds_the_lock_of_an_earlier_version(server: Server, mounted: Mounted) -> None:
+    with mounted() as mount:
+        assert read(mount, 1).is_all_of(server.results[1])
+        wait_until(lambda: mount.cached_runs() == {1}, "it is in the cache")
+        (account,) = (path for path in mount.cache_dir.iterdir() if path.is_dir())
+        with (account / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            begin = time.monotonic()
+            for run_id in (1, 2, 1, 3):
+                assert read(mount, run_id).is_all_of(server.results[run_id])
+            took_s = time.monotonic() - begin
+            wait_until(lambda: mount.cached_runs() == {1, 2, 3}, "they are in the cache")
+    assert took_s < 3
+    seen(SECTION, "another program holds a lock in the cache directory", "the right bytes", took_s, "as always")
+
+
+def test_another_directory_in_the_place_of_the_cache(server: Server, mounted: Mounted) -> None:
+    """As somebody else would put it there; here, where nobody else can, it is moved by the user."""
+    with mounted() as mount:
+        assert read(mount, 1).is_all_of(server.results[1])
+        wait_until(lambda: mount.cached_runs() == {1}, "it is in the cache")
+        mount.await_idle()
+        (ours,) = (path for path in mount.cache_dir.iterdir() if path.is_dir())
+        theirs = ours.with_name("theirs")
+        shutil.copytree(ours, theirs)
+        forge(theirs, 1, server.results[2].read_bytes())
+        forge(theirs, 3, server.results[2].read_bytes())
+        ours.rename(ours.with_name("ours"))
+        theirs.rename(ours)
+        begin = time.monotonic()
+        for run_id in (1, 3, 1):
+            assert read(mount, run_id).is_all_of(server.results[run_id])
+        took_s = time.monotonic() - begin
+        wait_until((ours.with_name("ours") / "3.flac").exists, "it is kept in the directory that is held open")
+        assert sorted(path.name for path in ours.glob("*.flac")) == ["1.flac", "3.flac"]
+        shutil.rmtree(ours)
+    seen(
+        SECTION,
+        "another directory, with other results, is put in the place of the cache directory while mounted",
+        "the right bytes",
+        took_s,
+        "in the directory that was there at the mount",
+    )
+
+
+def forge(account: Path, run_id: int, content: bytes) -> None:
+    """A result that fits its sidecar in everything."""
+    path = account / f"{run_id}.flac"
+    path.write_bytes(content)
+    status = path.stat()
+    told = {
+        "size": len(content),
+        "mtime_ns": status.st_mtime_ns,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "proof": "frames",
+        "identity": [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns],
+    }
+    (account / f"{run_id}.json").write_text(json.dumps(told))
+
+
+def test_a_cached_file_that_is_changed_while_it_is_open(server: Server, mounted: Mounted) -> None:
+    with mounted(expected=["fetched anew", "?dropped"]) as mount:
+        assert read(mount, 1).is_all_of(server.results[1])
+        wait_until(lambda: mount.cached_runs() == {1}, "it is in the cache")
+        with mount.start("exec 3<1.flac; echo open; read -r") as holder:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == b"open\n"
+            (kept,) = mount.cache_dir.glob("*/1.flac")
+            with kept.open("r+b") as file:
+                file.seek(5000)
+                file.write(b"damage")
+            begin = time.monotonic()
+            assert read(mount, 1).is_all_of(server.results[1])
+            took_s = time.monotonic() - begin
+            assert server.count("stream", 1) == 2
+            holder.communicate(b"\n", timeout=20)
+        wait_until(lambda: kept.exists() and kept.read_bytes() == server.results[1].read_bytes(), "it is right again")
+    seen(
+        SECTION,
+        "a cached file is changed in place while it is open",
+        "the right bytes at the next open; who has it open gets EIO within a second of reading",
+        took_s,
+        "the whole result, fetched again",
+        "nothing (a warning in the log)",
+    )
+
+
+def test_a_cache_of_an_earlier_version(server: Server, mounted: Mounted, audio: Audio) -> None:
+    server.results.update(dict.fromkeys((101, 102, 103), audio.sentence))
+    whole = audio.sentence.read_bytes()
+    with mounted() as mount:
+        assert all(found.is_all_of(audio.sentence) for found in read_all(mount, [101, 102, 103]).values())
+        wait_until(lambda: mount.cached_runs() == {101, 102, 103}, "they are in the cache")
+    (account,) = {path.parent for path in mount.cache_dir.glob("*/*.flac")}
+    for run_id, content in ((101, whole), (102, whole[: len(whole) * 4 // 10]), (103, b"upstream connect error")):
+        age(account, run_id, content)
+    server.forget()
+    with mounted(expected=[r"run 102: .*dropped", r"run 103: .*dropped"]) as mount:
+        sizes = mount.run("stat -c %s 101.flac 102.flac 103.flac").out.split()
+        assert sizes == [b"%d" % len(whole)] * 3
+        begin = time.monotonic()
+        assert all(found.is_all_of(audio.sentence) for found in read_all(mount, [101, 102, 103]).values())
+        took_s = time.monotonic() - begin
+        assert [server.count("stream", run_id) for run_id in (101, 102, 103)] == [0, 1, 1]
+        wait_until(lambda: mount.cached_runs() == {101, 102, 103}, "they are in the cache again")
+    assert json.loads((account / "101.json").read_text())["proof"] == "frames"
+    seen(
+        SECTION,
+        "a cache of an earlier version, where a result is cut off, or a text",
+        "the right bytes (what does not prove itself is fetched again)",
+        took_s,
+        "the whole results",
+        "nothing (a warning in the log)",
+    )
+
+
+def age(account: Path, run_id: int, content: bytes) -> None:
+    """As an earlier version has kept it."""
+    (account / f"{run_id}.flac").write_bytes(content)
+    told = {"size": len(content), "mtime_ns": 10**18, "sha256": hashlib.sha256(content).hexdigest(), "content_type": ""}
+    (account / f"{run_id}.json").write_text(f'{json.dumps(told)}\n["3f2b8a52", 1, 2, 3, 4]\n')
+
+
+def test_few_descriptors(server: Server, mounted: Mounted) -> None:
+    """As many results at the same time as there are descriptors in all, then one."""
+    with mounted(expected=["?EMFILE", "?Too many open files", "?."]) as mount:
+        assert all(found.is_all_of(server.results[r]) for r, found in read_all(mount, [1, 2, 3]).items())
+        wait_until(lambda: mount.cached_runs() == {1, 2, 3}, "they are in the cache")
+        mount.await_idle()
+        resource.prlimit(mount.process.pid, resource.RLIMIT_NOFILE, (FEW, FEW))
+        with ExitStack() as stack:
+            script = "exec 3<{0}.flac || exit 1; echo open; read -r; cmp /dev/fd/3 {1}"
+            holders = [
+                stack.enter_context(mount.start(script.format(run_id, server.results[run_id])))
+                for run_id in sorted(server.results)
+            ]
+            errors = [holder.communicate(b"\n", timeout=30)[1].decode() for holder in holders]
+        assert all("Too many open files" in error or not error for error in errors), errors
+        assert mount.cached_runs() >= {1, 2, 3}, "a result was evicted, which frees no descriptor"
+        for run_id in sorted(server.results):
+            assert read(mount, run_id).is_all_of(server.results[run_id])
+    seen(SECTION, "no descriptors are left", "EMFILE, and the right bytes as soon as some are", None, "as it was")
 
 
 def spoil(path: Path, how: int, chance: random.Random) -> None:

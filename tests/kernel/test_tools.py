@@ -126,7 +126,7 @@ def test_other_files_than_a_plain_flac(case: Case, server: Server, mounted: Moun
 
 
 def test_every_stat_is_exact(case: Case, server: Server, mounted: Mounted, audio: Audio) -> None:
-    files = [audio.sentence, audio.minutes, audio.edges[-1]]
+    files = [audio.sentence, audio.minutes, audio.piped]
     singles, crowd, listed = range(1, 4), range(10, 42), range(100, 140)
     for run_id in (*singles, *crowd, *listed):
         server.results[run_id] = files[run_id % len(files)]

@@ -10,10 +10,14 @@ from typing import Any
 import pytest
 
 import cambfs.demo
+from cambfs.audio import End, tail_bytes_wanted
+from cambfs.cache import checks
 from cambfs.cache import disk as disk_module
+from cambfs.cache import spool as spool_module
 from cambfs.cache.cache import Cache
 from cambfs.cache.disk import Disk
 from cambfs.cache.sidecar import Sidecar
+from cambfs.deadline import Patience
 from cambfs.errors import (
     BadAnswer,
     BrokenBody,
@@ -23,27 +27,41 @@ from cambfs.errors import (
     GivenUp,
     KeyRefused,
     LinkError,
+    NotWhole,
+    RateLimited,
     ResultChanged,
     ServerError,
     TimedOut,
     TooLarge,
     UnknownRun,
+    Unreachable,
 )
 from cambfs.model import Facts
 from cambfs.names import RunId
 from cambfs.remote.object_store import Probe
-from cambfs.runs import downloader, run, slots
-from cambfs.runs import library as library_module
-from cambfs.runs.deadline import Patience
-from cambfs.runs.handle import Handle
-from cambfs.runs.library import Library
+from cambfs.runs import run
+from cambfs.runs.library import Handle, Library
 from cambfs.runs.transfer import Transfer
+from cambfs.system import slots
 from tests import waiting
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, StorageManner, some_flac
-from tests.waiting import MakeLibrary, eventually, in_thread, our_threads, patience, pieces, read_all, size_of
+from tests.waiting import (
+    SHORT_DISTANCES,
+    MakeLibrary,
+    eventually,
+    in_thread,
+    library_of,
+    our_threads,
+    patience,
+    pieces,
+    read_all,
+    size_of,
+)
 
 SIZE = 100_000
 CONTENT = some_flac(SIZE)
+UNCOUNTED = some_flac(SIZE, counted=False)
+TAIL_BYTES = tail_bytes_wanted(CONTENT)
 OTHER = some_flac(SIZE, seed=5)
 RUN = RunId(1)
 _SAMPLE = (Path(cambfs.demo.__file__).parent / "samples" / "101.flac").read_bytes()
@@ -133,27 +151,17 @@ def test_a_read_waits_until_it_can_be_answered_in_full(source: FakeSource, libra
     handle.close()
 
 
-def test_a_read_takes_memory_when_its_bytes_are_there_and_not_before(source: FakeSource, library: Library) -> None:
-    """Two reads of every stream wait at any time."""
-    gate, taken = Gate(), []
-
-    def room(length: int) -> memoryview:
-        taken.append(length)
-        return memoryview(bytearray(length))
-
+def test_a_read_fills_its_buffer_and_at_the_end_only_a_part_of_it(source: FakeSource, library: Library) -> None:
     source.add(1, Result(CONTENT))
-    source.plan("stream", 1, Plan(stall_at=4999, stall_gate=gate))
     handle = _open(library)
-    read = in_thread(lambda: handle.readinto(4000, 5000, room, patience()))
-    gate.wait_for_arrivals()
-    eventually(lambda: handle._run._waiters.is_any, "the read never waited")
+    buffer = bytearray(b"-" * 5000)
 
-    assert not taken
-    gate.open()
-    assert read.result(LIMIT_S) == 5000
-    assert handle.readinto(SIZE - 10, 5000, room, patience()) == 10
-    assert handle.readinto(SIZE, 5000, room, patience()) == 0
-    assert taken == [5000, 10]
+    assert handle.readinto(4000, memoryview(buffer), patience()) == 5000
+    assert buffer == CONTENT[4000:9000]
+    buffer[:] = b"-" * 5000
+    assert handle.readinto(SIZE - 10, memoryview(buffer), patience()) == 10
+    assert buffer == CONTENT[-10:] + b"-" * 4990
+    assert handle.readinto(SIZE, memoryview(buffer), patience()) == 0
     handle.close()
 
 
@@ -216,7 +224,7 @@ def test_ranges_of_storage_continue_the_stream_once_compared(source: FakeSource,
 
     assert b"".join(pieces(handle)) == CONTENT
     assert source.starts("stream", 1) == [0]
-    assert source.starts("stored", 1) == [0, 30_000]
+    assert source.starts("stored", 1) == [0, SIZE - TAIL_BYTES, 30_000]
     handle.close()
 
 
@@ -264,7 +272,7 @@ def _open_one_that_breaks_and_is_refused(source: FakeSource, library: Library) -
     source.plan("stream", 1, breaks, Plan(error=KeyRefused("no", 401)))
     handle = _open(library)
     read = in_thread(lambda: _read(handle, 50_000, 1000))
-    eventually(lambda: library._runs[RUN]._waiters._ready)
+    eventually(lambda: library._runs[RUN]._waiters)
     gate.open()
     with pytest.raises(KeyRefused):
         read.result(LIMIT_S)
@@ -309,11 +317,13 @@ def test_a_loose_end_waits_for_what_storage_says(source: FakeSource, library: Li
 
 
 def test_a_loose_end_that_nothing_proves_is_not_kept(source: FakeSource, library: Library) -> None:
+    """However often it is opened."""
     source.storage = StorageManner.UNREACHABLE
-    source.add(1, Result(CONTENT, has_length=False, framed=False))
+    source.add(1, Result(UNCOUNTED, has_length=False, framed=False))
     source.plan("stream", 1, Plan(break_after=30_000))
-    read_all(library, 1)
-    eventually(_no_threads)
+    for _ in range(3):
+        assert read_all(library, 1) == UNCOUNTED
+        eventually(_no_threads)
     library.close()
 
     assert Cache(library._cache._disk, SIZE).runs() == []
@@ -344,7 +354,7 @@ def test_a_loose_end_that_the_audio_refutes_is_none(
     source.add(1, Result(_SAMPLE, has_length=False, framed=False))
     source.plan_always("stream", 1, Plan(break_after=len(_SAMPLE) - cut_off))
 
-    with pytest.raises(BrokenBody):
+    with pytest.raises(BrokenBody, match=f"ended at byte {len(_SAMPLE) - cut_off}, and the audio does not"):
         read_all(library, 1)
     eventually(_no_threads)
     assert library._cache.runs() == []
@@ -352,13 +362,165 @@ def test_a_loose_end_that_the_audio_refutes_is_none(
 
 def test_a_loose_end_that_nothing_proves_takes_two(source: FakeSource, library: Library) -> None:
     source.storage = StorageManner.UNREACHABLE
-    source.add(1, Result(CONTENT, has_length=False, framed=False))
+    source.add(1, Result(UNCOUNTED, has_length=False, framed=False))
     source.plan("stream", 1, Plan(break_after=20_000))
 
-    assert read_all(library, 1) == CONTENT
+    assert read_all(library, 1) == UNCOUNTED
     assert source.count("stream", 1) == 3
     eventually(_no_threads)
     assert library._cache.runs() == []
+
+
+# Ends that HTTP marks, and other things contradict.
+
+
+@pytest.mark.parametrize("has_length", [True, False])
+@pytest.mark.parametrize("storage", [StorageManner.RANGES, StorageManner.UNREACHABLE])
+def test_a_short_answer_costs_another(
+    source: FakeSource, library: Library, has_length: bool, storage: StorageManner
+) -> None:
+    source.storage = storage
+    source.add(1, Result(CONTENT, has_length=has_length))
+    source.plan("stream", 1, Plan(end_at=40_000))
+
+    assert read_all(library, 1) == CONTENT
+    assert size_of(library, 1) == SIZE
+    assert not library._context.store.distrusted
+    eventually(lambda: library._cache.runs() == [1])
+
+
+@pytest.mark.parametrize("has_length", [True, False])
+def test_what_stays_short_is_an_error(source: FakeSource, library: Library, has_length: bool) -> None:
+    source.storage = StorageManner.UNREACHABLE
+    source.add(1, Result(CONTENT, has_length=has_length))
+    source.plan_always("stream", 1, Plan(end_at=40_000))
+
+    with pytest.raises(NotWhole):
+        read_all(library, 1)
+    eventually(_no_threads)
+    assert library._cache.runs() == []
+    assert source.count("stream", 1) == 2
+
+
+def test_what_stays_short_is_completed_from_storage(source: FakeSource, library: Library) -> None:
+    source.add(1, Result(CONTENT, has_length=False))
+    source.plan_always("stream", 1, Plan(end_at=40_000))
+
+    assert read_all(library, 1) == CONTENT
+    assert source.starts("stored", 1)[-1] == 40_000
+
+
+@pytest.mark.parametrize("etag", [None, '"a"'], ids=["no ranges", "ranges"])
+@pytest.mark.parametrize("has_length", [True, False])
+def test_an_end_that_only_the_framing_marks_takes_two_answers(
+    source: FakeSource, library: Library, has_length: bool, etag: str | None
+) -> None:
+    source.storage = StorageManner.UNREACHABLE
+    source.add(1, Result(UNCOUNTED, has_length=has_length, etag=etag, ranges=etag is not None))
+
+    assert read_all(library, 1) == UNCOUNTED
+    assert source.starts("stream", 1) == [0, 0]
+    eventually(lambda: library._cache.runs() == [1])
+
+
+def test_an_end_that_storage_confirms_takes_one(source: FakeSource, library: Library) -> None:
+    source.add(1, Result(UNCOUNTED, has_length=False))
+
+    assert read_all(library, 1) == UNCOUNTED
+    assert source.starts("stream", 1) == [0]
+    eventually(lambda: library._cache.runs() == [1])
+
+
+def test_audio_that_miscounts_is_served_where_two_agree_against_it(source: FakeSource, library: Library) -> None:
+    source.add(1, Result(CONTENT + b"a tag", has_length=False))
+
+    assert read_all(library, 1) == CONTENT + b"a tag"
+    eventually(lambda: library._cache.runs() == [1])
+
+
+@pytest.mark.parametrize("length", [SIZE // 2, SIZE + 1000])
+def test_a_storage_of_another_length_is_not_what_a_size_comes_from(
+    source: FakeSource, library: Library, length: int
+) -> None:
+    """Its head is the stream's, and it was right about another run."""
+    source.add(2, Result(OTHER, has_length=False))
+    assert size_of(library, 2) == SIZE
+    source.add(1, Result(CONTENT, has_length=False, stored=(CONTENT + bytes(1000))[:length]))
+
+    assert size_of(library, 1) == SIZE
+    assert read_all(library, 1) == CONTENT
+    assert not library._context.store.distrusted
+
+
+def test_a_size_from_another_runs_object_ends_no_read_early(source: FakeSource, library: Library) -> None:
+    """The URLs of two runs were swapped: what was told is withdrawn with an error, not with a short file."""
+    short = some_flac(SIZE // 2, seed=7)
+    source.add(2, Result(OTHER, has_length=False))
+    assert size_of(library, 2) == SIZE
+    source.add(1, Result(short, has_length=False, stored=CONTENT))
+    assert size_of(library, 1) == SIZE
+
+    with pytest.raises(NotWhole, match="storage said 100000 bytes, and the stream has 50000"):
+        read_all(library, 1)
+    eventually(_no_threads)
+    assert size_of(library, 1) == SIZE // 2
+    assert read_all(library, 1) == short
+
+
+def test_a_part_of_unknown_length_is_gone_on_from(source: FakeSource, library: Library) -> None:
+    result = source.add(1, Result(CONTENT, etag='"a"', ranges=True))
+    result.part_bytes = 30_000
+    source.storage = StorageManner.UNREACHABLE
+    source.plan("stream", 1, Plan(break_after=10_000))
+
+    assert read_all(library, 1) == CONTENT
+    assert source.starts("stream", 1) == [0, 10_000, 40_000, 70_000]
+
+
+@pytest.mark.parametrize("error", [RateLimited("busy", 429, 60.0), ServerError("down", 503), Unreachable("gone")])
+def test_a_storage_that_fails_in_the_middle_costs_another_stream(
+    source: FakeSource, library: Library, error: CambfsError
+) -> None:
+    source.add(1, Result(CONTENT, has_length=False))
+    gate = Gate()
+    source.plan("stream", 1, Plan(break_after=30_000, stall_at=29_999, stall_gate=gate))
+    handle = _open(library)
+    assert handle.size(patience()) == SIZE
+    source.plan_always("stored", 1, Plan(error=error))
+    gate.open()
+
+    assert b"".join(pieces(handle)) == CONTENT
+    assert source.starts("stream", 1) == [0, 0]
+    handle.close()
+
+
+def test_a_storage_that_breaks_off_again_costs_another_stream(source: FakeSource, library: Library) -> None:
+    source.add(1, Result(CONTENT, has_length=False))
+    gate = Gate()
+    source.plan("stream", 1, Plan(break_after=30_000, stall_at=29_999, stall_gate=gate))
+    handle = _open(library)
+    assert handle.size(patience()) == SIZE
+    source.plan_always("stored", 1, Plan(break_after=100))
+    gate.open()
+
+    assert b"".join(pieces(handle)) == CONTENT
+    assert source.starts("stream", 1) == [0, 0]
+    handle.close()
+
+
+@pytest.mark.parametrize(
+    "error", [ServerError("down", 500), RateLimited("busy", 429, 60.0), BadAnswer("null", 200), TimedOut("silent")]
+)
+@pytest.mark.tuning(probe_takes_s=0.05)
+def test_an_api_that_does_not_sign_costs_the_shortcut(
+    source: FakeSource, make_library: MakeLibrary, error: CambfsError
+) -> None:
+    source.add(1, Result(CONTENT, has_length=False))
+    source.plan_always("sign", 1, Plan(error=error))
+    library = make_library()
+
+    assert size_of(library, 1) == SIZE
+    assert read_all(library, 1) == CONTENT
 
 
 # Results that change.
@@ -440,6 +602,43 @@ def test_a_cached_file_that_is_cut_off_under_a_reader(
     assert source.count("stream") == 2
 
 
+def test_a_cached_file_that_is_changed_under_a_reader_is_fetched_anew_at_the_next_open(
+    source: FakeSource, library: Library, disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    source.add(1, Result(CONTENT))
+    read_all(library, 1)
+    eventually(_no_threads)
+    handle = _open(library)
+    assert _read(handle, 0, 10) == CONTENT[:10]
+    with (disk.directory / "1.flac").open("r+b") as file:
+        file.write(b"x")
+
+    assert read_all(library, 1) == CONTENT
+    with pytest.raises(CacheDamaged):
+        _read(handle, 500, 1000)
+    handle.close()
+    assert "changed while it was open" in caplog.text
+    eventually(_no_threads)
+    assert read_all(library, 1) == CONTENT
+    assert source.count("stream") == 2
+
+
+def test_a_cached_file_that_is_changed_under_a_reader_is_noticed_by_it(
+    source: FakeSource, library: Library, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_module, "_LOOK_EVERY_S", 0.0)
+    source.add(1, Result(CONTENT))
+    read_all(library, 1)
+    eventually(_no_threads)
+    handle = _open(library)
+    (disk.directory / "1.flac").write_bytes(CONTENT[:-1] + b"x")
+
+    with pytest.raises(CacheDamaged):
+        _read(handle, 500, 1000)
+    handle.close()
+    assert read_all(library, 1) == CONTENT
+
+
 def test_wrong_bytes_end_also_a_stream_that_has_brought_all_of_them(
     source: FakeSource, library: Library, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -466,17 +665,17 @@ def test_whoever_finds_that_bytes_are_gone_ends_it(
     source.add(1, Result(CONTENT, has_length=False))
     source.plan("stream", 1, Plan(stall_at=5000, stall_gate=stream))
     source.plan("stored", 1, Plan(gate=probe))
-    handle = _open(library)
+    handle, run_in_use = _open(library), library._runs[RUN]
     assert _read(handle, 0, 5000) == CONTENT[:5000]
     probe.wait_for_arrivals()
     next((disk.directory / "part").iterdir()).write_bytes(CONTENT[:1000])
     if looker == "caller":  # it looks at what the probe has brought
-        handle._run._fetching.is_probing = False
-        handle._run._content.sizing.probe = Probe(SIZE, CONTENT[:4096], True, None, None)
+        run_in_use._downloader.is_probing = False
+        run_in_use._content.sizing.probe = Probe(SIZE, CONTENT[:4096], End.WHOLE, True, None, None)
         with pytest.raises(CacheDamaged):
             handle.size(patience())
     probe.open()
-    eventually(lambda: handle._run._waiters.over, "nothing has ended it")
+    eventually(lambda: run_in_use._waiters.final_error, "nothing has ended it")
 
     for _ in range(3):
         with pytest.raises(CacheDamaged):
@@ -495,7 +694,7 @@ def test_a_failure_is_shared_by_all_who_wait_and_the_next_begins_anew(source: Fa
     source.add(1, Result(CONTENT))
     source.plan("stream", 1, Plan(error=BadAnswer("nonsense", 200), gate=gate))
     reads = [in_thread(lambda: read_all(library, 1)) for _ in range(8)]
-    eventually(lambda: RUN in library._runs and len(library._runs[RUN]._waiters._ready) == 8)
+    eventually(lambda: RUN in library._runs and len(library._runs[RUN]._waiters) == 8)
     gate.open()
 
     for read in reads:
@@ -534,7 +733,7 @@ def test_what_nobody_foresaw_is_an_error_of_ours(
 
 
 def test_a_result_that_is_too_large_is_refused(source: FakeSource) -> None:
-    library = Library(source, Cache(None, SIZE), timeout_s=LIMIT_S, max_result_bytes=SIZE - 1)
+    library = library_of(source, Cache(None, SIZE), max_result_bytes=SIZE - 1)
     for run_id, has_length in ((1, True), (2, False)):
         source.storage = StorageManner.UNREACHABLE
         source.add(run_id, Result(CONTENT, has_length=has_length))
@@ -609,7 +808,7 @@ def test_bytes_that_come_again_are_progress_unless_the_server_fell_silent(
     second = Plan(gate=again, stall_at=40_000, stall_gate=gate)
     source.plan("stream", 1, Plan(break_after=50_000, break_error=error), second)
     handle = _open(library)
-    stream = library._runs[RUN]._fetching.stream
+    stream = library._runs[RUN]._downloader.stream
     assert stream is not None
     again.wait_for_arrivals()
     before = stream.progress_at
@@ -643,7 +842,7 @@ def test_a_read_without_progress_ends(source: FakeSource, make_library: MakeLibr
 # When nobody wants it any more.
 
 
-@pytest.mark.usefixtures("short_distances")
+@pytest.mark.tuning(**SHORT_DISTANCES)
 @pytest.mark.parametrize("etag", ['"a"', None])
 def test_a_far_end_is_not_waited_for_and_what_came_serves_the_next_open(
     source: FakeSource, library: Library, etag: str | None
@@ -670,11 +869,8 @@ def test_a_far_end_is_not_waited_for_and_what_came_serves_the_next_open(
     assert source.sent("stream", 1) == (SIZE if etag else SIZE + came)
 
 
-@pytest.mark.usefixtures("short_distances")
-def test_somebody_who_comes_back_in_time_has_it_go_on(
-    source: FakeSource, library: Library, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run, "LINGER_S", LIMIT_S)
+@pytest.mark.tuning(**SHORT_DISTANCES, linger_s=LIMIT_S)
+def test_somebody_who_comes_back_in_time_has_it_go_on(source: FakeSource, library: Library) -> None:
     source.piece_bytes = 1000
     gate = Gate()
     source.add(1, Result(CONTENT))
@@ -714,16 +910,16 @@ def check(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> Gate:
     """The result is there, and to read it through takes until the gate opens."""
     spool = disk.new_spool(RUN, lambda: False)
     spool.write(0, CONTENT)
-    disk.commit(RUN, spool, Facts(SIZE, 0), "audio/flac")
+    disk.commit(RUN, spool, Facts(SIZE, 0), "audio/flac", "frames")
     spool.close()
     (disk.directory / "1.flac").touch()
-    gate, sha256 = Gate(), disk_module._sha256
+    gate, sha256 = Gate(), checks.sha256
 
     def slowly(*arguments: Any) -> str:
         gate.go_through()
         return sha256(*arguments)
 
-    monkeypatch.setattr(disk_module, "_sha256", slowly)
+    monkeypatch.setattr(disk_module, "sha256", slowly)
     return gate
 
 
@@ -766,8 +962,8 @@ def test_the_end_of_the_mount_ends_it(library: Library, check: Gate, disk: Disk)
     assert disk.run_ids() == [1]
     found = disk.open(RUN)
     assert found is not None
-    assert not disk.is_vouched_for(RUN, found[0]), "it was not read to its end"
-    found[0].close()
+    assert not found.is_right, "it was not read to its end"
+    found.spool.close()
 
 
 def test_one_that_is_damaged_is_fetched_again(source: FakeSource, library: Library, check: Gate, disk: Disk) -> None:
@@ -783,7 +979,7 @@ def test_one_that_is_damaged_is_fetched_again(source: FakeSource, library: Libra
 # Far from the stream.
 
 
-@pytest.mark.usefixtures("short_distances")
+@pytest.mark.tuning(**SHORT_DISTANCES)
 @pytest.mark.parametrize("etag", ['"a"', None], ids=["ranges of the API", "ranges of storage"])
 def test_a_far_place_is_fetched_by_range_and_the_holes_afterwards(
     source: FakeSource, library: Library, etag: str | None
@@ -803,19 +999,20 @@ def test_a_far_place_is_fetched_by_range_and_the_holes_afterwards(
     assert b"".join(pieces(handle)) == CONTENT
     handle.close()
     fetched = source.sent("stream", 1) + source.sent("stored", 1)
-    assert fetched <= SIZE + 4096 + 2 * 500
+    assert fetched <= SIZE + 4096 + TAIL_BYTES + 2 * 500
     assert max(source.starts("stream" if etag else "stored", 1)) >= 60_000
 
 
-@pytest.mark.usefixtures("short_distances")
+@pytest.mark.tuning(**SHORT_DISTANCES)
 def test_how_fast_the_last_stream_was_says_what_is_far_before_the_next_has_shown_it(
-    source: FakeSource, library: Library, monkeypatch: pytest.MonkeyPatch
+    source: FakeSource, make_library: MakeLibrary
 ) -> None:
+    before, library = make_library(), make_library(rate_after_s=2 * LIMIT_S)
     for run_id in (1, 2):
         source.add(run_id, Result(CONTENT, etag='"a"', ranges=True))
-    read_all(library, 2)
-    eventually(lambda: library._means.habits.bytes_per_s)
-    monkeypatch.setattr(downloader, "_RATE_AFTER_S", 2 * LIMIT_S)
+    read_all(before, 2)
+    eventually(lambda: before._context.api.bytes_per_s)
+    library._context.api.bytes_per_s = before._context.api.bytes_per_s
     gate = Gate()
     source.plan("stream", 1, Plan(stall_at=5000, stall_gate=gate))
     handle = _open(library)
@@ -826,7 +1023,7 @@ def test_how_fast_the_last_stream_was_says_what_is_far_before_the_next_has_shown
     handle.close()
 
 
-@pytest.mark.usefixtures("short_distances")
+@pytest.mark.tuning(**SHORT_DISTANCES)
 def test_a_reader_that_goes_on_from_a_far_place_gets_a_stream_there(source: FakeSource, library: Library) -> None:
     source.piece_bytes = 500
     gate = Gate()
@@ -844,7 +1041,7 @@ def test_a_reader_that_goes_on_from_a_far_place_gets_a_stream_there(source: Fake
     handle.close()
 
 
-@pytest.mark.usefixtures("short_distances")
+@pytest.mark.tuning(**SHORT_DISTANCES)
 def test_without_ranges_a_far_reader_waits_for_the_stream(source: FakeSource, library: Library) -> None:
     source.storage = StorageManner.NO_RANGES
     gate = Gate()
@@ -862,7 +1059,7 @@ def test_without_ranges_a_far_reader_waits_for_the_stream(source: FakeSource, li
     handle.close()
 
 
-@pytest.mark.usefixtures("short_distances")
+@pytest.mark.tuning(**SHORT_DISTANCES)
 def test_ranges_that_fail_cost_only_the_wait(source: FakeSource, library: Library) -> None:
     gate = Gate()
     source.add(1, Result(CONTENT, etag='"a"', ranges=True))
@@ -878,11 +1075,8 @@ def test_ranges_that_fail_cost_only_the_wait(source: FakeSource, library: Librar
     handle.close()
 
 
-@pytest.mark.usefixtures("short_distances")
-def test_reads_that_come_slightly_out_of_order_are_no_seek(
-    source: FakeSource, library: Library, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(downloader, "_FAR_BYTES", 1 << 20)
+@pytest.mark.tuning(**{**SHORT_DISTANCES, "far_bytes": 1 << 20})
+def test_reads_that_come_slightly_out_of_order_are_no_seek(source: FakeSource, library: Library) -> None:
     source.piece_bytes = 500
     source.add(1, Result(CONTENT, etag='"a"', ranges=True))
     handle = _open(library)
@@ -957,12 +1151,12 @@ def test_what_came_whole_is_kept_though_all_ends_at_that_moment(
     gate.wait_for_arrivals()
     one = library._runs[RUN]
     closed = in_thread(library.close)
-    eventually(lambda: one._waiters.over is not None)
+    eventually(lambda: one._waiters.final_error is not None)
     gate.open()
     closed.result(LIMIT_S)
 
     assert Cache(disk, SIZE).runs() == [1]
-    assert read_all(Library(source, Cache(disk, SIZE)), 1) == CONTENT
+    assert read_all(library_of(source, Cache(disk, SIZE)), 1) == CONTENT
     assert source.count("stream") == 1
 
 
@@ -977,11 +1171,10 @@ def test_nothing_is_asked_after_close(source: FakeSource, library: Library) -> N
     assert source.requests == 0
 
 
-@pytest.mark.usefixtures("short_distances")
+@pytest.mark.tuning(**SHORT_DISTANCES, linger_s=LIMIT_S)
 def test_close_does_not_wait_for_a_stream_that_lingers(
     source: FakeSource, library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "LINGER_S", LIMIT_S)
     _let_the_woken_look_before_they_are_told(monkeypatch)
     source.piece_bytes = 1000
     gate = Gate()
@@ -1020,12 +1213,10 @@ def _let_the_woken_look_before_they_are_told(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(Transfer, "stop", stop_late)
 
 
-def test_a_stream_does_not_wait_for_storage_when_all_ends(
-    source: FakeSource, library: Library, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(library_module, "_CLOSE_S", 0.05)
+@pytest.mark.tuning(close_s=0.05)
+def test_a_stream_does_not_wait_for_storage_when_all_ends(source: FakeSource, library: Library) -> None:
     gate = Gate()
-    source.add(1, Result(CONTENT, has_length=False, framed=False))
+    source.add(1, Result(UNCOUNTED, has_length=False, framed=False))
     source.plan("stored", 1, Plan(gate=gate))
     read = in_thread(lambda: read_all(library, 1))
     gate.wait_for_arrivals()
@@ -1038,7 +1229,7 @@ def test_a_stream_does_not_wait_for_storage_when_all_ends(
         read.result(LIMIT_S)
 
 
-@pytest.mark.usefixtures("short_distances")
+@pytest.mark.tuning(**SHORT_DISTANCES)
 def test_an_api_that_says_ranges_and_ignores_them_is_asked_once_more(
     source: FakeSource, make_library: MakeLibrary
 ) -> None:
@@ -1079,10 +1270,10 @@ def test_a_cached_result_opens_although_the_api_knows_the_run_no_more(
     assert library.listed() == [1]
 
 
+@pytest.mark.tuning(close_s=0.0)
 def test_what_takes_long_to_keep_can_be_waited_for(
     source: FakeSource, make_library: MakeLibrary, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(library_module, "_CLOSE_S", 0.0)
     gate = Gate()
     describe = Disk.describe
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 from unittest.mock import patch
 
 from hypothesis import HealthCheck, settings
@@ -12,25 +13,26 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from cambfs.cache.cache import Cache
 from cambfs.names import RunId
 from cambfs.remote import object_store, retry
-from cambfs.runs import downloader, run, slots, waiters
-from cambfs.runs.handle import Handle
-from cambfs.runs.library import Library
-from tests.fakes import LIMIT_S, FakeSource, Plan, Result, StorageManner, some_flac
-from tests.waiting import eventually, our_threads, patience, read_all
+from cambfs.runs import waiters
+from cambfs.runs.library import Handle, Library
+from cambfs.system import slots
+from tests.fakes import FakeSource, Plan, Result, StorageManner, some_flac
+from tests.waiting import eventually, library_of, our_threads, patience, read_all
 
 _SIZES = {1: 100, 2: 6000, 3: 9000}
 _CONTENTS = {run_id: some_flac(size, seed=run_id) for run_id, size in _SIZES.items()}
 _RUNS = st.sampled_from(sorted(_SIZES))
 _PLACES = st.integers(0, max(_SIZES.values()) + 100)
 # Small, so that streams, spans and parts meet each other all the time.
+_SHORT: dict[str, Any] = {
+    "far_bytes": 500,
+    "far_s": 0.0,
+    "rate_after_s": 0.0,
+    "span_bytes": 700,
+    "nearly_bytes": 0,
+    "linger_s": 0.0,
+}
 _SMALL = {
-    (downloader, "_FAR_BYTES"): 500,
-    (downloader, "_FAR_S"): 0.0,
-    (downloader, "_RATE_AFTER_S"): 0.0,
-    (downloader, "SPAN_BYTES"): 700,
-    (run, "SPAN_BYTES"): 700,
-    (run, "_NEARLY_BYTES"): 0,
-    (run, "LINGER_S"): 0.0,
     (waiters, "SLICE_S"): 0.002,
     (slots, "_LOOK_EVERY_S"): 0.002,
     (object_store, "_PROOF_TAKES_S"): 0.01,
@@ -85,7 +87,7 @@ class Results(RuleBasedStateMachine):
                 content, has_length=api.has_length, etag=api.etag, ranges=api.ranges and api.etag is not None
             )
             self._source.add(run_id, result)
-        self._library = Library(self._source, Cache(None, api.cache_bytes), timeout_s=LIMIT_S, max_transfers=3)
+        self._library = library_of(self._source, Cache(None, api.cache_bytes), max_transfers=3, **_SHORT)
 
     @property
     def library(self) -> Library:

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from cambfs.audio import tail_bytes_wanted
 from cambfs.cache.cache import Cache
 from cambfs.cache.disk import Disk
-from cambfs.errors import KeyRefused, ServerError, TooLarge, UnknownRun, Unreachable
+from cambfs.errors import KeyRefused, ResultChanged, ServerError, TooLarge, UnknownRun, Unreachable
 from cambfs.names import RunId
 from cambfs.remote import object_store as storage_module
-from cambfs.runs import library as library_module
 from cambfs.runs.library import Library
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, StorageManner, some_bytes, some_flac
-from tests.waiting import MakeLibrary, eventually, in_thread, our_threads, patience, pieces, read_all, size_of
+from tests.waiting import MakeLibrary, eventually, in_thread, our_threads, patience, read_all, size_of
 
 SIZE = 20_000
 CONTENT = some_flac(SIZE)
@@ -69,18 +69,54 @@ def test_a_stat_waits_for_the_end_rather_than_guess(source: FakeSource, make_lib
 # From storage.
 
 
-@pytest.mark.parametrize("manner", [StorageManner.RANGES, StorageManner.NO_RANGES])
-def test_from_storage_once_it_has_proven_itself(
-    source: FakeSource, make_library: MakeLibrary, manner: StorageManner
-) -> None:
-    source.storage = manner
+def test_from_storage_once_it_has_proven_itself(source: FakeSource, make_library: MakeLibrary) -> None:
     library = make_library()
     _prove_storage(source, library)
     source.add(1, Result(CONTENT, has_length=False))
 
     assert size_of(library, 1) == SIZE
-    assert (source.count("stream", 1), source.count("sign", 1), source.count("stored", 1)) == (0, 1, 1)
-    assert source.sent("stored", 1) <= storage_module.HEAD_BYTES or manner is StorageManner.NO_RANGES
+    assert (source.count("stream", 1), source.count("sign", 1), source.count("stored", 1)) == (0, 1, 2)
+    assert source.sent("stored", 1) <= storage_module.HEAD_BYTES + tail_bytes_wanted(CONTENT)
+
+
+def test_from_storages_length_and_a_frame_that_ends_there(source: FakeSource, make_library: MakeLibrary) -> None:
+    library = make_library()
+    _prove_storage(source, library)
+    source.add(1, Result(some_flac(SIZE, counted=False), has_length=False))
+
+    assert size_of(library, 1) == SIZE
+    assert source.count("stream", 1) == 0
+
+
+def test_a_storage_without_ranges_does_not_show_its_end(source: FakeSource, make_library: MakeLibrary) -> None:
+    source.storage = StorageManner.NO_RANGES
+    library = make_library()
+    source.add(1, Result(CONTENT, has_length=False))
+
+    assert size_of(library, 1) == SIZE
+    assert source.count("stream", 1) == 1
+
+
+def test_a_storage_that_trickles_costs_only_the_stream(
+    source: FakeSource, make_library: MakeLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage_module, "_PROBE_TAKES_S", 0.0)
+    library = make_library()
+    source.add(1, Result(CONTENT, has_length=False))
+
+    assert size_of(library, 1) == SIZE
+
+
+@pytest.mark.tuning(probe_takes_s=0.01)
+def test_a_storage_that_is_silent_costs_only_the_stream(source: FakeSource, make_library: MakeLibrary) -> None:
+    library = make_library()
+    _prove_storage(source, library)
+    gate = Gate()
+    source.add(1, Result(CONTENT, has_length=False))
+    source.plan("stored", 1, Plan(gate=gate))
+
+    assert size_of(library, 1) == SIZE
+    gate.open()
 
 
 def test_the_first_is_compared_also_for_a_bare_stat(source: FakeSource, make_library: MakeLibrary) -> None:
@@ -122,7 +158,7 @@ def test_many_who_ask_for_one_share_its_requests(source: FakeSource, make_librar
     gate.open()
 
     assert {stat.result(LIMIT_S) for stat in stats} == {SIZE}
-    assert (source.count("sign", 1), source.count("stored", 1), source.count("stream", 1)) == (1, 1, 0)
+    assert (source.count("sign", 1), source.count("stored", 1), source.count("stream", 1)) == (1, 2, 0)
 
 
 def test_a_small_result(source: FakeSource, make_library: MakeLibrary) -> None:
@@ -156,7 +192,7 @@ def test_another_object_is_not_believed(
     stat = in_thread(lambda: size_of(library, 1))
     gate.wait_for_arrivals()
     with caplog.at_level(logging.WARNING):
-        eventually(lambda: library._means.storage.distrusted)
+        eventually(lambda: library._context.store.distrusted)
     assert library.facts(RunId(1)) is None
     gate.open()
     assert stat.result(LIMIT_S) == SIZE
@@ -176,13 +212,14 @@ def test_a_result_that_changes_between_two_opens_is_no_fault_of_storage(
     for has_length in (True, False):
         for content in (CONTENT, some_flac(SIZE + 7), some_flac(SIZE - 7)):
             source.add(1, Result(content, has_length=has_length))
-            library._means.storage.forget(RunId(1))
-            handle = library.open(RunId(1), patience())
-            assert b"".join(pieces(handle)) == content
-            handle.close()
+            library._context.store.forget(RunId(1))
+            if len(content) < SIZE and not has_length:  # a size was told, and no read ends before it in silence
+                with pytest.raises(ResultChanged):
+                    read_all(library, 1)
+            assert read_all(library, 1) == content
             eventually(lambda: not library._runs)
 
-    assert not library._means.storage.distrusted
+    assert not library._context.store.distrusted
 
 
 def test_an_empty_object_is_not_believed(source: FakeSource, make_library: MakeLibrary) -> None:
@@ -291,7 +328,7 @@ def test_an_expired_url_is_renewed_once_for_all(source: FakeSource, make_library
     gate.open()
 
     assert {stat.result(LIMIT_S) for stat in stats} == {SIZE}
-    assert (source.count("sign", 1), source.count("stored", 1), source.count("stream", 1)) == (2, 2, 0)
+    assert (source.count("sign", 1), source.count("stored", 1), source.count("stream", 1)) == (2, 3, 0)
 
 
 # From an API that does not tell.
@@ -307,20 +344,20 @@ def test_an_api_that_cannot_sign_is_asked_for_the_stream(source: FakeSource, mak
 
 
 @pytest.mark.parametrize("error", [UnknownRun("no", 404), KeyRefused("no", 401)])
-def test_a_refusal_is_the_answer(source: FakeSource, make_library: MakeLibrary, error: UnknownRun | KeyRefused) -> None:
+def test_a_refusal_of_both_is_the_answer(
+    source: FakeSource, make_library: MakeLibrary, error: UnknownRun | KeyRefused
+) -> None:
     library = make_library()
     _prove_storage(source, library)
     source.plan("sign", 1, Plan(error=error))
+    source.plan("stream", 1, Plan(error=error))
 
     with pytest.raises(type(error)):
         size_of(library, 1)
 
 
-def test_an_unknown_run_is_remembered_for_a_short_time(
-    source: FakeSource, make_library: MakeLibrary, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(library_module, "_UNKNOWN_FOR_S", LIMIT_S)
-    library = make_library()
+def test_an_unknown_run_is_remembered_for_a_short_time(source: FakeSource, make_library: MakeLibrary) -> None:
+    library = make_library(unknown_for_s=LIMIT_S)
     _prove_storage(source, library)
     with pytest.raises(UnknownRun):
         size_of(library, 1)
@@ -332,8 +369,7 @@ def test_an_unknown_run_is_remembered_for_a_short_time(
         library.signature(RunId(1), patience())
     assert source.requests == asked
 
-    monkeypatch.setattr(library_module, "_UNKNOWN_FOR_S", 0.01)
-    other = make_library()
+    other = make_library(unknown_for_s=0.01)
     _prove_storage(source, other)
     with pytest.raises(UnknownRun):
         size_of(other, 1)
@@ -353,9 +389,10 @@ def test_a_failure_is_shared_and_the_next_asks_anew(source: FakeSource, make_lib
     _prove_storage(source, library)
     source.add(1, Result(CONTENT, has_length=False))
     gate = Gate()
-    source.plan("sign", 1, Plan(error=KeyRefused("no", 401), gate=gate))
+    source.plan("sign", 1, Plan(error=KeyRefused("no", 401)))
+    source.plan("stream", 1, Plan(error=KeyRefused("no", 401), gate=gate))
     stats = [in_thread(lambda: size_of(library, 1)) for _ in range(6)]
-    eventually(lambda: RunId(1) in library._runs and len(library._runs[RunId(1)]._waiters._ready) == 6)
+    eventually(lambda: RunId(1) in library._runs and len(library._runs[RunId(1)]._waiters) == 6)
     gate.open()
     for stat in stats:
         with pytest.raises(KeyRefused):
@@ -420,14 +457,16 @@ def test_a_size_beyond_the_limit_is_refused_whoever_tells_it(source: FakeSource,
 
 
 def test_sizes_that_were_only_believed_fall_with_storage(source: FakeSource, make_library: MakeLibrary) -> None:
-    source.storage = StorageManner.RANGES
     library = make_library()
     _prove_storage(source, library)
-    source.add(1, Result(CONTENT, has_length=False, stored=CONTENT + b"more"))
-    source.add(2, Result(CONTENT, has_length=False, stored=CONTENT + b"more"))
-    assert size_of(library, 1) == SIZE + 4, "its beginning is right, and storage was right before"
+    for run_id in (1, 2):
+        source.add(run_id, Result(CONTENT, has_length=False, stored=some_flac(SIZE + 4, seed=4)))
+    assert size_of(library, 1) == SIZE + 4, "it is whole, and storage was right before"
 
+    gate = Gate()
+    source.plan("stored", 2, Plan(gate=gate))
     assert read_all(library, 2) == CONTENT
+    gate.open()
     eventually(lambda: library.facts(RunId(1)) is None)
     assert library.was_said(RunId(1))
     assert size_of(library, 1) == SIZE

@@ -11,6 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from cambfs import deadline as patience_module
+from cambfs.deadline import Patience
 from cambfs.errors import (
     CambfsError,
     Closing,
@@ -23,10 +25,8 @@ from cambfs.errors import (
 )
 from cambfs.remote import retry
 from cambfs.remote.retry import Backoff, retrying
-from cambfs.runs import deadline as patience_module
-from cambfs.runs import slots as slots_module
-from cambfs.runs.deadline import Patience
-from cambfs.runs.slots import Slots
+from cambfs.system import slots as slots_module
+from cambfs.system.slots import Slots
 from tests.fakes import LIMIT_S, Gate
 from tests.waiting import eventually, in_thread
 
@@ -203,6 +203,8 @@ def test_retrying_ends_when_all_ends() -> None:
 class Turn:
     received_at: float = float("inf")
     stopping: bool = False
+    is_wanted: bool = True
+    brought_at: float = 0.0
 
 
 def _take(slots: Slots, turn: Turn, order: list[Turn], gate: Gate) -> Future[None]:
@@ -215,7 +217,7 @@ def _take(slots: Slots, turn: Turn, order: list[Turn], gate: Gate) -> Future[Non
 
 
 def _is_known(slots: Slots, turn: Turn, order: list[Turn]) -> bool:
-    return turn in slots._queue or turn in order
+    return any(place.transfer is turn for place in slots._queue) or turn in order
 
 
 def _has_length(order: list[Turn], length: int) -> bool:
@@ -256,16 +258,35 @@ def test_one_that_has_stalled_does_not_count() -> None:
         future.result(LIMIT_S)
 
 
+def test_one_that_nobody_wants_gives_its_slot_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots_module, "_LOOK_EVERY_S", LIMIT_S)
+    slots, order, gate = Slots(1), list[Turn](), Gate()
+    unwanted = Turn()
+    first = _take(slots, unwanted, order, gate)
+    gate.wait_for_arrivals(1)
+    second = _take(slots, Turn(), order, gate)
+    eventually(lambda: len(slots._queue) == 1)
+    unwanted.is_wanted = False
+    slots.look(unwanted)
+
+    gate.wait_for_arrivals(2)
+    gate.open()
+    for future in (first, second):
+        future.result(LIMIT_S)
+
+
 def test_one_that_is_told_to_stop_leaves_the_queue() -> None:
     slots, order, gate = Slots(1), list[Turn](), Gate()
     running = _take(slots, Turn(), order, gate)
     gate.wait_for_arrivals(1)
     queued, last = Turn(), Turn()
     leaves = _take(slots, queued, order, gate)
-    eventually(lambda: queued in slots._queue)
+    eventually(lambda: len(slots._queue) == 1)
     stays = _take(slots, last, order, gate)
-    queued.stopping = last.stopping = True
-    slots.look()
+    eventually(lambda: len(slots._queue) == 2)
+    for turn in (last, queued):
+        turn.stopping = True
+        slots.look(turn)
 
     for leaving in (leaves, stays):
         with pytest.raises(Closing):

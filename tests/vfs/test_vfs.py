@@ -7,10 +7,9 @@ import stat
 
 import pytest
 
+from cambfs.deadline import Patience
 from cambfs.errors import NoSuchName, ResultChanged, TimedOut, UnknownRun, Unreachable
 from cambfs.names import Kind, RunId, inode
-from cambfs.runs import library as library_module
-from cambfs.runs.deadline import Patience
 from cambfs.runs.library import Library
 from cambfs.vfs.tree import ENTRY_TIMEOUT_S, PROVISIONAL_SIZE, Attributes, Tree, UrlStyle
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, some_flac
@@ -176,8 +175,8 @@ def test_a_cached_result_is_answered_truly_at_once(tree: Tree, source: FakeSourc
     assert _look(tree, "/1.flac").size == SIZE
 
 
-def test_a_file_that_cannot_be_is_not_said_to_exist(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library_module, "_UNKNOWN_FOR_S", 1000.0)
+@pytest.mark.tuning(unknown_for_s=1000.0)
+def test_a_file_that_cannot_be_is_not_said_to_exist(tree: Tree) -> None:
     with pytest.raises(UnknownRun):
         tree.check_exists("/2.flac", patience())
     with pytest.raises(UnknownRun):

@@ -1,0 +1,72 @@
+"""Whether a file in the cache is what its sidecar says: the user's own, of that size, of those bytes, and as whole as
+it was proven to be. No threads."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable
+
+from cambfs import audio
+from cambfs.audio import End
+from cambfs.cache.sidecar import Sidecar
+from cambfs.errors import CacheDamaged, Closing
+from cambfs.names import RunId
+
+# How a result of an earlier version has proven that it is whole, when it has.
+FRAMES = "frames"
+_STORAGE = "storage"
+_READ_AT_A_TIME_BYTES = 128 * 1024
+# The audio may stand behind a tag with a small picture.
+_HEAD_BYTES = 64 * 1024
+
+
+def is_own_file(status: os.stat_result) -> bool:
+    """Whether it is a file that this user has put there, and nobody else can write to."""
+    is_open_to_others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not is_open_to_others
+
+
+def check_fits(run_id: RunId, sidecar: Sidecar, status: os.stat_result) -> None:
+    """Raises CacheDamaged when the file cannot be that of the sidecar."""
+    if not is_own_file(status):
+        raise CacheDamaged(f"run {run_id}: what lies in the place of the cached file is none")
+    if status.st_size != sidecar.size:
+        raise CacheDamaged(f"run {run_id}: the cached file has another size than its sidecar says")
+
+
+def check_structure(run_id: RunId, sidecar: Sidecar, fd: int) -> None:
+    """Raises CacheDamaged when the file is no audio, or when it ends elsewhere by its own structure, unless storage was
+    the proof, with a file of just this length. Without a proof the structure has to be one."""
+    try:
+        flaw = _flaw(fd, sidecar.size, sidecar.proof)
+    except OSError as error:
+        flaw = error.strerror
+    if flaw:
+        raise CacheDamaged(f"run {run_id}: the cached file is damaged: {flaw}")
+
+
+def _flaw(fd: int, size: int, proof: str) -> str | None:
+    head = os.pread(fd, _HEAD_BYTES, 0)
+    if audio.signature(head) is None:
+        return "it is not audio"
+    tail_bytes = min(size, audio.tail_bytes_wanted(head))
+    end = audio.end_of(head, os.pread(fd, tail_bytes, size - tail_bytes), size)
+    if not proof and end is not End.WHOLE:
+        return "nothing proves that it is whole"
+    if end is End.BROKEN and _STORAGE not in proof:
+        return "its end is not the end of the audio"
+    return None
+
+
+def sha256(fd: int, is_given_up: Callable[[], bool] = lambda: False) -> str:
+    """Of the whole file. `is_given_up` is asked every 128 KiB, and Closing raised when it is so. Raises OSError."""
+    checksum, position = hashlib.sha256(), 0
+    buffer = memoryview(bytearray(_READ_AT_A_TIME_BYTES))  # many results may end at the same time
+    while count := os.preadv(fd, [buffer], position):
+        if is_given_up():
+            raise Closing("a cached file was not wanted any more before it was checked")
+        checksum.update(buffer[:count])
+        position += count
+    return checksum.hexdigest()

@@ -1,0 +1,152 @@
+"""One directory that is held open: whatever becomes of its path, everything here is done in the directory itself.
+
+Another directory that is put in its place is not looked at, and a link in it is never followed. Threads: any; it has
+no state but the descriptor, which is closed with the last reference, so nobody can be left with the number of another.
+All methods raise OSError.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+# Without O_NONBLOCK, to open a pipe that lies there would wait for ever.
+_READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_MAKING = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Directory:
+    """Owns `fd`."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def below(self, name: str) -> Directory:
+        """A directory in this one, which is made where it is missing, and is the user's alone."""
+        with suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=self._fd)
+        found = Directory(os.open(name, _READING | os.O_DIRECTORY, dir_fd=self._fd))
+        status = os.fstat(found._fd)
+        if status.st_uid != os.geteuid():
+            raise PermissionError(errno.EPERM, f"{name} in it is not yours")
+        if stat.S_IMODE(status.st_mode) != 0o700:
+            os.fchmod(found._fd, 0o700)
+        return found
+
+    def check_writable(self) -> None:
+        if os.statvfs(self._fd).f_flag & os.ST_RDONLY:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    def is_removed(self) -> bool:
+        try:
+            return os.fstat(self._fd).st_nlink == 0
+        except OSError:  # a server's, which has forgotten it
+            return True
+
+    def mtime_ns(self) -> int:
+        """Differs after names came or went."""
+        return os.fstat(self._fd).st_mtime_ns
+
+    @contextmanager
+    def entries(self) -> Iterator[Iterator[os.DirEntry[str]]]:
+        """Its entries, as long as the context lasts."""
+        # Opened anew: descriptors that were duplicated, as scandir does, have one position in common.
+        fd = os.open(".", _READING | os.O_DIRECTORY, dir_fd=self._fd)
+        try:
+            with os.scandir(fd) as entries:
+                yield entries
+        finally:
+            os.close(fd)
+
+    def names(self) -> list[str]:
+        with self.entries() as entries:
+            return [entry.name for entry in entries]
+
+    def open(self, name: str) -> int:
+        """A descriptor to read what has this name, which need not be a file; to open a link fails."""
+        return os.open(name, _READING, dir_fd=self._fd)
+
+    def create(self, name: str) -> int:
+        """A descriptor of a new file that only the user can open."""
+        return os.open(name, _MAKING, 0o600, dir_fd=self._fd)
+
+    def write(self, name: str, content: bytes) -> None:
+        """Makes a file of this content. One that cannot be written whole is removed again."""
+        fd = self.create(name)
+        try:
+            if os.write(fd, content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except BaseException:
+            self.remove(name)
+            raise
+        finally:
+            os.close(fd)
+
+    def status(self, name: str) -> os.stat_result:
+        return os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+
+    def touch(self, name: str) -> None:
+        os.utime(name, dir_fd=self._fd, follow_symlinks=False)
+
+    def rename(self, name: str, to: Directory, new_name: str) -> None:
+        os.rename(name, new_name, src_dir_fd=self._fd, dst_dir_fd=to._fd)
+
+    def remove(self, name: str) -> None:
+        """Removes a file, a link or an empty directory. Nothing happens when there is none."""
+        with suppress(FileNotFoundError):
+            try:
+                os.unlink(name, dir_fd=self._fd)
+            except IsADirectoryError:
+                os.rmdir(name, dir_fd=self._fd)
+
+    def clear(self, name: str) -> None:
+        """As `remove`; a directory that is not empty, which nobody of ours has made, is moved aside."""
+        try:
+            self.remove(name)
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            self.rename(name, self, f"{name}.{secrets.token_hex(8)}")
+
+    def __del__(self) -> None:
+        os.close(self._fd)
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """The name of a file in a directory that is held open."""
+
+    directory: Directory
+    text: str
+
+    def remove(self) -> None:
+        self.directory.remove(self.text)
+
+    def move(self, to: Directory, name: str) -> None:
+        self.directory.rename(self.text, to, name)
+
+
+def try_lock(fd: int, how: int) -> bool:
+    """Whether the lock could be had at once. Raises OSError where there are no locks."""
+    try:
+        fcntl.flock(fd, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def sweep(directory: Directory, name: str) -> None:
+    """Removes what nobody has locked. Nothing happens when that fails."""
+    with suppress(OSError):
+        fd = directory.open(name)
+        try:
+            if try_lock(fd, fcntl.LOCK_EX):
+                directory.remove(name)
+        finally:
+            os.close(fd)

@@ -1,0 +1,178 @@
+"""One request and the head of its answer: sent, redirected, and its failures made ours.
+
+Not what is asked of the API and what the answers mean (`client`); not how a connection is used again, nor the repeated
+request when one was lost (`pool`). Beside `transport` and `pool` the only module that knows requests and urllib3: none
+of their exceptions leaves it, and no text that it raises holds the key or the query of a URL.
+Threads: any number at once, nothing here is locked; `body` says what its own threads may do.
+
+The key goes to the origin of the base URL only. Redirects are followed by hand, since requests would forward the key to
+whatever host they name; off that origin the key is dropped, and not taken up again should the way lead back. No
+redirect is followed to a literal address that is nearer to this machine than the API itself.
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from typing import Any
+from urllib.parse import urljoin
+
+import requests
+import urllib3.exceptions
+
+from cambfs.errors import BadAnswer, LinkError, TimedOut
+from cambfs.http.body import HttpBody
+from cambfs.http.deadline_reader import step
+from cambfs.http.exceptions import Kinds, fault
+from cambfs.http.headers import Head, Span, date_s, read_head
+from cambfs.http.masking import Key
+from cambfs.http.origins import Origin, allowed_origin, origin_of
+from cambfs.http.transport import Proxies, Session, ca_bundle
+
+CONNECT_TIMEOUT_S = 10.0
+MAX_REDIRECTS = 5
+_REDIRECTS = (301, 302, 303, 307, 308)
+_AS_IT_IS = re.compile(r"[\x21-\x7e]+")
+_KINDS = Kinds(
+    timeouts=(requests.Timeout, urllib3.exceptions.TimeoutError),
+    tls=(requests.exceptions.SSLError, urllib3.exceptions.SSLError),
+    proxies=(requests.exceptions.ProxyError, urllib3.exceptions.ProxyError),
+    malformed=(requests.exceptions.InvalidHeader, requests.exceptions.InvalidURL, urllib3.exceptions.InvalidHeader),
+)
+# Everything that the libraries raise for what the other side did, and nothing that would be a mistake of ours.
+_FOREIGN = (
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+    OSError,
+    UnicodeError,
+)
+
+
+class Answer:
+    """The head of an answer, and its body not yet begun. `own`: it is the API's own, not a storage's or of a host
+    that the API redirected to."""
+
+    def __init__(self, response: requests.Response, origin: Origin, own: bool) -> None:
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+        self.raw = response.raw
+        self.origin = origin
+        self.own = own
+
+    def now_s(self) -> float:
+        said_s = date_s(self.headers.get("Date", ""))
+        return time.time() if said_s is None else said_s
+
+
+class Exchange:
+    """Asks the API at `base` with `key`, and others without. Raises ConfigError for an impossible CA bundle."""
+
+    def __init__(self, base: Origin, key: Key, timeout_s: float, connections: int) -> None:
+        self._base = base
+        self._key = key
+        self._timeout_s = timeout_s
+        self._verify = ca_bundle()
+        self._session = Session(connections)
+        self._proxies = Proxies()
+
+    def close(self) -> None:
+        """Closes the idle connections. Bodies that are open stay so."""
+        self._session.close()
+
+    def get(self, what: str, url: str, headers: Mapping[str, str], with_key: bool) -> Answer:
+        """The first answer that is no redirect. Raises BadAnswer for one that leads too far or to where it may not."""
+        deadline = time.monotonic() + self._timeout_s
+        origin = origin_of(url)
+        for _ in range(MAX_REDIRECTS + 1):
+            request = requests.Request("GET", url, headers=dict(headers))
+            answer = self._send(what, request, origin, with_key)
+            if answer.status not in _REDIRECTS:
+                return answer
+            answer.raw.close()
+            url, origin = self._redirected(answer, what, url)
+            with_key = with_key and origin == self._base
+            if time.monotonic() > deadline:
+                raise TimedOut(f"{what}: redirected for more than {self._timeout_s:g} s")
+        raise BadAnswer(f"{what}: redirected more than {MAX_REDIRECTS} times", answer.status)
+
+    def post(self, what: str, url: str, content: Any) -> Answer:
+        """The API's answer to a JSON text, whatever it is."""
+        return self._send(what, requests.Request("POST", url, json=content), self._base, with_key=True)
+
+    def body(self, answer: Answer, what: str, asked: Span | None) -> HttpBody:
+        """The body of a 200 or a 206. Raises BadAnswer for one that is not what was asked."""
+        try:
+            head = read_head(answer.status, answer.headers, asked)
+        except ValueError as error:
+            answer.raw.close()
+            raise BadAnswer(f"{what}: {answer.origin} sent {error}", answer.status) from None
+        return self._http_body(answer, head, what)
+
+    def error_content(self, answer: Answer, what: str, limit: int) -> bytes:
+        """The content of an answer that is an error; none where it cannot be had: the status says enough."""
+        try:
+            head = read_head(200, answer.headers, None)
+        except ValueError:
+            answer.raw.close()
+            return b""
+        with suppress(LinkError):
+            return self.content(self._http_body(answer, head, what), limit)[:limit]
+        return b""
+
+    def content(self, body: HttpBody, limit: int) -> bytes:
+        """All of a body, or at least its first `limit` bytes; closes it."""
+        try:
+            return body.peek(limit, time.monotonic() + self._timeout_s)
+        finally:
+            body.close()
+
+    def _redirected(self, answer: Answer, what: str, url: str) -> tuple[str, Origin]:
+        location = answer.headers.get("Location", "")
+        try:
+            # Headers come as Latin-1, whatever they are.
+            target = urljoin(url, location.encode("latin-1").decode()) if location else ""
+            if self._key.is_in(target):
+                raise ValueError("a URL that holds the API key")
+            return target, allowed_origin(target, self._base)
+        except ValueError as error:
+            why = "a URL that cannot be read" if isinstance(error, UnicodeError) else str(error)
+        raise BadAnswer(f"{what}: {answer.origin} redirects to {why}", answer.status)
+
+    def _send(self, what: str, request: requests.Request, origin: Origin, with_key: bool) -> Answer:
+        if with_key:
+            request.headers["x-api-key"] = self._key
+        prepared = self._session.prepare_request(request)
+        if _AS_IT_IS.fullmatch(request.url):
+            prepared.url = request.url  # requests writes it in another way, which a signature may not cover
+        timeouts = (min(self._timeout_s, CONNECT_TIMEOUT_S), self._timeout_s)
+        with self._guard(what, origin, in_body=False):
+            response = self._session.send(
+                prepared,
+                stream=True,
+                timeout=timeouts,
+                verify=self._verify,
+                proxies=self._proxies.towards(origin),
+                allow_redirects=False,
+            )
+        return Answer(response, origin, own=with_key)
+
+    def _http_body(self, answer: Answer, head: Head, what: str) -> HttpBody:
+        if self._key.is_in(head.content_type):  # it is kept
+            head = replace(head, content_type="")
+        return HttpBody(answer.raw, head, what, partial(self._guard, what, answer.origin, True))
+
+    @contextmanager
+    def _guard(self, what: str, origin: Origin, in_body: bool) -> Iterator[None]:
+        """Held around each request and each read of a body, which may take the timeout altogether. The originals hold
+        URLs, and what they were raised in holds the key: so they are not chained, and forget where they were."""
+        try:
+            with step(self._timeout_s):
+                yield
+        except _FOREIGN as error:
+            raise fault(error, what, str(origin), self._timeout_s, in_body, _KINDS) from None

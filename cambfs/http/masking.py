@@ -1,0 +1,139 @@
+"""The key in texts from outside: found and masked in whatever way it is written there, whole or cut.
+
+A server may repeat the key as it is, escaped for a URL, for JSON, for HTML or for a shell, twice over, or in base64;
+and the sender or a limit of ours may have cut it. So a text is looked at as it is and as each way to unescape it reads
+it, and what begins or ends like the key counts as the key. What that takes grows with the text, not with its square.
+
+Not what else is taken out of a text (`answers`). Pure functions, no threads.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+MASK = "…"
+# So much of the beginning or the end of the key counts as the key; of its base64, about as much of the key.
+_PIECE = 6
+_BASE64_PIECE = 8
+# How often a text can be escaped: a JSON text within a URL within a JSON text.
+_MAX_ESCAPES = 3
+_ESCAPES = (
+    re.compile(r"%(?P<hex>[0-9A-Fa-f]{2})"),
+    re.compile(r"\\(?:u(?P<hex>[0-9A-Fa-f]{4})|x(?P<byte>[0-9A-Fa-f]{2})|(?P<itself>[^A-Za-z0-9]))"),
+    re.compile(r"(?P<html>&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,8});)"),
+)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A text unescaped: character i of `text` stands at offsets[i] ≤ … < offsets[i + 1] of the original."""
+
+    text: str
+    offsets: range | list[int]
+
+
+class Key(str):
+    """The API key, hidden from whoever prints what is around it: headers, the locals of a traceback."""
+
+    def __repr__(self) -> str:
+        return "'…'"
+
+    def mask(self, text: str) -> str:
+        """`text` with `…` wherever it has the key, or a beginning or an end of it of six characters or more."""
+        parts, position = [], 0
+        for start, stop in _merged(self._found(text)):
+            parts += [text[position:start], MASK]
+            position = stop
+        return "".join([*parts, text[position:]]) if parts else text
+
+    def is_in(self, text: str) -> bool:
+        """Whether `mask` would change it."""
+        return next(self._found(text), None) is not None
+
+    def _found(self, text: str) -> Iterator[tuple[int, int]]:
+        """Where it is in `text`: (start, stop), in no order."""
+        needles = [(str(self), min(_PIECE, len(self))), *((core, _BASE64_PIECE) for core in _base64_cores(self))]
+        for reading in _readings(text):
+            for needle, piece in needles:
+                for start, stop in _pieces(reading.text, needle, piece):
+                    yield reading.offsets[start], reading.offsets[stop]
+
+
+def _readings(text: str) -> Iterator[_Reading]:
+    """The text itself, and what becomes of it by unescaping it up to three times, in any order."""
+    readings = [_Reading(text, range(len(text) + 1))]
+    seen = {text}
+    for _ in range(_MAX_ESCAPES + 1):
+        yield from readings
+        unescaped = (_unescaped(reading, escape) for reading in readings for escape in _ESCAPES)
+        readings = [one for one in unescaped if one.text not in seen and not seen.add(one.text)]  # type: ignore[func-returns-value]
+
+
+def _unescaped(reading: _Reading, escape: re.Pattern[str]) -> _Reading:
+    parts: list[str] = []
+    offsets: list[int] = []
+    position = 0
+    for match in escape.finditer(reading.text):
+        character = _character(match)
+        parts += [reading.text[position : match.start()], character]
+        offsets += reading.offsets[position : match.start()]
+        offsets += [reading.offsets[match.start()]] * len(character)
+        position = match.end()
+    if not parts:
+        return reading
+    return _Reading("".join([*parts, reading.text[position:]]), [*offsets, *reading.offsets[position:]])
+
+
+def _character(match: re.Match[str]) -> str:
+    found = match.groupdict()
+    if found.get("html"):
+        return html.unescape(found["html"])
+    digits = found.get("hex") or found.get("byte")
+    return chr(int(digits, 16)) if digits else found["itself"]
+
+
+def _pieces(text: str, needle: str, piece: int) -> Iterator[tuple[int, int]]:
+    """Where `text` has a beginning or an end of `needle` that has `piece` characters or more."""
+    first, last = needle[:piece], needle[-piece:]
+    place = text.find(first)
+    while place >= 0:
+        yield place, place + _common(text[place : place + len(needle)], needle)
+        place = text.find(first, place + 1)
+    place = text.find(last)
+    while place >= 0:
+        stop = place + piece
+        yield stop - _common(text[max(0, stop - len(needle)) : stop][::-1], needle[::-1]), stop
+        place = text.find(last, place + 1)
+
+
+def _common(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _base64_cores(key: str) -> Iterator[str]:
+    """What base64 makes of the key, as far as that does not depend on what stands around it: before it there are a
+    number of bytes, which leaves 0, 1 or 2 when divided by three."""
+    for before in range(3):
+        encoded = base64.b64encode(bytes(before) + key.encode()).decode().rstrip("=")
+        whole = encoded[(0, 2, 3)[before] : (before + len(key)) // 3 * 4]
+        if len(whole) >= _BASE64_PIECE:
+            yield from {whole, whole.translate({ord("+"): "-", ord("/"): "_"})}
+
+
+def _merged(found: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The same places in order, those that touch as one."""
+    current: tuple[int, int] | None = None
+    for start, stop in sorted(found):
+        if current is not None and start <= current[1]:
+            current = current[0], max(current[1], stop)
+            continue
+        if current is not None:
+            yield current
+        current = start, stop
+    if current is not None:
+        yield current

@@ -1,0 +1,115 @@
+"""How many transfers run at a time: first come, first served. One that has stalled, or is not wanted, does not count.
+
+Not what a transfer does. Threads: each transfer's own thread waits here for its turn. The one lock is a leaf: nothing
+else is locked under it. Each waits at an event of its own, so that a thousand who wait are woken a thousand times in
+all, and not at every change.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event, Lock
+from typing import Protocol
+
+from cambfs.errors import Closing
+
+# A transfer that has brought nothing for so long does not keep the others waiting.
+STALLED_AFTER_S = 1.0
+# How often the first of those who wait looks whether a running transfer has stalled: nobody tells it.
+_LOOK_EVERY_S = 0.1
+
+
+class Turn(Protocol):
+    """What is known of a transfer here."""
+
+    @property
+    def received_at(self) -> float:
+        """When bytes last came, or it began to wait for them, in time.monotonic seconds."""
+
+    @property
+    def brought_at(self) -> float:
+        """When bytes last came; 0 before the first."""
+
+    @property
+    def is_wanted(self) -> bool: ...
+
+    @property
+    def stopping(self) -> bool: ...
+
+
+class _Place:
+    """One place in the queue. `look` is set when it may be its turn, or its transfer is told to stop."""
+
+    def __init__(self, transfer: Turn) -> None:
+        self.transfer = transfer
+        self.look = Event()
+
+
+class Slots:
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lock = Lock()  # guards all below
+        self._running: dict[Turn, float] = {}  # each with the time at which its turn began
+        self._queue: deque[_Place] = deque()
+        self._brought_at = 0.0  # of those whose turn is over
+
+    @contextmanager
+    def turn(self, transfer: Turn) -> Iterator[None]:
+        """Waits for the transfer's turn and holds it. Raises Closing when the transfer is told to stop meanwhile."""
+        place = _Place(transfer)
+        with self._lock:
+            self._queue.append(place)
+        try:
+            self._await(place)
+        finally:
+            with self._lock:
+                self._queue.remove(place)
+                self._wake_first()
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._running[transfer]
+                self._brought_at = max(self._brought_at, transfer.brought_at)
+                self._wake_first()
+
+    @property
+    def progress_at(self) -> float:
+        """When any transfer last brought bytes (time.monotonic seconds), for those who wait for their turn; 0 when none
+        did."""
+        with self._lock:
+            return max([self._brought_at, *(running.brought_at for running in self._running)])
+
+    def look(self, transfer: Turn) -> None:
+        """The transfer has been told to stop, or is not wanted any more; perhaps it, or another one, waits here."""
+        with self._lock:
+            for place in self._queue:
+                if place.transfer is transfer:
+                    place.look.set()
+            self._wake_first()
+
+    def _await(self, place: _Place) -> None:
+        while not self._enter(place):
+            is_first = self._queue[0] is place
+            place.look.wait(_LOOK_EVERY_S if is_first else None)
+            place.look.clear()
+
+    def _enter(self, place: _Place) -> bool:
+        with self._lock:
+            if place.transfer.stopping:
+                raise Closing("stopped before its turn")
+            if self._queue[0] is not place or self._busy() >= self._limit:
+                return False
+            self._running[place.transfer] = time.monotonic()
+            return True
+
+    def _busy(self) -> int:
+        since = time.monotonic() - STALLED_AFTER_S
+        return sum(one.is_wanted and max(one.received_at, began) > since for one, began in self._running.items())
+
+    def _wake_first(self) -> None:
+        if self._queue:
+            self._queue[0].look.set()

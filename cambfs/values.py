@@ -1,0 +1,81 @@
+"""The values that settings may have, read from text: sizes, times, paths and the like.
+
+Each function raises ValueError with a sentence that quotes what was wrong. No threads.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from pathlib import Path
+
+_MAX_SIZE_BYTES = 2**63 - 1
+_MAX_TIMEOUT_S = 86_400.0
+_SIZE = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,9})?) ?(?:([KMGTP])(I?B)?|B)?", re.ASCII | re.IGNORECASE)
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(s|m|h)?", re.ASCII)
+_SECONDS = {None: 1, "s": 1, "m": 60, "h": 3600}
+_YES = ("1", "true", "yes", "on")
+_NO = ("0", "false", "no", "off", "")
+_MAX_QUOTED = 60
+
+
+def quoted(text: str) -> str:
+    """As a Python string, shortened when it is long."""
+    return repr(text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}…")
+
+
+def parse_size(text: str) -> int:
+    """Bytes: `500MB` is decimal, `5GiB` and `5G` are binary, `4096` is itself. Raises ValueError with a sentence."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{quoted(text)} is not a size; write for example 5GiB, 500MB, 1.5G or a number of bytes")
+    number, letter, unit = match.groups()
+    base = 1000 if (unit or "").upper() == "B" else 1024
+    size = int(Decimal(number) * base ** (" KMGTP".index(letter.upper()) if letter else 0))
+    if size > _MAX_SIZE_BYTES:
+        raise ValueError(f"{quoted(text)} is more than any disk holds")
+    return size
+
+
+def parse_duration(text: str) -> float:
+    """Seconds, more than none and at most a day: `30`, `30s`, `2m`. Raises ValueError with a sentence."""
+    match = _DURATION.fullmatch(text.strip())
+    seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
+    if not 0 < seconds <= _MAX_TIMEOUT_S:
+        raise ValueError(f"{quoted(text)} is not a time between 0 and a day; write for example 30, 30s or 2m")
+    return seconds
+
+
+def parse_count(text: str) -> int:
+    """A number of transfers, 1 … 1024. Raises ValueError with a sentence."""
+    if not re.fullmatch(r"[0-9]{1,4}", text.strip(), re.ASCII) or not 1 <= int(text) <= 1024:
+        raise ValueError(f"{quoted(text)} is not a number from 1 to 1024")
+    return int(text)
+
+
+def parse_choice(choices: tuple[str, ...], text: str) -> str:
+    """One of `choices`, in any case. Raises ValueError with a sentence."""
+    if text.strip().lower() not in choices:
+        raise ValueError(f"{quoted(text)} is none of {', '.join(choices)}")
+    return text.strip().lower()
+
+
+def parse_bool(text: str) -> bool:
+    """Raises ValueError with a sentence."""
+    if text.strip().lower() not in _YES + _NO:
+        raise ValueError(f"{quoted(text)} is neither yes nor no; write 1 or 0")
+    return text.strip().lower() in _YES
+
+
+def parse_path(text: str) -> Path:
+    """An absolute path; `~` is the home directory. Raises ValueError when empty, or of an unknown user's home."""
+    if not text.strip() or "\0" in text:
+        raise ValueError(f"{quoted(text)} is not a path")
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError:
+        raise ValueError(f"{quoted(text)} is in a home directory that nobody has") from None
+
+
+def parse_options(text: str) -> tuple[str, ...]:
+    return tuple(option for option in (part.strip() for part in text.split(",")) if option)

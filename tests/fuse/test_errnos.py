@@ -1,0 +1,79 @@
+"""The table from errors to errnos, and what of a failure is logged and kept for `.cambfs/errors`."""
+
+from __future__ import annotations
+
+import errno
+import logging
+
+import pytest
+
+from cambfs import errors
+from cambfs.errors import CambfsError
+from cambfs.fuse.errnos import Failures, errno_of
+from cambfs.fuse.error_log import Journal
+
+_TABLE = [
+    (errors.NoSuchName("x"), "ENOENT"),
+    (errors.UnknownRun("x", 404), "ENOENT"),
+    (errors.KeyRefused("x", 401), "EACCES"),
+    (errors.ReadOnly("x"), "EROFS"),
+    (errors.TimedOut("x"), "ETIMEDOUT"),
+    (errors.ResultChanged("x"), "ESTALE"),
+    (errors.TooLarge("x"), "EFBIG"),
+    (errors.NoSpace("x"), "ENOSPC"),
+    (errors.TooManyOpenFiles("x"), "EMFILE"),
+    (errors.GivenUp("x"), "EINTR"),
+    (errors.Closing("x"), "ENODEV"),
+    (errors.Unreachable("x"), "EHOSTUNREACH"),
+    (errors.Unreachable("x", errno.ENETUNREACH), "ENETUNREACH"),
+    (errors.Unreachable("x", errno.ECONNREFUSED), "ECONNREFUSED"),
+    (errors.RateLimited("x", 429), "EIO"),
+    (errors.ServerError("x", 503), "EIO"),
+    (errors.NotAudio("x", 200), "EIO"),
+    (errors.BadAnswer("x", 302), "EIO"),
+    (errors.SignatureExpired("x", 403), "EIO"),
+    (errors.BrokenBody("x"), "EIO"),
+    (errors.CacheDamaged("x"), "EIO"),
+    (errors.NotWhole("x"), "EIO"),
+    (errors.StorageUseless("x"), "EIO"),
+    (CambfsError("x"), "EIO"),
+]
+
+
+@pytest.mark.parametrize(("error", "name"), _TABLE, ids=[f"{type(e).__name__}-{name}" for e, name in _TABLE])
+def test_an_error_has_one_errno(error: CambfsError, name: str) -> None:
+    assert errno.errorcode[errno_of(error)] == name
+
+
+def _all_kinds(kind: type[CambfsError]) -> set[type[CambfsError]]:
+    return {kind}.union(*map(_all_kinds, kind.__subclasses__()))
+
+
+def test_no_kind_of_error_is_forgotten() -> None:
+    # These two have no errno of their own; a ConfigError never comes out of an operation.
+    without = {errors.RemoteError, errors.LinkError, errors.ConfigError}
+    ours = {kind for kind in _all_kinds(CambfsError) if kind.__module__ == errors.__name__}
+
+    assert ours == {type(error) for error, _ in _TABLE} | without
+
+
+def test_a_failure_is_logged_and_kept_once_for_all_who_share_it(caplog: pytest.LogCaptureFixture) -> None:
+    journal = Journal()
+    failures, error = Failures(journal), errors.TimedOut("no answer")
+    numbers = {failures.note("read", "/1.flac", error) for _ in range(1000)}
+
+    assert numbers == {errno.ETIMEDOUT}
+    assert caplog.messages == ["read /1.flac: no answer (ETIMEDOUT)"]
+    assert journal.text().count(b"\n") == 1
+
+
+@pytest.mark.parametrize("error", [errors.NoSuchName("x"), errors.ReadOnly("x"), errors.GivenUp("x")])
+def test_what_a_user_causes_all_the_time_is_neither_a_warning_nor_kept(
+    error: CambfsError, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    journal = Journal()
+    Failures(journal).note("open", "/x", error)
+
+    assert [record.levelno for record in caplog.records] == [logging.DEBUG]
+    assert journal.text() == b""

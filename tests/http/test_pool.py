@@ -1,0 +1,298 @@
+"""Connections: which are used again, and what happens when that goes wrong. The next run's bytes are its own."""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from cambfs.errors import BadAnswer, CambfsError, LinkError, RemoteError, TimedOut
+from cambfs.http import pool
+from cambfs.http.client import Client
+from cambfs.names import RunId
+from cambfs.remote.source import Body, SignedUrl
+from tests.http.raw_server import CERTIFICATE, CHUNKED, FLAC, KEY, OK, RUN, WAIT_S, Script, Server, chunk, send, sized
+
+END = b"0\r\n\r\n"
+SHORT = FLAC[:9]
+EVIL = sized(b"fLaC evil")
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "tls"])
+def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    context = None
+    if request.param:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(CERTIFICATE)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(CERTIFICATE))
+    with Server(tls=context) as made:
+        yield made
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
+    with Client(server.url, KEY, timeout_s=WAIT_S) as made:
+        yield made
+
+
+@pytest.fixture
+def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "REST_S", 0.0)
+
+
+def drained(body: Body) -> bytes:
+    found = b""
+    while data := body.read(65536):
+        found += data
+    body.close()
+    return found
+
+
+def whole(client: Client) -> bytes:
+    return drained(client.open_stream(RUN))
+
+
+# Rest
+
+
+def test_a_connection_rests_before_it_is_used_again(
+    server: Server, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.scripts += [send(sized(SHORT))] * 5
+    monkeypatch.setattr(pool, "REST_S", 3600.0)
+    for _ in range(3):
+        assert whole(client) == SHORT
+    assert server.connections == 3
+    monkeypatch.setattr(pool, "REST_S", 0.0)
+    for _ in range(2):
+        assert whole(client) == SHORT
+    assert server.connections == 3
+
+
+class Resting:
+    """Stands for a connection; `is_closed` tells whether it was closed."""
+
+    def __init__(self) -> None:
+        self.sock, self.other = socket.socketpair()
+        self.rests_since: float | None = None
+        self.is_closed = False
+
+    def close(self) -> None:
+        self.is_closed = True
+        self.sock.close()
+        self.other.close()
+
+
+@pytest.mark.usefixtures("no_rest")
+def test_the_one_that_rests_longest_comes_first_and_few_are_kept() -> None:
+    idle = pool._Idle(2)
+    made = [Resting() for _ in range(3)]
+    for one in made:
+        idle.put(one)  # type: ignore[arg-type]
+    assert [one.is_closed for one in made] == [True, False, False]
+    taken: list[object] = [idle.take() for _ in range(3)]
+    assert taken == [*made[1:], None]
+    idle.put(made[1])  # type: ignore[arg-type]
+    made[1].other.send(b"x")
+    assert idle.take() is None
+    assert made[1].is_closed
+    made[2].close()
+
+
+@pytest.mark.usefixtures("no_rest")
+@pytest.mark.parametrize("answer", [sized(SHORT), CHUNKED + chunk(SHORT) + END])
+@pytest.mark.parametrize("late", [b"x", b"\r\n", EVIL])
+def test_bytes_that_come_while_it_rests_are_nobodys(server: Server, client: Client, answer: bytes, late: bytes) -> None:
+    read, sent = threading.Event(), threading.Event()
+
+    def belated(connection: socket.socket) -> bool:
+        connection.sendall(answer)
+        assert read.wait(WAIT_S)
+        connection.sendall(late)
+        sent.set()
+        return True
+
+    server.scripts += [belated, send(sized(FLAC))]
+    assert whole(client) == SHORT
+    read.set()
+    assert sent.wait(WAIT_S)
+    assert whole(client) == FLAC
+    assert server.connections == 2
+
+
+def test_bytes_that_come_a_little_behind_the_end(server: Server, client: Client) -> None:
+    """Without a rest they would stand before the next response, or be taken for it."""
+    read = threading.Event()
+
+    def belated(connection: socket.socket) -> bool:
+        connection.sendall(CHUNKED + chunk(SHORT) + END)
+        assert read.wait(WAIT_S)
+        time.sleep(pool.REST_S / 2)
+        connection.sendall(EVIL)
+        return True
+
+    server.scripts += [belated, send(sized(FLAC)), send(sized(SHORT))]
+    assert whole(client) == SHORT
+    read.set()
+    assert whole(client) == FLAC
+    assert whole(client) == SHORT
+    assert server.connections == 3
+
+
+@pytest.mark.usefixtures("no_rest")
+def test_bytes_that_come_just_before_the_request(
+    server: Server, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = threading.Event()
+    take = pool._Idle.take
+
+    def belated(connection: socket.socket) -> bool:
+        connection.sendall(sized(SHORT))
+        assert taken.wait(WAIT_S)
+        connection.sendall(EVIL)
+        return True
+
+    def take_slowly(idle: pool._Idle) -> Any:
+        connection = take(idle)
+        if connection is not None:
+            taken.set()
+            assert select.select([connection.sock], [], [], WAIT_S)[0]
+        return connection
+
+    monkeypatch.setattr(pool._Idle, "take", take_slowly)
+    server.scripts += [belated, send(sized(FLAC))]
+    assert whole(client) == SHORT
+    assert whole(client) == FLAC
+
+
+@pytest.mark.usefixtures("no_rest")
+@pytest.mark.parametrize(
+    "answer",
+    [
+        sized(SHORT) + b"x",
+        sized(SHORT) + EVIL,
+        CHUNKED + chunk(SHORT) + END + b"\r\n",
+        CHUNKED + chunk(SHORT) + END + EVIL,
+        b"HTTP/1.1 102 Processing\r\n\r\n" + sized(SHORT),
+        OK + b"Content-Length: 9\r\nContent-Length: 9\r\n\r\n" + SHORT,
+        CHUNKED.replace(b"\r\n\r\n", b"\r\nContent-Length: 5\r\n\r\n") + chunk(SHORT) + END,
+        OK + b"Content-Length: 9\r\nConnection: close\r\n\r\n" + SHORT,
+    ],
+)
+def test_after_anything_odd_a_fresh_connection_is_used(server: Server, client: Client, answer: bytes) -> None:
+    server.scripts += [send(answer), send(sized(FLAC))]
+    assert whole(client) == SHORT
+    assert whole(client) == FLAC
+    assert server.connections == 2
+
+
+# A kept connection that is lost
+
+
+def lost(*pieces: bytes) -> Script:
+    """A server that closes the connection, as the next request is sent on it, after these bytes."""
+    return send(*pieces, keep=False)
+
+
+SIGNED = b'{"output_url": "https://storage.example/a"}'
+MANY = b'{"5": "https://storage.example/5", "6": "https://storage.example/6"}'
+Ask = Callable[[Client, str], object]
+ASKED: dict[str, tuple[Ask, bytes]] = {
+    "stream": (lambda client, _: whole(client), sized(FLAC)),
+    "sign": (lambda client, _: client.sign(RUN), sized(SIGNED)),
+    "bulk": (lambda client, _: client.sign_many([RUN, RunId(6)]), sized(MANY)),
+    "storage": (lambda client, url: drained(client.open_stored(SignedUrl(f"{url}/a", {}, 1), 0, None)), sized(FLAC)),
+}
+
+
+@pytest.mark.usefixtures("no_rest")
+@pytest.mark.parametrize("what", ASKED)
+@pytest.mark.parametrize("stray", [b"", b"\r\n", b"\r\n\r\nx\r\n", b"HTTP/1.1 2", OK, EVIL[1:]])
+def test_a_request_is_sent_once_more_on_a_fresh_connection(
+    server: Server, client: Client, what: str, stray: bytes
+) -> None:
+    ask, answer = ASKED[what]
+    server.scripts += [send(sized(FLAC)), lost(stray), send(answer), send(sized(FLAC))]
+    whole(client)
+    ask(client, server.url)
+    assert whole(client) == FLAC
+    assert (server.connections, server.scripts) == (2, [])
+
+
+@pytest.mark.usefixtures("no_rest")
+def test_so_it_is_behind_a_redirect(server: Server, client: Client) -> None:
+    location = b"HTTP/1.1 302 Found\r\nLocation: /there\r\nContent-Length: 0\r\n\r\n"
+    server.scripts += [send(sized(FLAC)), lost(), send(location), send(sized(SHORT))]
+    whole(client)
+    assert whole(client) == SHORT
+
+
+@pytest.mark.usefixtures("no_rest")
+def test_it_is_sent_once_more_and_not_twice(server: Server, client: Client) -> None:
+    server.scripts += [send(sized(FLAC)), lost(), lost()]
+    whole(client)
+    with pytest.raises(LinkError, match="closed the connection without an answer"):
+        whole(client)
+    assert (server.connections, server.scripts) == (2, [])
+
+
+@pytest.mark.parametrize(("stray", "kind"), [(b"", LinkError), (b"\r\n", BadAnswer), (OK, LinkError)])
+def test_on_a_fresh_connection_it_is_sent_once(
+    server: Server, client: Client, stray: bytes, kind: type[CambfsError]
+) -> None:
+    server.scripts += [lost(stray)]
+    with pytest.raises(kind):
+        whole(client)
+    assert server.connections == 1
+
+
+@pytest.mark.usefixtures("no_rest")
+def test_a_timeout_is_not_repeated(server: Server) -> None:
+    server.scripts += [send(sized(FLAC)), server.stall(), send(sized(SHORT))]
+    with Client(server.url, KEY, timeout_s=0.3) as client:
+        whole(client)
+        with pytest.raises(TimedOut):
+            whole(client)
+    assert server.connections == 1
+
+
+@pytest.mark.usefixtures("no_rest")
+def test_an_answer_on_a_kept_connection_is_not_repeated(server: Server, client: Client) -> None:
+    server.scripts += [send(sized(FLAC)), send(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n")]
+    whole(client)
+    with pytest.raises(RemoteError):
+        whole(client)
+    assert server.scripts == []
+
+
+# What is sent
+
+
+def test_a_signed_url_is_sent_as_it_is() -> None:
+    targets: list[bytes] = []
+    with Server() as server, Client(server.url, KEY, timeout_s=WAIT_S) as client:
+        server.on_request = targets.append
+        for target in ("/a%7Eb//c/../d?x=%2f%2F~{}|'\"<>^`&y=%7e%41", "/?a=b?c", "?x=1", "/%zz"):
+            server.scripts += [send(sized(FLAC))]
+            drained(client.open_stored(SignedUrl(server.url + target, {}, 1), 0, None))
+    assert targets == [
+        b"/a%7Eb//c/../d?x=%2f%2F~{}|'\"<>^`&y=%7e%41",
+        b"/?a=b?c",
+        b"/?x=1",
+        b"/%zz",
+    ]
+
+
+def test_what_no_request_line_can_hold_is_escaped() -> None:
+    targets: list[bytes] = []
+    with Server() as server, Client(server.url, KEY, timeout_s=WAIT_S) as client:
+        server.on_request = targets.append
+        server.scripts += [send(sized(FLAC))]
+        drained(client.open_stored(SignedUrl(f"{server.url}/a b/ü?c d", {}, 1), 0, None))
+    assert targets == [b"/a%20b/%C3%BC?c%20d"]

@@ -1,0 +1,171 @@
+"""`scripts/setup`, which `scripts/run` and `scripts/test` begin with, on machines that lack this or that.
+
+Each machine is a directory of commands; those that install, ask for a password or know the user are made up.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+_SETUP = Path(__file__).parents[1] / "scripts/setup"
+_SYSTEM = ("sh", "dirname", "cat", "cksum", "grep", "mktemp", "rm", "tail", "tr", "env")
+_TOOLS = ("getfattr", "curl", "espeak-ng", "ffmpeg", "file", "flac", "mpv", "ps", "rsync", "sox", "fusermount")
+_WORKS = "exit 0"
+_APT = 'echo "apt-get $*" >>"$LOG"'
+_SUDO = '[ "$1" = -n ] && shift; "$@"'
+_ASKS = "echo 'sudo: a terminal is required to read the password' >&2; exit 1"
+
+
+class Machine:
+    """A checkout whose virtual environment is there, and commands; `uid` is who calls."""
+
+    def __init__(self, directory: Path, uid: int) -> None:
+        self.checkout = directory / "checkout"
+        self.bin = directory / "bin"
+        self.log = directory / "log"
+        self.bin.mkdir()
+        (self.checkout / "scripts").mkdir(parents=True)
+        shutil.copy(_SETUP, self.checkout / "scripts/setup")
+        (self.checkout / "pyproject.toml").write_text("[project]\n")
+        for name in _SYSTEM:
+            (self.bin / name).symlink_to(shutil.which(name) or name)
+        for name in _TOOLS:
+            self.has(name, _WORKS)
+        self.has("id", f"echo {uid}")
+        self.has("ldconfig", "echo '	libfuse.so.2 (libc6,x86-64) => /lib/libfuse.so.2'")
+        self.has("python3", _WORKS)
+        self.installed("dev")
+
+    def has(self, name: str, script: str) -> None:
+        self._write(self.bin / name, script)
+
+    def lacks(self, *names: str) -> None:
+        for name in names:
+            (self.bin / name).unlink()
+
+    def installed(self, extras: str) -> None:
+        done = subprocess.run(["cksum"], input=b"[project]\n", capture_output=True, check=True)
+        self._write(self.checkout / ".venv/bin/python", _WORKS)
+        (self.checkout / ".venv/.installed").write_text(f"{extras} {done.stdout.decode()}")
+
+    def _write(self, path: Path, script: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!{shutil.which('sh')}\n{script}\n")
+        path.chmod(0o755)
+
+    def setup(self, purpose: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [self.checkout / "scripts/setup", purpose],
+            env={"PATH": str(self.bin), "LOG": str(self.log)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            start_new_session=True,  # without a terminal
+        )
+
+    def installs(self) -> list[str]:
+        """What was installed, by name."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return [name for line in lines if " install " in line for name in line.split() if not name.startswith("-")][2:]
+
+
+@pytest.fixture(params=[0, 1000], ids=["root", "user"])
+def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
+    return Machine(tmp_path, request.param)
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> Machine:
+    return Machine(tmp_path, 1000)
+
+
+def _refusal(done: subprocess.CompletedProcess[str]) -> str:
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+@pytest.mark.parametrize("purpose", ["run", "test"])
+def test_where_everything_is_there_nothing_is_needed(machine: Machine, purpose: str) -> None:
+    """Neither sudo nor apt nor dpkg."""
+    done = machine.setup(purpose)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("purpose", ["run", "test"])
+def test_where_nothing_can_be_installed_one_line_names_all_that_is_missing(machine: Machine, purpose: str) -> None:
+    machine.lacks("flac", "getfattr", "fusermount", "python3")
+    machine.has("ldconfig", _WORKS)
+    shutil.rmtree(machine.checkout / ".venv")
+    is_root = machine.bin.joinpath("id").read_text().endswith("echo 0\n")
+    wanted = [
+        *([] if is_root else ["fuse3"]),
+        "libfuse2",
+        "python3-venv",
+        *(["attr", "flac"] if purpose == "test" else []),
+    ]
+
+    assert _refusal(machine.setup(purpose)).endswith(f"apt install {' '.join(wanted)}\n")
+
+
+def test_sudo_without_apt_installs_nothing(user: Machine) -> None:
+    user.has("sudo", _SUDO)
+    user.lacks("sox")
+    assert _refusal(user.setup("test")).endswith("apt install sox\n")
+
+
+def test_apt_without_sudo_installs_nothing(user: Machine) -> None:
+    user.has("apt-get", _APT)
+    user.lacks("sox")
+    assert _refusal(user.setup("test")).endswith("apt install sox\n")
+    assert user.installs() == []
+
+
+def test_a_password_that_nobody_can_be_asked_for_is_one_line(user: Machine) -> None:
+    user.has("apt-get", _APT)
+    user.has("sudo", _ASKS)
+    user.lacks("sox")
+    assert _refusal(user.setup("test")).endswith("apt install sox\n")
+
+
+def _installs_by(names: Iterable[str], machine: Machine) -> None:
+    machine.has("apt-get", _APT)
+    machine.lacks("sox")
+    machine.has("ldconfig", _WORKS)
+    done = machine.setup("test")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "setup: installing libfuse2 sox\n"
+    assert machine.installs() == list(names)
+
+
+def test_root_and_who_may_use_sudo_install_what_is_missing(machine: Machine) -> None:
+    machine.has("sudo", _SUDO)
+    machine.has("apt-cache", "exit 1")
+    _installs_by(["libfuse2", "sox"], machine)
+
+
+def test_newer_releases_have_the_library_under_another_name(machine: Machine) -> None:
+    machine.has("sudo", _SUDO)
+    machine.has("apt-cache", '[ "$2" = libfuse2t64 ]')
+    _installs_by(["libfuse2t64", "sox"], machine)
+
+
+def test_what_fails_is_said_with_its_last_words(machine: Machine) -> None:
+    machine.has("sudo", _SUDO)
+    machine.has("apt-get", "echo E: no network >&2; exit 100")
+    machine.lacks("sox")
+    done = machine.setup("test")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["E: no network", "scripts/setup: this failed: as_root apt-get update -qq"]
+
+
+def test_the_scripts_can_be_run() -> None:
+    for name in ("setup", "run", "test"):
+        assert os.access(_SETUP.with_name(name), os.X_OK)
