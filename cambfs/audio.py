@@ -43,7 +43,7 @@ def signature(head: bytes) -> str | None:
     if head.startswith(b"ID3"):
         return _behind_id3(head)
     if head.startswith(flac.MAGIC):
-        return "FLAC"
+        return "FLAC" if _is_flac(head) else None
     if head[:4] in (b"RIFF", b"RF64", b"BW64") and head[8:12] == b"WAVE":
         return "WAV"
     if head[:5] == b"OggS\0" and len(head) >= 27:
@@ -59,9 +59,14 @@ def _behind_id3(head: bytes) -> str | None:
         return None
     behind = head[end:]
     if behind.startswith(flac.MAGIC):
-        return "FLAC"
+        return "FLAC" if _is_flac(behind) else None
     # A tag with a picture is longer than what is looked at.
     return "MP3" if not behind or _is_mp3(behind) else None
+
+
+def _is_flac(head: bytes) -> bool:
+    """STREAMINFO comes first. What begins otherwise is taken for FLAC as long as the word is not part of a text."""
+    return flac.stream_info(head) is not None or not head[: flac.STREAMINFO_END].isascii()
 
 
 def _is_mp4(head: bytes) -> bool:

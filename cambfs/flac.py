@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 MAGIC = b"fLaC"
-_STREAMINFO_END = 42
+STREAMINFO_END = 42
 _AUDIO_THAT_IDENTIFIES_BYTES = 1024
 # A tag of MP3 files that some programs put behind FLAC as well.
 _ID3V1_BYTES = 128
@@ -50,7 +50,7 @@ def id3_end(head: bytes) -> int:
 def stream_info(head: bytes) -> StreamInfo | None:
     """What STREAMINFO says; None when `head` does not begin like a FLAC file."""
     head = head[id3_end(head) :]
-    if len(head) < _STREAMINFO_END or head[:4] != MAGIC or head[4] & 0x7F != 0:
+    if len(head) < STREAMINFO_END or head[:4] != MAGIC or head[4] & 0x7F != 0:
         return None
     smallest, largest = int.from_bytes(head[8:10], "big"), int.from_bytes(head[10:12], "big")
     channels, bits = (head[20] >> 1 & 7) + 1, ((head[20] & 1) << 4 | head[21] >> 4) + 1
@@ -86,7 +86,7 @@ def _metadata_end(head: bytes) -> int:
 def is_cut_short(head: bytes, size: int) -> bool:
     """Whether a file of `size` bytes that begins with `head` is FLAC that ends before its first frame does. False when
     it cannot tell."""
-    if len(head) < _STREAMINFO_END:
+    if len(head) < STREAMINFO_END:
         return MAGIC.startswith(head[: len(MAGIC)])
     return stream_info(head) is not None and size < _metadata_end(head) + _SMALLEST_FRAME_BYTES
 

@@ -260,14 +260,15 @@ class Content:
             raise NotWhole(f"run {self._id}: what comes ends at byte {position}, and {_doubt(claims)}")
         self._ended_at = position
         log.info("run %d: an answer ended at byte %d, and %s; asking again", self._id, position, _doubt(claims))
-        is_cut_off = claims.stored is not None and claims.stored > position
+        is_cut_off = claims.end is End.BROKEN and claims.stored is not None and claims.stored > position
         return position if is_cut_off and self.sizing.stored_ranges is not None else 0
 
     def _claims(self, position: int, body: Body) -> Claims:
         stored, end = self.sizing.stored_bytes, self._end_at(position)
         if not body.framed and flac.is_cut_short(self.spool.read(0, min(position, HEAD_BYTES)), position):
             end = End.BROKEN
-        return Claims(position, body.framed, end, stored, again=self._ended_at == position)
+        again = self._ended_at == position
+        return Claims(position, body.framed, end, stored, again, by_storage=body.is_stored)
 
     # What becomes of it.
 

@@ -141,7 +141,7 @@ class Downloader:
             return False
         if transfer.begin_at is not None:
             self._learn_rate(transfer, transfer.begin_at)
-        self.stream = None
+        self.stream = self._stored_from = None
         if error is not None:
             self._probe_failed = False
         return True
