@@ -121,9 +121,9 @@ def detach(directory: Path) -> None:
 class Mount:
     """`cambfs mount -f` for as long as a `with` lasts.
 
-    At the end: unmounted, the process gone with `status` (0), nothing but `expected` among the warnings of its log, the key
-    nowhere. `expected` are regular expressions, each of which must be found in a warning, too, unless it begins with
-    "?". After `kill` only what is left of that is looked at. `path` is the tree, `cache_dir` the cache.
+    At the end: unmounted, the process gone with `status` (0), nothing but `expected` among the warnings of its log, the
+    key nowhere. `expected` are regular expressions, each of which must be found in a warning, too, unless it begins
+    with "?". After `kill` only what is left of that is looked at. `path` is the tree, `cache_dir` the cache.
     """
 
     def __init__(
