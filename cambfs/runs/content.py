@@ -116,6 +116,20 @@ class Content:
             return None
         return max(offset, size)
 
+    def missing(self, offset: int, stop: int) -> tuple[int, int] | None:
+        """The first bytes that a read of offset … stop waits for: its own, or the last of the result, which show its
+        end. None where only an answer's end can show that."""
+        size = self.size
+        if size is None or stop < size:
+            return self.filled.gap(offset, stop)
+        window = audio.tail_bytes_wanted(self._head()) if self._head() else 0
+        return self.filled.gap(offset, size) or self.filled.gap(max(size - window, 0), size)
+
+    def _head(self) -> bytes:
+        """The beginning, once it is here."""
+        length = HEAD_BYTES if self.size is None else min(self.size, HEAD_BYTES)
+        return self.spool.read(0, length) if self.filled.covers(0, length) else b""
+
     def stop_if_whole(self, stop: int) -> int | None:
         """Where a read that is to go to `stop` ends; None when the result is not whole. Without the lock."""
         size = self.size
@@ -201,7 +215,7 @@ class Content:
             self.spool.etag = body.etag
             self.spool.has_ranges = body.ranges and not self._api_refuses_ranges
             self._content_type = body.content_type
-        if body.total is not None:
+        if body.total is not None and not body.is_stored:
             self.sizing.header(body.total, body.modified_s, is_begun=self.filled.total > 0)
         self.is_begun = True
 
