@@ -108,9 +108,13 @@ def end_of(head: bytes, tail: bytes, size: int) -> End:
     info = flac.stream_info(head)
     if info is None or flac.tail_bytes_wanted(head) == 0:
         return End.UNKNOWN
-    if info.samples:
-        return End.WHOLE if flac.is_whole(head, tail) else End.BROKEN
-    return End.INTACT if flac.ends_in_a_frame(tail) else End.BROKEN
+    tail = flac.without_id3v1(tail)
+    is_end = flac.is_whole(head, tail) if info.samples else flac.ends_in_a_frame(tail)
+    if not is_end:
+        return End.BROKEN
+    if tail.endswith(b"\0"):
+        return End.UNKNOWN  # the last byte of its CRC-16, as in one of 256 files, or a zero behind it
+    return End.WHOLE if info.samples else End.INTACT
 
 
 def _wav_bytes(head: bytes) -> int | None:

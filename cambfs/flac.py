@@ -99,9 +99,14 @@ def tail_bytes_wanted(head: bytes) -> int:
     return info.frame_limit_bytes + _ID3V1_BYTES
 
 
+def without_id3v1(tail: bytes) -> bytes:
+    return tail[:-_ID3V1_BYTES] if tail[-_ID3V1_BYTES:].startswith(b"TAG") else tail
+
+
 def is_whole(head: bytes, tail: bytes) -> bool:
     """Whether a FLAC file that begins with `head` and ends with `tail` proves that its end is the end of the audio:
-    its last frame is intact and holds the last of the samples that STREAMINFO counts. False when it cannot tell."""
+    its last frame is intact and holds the last of the samples that STREAMINFO counts. Zeros behind it go unnoticed, for
+    they do not change a CRC-16."""
     info = stream_info(head)
     if info is None or not info.samples:
         return False
@@ -109,16 +114,12 @@ def is_whole(head: bytes, tail: bytes) -> bool:
 
 
 def ends_in_a_frame(tail: bytes) -> bool:
-    """Whether an intact frame ends where `tail` does."""
+    """Whether an intact frame ends where `tail` does, or zeros follow one."""
     return any(_divides_evenly(frame) for frame in islice(_last_frames(tail), _MOST_TRIED))
 
 
 def _last_frames(tail: bytes) -> Iterator[bytes]:
     """What could be the last frame, the shortest first: all from a sync code and a header with its CRC-8 on."""
-    if tail[-_ID3V1_BYTES:].startswith(b"TAG"):
-        tail = tail[:-_ID3V1_BYTES]
-    if tail.endswith(b"\0\0"):  # zeros behind a frame would not change its CRC-16
-        return
     start = len(tail)
     while (start := tail.rfind(b"\xff", 0, start)) >= 0:
         if _header_end(tail[start : start + _LONGEST_HEADER_BYTES]):

@@ -94,6 +94,9 @@ def test_a_flac_with_a_count_of_samples_ends_in_the_last_of_them() -> None:
     assert _end_of(_ID3 + _SAMPLE) is End.WHOLE
     assert _end_of(_SAMPLE[: len(_SAMPLE) * 2 // 5]) is End.BROKEN
     assert _end_of(_SAMPLE + b"x") is End.BROKEN
+    assert _end_of(_SAMPLE + b"TAG" + bytes(125)) is End.WHOLE
+    assert not _SAMPLE.endswith(b"\0")
+    assert _end_of(_SAMPLE + b"\0") is _end_of(_SAMPLE + bytes(5)) is End.UNKNOWN, "zeros do not change a CRC"
 
 
 def test_a_flac_that_does_not_count_ends_in_a_frame() -> None:
