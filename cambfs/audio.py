@@ -43,7 +43,7 @@ def signature(head: bytes) -> str | None:
     if head.startswith(b"ID3"):
         return _behind_id3(head)
     if head.startswith(flac.MAGIC):
-        return "FLAC"
+        return "FLAC" if _is_flac(head) else None
     if head[:4] in (b"RIFF", b"RF64", b"BW64") and head[8:12] == b"WAVE":
         return "WAV"
     if head[:5] == b"OggS\0" and len(head) >= 27:
@@ -59,9 +59,14 @@ def _behind_id3(head: bytes) -> str | None:
         return None
     behind = head[end:]
     if behind.startswith(flac.MAGIC):
-        return "FLAC"
+        return "FLAC" if _is_flac(behind) else None
     # A tag with a picture is longer than what is looked at.
     return "MP3" if not behind or _is_mp3(behind) else None
+
+
+def _is_flac(head: bytes) -> bool:
+    """STREAMINFO comes first. What begins otherwise is taken for FLAC as long as the word is not part of a text."""
+    return flac.stream_info(head) is not None or not head[: flac.STREAMINFO_END].isascii()
 
 
 def _is_mp4(head: bytes) -> bool:
@@ -103,9 +108,13 @@ def end_of(head: bytes, tail: bytes, size: int) -> End:
     info = flac.stream_info(head)
     if info is None or flac.tail_bytes_wanted(head) == 0:
         return End.UNKNOWN
-    if info.samples:
-        return End.WHOLE if flac.is_whole(head, tail) else End.BROKEN
-    return End.INTACT if flac.ends_in_a_frame(tail) else End.BROKEN
+    tail = flac.without_id3v1(tail)
+    is_end = flac.is_whole(head, tail) if info.samples else flac.ends_in_a_frame(tail)
+    if not is_end:
+        return End.BROKEN
+    if tail.endswith(b"\0"):
+        return End.UNKNOWN  # the last byte of its CRC-16, as in one of 256 files, or a zero behind it
+    return End.WHOLE if info.samples else End.INTACT
 
 
 def _wav_bytes(head: bytes) -> int | None:

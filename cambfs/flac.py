@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 MAGIC = b"fLaC"
-_STREAMINFO_END = 42
+STREAMINFO_END = 42
 _AUDIO_THAT_IDENTIFIES_BYTES = 1024
 # A tag of MP3 files that some programs put behind FLAC as well.
 _ID3V1_BYTES = 128
@@ -50,7 +50,7 @@ def id3_end(head: bytes) -> int:
 def stream_info(head: bytes) -> StreamInfo | None:
     """What STREAMINFO says; None when `head` does not begin like a FLAC file."""
     head = head[id3_end(head) :]
-    if len(head) < _STREAMINFO_END or head[:4] != MAGIC or head[4] & 0x7F != 0:
+    if len(head) < STREAMINFO_END or head[:4] != MAGIC or head[4] & 0x7F != 0:
         return None
     smallest, largest = int.from_bytes(head[8:10], "big"), int.from_bytes(head[10:12], "big")
     channels, bits = (head[20] >> 1 & 7) + 1, ((head[20] & 1) << 4 | head[21] >> 4) + 1
@@ -86,7 +86,7 @@ def _metadata_end(head: bytes) -> int:
 def is_cut_short(head: bytes, size: int) -> bool:
     """Whether a file of `size` bytes that begins with `head` is FLAC that ends before its first frame does. False when
     it cannot tell."""
-    if len(head) < _STREAMINFO_END:
+    if len(head) < STREAMINFO_END:
         return MAGIC.startswith(head[: len(MAGIC)])
     return stream_info(head) is not None and size < _metadata_end(head) + _SMALLEST_FRAME_BYTES
 
@@ -99,9 +99,14 @@ def tail_bytes_wanted(head: bytes) -> int:
     return info.frame_limit_bytes + _ID3V1_BYTES
 
 
+def without_id3v1(tail: bytes) -> bytes:
+    return tail[:-_ID3V1_BYTES] if tail[-_ID3V1_BYTES:].startswith(b"TAG") else tail
+
+
 def is_whole(head: bytes, tail: bytes) -> bool:
     """Whether a FLAC file that begins with `head` and ends with `tail` proves that its end is the end of the audio:
-    its last frame is intact and holds the last of the samples that STREAMINFO counts. False when it cannot tell."""
+    its last frame is intact and holds the last of the samples that STREAMINFO counts. Zeros behind it go unnoticed, for
+    they do not change a CRC-16."""
     info = stream_info(head)
     if info is None or not info.samples:
         return False
@@ -109,16 +114,12 @@ def is_whole(head: bytes, tail: bytes) -> bool:
 
 
 def ends_in_a_frame(tail: bytes) -> bool:
-    """Whether an intact frame ends where `tail` does."""
+    """Whether an intact frame ends where `tail` does, or zeros follow one."""
     return any(_divides_evenly(frame) for frame in islice(_last_frames(tail), _MOST_TRIED))
 
 
 def _last_frames(tail: bytes) -> Iterator[bytes]:
     """What could be the last frame, the shortest first: all from a sync code and a header with its CRC-8 on."""
-    if tail[-_ID3V1_BYTES:].startswith(b"TAG"):
-        tail = tail[:-_ID3V1_BYTES]
-    if tail.endswith(b"\0\0"):  # zeros behind a frame would not change its CRC-16
-        return
     start = len(tail)
     while (start := tail.rfind(b"\xff", 0, start)) >= 0:
         if _header_end(tail[start : start + _LONGEST_HEADER_BYTES]):

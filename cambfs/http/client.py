@@ -115,7 +115,7 @@ class Client:
         if answer.status not in (200, 206):
             self._refuse_stored(answer, what)
         body = self._exchange.body(answer, what, asked)
-        body.ranges = answer.status == 206
+        body.ranges, body.is_stored = answer.status == 206, True
         return body
 
     def _sign(self, run_id: RunId, what: str) -> SignedUrl:

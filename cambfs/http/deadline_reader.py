@@ -109,6 +109,18 @@ class DeadlineReader:
             self._receive()
         return True
 
+    def await_bytes(self, count: int) -> bool:
+        """Waits until so many are there, which fit the buffer; False when the connection ends before."""
+        while self.buffered < count:
+            if not self._more():
+                return False
+        return True
+
+    def look(self, offset: int, count: int) -> bytes:
+        """The bytes from there on behind those that were taken, as far as they are there. They stay to be taken."""
+        start = self._start + offset
+        return bytes(self._view[start : min(start + count, self._stop)])
+
     def take(self, limit: int) -> bytes:
         """What is there, at most `limit` bytes."""
         start, self._start = self._start, min(self._start + limit, self._stop)

@@ -32,6 +32,9 @@ _MAX_HEAD_BYTES = 65536
 # The line with the size of a chunk; and the extensions of all of them.
 _MAX_SIZE_LINE_BYTES = 1024
 _MAX_EXTENSIONS_BYTES = 65536
+# A chunk whose size is wrong by a few bytes would pass the next one's framing as data. So the last bytes of a chunk are
+# given only when what must be behind them is there.
+_HELD_BYTES = 16 * 1024
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([^\r\n\0]*))?\r\n")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\r\n\0]*)\r\n")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*(;[^\r\n\0]*))?\r\n")
@@ -59,6 +62,7 @@ class StrictResponse:
         self._chunked = False
         self._left: int | None = None  # bytes of the body, or of the chunk; None: until the connection ends
         self._in_chunks = False
+        self._is_chunk_checked = False  # the end of its data was looked at
         self._at_trailers = False
         self._extensions_bytes = 0
         self._failure: Exception | None = None  # what came behind bytes that were given out first
@@ -170,23 +174,35 @@ class StrictResponse:
                 self._read_fields()
                 self._end()
             return b""
-        assert self._left
-        if may_wait and not self._reader.fill(1):
-            raise http.client.IncompleteRead(b"", self._left)
-        piece = self._reader.take(min(limit, self._left))
-        self._left -= len(piece)
+        piece = self._reader.take(min(limit, self._checked_bytes(may_wait)))
+        self._left = (self._left or 0) - len(piece)
         return piece
 
+    def _checked_bytes(self, may_wait: bool) -> int:
+        """How much of the chunk may be given: all of it, once its end was looked at; else what is far from there."""
+        assert self._left
+        if self._is_chunk_checked:
+            return self._left
+        free = self._left - _HELD_BYTES
+        if may_wait and not (self._reader.fill(1) if free > 0 else self._reader.await_bytes(self._left + 2)):
+            raise http.client.IncompleteRead(b"", self._left)
+        if self._reader.buffered >= self._left + 2:
+            if self._reader.look(self._left, 2) != b"\r\n":
+                raise Malformed("a chunk that does not end where it said")
+            self._is_chunk_checked = True
+            return self._left
+        return max(free, 0)
+
     def _begin_chunk(self) -> None:
-        if self._in_chunks and self._reader.readline(2) != b"\r\n":
-            raise Malformed("a chunk that does not end where it said")
+        if self._in_chunks:
+            self._reader.take(2)
         match = _CHUNK_SIZE.fullmatch(self._reader.readline(_MAX_SIZE_LINE_BYTES))
         if match is None:
             raise Malformed("no size of a chunk")
         self._extensions_bytes += len(match[2] or b"")
         if self._extensions_bytes > _MAX_EXTENSIONS_BYTES:
             raise Malformed("extensions of chunks beyond all limits")
-        self._in_chunks = True
+        self._in_chunks, self._is_chunk_checked = True, False
         self._left = int(match[1], 16)
         self._at_trailers = not self._left
 

@@ -33,6 +33,7 @@ class Body(Protocol):
     stop      offset behind the last byte that this answer brings, when it says that it is a part (206): the result may
               go on there; None when it goes to the end of the result
     total     the length of the whole result in bytes as the headers tell it; None when they do not
+    is_stored it comes from storage, not from the API
     framed    True: an end that comes too early raises BrokenBody. False: the body just ends when the connection does,
               so its end proves nothing
     etag      a strong validator, or None
@@ -44,6 +45,7 @@ class Body(Protocol):
     start: int
     stop: int | None
     total: int | None
+    is_stored: bool
     framed: bool
     etag: str | None
     ranges: bool

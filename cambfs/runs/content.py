@@ -116,6 +116,20 @@ class Content:
             return None
         return max(offset, size)
 
+    def missing(self, offset: int, stop: int) -> tuple[int, int] | None:
+        """The first bytes that a read of offset … stop waits for: its own, or the last of the result, which show its
+        end. None where only an answer's end can show that."""
+        size = self.size
+        if size is None or stop < size:
+            return self.filled.gap(offset, stop)
+        window = audio.tail_bytes_wanted(self._head()) if self._head() else 0
+        return self.filled.gap(offset, size) or self.filled.gap(max(size - window, 0), size)
+
+    def _head(self) -> bytes:
+        """The beginning, once it is here."""
+        length = HEAD_BYTES if self.size is None else min(self.size, HEAD_BYTES)
+        return self.spool.read(0, length) if self.filled.covers(0, length) else b""
+
     def stop_if_whole(self, stop: int) -> int | None:
         """Where a read that is to go to `stop` ends; None when the result is not whole. Without the lock."""
         size = self.size
@@ -201,7 +215,7 @@ class Content:
             self.spool.etag = body.etag
             self.spool.has_ranges = body.ranges and not self._api_refuses_ranges
             self._content_type = body.content_type
-        if body.total is not None:
+        if body.total is not None and not body.is_stored:
             self.sizing.header(body.total, body.modified_s, is_begun=self.filled.total > 0)
         self.is_begun = True
 
@@ -260,14 +274,15 @@ class Content:
             raise NotWhole(f"run {self._id}: what comes ends at byte {position}, and {_doubt(claims)}")
         self._ended_at = position
         log.info("run %d: an answer ended at byte %d, and %s; asking again", self._id, position, _doubt(claims))
-        is_cut_off = claims.stored is not None and claims.stored > position
+        is_cut_off = claims.end is End.BROKEN and claims.stored is not None and claims.stored > position
         return position if is_cut_off and self.sizing.stored_ranges is not None else 0
 
     def _claims(self, position: int, body: Body) -> Claims:
         stored, end = self.sizing.stored_bytes, self._end_at(position)
         if not body.framed and flac.is_cut_short(self.spool.read(0, min(position, HEAD_BYTES)), position):
             end = End.BROKEN
-        return Claims(position, body.framed, end, stored, again=self._ended_at == position)
+        again = self._ended_at == position
+        return Claims(position, body.framed, end, stored, again, by_storage=body.is_stored)
 
     # What becomes of it.
 

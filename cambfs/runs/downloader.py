@@ -91,7 +91,7 @@ class Downloader:
         has failed before."""
         if self._spans_fail or len(self._spans) >= _MOST_SPANS:
             return
-        if any(span.position <= offset < (span.stop_position or offset + 1) for span in self._spans):
+        if any(span.first_position <= offset < (span.stop_position or offset + 1) for span in self._spans):
             return
         open_at = partial(self._open_span, stop=stop)
         self._spans.append(self._start(f"range-{self._id}-{offset}", open_at, offset, stop))
@@ -141,7 +141,7 @@ class Downloader:
             return False
         if transfer.begin_at is not None:
             self._learn_rate(transfer, transfer.begin_at)
-        self.stream = None
+        self.stream = self._stored_from = None
         if error is not None:
             self._probe_failed = False
         return True

@@ -231,9 +231,10 @@ class Run:
 
     def _want_bytes(self, offset: int, stop: int) -> None:
         self._want_stream()
-        offset, stop = self._content.filled.gap(offset, stop) or (offset, stop)
-        if not self._downloader.is_far(offset):
+        missing = self._content.missing(offset, stop)
+        if missing is None or not self._downloader.is_far(missing[0]):
             return
+        offset, stop = missing
         if not self._content.has_ranges:
             self._want_probe()
             return

@@ -32,31 +32,31 @@ STORAGE = "storage"
 class Claims:
     """What is said of the byte offset `position`: `framed`, that HTTP ended the body there; `end`, what the structure
     of the audio says; `stored`, the length of storage's object where it begins like the stream, else None; `again`,
-    that an earlier answer ended there, too."""
+    that an earlier answer ended there, too; `by_storage`, that the last bytes came from storage, and not from the
+    stream."""
 
     position: int
     framed: bool
     end: End
     stored: int | None
     again: bool
+    by_storage: bool = False
 
 
 def proof_of(claims: Claims) -> str | None:
     """How it is proven that the result ends there, for the sidecar ("framing+frames"); UNPROVEN when it may be served
     and not kept; None when it has to be asked again."""
-    is_stored = claims.stored == claims.position
+    is_stored, is_whole = claims.stored == claims.position, claims.end is End.WHOLE
+    if claims.by_storage:  # whose framing and length are one witness
+        return f"{STORAGE}+frames" if is_stored and claims.end in (End.WHOLE, End.INTACT) else None
     if claims.end is End.BROKEN and not is_stored:
         return None
-    if claims.stored is not None and not is_stored and not (claims.framed and (_is_whole(claims) or claims.again)):
+    if claims.stored is not None and not is_stored and not (claims.framed and is_whole):
         return None
-    witness = "frames" if _is_whole(claims) else STORAGE if is_stored else "twice" if claims.again else None
+    witness = "frames" if is_whole else STORAGE if is_stored else "twice" if claims.again else None
     if witness is None or claims.framed:
         return witness and f"framing+{witness}"
     return UNPROVEN if witness == "twice" else witness
-
-
-def _is_whole(claims: Claims) -> bool:
-    return claims.end is End.WHOLE
 
 
 class _From(Enum):

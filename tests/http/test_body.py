@@ -138,7 +138,7 @@ def test_a_connection_with_a_chunk_of_no_size_is_not_used_again(server: Server, 
     [
         sized(FLAC[:1000], said=1001),
         CHUNKED + chunk(FLAC[:1000]),
-        CHUNKED + b"7d0\r\n" + FLAC[:1000],
+        CHUNKED + chunk(FLAC[:1000]) + b"7d0\r\n" + FLAC[1000:2000],
         CHUNKED + chunk(FLAC[:1000]) + b"zz\r\n",
         CHUNKED + chunk(FLAC[:1000]) + b"0",
         CHUNKED + chunk(FLAC[:1000]) + b"0000",
@@ -310,7 +310,12 @@ def closed_while_blocked(body: HttpBody) -> Exception:
 
 @pytest.mark.parametrize(
     "answer",
-    [sized(FLAC[:9], said=99), CHUNKED + chunk(FLAC[:9]), CHUNKED + b"ff\r\n" + FLAC[:9], OK + b"\r\n" + FLAC[:9]],
+    [
+        sized(FLAC[:9], said=99),
+        CHUNKED + chunk(FLAC[:9]),
+        CHUNKED + chunk(FLAC[:9]) + b"ff\r\n" + FLAC[:9],
+        OK + b"\r\n" + FLAC[:9],
+    ],
 )
 def test_closing_ends_a_blocked_read_and_the_connection(server: Server, answer: bytes) -> None:
     server.scripts += [server.stall(answer), send(sized(FLAC))]

@@ -318,9 +318,9 @@ def test_an_unfinished_body_takes_its_connection_along() -> None:
     "answer",
     [
         OK + b"Content-Length: 9\r\n\r\nfLaC",
-        CHUNKED + b"9\r\nfLaC",
-        CHUNKED + chunk(b"fLaC")[:-1],
         CHUNKED + chunk(b"fLaC"),
+        CHUNKED + chunk(b"fLaC") + b"9\r\nabc",
+        CHUNKED + chunk(b"fLaC") + chunk(b"abc")[:-1],
     ],
 )
 def test_a_body_that_is_cut(answer: bytes) -> None:
@@ -330,6 +330,23 @@ def test_a_body_that_is_cut(answer: bytes) -> None:
 
 
 # Chunks
+
+
+@pytest.mark.parametrize("surplus", [1, 2, 9, 16_000])
+def test_of_a_chunk_with_a_wrong_size_nothing_but_its_own_data_is_given(surplus: int) -> None:
+    """The next chunk's framing lies in the last bytes, which are held until the line end behind them is there."""
+    data = bytes(range(256)) * 400
+    body = b"%x\r\n%s\r\n" % (len(data) + surplus, data) + chunk(data)
+    found = received(CHUNKED + body + END)
+    assert isinstance(found.failure, Malformed)
+    assert data.startswith(found.data)
+
+
+def test_of_a_large_chunk_what_is_far_from_its_end_is_given_as_it_comes() -> None:
+    data = bytes(range(256)) * 200
+    found = received(CHUNKED + b"%x\r\n%s" % (2 * len(data), data))
+    assert isinstance(found.failure, http.client.IncompleteRead)
+    assert found.data == data, "the other half is longer than what is held"
 
 
 @pytest.mark.parametrize(

@@ -139,9 +139,9 @@ def detach(directory: Path) -> None:
 class Mount:
     """`cambfs mount -f` for as long as a `with` lasts.
 
-    At the end: unmounted, the process gone with status 0, nothing but `expected` among the warnings of its log, the key
-    nowhere. `expected` are regular expressions, each of which must be found in a warning, too, unless it begins with
-    "?". After `kill` only what is left of that is looked at. `path` is the tree, `cache_dir` the cache.
+    At the end: unmounted, the process gone with `status` (0), nothing but `expected` among the warnings of its log, the
+    key nowhere. `expected` are regular expressions, each of which must be found in a warning, too, unless it begins
+    with "?". After `kill` only what is left of that is looked at. `path` is the tree, `cache_dir` the cache.
     """
 
     def __init__(
@@ -158,6 +158,7 @@ class Mount:
         self.path = home / name
         self.cache_dir = home / "cache"
         self.expected = list(expected)
+        self.status = 0
         self._options = options
         self._key = key
         self._log_file = home / "log"
@@ -223,7 +224,7 @@ class Mount:
             raise Hung(f"the mount did not end within {_END_S:g} s of SIGTERM; its log:\n{self.log}") from None
         if is_everything_well:
             assert not is_mounted(self.path)
-            assert status == 0, f"the daemon ended with {status}; its log:\n{self.log}"
+            assert status == self.status, f"the daemon ended with {status}; its log:\n{self.log}"
             self.check_log()
             self.check_key_is_hidden()
 

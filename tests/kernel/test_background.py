@@ -155,12 +155,14 @@ def test_of_several_mounts_at_once_one_wins_and_the_others_say_so(
         assert cambfs("unmount").status == 0
 
 
-def test_what_was_made_is_not_removed_from_under_another_mount(server: Server, tmp_path: Path) -> None:
+def test_what_was_made_is_not_removed_from_under_another_mount(tmp_path: Path) -> None:
     """Whoever made the directory may lose the race for it."""
-    with Mount(server, tmp_path) as mount, mountpoint._locked(tmp_path):
-        mountpoint._remove(tmp_path)
-        mountpoint._remove(mount.path)
-        assert mount.path.is_dir()
+    directory = tmp_path / "made"
+    with mountpoint.made(directory, keep=True), mountpoint.claimed(directory):
+        mountpoint._remove(directory)
+        assert directory.is_dir()
+    mountpoint._remove(directory)
+    assert not directory.exists()
 
 
 # All that Python takes for the end of a line, and all that the kernel escapes.
