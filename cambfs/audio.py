@@ -16,6 +16,9 @@ _RIFF_HEAD_BYTES = 12
 _DS64_SIZE_END = 28
 # Encoders that write to a pipe leave such a length in place of the right one (0xFFFFFFFF, sox 0x7FFFF024).
 _PLACEHOLDER_FROM = 0x7FFF_0000
+# More zeros than a frame ends in: its CRC-16, and a constant subframe of silence for each of eight channels. A CRC-16
+# does not notice zeros behind it.
+_PADDING = bytes(64)
 _SMALLEST_FTYP, _LARGEST_FTYP = 16, 4096
 _MP3_BITRATES = {
     True: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0),  # MPEG 1
@@ -106,11 +109,15 @@ def end_of(head: bytes, tail: bytes, size: int) -> End:
         # A chunk of odd length is padded, and not every writer does so.
         return End.WHOLE if size in (expected, expected + expected % 2) else End.BROKEN
     info = flac.stream_info(head)
+    if info is None and head[flac.id3_end(head) :].startswith(flac.MAGIC):
+        return End.BROKEN  # every FLAC has a STREAMINFO
     if info is None or flac.tail_bytes_wanted(head) == 0:
         return End.UNKNOWN
     tail = flac.without_id3v1(tail)
     is_end = flac.is_whole(head, tail) if info.samples else flac.ends_in_a_frame(tail)
     if not is_end:
+        return End.BROKEN
+    if tail.endswith(_PADDING):
         return End.BROKEN
     if tail.endswith(b"\0"):
         return End.UNKNOWN  # the last byte of its CRC-16, as in one of 256 files, or a zero behind it
