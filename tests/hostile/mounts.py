@@ -28,6 +28,10 @@ TIMEOUT_S = 3.0
 # An operation may ask both the storage and the API, each for the timeout, and two cores are busy.
 _LIMIT_S = 20.0
 _STRANGER = 1
+# Healthy runs that are read at the end: enough to use every connection that was kept once more.
+_LAST = range(2, 10)
+# A client may let a connection rest before it uses it again.
+_REST_S = 0.1
 _MOST_IN_A_LANE = 20
 # Whatever a mount says of such servers, but not that it did not foresee them.
 _UNFORESEEN = re.compile(r"Traceback|unexpected|nobody foresaw|internal error")
@@ -104,6 +108,8 @@ class Lane:
             with self._mounted(home) as self._mount, reading(self._mount) as self._reader:
                 for trial in self._trials:
                     self._try(trial, self.outcomes[trial.id])
+                self._use_all_connections()
+            self._check_connections()
             self._check_log()
             self._check_cache()
             if any(not trial.case.is_alone for trial in self._trials):
@@ -113,6 +119,7 @@ class Lane:
     def _make_scripts(self) -> None:
         neighbours = [
             _STRANGER,
+            *_LAST,
             *(run_id for trial in self._trials for run_id in (trial.first, trial.first + 2, trial.first + 3)),
         ]
         large = [trial.run_id for trial in self._trials if trial.case.is_large]
@@ -178,13 +185,9 @@ class Lane:
         outcome.problems += problems
 
     def _check_requests(self, trial: Trial, outcome: Outcome) -> None:
-        kinds, records = trial.case.hostile_kinds, list(self.server.requests)
-        mine = [record for record in records if record.run_id == trial.run_id and record.kind in kinds]
-        if missing := kinds - {record.kind for record in mine if record.was_scripted}:
+        mine = [record for record in self.server.requests if record.run_id == trial.run_id]
+        if missing := trial.case.hostile_kinds - {record.kind for record in mine if record.was_scripted}:
             outcome.problems.append(f"what the case is about was never asked for: {name_of(missing)}")
-        again = [record for record in records if record.follows in [(trial.run_id, kind) for kind in kinds]]
-        if trial.case.is_odd and again:
-            outcome.problems.append(f"the connection was used again after an odd response, for {again[0].kind}")
 
     def _check_surroundings(self, trial: Trial, outcome: Outcome) -> None:
         case = trial.case
@@ -203,6 +206,23 @@ class Lane:
         return "the stranger's audio" if data and data in self._stranger else f"{data[:60]!r}"
 
     # Afterwards.
+
+    def _use_all_connections(self) -> None:
+        """Those that were kept, also if they are used again only after a while."""
+        time.sleep(_REST_S)
+        last = Outcome()
+        for run_id in _LAST:
+            self._read_neighbour(run_id, "at the end", last)
+        for problem in last.problems:
+            self._all_have(problem)
+
+    def _check_connections(self) -> None:
+        for trial in self._trials:
+            scripted = [(trial.run_id, kind) for kind in trial.case.hostile_kinds]
+            again = [record for record in self.server.requests if record.follows in scripted]
+            if trial.case.is_odd and again:
+                problem = f"the connection was used again after an odd response, for {again[0].kind}"
+                self.outcomes[trial.id].problems.append(problem)
 
     def _cached(self) -> dict[int, bytes]:
         return {int(path.stem): path.read_bytes() for path in self._mount.cache_dir.glob("*/*.flac")}
