@@ -14,20 +14,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
-from typing import TypeVar
 
+from cambfs.cache.descriptors import SHORTAGES, shortage, with_descriptors
 from cambfs.cache.disk import Disk
 from cambfs.cache.lru import Entry, Idle
-from cambfs.cache.reading import SHORTAGES
 from cambfs.cache.sidecar import Sidecar
-from cambfs.cache.spool import Spool, memory_spool, shortage
+from cambfs.cache.spool import Spool, memory_spool
 from cambfs.errors import CacheDamaged
 from cambfs.model import Facts
 from cambfs.names import RunId
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -118,13 +115,13 @@ class Cache:
     def runs(self) -> list[RunId]:
         """Every run of which the whole result is here."""
         if self._disk is not None:
-            return self._with_descriptors(self._disk.run_ids)
+            return with_descriptors(self._disk.run_ids, self._close_idle_spool)
         with self._lock:
             return [run_id for run_id, entry in self._entries.items() if entry.whole]
 
     def facts(self, run_id: RunId) -> Facts | None:
         """Of a whole result that is here; None otherwise. Does not count as a use."""
-        entry = self._with_descriptors(lambda: self._look_up_locked(run_id))
+        entry = with_descriptors(lambda: self._look_up_locked(run_id), self._close_idle_spool)
         return entry.facts if entry is not None and entry.whole else None
 
     def _look_up_locked(self, run_id: RunId) -> Entry | None:
@@ -156,7 +153,7 @@ class Cache:
     def take(self, run_id: RunId) -> Taken | None:
         """What is here of the run; it is in use, and not evicted, until `give`. None when nothing is. A file that does
         not fit its sidecar is dropped. Counts as a use."""
-        return self._with_descriptors(lambda: self._take(run_id))
+        return with_descriptors(lambda: self._take(run_id), self._close_idle_spool)
 
     def _take(self, run_id: RunId) -> Taken | None:
         with self._lock:
@@ -207,7 +204,7 @@ class Cache:
         disk = self._disk
         assert disk is not None, "without a disk nothing must be checked"
         try:
-            self._with_descriptors(lambda: disk.check(run_id, spool, is_given_up))
+            with_descriptors(lambda: disk.check(run_id, spool, is_given_up), self._close_idle_spool)
         except CacheDamaged as damage:
             self._drop_damaged(run_id, damage)
             self._forget_used(run_id)
@@ -220,7 +217,7 @@ class Cache:
     def new_spool(self, run_id: RunId) -> Spool:
         """An empty spool; without a disk, or when the disk refuses, in memory. Raises NoSpace."""
         try:
-            return self._with_descriptors(lambda: self._try_new_spool(run_id))
+            return with_descriptors(lambda: self._try_new_spool(run_id), self._close_idle_spool)
         except OSError as error:
             raise shortage(error, f"run {run_id}: cannot be spooled") from error
 
@@ -246,19 +243,8 @@ class Cache:
             self._idle.popitem()
             return True
 
-    def _with_descriptors(self, work: Callable[[], T]) -> T:
-        """What `work` gives; where that finds no descriptor left, what is only kept and has one is closed, and it is
-        called again. Raises TooManyOpenFiles when nothing is left to close, and OSError of other kinds."""
-        while True:
-            try:
-                return work()
-            except OSError as error:
-                if error.errno not in SHORTAGES:
-                    raise
-                if not self._close_idle_spool():
-                    raise shortage(error, "nothing more can be opened") from error
-
     def _close_idle_spool(self) -> bool:
+        """What is only kept gives its descriptor up. False when nothing is left that has one."""
         with self._lock:
             run_id = next((run_id for run_id in self._idle if self._entries[run_id].spool is not None), None)
             if run_id is None:

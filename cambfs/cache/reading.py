@@ -6,13 +6,13 @@ raise OSError where there are no descriptors left (SHORTAGES), for that says not
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable
 from contextlib import closing
 from typing import NamedTuple, TypeVar
 
 from cambfs.cache.checks import check_fits, check_structure, is_own_file
+from cambfs.cache.descriptors import SHORTAGES
 from cambfs.cache.directory import Directory
 from cambfs.cache.ranges import RangeSet
 from cambfs.cache.sidecar import LIMIT_BYTES, Sidecar, parse
@@ -20,8 +20,6 @@ from cambfs.cache.spool import Spool
 from cambfs.errors import CacheDamaged
 from cambfs.model import Facts
 from cambfs.names import RunId
-
-SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 T = TypeVar("T")
 
