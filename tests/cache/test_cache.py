@@ -607,6 +607,19 @@ def test_a_part_that_is_only_kept_gives_its_descriptor_up(
     assert part.fileno() == -1
 
 
+def test_no_result_is_evicted_for_a_descriptor_that_it_does_not_have(
+    tmp_path: Path, short: Callable[[Callable[[], bool]], None]
+) -> None:
+    cache = Cache(Disk(tmp_path), 100)
+    _keep(cache, 1)
+    part = _fill(cache, 2, _content(2))
+    cache.give(RunId(2), part, whole=False, facts=None)
+    short(lambda: part.fileno() >= 0)
+    cache.new_spool(RunId(3)).close()
+
+    assert cache.runs() == [1]
+
+
 @pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
 def test_where_none_is_left_the_error_says_so_and_nothing_is_dropped(
     tmp_path: Path, short: Callable[[Callable[[], bool]], None], look: Callable[[Cache], object]
