@@ -20,7 +20,7 @@ from cambfs.cache.disk import Disk
 from cambfs.cache.lru import Entry, Idle
 from cambfs.cache.sidecar import Sidecar
 from cambfs.cache.spool import Spool, memory_spool
-from cambfs.errors import CacheDamaged
+from cambfs.errors import CacheDamaged, CambfsError
 from cambfs.model import Facts
 from cambfs.names import RunId
 
@@ -51,7 +51,7 @@ class Cache:
         self._idle = Idle(limit_bytes, self._drop)  # the entries that are not in use, in the order of their use
         self._stamp_ns = -1
         self._is_closed = False
-        self._complaints: set[str] = set()  # why results could not be cached since the last one that was
+        self._complaints: set[str | None] = set()  # why results could not be cached since the last one that was
 
     def trim(self) -> None:
         """Evicts what the disk holds too much of. For the beginning: what is kept later is counted then, and a mount
@@ -170,9 +170,11 @@ class Cache:
         except CacheDamaged as damage:
             self._drop_damaged(run_id, damage)
             taken = None
-        except OSError:
+        except OSError as error:
             self._forget_used(run_id)
-            raise
+            if error.errno in SHORTAGES:
+                raise
+            return None
         if taken is None:
             self._forget_used(run_id)
         return taken
@@ -263,12 +265,12 @@ class Cache:
             with self._lock:
                 if not spool.is_condemned:
                     self._publish(run_id, spool, facts, sidecar)
-        except OSError as error:
+        except (OSError, CambfsError) as error:
             self._complain(run_id, error)
 
-    def _complain(self, run_id: RunId, error: OSError) -> None:
+    def _complain(self, run_id: RunId, error: OSError | CambfsError) -> None:
         """A disk that fails does so with every result, and one warning says it."""
-        reason = error.strerror or str(error)
+        reason = error.strerror if isinstance(error, OSError) else str(error)
         level = logging.INFO if reason in self._complaints else logging.WARNING
         self._complaints.add(reason)
         log.log(level, "run %d: cannot be cached: %s", run_id, reason)

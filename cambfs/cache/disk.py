@@ -122,7 +122,10 @@ class Disk:
 
     def stamp_ns(self) -> int:
         """Differs after results came or went, whoever did it."""
-        return self._held.results.mtime_ns()
+        try:
+            return self._held.results.mtime_ns()
+        except OSError:
+            return 0
 
     def facts(self, run_id: RunId) -> Facts | None:
         """What the sidecar says, if a file of just that size is there; None when there is no such result.

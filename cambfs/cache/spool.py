@@ -87,7 +87,10 @@ class Spool:
         """Raises CacheDamaged when the file in the cache is not as it was when its bytes were known to be right."""
         if self.vouched is None:
             return
-        status = os.fstat(self._fd)
+        try:
+            status = os.fstat(self._fd)
+        except OSError as error:
+            raise CacheDamaged(f"a cached file cannot be looked at: {error.strerror}") from error
         found = identity_of(status)
         if not status.st_nlink and found[:-1] == self.vouched[:-1]:
             self.vouched = found  # it was removed, which counts as a change

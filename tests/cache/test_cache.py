@@ -685,3 +685,34 @@ def test_whatever_the_disk_fails_with_the_bytes_are_read(
     assert list((tmp_path / "part").iterdir()) == []
     _keep(cache, 1)
     assert _use(cache, 1) == _content(1)
+
+
+@pytest.mark.parametrize("call", ["stat", "fstat"])
+def test_a_result_that_cannot_be_looked_at_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    cache = Cache(Disk(tmp_path), 100)
+    _keep(cache, 1)
+    cache = Cache(Disk(tmp_path), 100)
+
+    def fail(*_arguments: Any, **_more: Any) -> os.stat_result:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        facts, taken = cache.facts(RunId(1)), cache.take(RunId(1))
+    assert facts is None
+    assert taken is None
+
+
+def test_what_neither_the_disk_nor_memory_takes_is_not_cached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = Cache(Disk(tmp_path), 100)
+    monkeypatch.setattr(os, "fdatasync", _fail)
+    monkeypatch.setattr(os, "memfd_create", lambda *_: _fail(0))
+    with caplog.at_level(logging.WARNING):
+        spool = _fetch(cache, 1)
+    assert "run 1: cannot be cached: no space on the disk, nor in memory" in caplog.text
+    _give(cache, 1, spool)
+    assert cache.runs() == []
