@@ -16,9 +16,6 @@ _RIFF_HEAD_BYTES = 12
 _DS64_SIZE_END = 28
 # Encoders that write to a pipe leave such a length in place of the right one (0xFFFFFFFF, sox 0x7FFFF024).
 _PLACEHOLDER_FROM = 0x7FFF_0000
-# More zeros than a frame ends in: its CRC-16, and a constant subframe of silence for each of eight channels. A CRC-16
-# does not notice zeros behind it.
-_PADDING = bytes(64)
 _SMALLEST_FTYP, _LARGEST_FTYP = 16, 4096
 _MP3_BITRATES = {
     True: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0),  # MPEG 1
@@ -69,7 +66,10 @@ def _behind_id3(head: bytes) -> str | None:
 
 def _is_flac(head: bytes) -> bool:
     """STREAMINFO comes first. What begins otherwise is taken for FLAC as long as the word is not part of a text."""
-    return flac.stream_info(head) is not None or not head[: flac.STREAMINFO_END].isascii()
+    if flac.stream_info(head) is not None:
+        return True
+    text = head[: flac.STREAMINFO_END].decode("latin-1")
+    return not all(character.isprintable() or character.isspace() for character in text)
 
 
 def _is_mp4(head: bytes) -> bool:
@@ -117,10 +117,10 @@ def end_of(head: bytes, tail: bytes, size: int) -> End:
     is_end = flac.is_whole(head, tail) if info.samples else flac.ends_in_a_frame(tail)
     if not is_end:
         return End.BROKEN
-    if tail.endswith(_PADDING):
+    if tail.endswith(b"\0\0\0"):
         return End.BROKEN
     if tail.endswith(b"\0"):
-        return End.UNKNOWN  # the last byte of its CRC-16, as in one of 256 files, or a zero behind it
+        return End.UNKNOWN  # of its CRC-16, as in one of 256 files, or a zero behind it
     return End.WHOLE if info.samples else End.INTACT
 
 

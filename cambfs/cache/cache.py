@@ -14,20 +14,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
-from typing import TypeVar
 
+from cambfs.cache.descriptors import SHORTAGES, shortage, with_descriptors
 from cambfs.cache.disk import Disk
 from cambfs.cache.lru import Entry, Idle
-from cambfs.cache.reading import SHORTAGES
 from cambfs.cache.sidecar import Sidecar
-from cambfs.cache.spool import Spool, memory_spool, shortage
-from cambfs.errors import CacheDamaged
+from cambfs.cache.spool import Spool, memory_spool
+from cambfs.errors import CacheDamaged, CambfsError
 from cambfs.model import Facts
 from cambfs.names import RunId
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ class Cache:
         self._idle = Idle(limit_bytes, self._drop)  # the entries that are not in use, in the order of their use
         self._stamp_ns = -1
         self._is_closed = False
-        self._complaints: set[str] = set()  # why results could not be cached since the last one that was
+        self._complaints: set[str | None] = set()  # why results could not be cached since the last one that was
 
     def trim(self) -> None:
         """Evicts what the disk holds too much of. For the beginning: what is kept later is counted then, and a mount
@@ -118,13 +115,13 @@ class Cache:
     def runs(self) -> list[RunId]:
         """Every run of which the whole result is here."""
         if self._disk is not None:
-            return self._with_descriptors(self._disk.run_ids)
+            return with_descriptors(self._disk.run_ids, self._close_idle_spool)
         with self._lock:
             return [run_id for run_id, entry in self._entries.items() if entry.whole]
 
     def facts(self, run_id: RunId) -> Facts | None:
         """Of a whole result that is here; None otherwise. Does not count as a use."""
-        entry = self._with_descriptors(lambda: self._look_up_locked(run_id))
+        entry = with_descriptors(lambda: self._look_up_locked(run_id), self._close_idle_spool)
         return entry.facts if entry is not None and entry.whole else None
 
     def _look_up_locked(self, run_id: RunId) -> Entry | None:
@@ -156,7 +153,7 @@ class Cache:
     def take(self, run_id: RunId) -> Taken | None:
         """What is here of the run; it is in use, and not evicted, until `give`. None when nothing is. A file that does
         not fit its sidecar is dropped. Counts as a use."""
-        return self._with_descriptors(lambda: self._take(run_id))
+        return with_descriptors(lambda: self._take(run_id), self._close_idle_spool)
 
     def _take(self, run_id: RunId) -> Taken | None:
         with self._lock:
@@ -173,9 +170,11 @@ class Cache:
         except CacheDamaged as damage:
             self._drop_damaged(run_id, damage)
             taken = None
-        except OSError:
+        except OSError as error:
             self._forget_used(run_id)
-            raise
+            if error.errno in SHORTAGES:
+                raise
+            return None
         if taken is None:
             self._forget_used(run_id)
         return taken
@@ -207,7 +206,7 @@ class Cache:
         disk = self._disk
         assert disk is not None, "without a disk nothing must be checked"
         try:
-            self._with_descriptors(lambda: disk.check(run_id, spool, is_given_up))
+            with_descriptors(lambda: disk.check(run_id, spool, is_given_up), self._close_idle_spool)
         except CacheDamaged as damage:
             self._drop_damaged(run_id, damage)
             self._forget_used(run_id)
@@ -220,7 +219,7 @@ class Cache:
     def new_spool(self, run_id: RunId) -> Spool:
         """An empty spool; without a disk, or when the disk refuses, in memory. Raises NoSpace."""
         try:
-            return self._with_descriptors(lambda: self._try_new_spool(run_id))
+            return with_descriptors(lambda: self._try_new_spool(run_id), self._close_idle_spool)
         except OSError as error:
             raise shortage(error, f"run {run_id}: cannot be spooled") from error
 
@@ -246,19 +245,8 @@ class Cache:
             self._idle.popitem()
             return True
 
-    def _with_descriptors(self, work: Callable[[], T]) -> T:
-        """What `work` gives; where that finds no descriptor left, what is only kept and has one is closed, and it is
-        called again. Raises TooManyOpenFiles when nothing is left to close, and OSError of other kinds."""
-        while True:
-            try:
-                return work()
-            except OSError as error:
-                if error.errno not in SHORTAGES:
-                    raise
-                if not self._close_idle_spool():
-                    raise shortage(error, "nothing more can be opened") from error
-
     def _close_idle_spool(self) -> bool:
+        """What is only kept gives its descriptor up. False when nothing is left that has one."""
         with self._lock:
             run_id = next((run_id for run_id in self._idle if self._entries[run_id].spool is not None), None)
             if run_id is None:
@@ -277,12 +265,12 @@ class Cache:
             with self._lock:
                 if not spool.is_condemned:
                     self._publish(run_id, spool, facts, sidecar)
-        except OSError as error:
+        except (OSError, CambfsError) as error:
             self._complain(run_id, error)
 
-    def _complain(self, run_id: RunId, error: OSError) -> None:
+    def _complain(self, run_id: RunId, error: OSError | CambfsError) -> None:
         """A disk that fails does so with every result, and one warning says it."""
-        reason = error.strerror or str(error)
+        reason = error.strerror if isinstance(error, OSError) else str(error)
         level = logging.INFO if reason in self._complaints else logging.WARNING
         self._complaints.add(reason)
         log.log(level, "run %d: cannot be cached: %s", run_id, reason)

@@ -25,8 +25,9 @@ from typing import NamedTuple
 
 from cambfs.cache import reading
 from cambfs.cache.checks import FRAMES, check_structure, sha256
+from cambfs.cache.descriptors import SHORTAGES
 from cambfs.cache.directory import Directory, Name, sweep, try_lock
-from cambfs.cache.reading import SHORTAGES, Opened, audio_name, sidecar_name
+from cambfs.cache.reading import Opened, audio_name, sidecar_name
 from cambfs.cache.sidecar import Sidecar
 from cambfs.cache.spool import Spool
 from cambfs.errors import CacheDamaged, ConfigError
@@ -121,7 +122,10 @@ class Disk:
 
     def stamp_ns(self) -> int:
         """Differs after results came or went, whoever did it."""
-        return self._held.results.mtime_ns()
+        try:
+            return self._held.results.mtime_ns()
+        except OSError:
+            return 0
 
     def facts(self, run_id: RunId) -> Facts | None:
         """What the sidecar says, if a file of just that size is there; None when there is no such result.

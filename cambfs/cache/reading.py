@@ -6,13 +6,13 @@ raise OSError where there are no descriptors left (SHORTAGES), for that says not
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable
 from contextlib import closing
 from typing import NamedTuple, TypeVar
 
 from cambfs.cache.checks import check_fits, check_structure, is_own_file
+from cambfs.cache.descriptors import SHORTAGES
 from cambfs.cache.directory import Directory
 from cambfs.cache.ranges import RangeSet
 from cambfs.cache.sidecar import LIMIT_BYTES, Sidecar, parse
@@ -20,8 +20,6 @@ from cambfs.cache.spool import Spool
 from cambfs.errors import CacheDamaged
 from cambfs.model import Facts
 from cambfs.names import RunId
-
-SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 T = TypeVar("T")
 
@@ -79,9 +77,10 @@ def _facts(directory: Directory, run_id: RunId) -> Facts | None:
     if not sidecar.proof:
         return _proven_facts(directory, run_id, sidecar)
     try:
-        check_fits(run_id, sidecar, directory.status(audio_name(run_id)))
-    except FileNotFoundError:
+        status = directory.status(audio_name(run_id))
+    except OSError:
         return None
+    check_fits(run_id, sidecar, status)
     return Facts(sidecar.size, sidecar.mtime_ns)
 
 
@@ -114,6 +113,7 @@ def _open(directory: Directory, run_id: RunId) -> Opened | None:
 def _open_audio(directory: Directory, run_id: RunId, sidecar: Sidecar) -> Spool | None:
     try:
         spool = Spool(directory.open(audio_name(run_id)), RangeSet((0, sidecar.size)))
+        status = os.fstat(spool.fileno())
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -121,7 +121,7 @@ def _open_audio(directory: Directory, run_id: RunId, sidecar: Sidecar) -> Spool 
             raise
         raise CacheDamaged(f"run {run_id}: the cached file cannot be read: {error.strerror}") from error
     try:
-        check_fits(run_id, sidecar, os.fstat(spool.fileno()))
+        check_fits(run_id, sidecar, status)
     except CacheDamaged:
         spool.close()
         raise

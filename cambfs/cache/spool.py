@@ -17,10 +17,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from threading import Lock
 
+from cambfs.cache.descriptors import shortage
 from cambfs.cache.directory import Name
 from cambfs.cache.ranges import RangeSet
 from cambfs.cache.sidecar import Identity, identity_of
-from cambfs.errors import CacheDamaged, NoSpace, TooManyOpenFiles
+from cambfs.errors import CacheDamaged, NoSpace
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +83,10 @@ class Spool:
         """Raises CacheDamaged when the file in the cache is not as it was when its bytes were known to be right."""
         if self.vouched is None:
             return
-        status = os.fstat(self._fd)
+        try:
+            status = os.fstat(self._fd)
+        except OSError as error:
+            raise CacheDamaged(f"a cached file cannot be looked at: {error.strerror}") from error
         found = identity_of(status)
         if not status.st_nlink and found[:-1] == self.vouched[:-1]:
             self.vouched = found  # it was removed, which counts as a change
@@ -190,9 +194,3 @@ class Spool:
 def memory_spool(spill_bytes: int | None = None) -> Spool:
     """Raises OSError."""
     return Spool(os.memfd_create("cambfs-spool", os.MFD_CLOEXEC), spill_bytes=spill_bytes, is_in_memory=True)
-
-
-def shortage(error: OSError, text: str) -> NoSpace | TooManyOpenFiles:
-    """What this process, or the machine, has too little of: room, or descriptors."""
-    kind = TooManyOpenFiles if error.errno in (errno.EMFILE, errno.ENFILE) else NoSpace
-    return kind(f"{text}: {error.strerror}")

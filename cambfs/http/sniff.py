@@ -30,13 +30,13 @@ def refuse_other_than_audio(body: Peekable, status: int, what: str, deadline: fl
     whatever its label says. No byte is taken from the body. Raises BrokenBody when only the end of the connection says
     that the body ended, and it could have been audio; LinkError as `peek` does."""
     start = body.peek(len(flac.MAGIC), deadline)
-    if start.startswith(flac.MAGIC):
-        return  # the first bytes of a slow stream are not held back
     if _may_be_audio(start):
-        start = body.peek(audio.SIGNATURE_BYTES, deadline)
+        # No more than is needed: the first bytes of a slow stream are not held back.
+        wanted = flac.STREAMINFO_END if start == flac.MAGIC else audio.SIGNATURE_BYTES
+        start = body.peek(wanted, deadline)
         if audio.signature(start):
             return
-        if not body.framed and len(start) < audio.SIGNATURE_BYTES:
+        if not body.framed and len(start) < wanted:
             raise BrokenBody(f"{what}: the connection ended before it was clear what comes")
     if not start:
         raise NotAudio(f"{what}: the API answered with nothing in place of audio", status)

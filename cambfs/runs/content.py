@@ -278,7 +278,7 @@ class Content:
         return position if is_cut_off and self.sizing.stored_ranges is not None else 0
 
     def _claims(self, position: int, body: Body) -> Claims:
-        stored, end = self.sizing.stored_bytes, self._end_at(position)
+        stored, end = self.sizing.stored_bytes_at(position, self._spool), self._end_at(position)
         if not body.framed and flac.is_cut_short(self.spool.read(0, min(position, HEAD_BYTES)), position):
             end = End.BROKEN
         again = self._ended_at == position

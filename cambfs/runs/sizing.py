@@ -103,6 +103,14 @@ class Sizing:
         usable = self.probe is not None and self.matches_stream and not self._store.distrusted
         return self.probe.total if self.probe is not None and usable else None
 
+    def stored_bytes_at(self, position: int, spool: Spool | None) -> int | None:
+        """As `stored_bytes`, for a stream that ended at `position`, perhaps before all of the head could be compared."""
+        probe = self.probe
+        if self.matches_stream is not None or probe is None or spool is None or self._store.distrusted:
+            return self.stored_bytes
+        is_same = 0 < position < len(probe.head) and spool.read(0, position) == probe.head[:position]
+        return probe.total if is_same else None
+
     @property
     def stored_ranges(self) -> Probe | None:
         """The probe, when ranges of storage's object are ranges of this very result."""

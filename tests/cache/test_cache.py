@@ -563,19 +563,156 @@ def test_what_another_mount_put_in_a_results_place_is_another_result(tmp_path: P
     cache.give(RunId(1), after.spool, whole=True, facts=after.facts)
 
 
-def test_a_full_table_of_descriptors_is_relieved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+# When there are no descriptors left.
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], bool]], None]:
+    """From here on nothing can be opened as long as it is so."""
+
+    def begin(is_so: Callable[[], bool]) -> None:
+        def refusing(opens: Callable[..., int]) -> Callable[..., int]:
+            def open_(*arguments: Any, **more: Any) -> int:
+                if is_so():
+                    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+                return opens(*arguments, **more)
+
+            return open_
+
+        for name in ("open", "memfd_create"):
+            monkeypatch.setattr(os, name, refusing(getattr(os, name)))
+
+    return begin
+
+
+LOOKS: dict[str, Callable[[Cache], object]] = {
+    "take": lambda cache: cache.take(RunId(1)),
+    "facts": lambda cache: cache.facts(RunId(1)),
+    "runs": Cache.runs,
+    "new spool": lambda cache: cache.new_spool(RunId(3)),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+def test_a_part_that_is_only_kept_gives_its_descriptor_up(
+    tmp_path: Path, short: Callable[[Callable[[], bool]], None], look: Callable[[Cache], object]
+) -> None:
+    _keep(Cache(Disk(tmp_path), 100), 1)
     cache = Cache(Disk(tmp_path), 100)
-    part = _fill(cache, 1, _content(1))
-    cache.give(RunId(1), part, whole=False, facts=None)
-    new_spool = Disk.new_spool
+    part = _fill(cache, 2, _content(2))
+    cache.give(RunId(2), part, whole=False, facts=None)
+    short(lambda: part.fileno() >= 0)
 
-    def when_one_is_free(disk: Disk, *arguments: Any, **more: Any) -> Spool:
-        if cache._entries:
-            raise OSError(errno.EMFILE, "Too many open files")
-        return new_spool(disk, *arguments, **more)
+    assert look(cache) is not None
+    assert part.fileno() == -1
 
-    monkeypatch.setattr(Disk, "new_spool", when_one_is_free)
-    cache.new_spool(RunId(2)).close()
-    monkeypatch.setattr(Disk, "new_spool", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.EMFILE, "Too many")))
+
+def test_no_result_is_evicted_for_a_descriptor_that_it_does_not_have(
+    tmp_path: Path, short: Callable[[Callable[[], bool]], None]
+) -> None:
+    cache = Cache(Disk(tmp_path), 100)
+    _keep(cache, 1)
+    part = _fill(cache, 2, _content(2))
+    cache.give(RunId(2), part, whole=False, facts=None)
+    short(lambda: part.fileno() >= 0)
+    cache.new_spool(RunId(3)).close()
+
+    assert cache.runs() == [1]
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+def test_where_none_is_left_the_error_says_so_and_nothing_is_dropped(
+    tmp_path: Path, short: Callable[[Callable[[], bool]], None], look: Callable[[Cache], object]
+) -> None:
+    _keep(Cache(Disk(tmp_path), 100), 1)
+    cache, is_short = Cache(Disk(tmp_path), 100), [True]
+    short(lambda: bool(is_short))
     with pytest.raises(TooManyOpenFiles):
-        cache.new_spool(RunId(3))
+        look(cache)
+    is_short.clear()
+
+    assert _use(cache, 1) == _content(1)
+
+
+# A disk that fails.
+
+
+def test_one_warning_says_that_nothing_can_be_cached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = Cache(Disk(tmp_path), 100)
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
+        patch.setattr(os, "fdatasync", _fail)
+        for run_id in (1, 2):
+            spool = _fetch(cache, run_id)
+            assert spool.read(0, 10) == _content(run_id)
+            _give(cache, run_id, spool)
+    assert [record.getMessage() for record in caplog.records] == ["run 1: cannot be cached: Input/output error"]
+    assert cache.runs() == []
+
+    _keep(cache, 3)
+    assert cache.runs() == [3]
+    monkeypatch.setattr(os, "fdatasync", _fail)
+    with caplog.at_level(logging.WARNING):
+        _give(cache, 4, _fetch(cache, 4))
+    assert "run 4" in caplog.text, "it was well in between"
+
+
+def _fail(_fd: int) -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EROFS, errno.ESTALE, errno.EFBIG, errno.ENOSPC])
+@pytest.mark.parametrize("call", ["pwrite", "truncate", "rename", "fdatasync", "utime"])
+def test_whatever_the_disk_fails_with_the_bytes_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
+    cache, real = Cache(Disk(tmp_path), 100), getattr(os, call)
+
+    def fail(*arguments: Any, **more: Any) -> Any:
+        is_memory = call == "pwrite" and "memfd" in str(Path(f"/proc/self/fd/{arguments[0]}").readlink())
+        if is_memory:
+            return real(*arguments, **more)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, call, fail)
+    spool = _fetch(cache, 1)
+    assert spool.read(0, 10) == _content(1)
+    _give(cache, 1, spool)
+    monkeypatch.undo()
+
+    assert cache.runs() == []
+    assert list((tmp_path / "part").iterdir()) == []
+    _keep(cache, 1)
+    assert _use(cache, 1) == _content(1)
+
+
+@pytest.mark.parametrize("call", ["stat", "fstat"])
+def test_a_result_that_cannot_be_looked_at_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    cache = Cache(Disk(tmp_path), 100)
+    _keep(cache, 1)
+    cache = Cache(Disk(tmp_path), 100)
+
+    def fail(*_arguments: Any, **_more: Any) -> os.stat_result:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        facts, taken = cache.facts(RunId(1)), cache.take(RunId(1))
+    assert facts is None
+    assert taken is None
+
+
+def test_what_neither_the_disk_nor_memory_takes_is_not_cached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = Cache(Disk(tmp_path), 100)
+    monkeypatch.setattr(os, "fdatasync", _fail)
+    monkeypatch.setattr(os, "memfd_create", lambda *_: _fail(0))
+    with caplog.at_level(logging.WARNING):
+        spool = _fetch(cache, 1)
+    assert "run 1: cannot be cached: no space on the disk, nor in memory" in caplog.text
+    _give(cache, 1, spool)
+    assert cache.runs() == []

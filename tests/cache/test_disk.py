@@ -472,6 +472,16 @@ def test_an_older_result_that_nothing_proves_is_damage(disk: Disk, sidecar: Path
         _read(disk)
 
 
+def test_a_file_that_is_as_it_was_proves_nothing(disk: Disk, sidecar: Path) -> None:
+    _commit(disk, SPEECH[:-100])
+    told = json.loads(sidecar.read_text())
+    sidecar.write_text(json.dumps(told | {"proof": ""}))
+
+    assert not _is_vouched_for(disk)
+    with pytest.raises(CacheDamaged, match="nothing proves"):
+        _read(disk)
+
+
 def test_an_older_result_of_other_bytes_is_damage(disk: Disk, sidecar: Path) -> None:
     _commit(disk, SPEECH)
     _age(sidecar)
@@ -623,6 +633,16 @@ def test_another_directory_in_its_place_is_not_looked_at(disk: Disk) -> None:
     assert (disk.directory.with_name("ours") / "7.flac").read_bytes() == CONTENT
     disk.remove(RUN)
     assert _read(planted) == b"fLaC, planted"
+
+
+def test_where_only_a_part_of_it_was_removed_it_stays_where_it_is(disk: Disk) -> None:
+    ours = disk.directory.rename(disk.directory.with_name("ours"))
+    (ours / "part").rmdir()
+    planted = Disk(disk.directory)
+    _commit(disk)
+
+    assert (ours / "7.flac").read_bytes() == CONTENT
+    assert planted.run_ids() == []
 
 
 def test_a_directory_that_was_removed_is_made_anew(disk: Disk) -> None:

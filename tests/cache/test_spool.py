@@ -290,3 +290,13 @@ def test_reads_look_once_a_second(vouched: Spool, monkeypatch: pytest.MonkeyPatc
         vouched.read(0, 4)
 
     assert len(looks) == 2
+
+
+def test_a_file_that_cannot_be_looked_at_any_more_is_damage(vouched: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_fd: int) -> os.stat_result:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", fail)
+        with pytest.raises(CacheDamaged, match="looked at"):
+            vouched.read(0, 8)
