@@ -102,6 +102,11 @@ class Case:
     def id(self) -> str:
         return f"{self.group}: {self.name}"
 
+    @property
+    def has_open_sizes(self) -> bool:
+        """Then a memory map, which is as long as what was told when it was made, may be too short or too long."""
+        return self.is_size_loose or self.may_claim_size
+
     def is_size_open(self, got: str) -> bool:
         """Whether a size that was told before the reader got this may have been another."""
         return self.is_size_loose or (self.may_claim_size and got != "right")

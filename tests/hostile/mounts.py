@@ -74,7 +74,9 @@ def trials_of(cases: Sequence[Case], *, in_all_modes: bool) -> list[Trial]:
     """A case each, the ways of reading in turns; or each in all its ways."""
     found: list[Trial] = []
     for index, case in enumerate(cases):
-        modes = case.modes if in_all_modes else [case.modes[index % len(case.modes)]]
+        modes = [mode for mode in case.modes if mode != "map" or not case.has_open_sizes]
+        if not in_all_modes:
+            modes = [modes[index % len(modes)]]
         found += [Trial(case, mode, 0) for mode in modes]
     return [Trial(trial.case, trial.mode, 10 * (number + 1)) for number, trial in enumerate(found)]
 

@@ -67,13 +67,13 @@ def test_a_group_of_cases(group: str, outcomes: Outcomes) -> None:
     note(f"{group}: {len(found)} in all", found)
 
 
-def test_a_healthy_server_is_asked_on_the_same_connections(tmp_path: Path) -> None:
+def test_connections_to_a_healthy_server_are_used_again(tmp_path: Path) -> None:
     """Or what comes behind an answer would never meet the next request."""
     healthy = [Trial(Case("healthy", str(n), RIGHT, is_kept=True), mode, 10 * n) for n, mode in enumerate(MODES, 1)]
     lane = Lane(healthy, tmp_path / "lane")
     assert not [problem for outcome in lane.run().values() for problem in outcome.problems]
     carried = Counter(record.connection for record in lane.server.requests if record.origin == "api")
-    assert max(carried.values()) > len(healthy)
+    assert sum(count > 1 for count in carried.values()) > len(carried) / 2
 
 
 def note(what: str, found: Sequence[Outcome]) -> None:

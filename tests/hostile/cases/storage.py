@@ -33,7 +33,7 @@ _STORAGE = [
     _storage("40 % shorter, the same head; stat first", EITHER, holds=audio.shorter, modes=("stat",)),
     _storage("40 % shorter, the same head", EITHER, holds=audio.shorter, modes=("tail",)),
     _storage("a byte longer", EITHER, holds=lambda content: content + b"\0", modes=("stat",)),
-    _storage("a byte shorter", EITHER, holds=lambda content: content[:-1], modes=("map",)),
+    _storage("a byte shorter", EITHER, holds=lambda content: content[:-1], modes=("tail",)),
     _storage("shorter than a head", EITHER, holds=lambda content: content[:1000], modes=("stat",)),
     _storage(
         "longer, and Content-Length tells the stream's", EITHER, holds=audio.longer, framing="length", modes=("stat",)
@@ -51,7 +51,6 @@ _STORAGE = [
         modes=("tail",),
     ),
     _alone("another run's audio; stat first", EITHER, stored=lambda a: well(a.having(a.stranger)), modes=("stat",)),
-    _alone("another run's audio; mapped", EITHER, stored=lambda a: well(a.having(a.stranger)), modes=("map",)),
     _alone("a WAV of it", EITHER, holds=audio.wav, modes=("stat",)),
     _alone("an MP3 of it", EITHER, holds=lambda c: audio.converted(c, "mp3"), modes=("stat",)),
     _alone("text", RIGHT, holds=lambda _: b"the object has expired", modes=("stat",)),

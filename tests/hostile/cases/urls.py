@@ -85,13 +85,13 @@ _FILE_URL = [
         modes=("stat",),
     ),
     _file_url(
-        "another run's URL; mapped",
+        "another run's URL; tail first",
         EITHER,
         is_alone=True,
         may_claim_size=True,
         sign=_url_of_another,
         url=RIGHT,
-        modes=("map",),
+        modes=("tail",),
     ),
     _file_url("well, and more behind it", RIGHT, sign=behind(0.02, b"surplus"), url=RIGHT),
 ]
