@@ -108,6 +108,8 @@ def end_of(head: bytes, tail: bytes, size: int) -> End:
         # A chunk of odd length is padded, and not every writer does so.
         return End.WHOLE if size in (expected, expected + expected % 2) else End.BROKEN
     info = flac.stream_info(head)
+    if info is None and head[flac.id3_end(head) :].startswith(flac.MAGIC):
+        return End.BROKEN  # every FLAC has a STREAMINFO
     if info is None or flac.tail_bytes_wanted(head) == 0:
         return End.UNKNOWN
     tail = flac.without_id3v1(tail)

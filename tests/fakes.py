@@ -110,13 +110,14 @@ class Result:
 class Plan:
     """What goes otherwise than usual with one request. `gate`: the answer waits there; `stall_at`: the body waits at
     `stall_gate` with that many bytes sent; `break_after`: it breaks off with that many sent, by `break_error`;
-    `end_at`: it says of the content up to there that it is all."""
+    `end_at`: it says of the content up to there that it is all; `content`: it is of another content than the result."""
 
     error: Exception | None = None
     gate: Gate | None = None
     break_after: int | None = None
     break_error: LinkError | None = None
     end_at: int | None = None
+    content: bytes | None = None
     stall_at: int | None = None
     stall_gate: Gate | None = None
 
@@ -217,6 +218,13 @@ class FakeSource:
         with self._lock:
             self._always[kind, run_id] = plan
 
+    def heal(self, run_id: int) -> None:
+        """All requests for a run go as usual from here on."""
+        with self._lock:
+            for plans in (self._plans, self._always):
+                for key in [key for key in plans if key[1] == run_id]:
+                    del plans[key]
+
     def expire_signatures(self) -> None:
         """Storage takes none any more that was made so far."""
         with self._lock:
@@ -257,20 +265,23 @@ class FakeSource:
         assert start == 0 or etag is not None, "a range without a validator"
         plan = self._take_plan("stream", run_id)
         result = self._result(run_id)
-        takes_range = result.ranges and not result.ignores_range and etag is not None and etag == result.etag
-        if takes_range and start >= len(result.content):
+        content, validator = result.content, result.etag
+        if plan.content is not None:
+            content, validator = plan.content, result.etag and '"another"'
+        takes_range = result.ranges and not result.ignores_range and etag is not None and etag == validator
+        if takes_range and start >= len(content):
             raise BadAnswer(f"run {run_id}: the API says 416", 416)
         first = start if takes_range else 0
-        end = len(result.content) if plan.end_at is None else plan.end_at
+        end = len(content) if plan.end_at is None else plan.end_at
         if first and result.part_bytes is not None:
             end = first + result.part_bytes
-        body = self._body("stream", run_id, result.content, first, end, plan)
+        body = self._body("stream", run_id, content, first, end, plan)
         body.total = end if result.has_length or first else None
         if first:
-            body.stop = min(end, len(result.content))
+            body.stop = min(end, len(content))
             body.total = None if result.part_bytes is not None else body.total
         body.framed = result.framed
-        body.etag, body.ranges = result.etag, result.ranges
+        body.etag, body.ranges = validator, result.ranges
         body.content_type, body.modified_s = result.content_type, result.modified_s
         return body
 

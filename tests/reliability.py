@@ -13,9 +13,10 @@ from typing import Any
 PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"
 _BEFORE = """# What happens when things go wrong
 
-Every row was proven through a real mount, against an API that misbehaves on cue, by `tests/kernel/test_faults_*.py`
-and `tests/kernel/test_soak.py`. The tables are made from a run of these tests: `scripts/reliability` makes them again.
-They run as a part of `scripts/test`, too; `scripts/soak --minutes 60` loads a mount with all of it at random.
+Every row was proven through a real mount, against an API that misbehaves on cue, by `tests/kernel/test_faults_*.py`,
+`tests/kernel/test_soak.py` and `tests/hostile`. The tables are made from a run of these tests: `scripts/reliability`
+makes them again. They run as a part of `scripts/test`, too; `scripts/soak --minutes 60` loads a mount with all of it at
+random.
 
 The timeout was 2 s in most tests (the default is 30 s). "How soon" is what was measured, on two busy cores, from the
 start of the tool that reads to its end; where several results were read, the slowest.
@@ -24,6 +25,14 @@ from the last bytes that came; where the server had fallen silent, from the last
 `/.cambfs/errors` in the mount shows the last 100 failures: time, file, operation, errno, HTTP status, the API's words,
 and what to do.
 """
+_ABOUT = {
+    "A hostile server": """\
+A server that speaks raw bytes says what no server should. Each case is read whole, with `stat` first, from its tail,
+through a memory map, or by two readers at once; a healthy result is read right before and right after it on the same
+connections. The bytes of all three, every size and the cache are compared, and once more after mounting again. The rows
+of single cases come first, then one for each group, whose numbers count cases (`tests/hostile/cases`).
+"""
+}
 _AFTER = """
 ## What cannot be noticed
 
@@ -48,7 +57,8 @@ def page(rows: list[dict[str, Any]]) -> str:
 
 def _table(title: str, rows: list[dict[str, Any]]) -> str:
     head = ["fault", "the reader gets", "how soon", "in the cache afterwards", "in `/.cambfs/errors`"]
-    lines = [f"## {title}", "", _line(head), _line(["---"] * len(head))]
+    about = [_ABOUT[title]] if title in _ABOUT else []
+    lines = [f"## {title}", "", *about, _line(head), _line(["---"] * len(head))]
     for row in rows:
         cells = [row["fault"], row["reader_sees"], _seconds(row["how_soon_s"]), row["cache_after"], row["journal"]]
         lines.append(_line(cells))

@@ -15,6 +15,8 @@ from cambfs.errors import CambfsError, Closing, RemoteError
 
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 8.0
+# Far beyond the longest pause; more would not fit into a float.
+_MOST_DOUBLED = 64
 # Its own, for whoever wants the module's to be repeatable draws from that in other threads.
 _jitter = random.Random()
 
@@ -40,7 +42,7 @@ class Backoff:
         begin after the timeout."""
         if not error.temporary:
             raise error
-        ceiling = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**self._failures)
+        ceiling = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(self._failures, _MOST_DOUBLED))
         pause_s = _jitter.uniform(ceiling / 2, ceiling)
         if isinstance(error, RemoteError) and error.retry_after_s is not None:
             pause_s = max(error.retry_after_s, pause_s)

@@ -60,6 +60,7 @@ class Case:
     may_claim_size  a wrong length of the storage's shows until the stream is read, which then fails
     is_kept    True: the result is in the cache afterwards; False: it is not; None: it may be
     url        what is right for the run's `.url`; empty: it is not read
+    is_notable has a row of its own in docs/reliability.md
     journal    a regular expression that stands in `.cambfs/errors` when the read fails
     """
 
@@ -82,6 +83,7 @@ class Case:
     is_kept: bool | None = None
     modes: Sequence[str] = MODES
     url: frozenset[str] = frozenset()
+    is_notable: bool = False
     journal: str = ""
 
     def script(self, content: bytes) -> Script:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.hostile import audio
-from tests.hostile.case import MODES, RIGHT, Case
+from tests.hostile.case import RIGHT, Case
 from tests.hostile.judging import Answer, judge, name_of, shown_url
 from tests.hostile.server import HostileServer, Script
 from tests.kernel.harness import PYTHON, Hung, Mount
@@ -28,6 +28,10 @@ TIMEOUT_S = 3.0
 # An operation may ask both the storage and the API, each for the timeout, and two cores are busy.
 _LIMIT_S = 20.0
 _STRANGER = 1
+# Healthy runs that are read at the end: enough to use every connection that was kept once more.
+_LAST = range(2, 10)
+# A client may let a connection rest before it uses it again.
+_REST_S = 0.1
 _MOST_IN_A_LANE = 20
 # Whatever a mount says of such servers, but not that it did not foresee them.
 _UNFORESEEN = re.compile(r"Traceback|unexpected|nobody foresaw|internal error")
@@ -57,10 +61,12 @@ class Trial:
 
 @dataclass
 class Outcome:
-    """What the reader got ("right", or names of errnos), how long it took, and what was wrong with it."""
+    """What the reader got ("right", or names of errnos), how long it took, whether the run was in the cache afterwards,
+    and what was wrong with all this."""
 
     got: str = ""
     seconds: float = 0.0
+    is_kept: bool = False
     problems: list[str] = field(default_factory=list)
 
 
@@ -87,7 +93,7 @@ def lanes_of(trials: Sequence[Trial]) -> list[list[Trial]]:
 
 
 class Lane:
-    """`run` does all of it, once."""
+    """`run` does all of it, once. `server` is set by then."""
 
     def __init__(self, trials: Sequence[Trial], directory: Path) -> None:
         self._trials = trials
@@ -98,10 +104,12 @@ class Lane:
     def run(self) -> dict[str, Outcome]:
         self._make_scripts()
         home = self._directory / "home"
-        with HostileServer(self._scripts, self._stranger) as self._server:
+        with HostileServer(self._scripts, self._stranger) as self.server:
             with self._mounted(home) as self._mount, reading(self._mount) as self._reader:
                 for trial in self._trials:
                     self._try(trial, self.outcomes[trial.id])
+                self._use_all_connections()
+            self._check_connections()
             self._check_log()
             self._check_cache()
             if any(not trial.case.is_alone for trial in self._trials):
@@ -111,6 +119,7 @@ class Lane:
     def _make_scripts(self) -> None:
         neighbours = [
             _STRANGER,
+            *_LAST,
             *(run_id for trial in self._trials for run_id in (trial.first, trial.first + 2, trial.first + 3)),
         ]
         large = [trial.run_id for trial in self._trials if trial.case.is_large]
@@ -126,7 +135,7 @@ class Lane:
         options = ["--timeout", f"{TIMEOUT_S:g}s"]
         if self._trials[0].mode == "list_all":
             options += ["--runs", ",".join(map(str, self._trials[0].run_ids))]
-        with Mount(self._server, home, *options, expected=["?."]) as mount:
+        with Mount(self.server, home, *options, expected=["?."]) as mount:
             yield mount
 
     def _right(self, trial: Trial) -> list[bytes]:
@@ -176,13 +185,9 @@ class Lane:
         outcome.problems += problems
 
     def _check_requests(self, trial: Trial, outcome: Outcome) -> None:
-        kinds, records = trial.case.hostile_kinds, list(self._server.requests)
-        mine = [record for record in records if record.run_id == trial.run_id and record.kind in kinds]
-        if missing := kinds - {record.kind for record in mine if record.was_scripted}:
+        mine = [record for record in self.server.requests if record.run_id == trial.run_id]
+        if missing := trial.case.hostile_kinds - {record.kind for record in mine if record.was_scripted}:
             outcome.problems.append(f"what the case is about was never asked for: {name_of(missing)}")
-        again = [record for record in records if record.follows in [(trial.run_id, kind) for kind in kinds]]
-        if trial.case.is_odd and again:
-            outcome.problems.append(f"the connection was used again after an odd response, for {again[0].kind}")
 
     def _check_surroundings(self, trial: Trial, outcome: Outcome) -> None:
         case = trial.case
@@ -202,6 +207,23 @@ class Lane:
 
     # Afterwards.
 
+    def _use_all_connections(self) -> None:
+        """Those that were kept, also if they are used again only after a while."""
+        time.sleep(_REST_S)
+        last = Outcome()
+        for run_id in _LAST:
+            self._read_neighbour(run_id, "at the end", last)
+        for problem in last.problems:
+            self._all_have(problem)
+
+    def _check_connections(self) -> None:
+        for trial in self._trials:
+            scripted = [(trial.run_id, kind) for kind in trial.case.hostile_kinds]
+            again = [record for record in self.server.requests if record.follows in scripted]
+            if trial.case.is_odd and again:
+                problem = f"the connection was used again after an odd response, for {again[0].kind}"
+                self.outcomes[trial.id].problems.append(problem)
+
     def _cached(self) -> dict[int, bytes]:
         return {int(path.stem): path.read_bytes() for path in self._mount.cache_dir.glob("*/*.flac")}
 
@@ -219,10 +241,11 @@ class Lane:
         """Unmounted: what was to be kept is kept."""
         cached = self._cached()
         for trial in self._trials:
-            problems = self.outcomes[trial.id].problems
-            problems += self._wrong_in_cache(trial)
-            if trial.case.is_kept not in (None, trial.run_id in cached):
-                problems.append(f"{'' if trial.run_id in cached else 'not '}in the cache afterwards")
+            outcome = self.outcomes[trial.id]
+            outcome.is_kept = trial.run_id in cached
+            outcome.problems += self._wrong_in_cache(trial)
+            if trial.case.is_kept not in (None, outcome.is_kept):
+                outcome.problems.append(f"{'' if outcome.is_kept else 'not '}in the cache afterwards")
 
     def _check_log(self) -> None:
         if found := _UNFORESEEN.search(self._mount.log):
@@ -235,14 +258,14 @@ class Lane:
 
     def _read_again(self, home: Path) -> None:
         """A new mount: what is in the cache is served from there, and right."""
-        cached, asked = self._cached(), len(self._server.requests)
+        cached, asked = self._cached(), len(self.server.requests)
         with self._mounted(home) as self._mount, reading(self._mount) as reader:
             for trial in self._trials:
                 for run_id in set(trial.run_ids) & set(cached):
                     right = self._right(trial) if run_id == trial.run_id else [self._scripts[run_id].content]
                     _, problems = judge(reader.ask("stat", f"{run_id}.flac"), right, RIGHT, self._name)
                     self.outcomes[trial.id].problems += [f"mounted again, run {run_id}: {what}" for what in problems]
-        if again := [record for record in self._server.requests[asked:] if record.kind == "stream"]:
+        if again := [record for record in self.server.requests[asked:] if record.kind == "stream"]:
             self._all_have(f"mounted again, what was cached was asked for: {again}")
 
 
@@ -270,6 +293,3 @@ class Reader:
 def reading(mount: Mount) -> Iterator[Reader]:
     with mount.start([*PYTHON, READER]) as process:
         yield Reader(mount, process)
-
-
-__all__ = ["MODES", "Lane", "Outcome", "Trial", "lanes_of", "trials_of"]

@@ -7,15 +7,20 @@ each in all its ways. The lanes run beside each other, for most of their time is
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from tests.hostile.case import MODES, RIGHT, Case
 from tests.hostile.cases import CASES
 from tests.hostile.mounts import Lane, Outcome, Trial, lanes_of, trials_of
+from tests.kernel.faults import seen
 
+SECTION = "A hostile server"
+GROUPS = tuple(dict.fromkeys(case.group for case in CASES))
 IN_ALL_MODES = os.environ.get("CAMBFS_HOSTILE") == "all"
 TRIALS = trials_of(CASES, in_all_modes=IN_ALL_MODES)
 _LANES_AT_ONCE = 8
@@ -45,6 +50,37 @@ def _run(trials: list[Trial], directory: Path) -> dict[str, Outcome]:
 @pytest.mark.parametrize("trial", TRIALS, ids=[trial.id for trial in TRIALS])
 def test_a_hostile_server(trial: Trial, outcomes: Outcomes) -> None:
     outcome = outcomes[trial.id].result(_LIMIT_S)[trial.id]
+    if trial.case.is_notable:
+        note(f"{trial.case.group}: {trial.case.name}", [outcome])
     assert not outcome.problems, f"{outcome.got or 'nothing'} after {outcome.seconds:.1f} s\n" + "\n".join(
         outcome.problems
     )
+
+
+@pytest.mark.timeout(_LIMIT_S)
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_group_of_cases(group: str, outcomes: Outcomes) -> None:
+    """All of a group together, for the page on reliability."""
+    trials = [trial for trial in TRIALS if trial.case.group == group and trial.id in outcomes]
+    found = [outcomes[trial.id].result(_LIMIT_S)[trial.id] for trial in trials]
+    assert not [problem for outcome in found for problem in outcome.problems]
+    note(f"{group}: {len(found)} in all", found)
+
+
+def test_a_healthy_server_is_asked_on_the_same_connections(tmp_path: Path) -> None:
+    """Or what comes behind an answer would never meet the next request."""
+    healthy = [Trial(Case("healthy", str(n), RIGHT, is_kept=True), mode, 10 * n) for n, mode in enumerate(MODES, 1)]
+    lane = Lane(healthy, tmp_path / "lane")
+    assert not [problem for outcome in lane.run().values() for problem in outcome.problems]
+    carried = Counter(record.connection for record in lane.server.requests if record.origin == "api")
+    assert max(carried.values()) > len(healthy)
+
+
+def note(what: str, found: Sequence[Outcome]) -> None:
+    """A row of docs/reliability.md."""
+    gets = Counter("the right bytes" if outcome.got == "right" else outcome.got for outcome in found)
+    reader_sees = ", ".join(f"{got}: {count}" if len(found) > 1 else got for got, count in gets.most_common())
+    kept = sum(outcome.is_kept for outcome in found)
+    cache = f"{kept} right results" if len(found) > 1 else "the whole result" if kept else "nothing"
+    journal = "nothing" if set(gets) == {"the right bytes"} else "each failure"
+    seen(SECTION, what, reader_sees, max(outcome.seconds for outcome in found), cache, journal)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cambfs.demo import samples
+from tests.flac_files import make_flac
 
 _LONG_SECONDS = 560
 _LONG_BYTES_PER_S = 48_000 * 2 * 3
@@ -19,7 +20,7 @@ _LONG_BYTES_PER_S = 48_000 * 2 * 3
 @dataclass(frozen=True)
 class Audio:
     """`wav` is a WAV under the name of a FLAC; `piped` has neither MD5 nor the number of samples in its header; `edges`
-    have sizes around those that the kernel and cambfs work in, and begin like a FLAC."""
+    have sizes around those that the kernel and cambfs work in."""
 
     sentence: Path
     minutes: Path
@@ -70,9 +71,9 @@ def _encode(raw: bytes, channels: int, bits: int, rate: int) -> bytes:
 
 def _make_edges(directory: Path) -> tuple[Path, ...]:
     paths = []
-    for size in (4, 127, 4095, 4096, 4097, 131_071, 131_072, 131_073, 262_144, 262_145, 1_048_577):
+    for size in (127, 4095, 4096, 4097, 131_071, 131_072, 131_073, 262_144, 262_145, 1_048_577):
         path = directory / f"edge-{size}.flac"
-        path.write_bytes((b"fLaC" + random.Random(size).randbytes(size))[:size])
+        path.write_bytes(make_flac(size, seed=size))
         paths.append(path)
     return tuple(paths)
 

@@ -24,7 +24,7 @@ _CONTENTS = {run_id: some_flac(size, seed=run_id) for run_id, size in _SIZES.ite
 _RUNS = st.sampled_from(sorted(_SIZES))
 _PLACES = st.integers(0, max(_SIZES.values()) + 100)
 # Small, so that streams, spans and parts meet each other all the time.
-_SHORT: dict[str, Any] = {
+SHORT: dict[str, Any] = {
     "far_bytes": 500,
     "far_s": 0.0,
     "rate_after_s": 0.0,
@@ -32,7 +32,7 @@ _SHORT: dict[str, Any] = {
     "nearly_bytes": 0,
     "linger_s": 0.0,
 }
-_SMALL = {
+SMALL = {
     (waiters, "SLICE_S"): 0.002,
     (slots, "_LOOK_EVERY_S"): 0.002,
     (object_store, "_PROOF_TAKES_S"): 0.01,
@@ -71,7 +71,7 @@ class Results(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self._patches = [patch.object(module, name, value) for (module, name), value in _SMALL.items()]
+        self._patches = [patch.object(module, name, value) for (module, name), value in SMALL.items()]
         for one in self._patches:
             one.start()
         self._source = FakeSource()
@@ -87,7 +87,7 @@ class Results(RuleBasedStateMachine):
                 content, has_length=api.has_length, etag=api.etag, ranges=api.ranges and api.etag is not None
             )
             self._source.add(run_id, result)
-        self._library = library_of(self._source, Cache(None, api.cache_bytes), max_transfers=3, **_SHORT)
+        self._library = library_of(self._source, Cache(None, api.cache_bytes), max_transfers=3, **SHORT)
 
     @property
     def library(self) -> Library:

@@ -47,7 +47,7 @@ def _or_other_middle(content: bytes, _: bytes) -> list[bytes]:
 _change = Group("changes between two answers", gone=True, versions=_or_stranger)
 _CHANGES = [
     _change("half of another audio, then this one", CHANGED, stream=[_half_of_stranger]),
-    _change("half of this one, then another", CHANGED, stream=[half, _stranger]),
+    _change("half of this one, then another", CHANGED, is_notable=True, stream=[half, _stranger]),
     _change(
         "half of this one, then another always",
         CHANGED,
@@ -141,7 +141,7 @@ def _breaking(asked: Asked) -> list[Step]:
 _resume = Group("resumes and ranges of the API", ranges=True, gone=True)
 _RESUMES = [
     _resume("well", RIGHT, stream=_resumed(well)),
-    _resume("a-b/*, b short of the end", RIGHT, stream=_resumed(_rest("bytes {a}-{c}/*", 1000))),
+    _resume("a-b/*, b short of the end", RIGHT, is_notable=True, stream=_resumed(_rest("bytes {a}-{c}/*", 1000))),
     _resume("a-b/*, b the end", RIGHT, stream=_resumed(_rest("bytes {a}-{b}/*"))),
     _resume("a-b/n, b short of the end", RIGHT, stream=_resumed(_rest("bytes {a}-{c}/{n}", 1000))),
     _resume(
@@ -215,10 +215,16 @@ _RESUMES = [
 _later = Group("storage in the middle of a resume", is_alone=True, modes=("whole", "tail", "two"))
 _LATER = [
     _later("well", RIGHT, stream=_breaking, stored=well),
+    _later(
+        "429 with Retry-After: 60",
+        RIGHT,
+        is_notable=True,
+        stream=_breaking,
+        stored=_stored_rest(status("429 Too Many Requests", "Retry-After: 60")),
+    ),
     *(
         _later(what, RIGHT, stream=_breaking, stored=_stored_rest(reply))
         for what, reply in {
-            "429": status("429 Too Many Requests", "Retry-After: 60"),
             "500": status("500 Internal Server Error"),
             "503": status("503 Slow Down"),
             "403": status("403 Forbidden"),

@@ -31,10 +31,10 @@ def _with_strangers(asked: Asked) -> list[Step]:
 _short = Group("ends that come too early")
 _short_alone = Group("ends that come too early", gone=True)
 _SHORT = [
-    _short("40 % in chunks, once; storage has the whole", RIGHT, stream=[_fraction(0.4)]),
+    _short("40 % in chunks, once; storage has the whole", RIGHT, is_notable=True, stream=[_fraction(0.4)]),
     _short_alone("40 % in chunks, once", RIGHT, stream=[_fraction(0.4)]),
     _short("40 % in chunks, twice", EITHER, stream=[_fraction(0.4)] * 2),
-    _short_alone("40 % in chunks, always", REFUSED, stream=_fraction(0.4), is_kept=False),
+    _short_alone("40 % in chunks, always", REFUSED, is_notable=True, stream=_fraction(0.4), is_kept=False),
     _short("40 % in chunks, always; storage has the whole", EITHER, stream=_fraction(0.4)),
     _short(
         # Two that agree, against the samples that the FLAC tells: then that is what the run is.
@@ -48,8 +48,8 @@ _SHORT = [
     _short_alone("60 %, then 40 %, then the whole", EITHER, stream=[_fraction(0.6), _fraction(0.4)]),
     _short("nothing, once", EITHER, stream=[_first(0)]),
     _short("one byte, once", EITHER, stream=[_first(1)]),
-    _short_alone("the magic, once", RIGHT, stream=[_first(4)]),
-    _short_alone("all of STREAMINFO but a byte, once", RIGHT, stream=[_first(41)]),
+    _short_alone("the magic, once", EITHER, stream=[_first(4)]),
+    _short_alone("all of STREAMINFO but a byte, once", EITHER, stream=[_first(41)]),
     _short_alone("STREAMINFO, once", RIGHT, stream=[_first(42)]),
     _short_alone("STREAMINFO, always", REFUSED, stream=_first(42), is_kept=False),
     _short_alone("4,096 bytes, once", RIGHT, stream=[_first(4096)]),
@@ -141,7 +141,7 @@ _LONG = [
     _long("no sample count, in chunks", RIGHT, make=audio.piped),
     _long("no sample count, in chunks; storage has it", RIGHT, make=audio.piped, gone=False, is_kept=True),
     _long("no sample count, with Content-Length", RIGHT, make=audio.piped, framing="length"),
-    _long("no sample count, ended by closing", RIGHT, make=audio.piped, framing="close"),
+    _long("no sample count, ended by closing", RIGHT, is_notable=True, make=audio.piped, framing="close"),
     _long("no sample count, HTTP/1.0", RIGHT, stream=with_head(version="1.0", then=[Act.CLOSE]), make=audio.piped),
     _long(
         "an MP3, ended by closing; storage has it",

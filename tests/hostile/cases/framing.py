@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.hostile.case import ANY, EITHER, REFUSED, RIGHT, SLOW, Case, Group, in_chunks, with_head
+from tests.hostile.case import ANY, CHANGED, EITHER, REFUSED, RIGHT, SLOW, Case, Group, in_chunks, with_head
 from tests.hostile.replies import AUDIO, Act, Asked, Reply, Step, chunk, chunks, head, part
 
 
@@ -55,13 +55,13 @@ _LENGTHS = [
     _odd_length("white space before the colon", EITHER, stream=with_head("Content-Length : 5000", then=[Act.CLOSE])),
     _odd_length("zero, and the audio behind it", EITHER, stream=with_head("Content-Length: 0")),
     _lengths("leading zeros", EITHER, stream=_length("000{n}")),
-    _loose_length("1,000 too short, once", RIGHT, stream=[_lie(-1000)]),
-    _loose_length("1,000 too short, always", REFUSED, stream=_lie(-1000)),
+    _loose_length("1,000 too short, once", RIGHT, is_notable=True, stream=[_lie(-1000)]),
+    _loose_length("1,000 too short, always", REFUSED, is_notable=True, stream=_lie(-1000)),
     _loose_length("1,000 too short, always; storage has the whole", EITHER, stream=_lie(-1000), gone=False),
     _loose_length("one too short, always", REFUSED, stream=_lie(-1)),
     _loose_length("1,000 too long, then closed, once", ANY, stream=[_lie(1000, Act.CLOSE)]),
     _loose_length("1,000 too long, then closed, always", ANY - RIGHT, stream=_lie(1000, Act.CLOSE)),
-    _loose_length("1,000 too long, then silence", ANY - RIGHT, stream=_lie(1000, Act.STALL)),
+    _loose_length("1,000 too long, then silence", ANY - RIGHT, is_notable=True, stream=_lie(1000, Act.STALL)),
     _lengths(
         "storage's part, whose length is not that of its range",
         RIGHT,
@@ -113,6 +113,7 @@ _CHUNKS = [
     _chunks(
         "no CRLF behind a chunk, always",
         EITHER,
+        is_notable=True,
         times=None,
         stream=in_chunks(lambda data: b"%x\r\n%s" % (len(data), data)),
     ),
@@ -138,7 +139,7 @@ _CHUNKS = [
         stream=in_chunks(lambda data: b"%x\r\n%sXY" % (len(data), data)),
     ),
     _chunks("more data than the size", EITHER, stream=in_chunks(lambda data: b"%x\r\n%s\r\n" % (len(data) - 9, data))),
-    _chunks("less data than the size", EITHER, stream=in_chunks(lambda data: b"%x\r\n%s\r\n" % (len(data) + 9, data))),
+    _chunks("less data than the size", CHANGED, stream=in_chunks(lambda data: b"%x\r\n%s\r\n" % (len(data) + 9, data))),
     _chunks("0x before a size", EITHER, stream=_sized_as(lambda n: b"0x%x" % n)),
     _chunks("a plus before a size", EITHER, stream=_sized_as(lambda n: b"+%x" % n)),
     _chunks("a minus before a size", EITHER, stream=_sized_as(lambda n: b"-%x" % n)),

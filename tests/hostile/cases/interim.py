@@ -29,7 +29,7 @@ def _trickled(asked: Asked) -> list[Step]:
 # An interim response is skipped, and the connection that brought it is not used again.
 _interim = Group("interim responses", is_odd=True)
 _INTERIM = [
-    _interim("102, and the answer one second later", RIGHT, stream=before(_PROCESSING, 1.0)),
+    _interim("102, and the answer one second later", RIGHT, is_notable=True, stream=before(_PROCESSING, 1.0)),
     _interim("103 with Link headers, and the answer 50 ms later", RIGHT, stream=before(_HINTS, 0.05)),
     _interim("103 before the first of all answers only", RIGHT, stream=[before(_HINTS, 0.05)]),
     _interim("100 at once", RIGHT, stream=before(_CONTINUE)),
@@ -48,7 +48,7 @@ _INTERIM = [
     _interim("102 with a bare LF", EITHER, stream=before(b"HTTP/1.1 102 Processing\n\n")),
     _interim("101, and then audio", REFUSED, stream=before(head("101 Switching Protocols", "Upgrade: x")), gone=True),
     _interim("a thousand of 102", EITHER, stream=before(*_PLENTY)),
-    _interim("102 every 0.2 s, twelve seconds long", SLOW, stream=_trickled, gone=True),
+    _interim("102 every 0.2 s, twelve seconds long", SLOW, is_notable=True, stream=_trickled, gone=True),
     _interim(
         "102 with 200 KB of headers", EITHER, stream=before(head("102 P", *[f"X-{i}: {'y' * 99}" for i in range(2000)]))
     ),

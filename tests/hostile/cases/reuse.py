@@ -29,7 +29,7 @@ _reuse = Group("connection reuse")
 _REUSE = [
     _reuse("a whole second answer, in one piece with the first", RIGHT, stream=_joined, is_odd=True),
     _reuse("a whole second answer, 1 ms later", RIGHT, stream=_surplus(0.001)),
-    _reuse("a whole second answer, 30 ms later", RIGHT, stream=_surplus(0.03)),
+    _reuse("a whole second answer, 30 ms later", RIGHT, is_notable=True, stream=_surplus(0.03)),
     _reuse("a whole second answer behind Content-Length, 1 ms later", RIGHT, stream=_surplus(0.001), framing="length"),
     _reuse(
         "a whole second answer behind Content-Length, in one piece",
@@ -68,7 +68,13 @@ _REUSE = [
     _reuse("closed just as the next request comes", RIGHT, stream=behind(Act.HANG_UP)),
     _reuse("reset just as the next request comes", RIGHT, stream=behind(Act.SNAP)),
     _reuse("closed just as the next request comes, behind file_url", RIGHT, sign=behind(Act.HANG_UP), modes=("stat",)),
-    _reuse("storage closes just as the next request comes", RIGHT, stored=behind(Act.HANG_UP), modes=("stat",)),
+    _reuse(
+        "storage closes just as the next request comes",
+        RIGHT,
+        is_notable=True,
+        stored=behind(Act.HANG_UP),
+        modes=("stat",),
+    ),
     _reuse("storage resets just as the next request comes", RIGHT, stored=behind(Act.SNAP), modes=("stat",)),
     _reuse("closed at once, without saying so", RIGHT, stream=behind(Act.CLOSE)),
     _reuse("closed 5 ms later, without saying so", RIGHT, stream=behind(0.005, Act.CLOSE)),

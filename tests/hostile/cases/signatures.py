@@ -27,7 +27,13 @@ _no_audio = Group("what is no audio", gone=True)
 _SIGNATURES = [
     _no_audio("text/plain", REFUSED, stream=text(_WORDS), journal="upstream connect error"),
     _no_audio("text/plain, and storage has the audio", EITHER, stream=text(_WORDS), gone=False),
-    _no_audio("text as audio/flac", REFUSED, stream=text(_WORDS, "audio/flac"), journal="upstream connect error"),
+    _no_audio(
+        "text as audio/flac",
+        REFUSED,
+        is_notable=True,
+        stream=text(_WORDS, "audio/flac"),
+        journal="upstream connect error",
+    ),
     _no_audio("text as application/octet-stream", REFUSED, stream=text(_WORDS, "application/octet-stream")),
     _no_audio("an event stream", REFUSED, stream=text(_EVENT, "text/event-stream"), journal="synthesis failed"),
     _no_audio("null", REFUSED, stream=text(b"null", "application/json")),

@@ -28,7 +28,7 @@ def _slowly(asked: Asked) -> list[Step]:
 _storage = Group("storage against stream", may_claim_size=True)
 _alone = Group("storage against stream", is_alone=True, may_claim_size=True)
 _STORAGE = [
-    _storage("40 % longer, the same head; stat first", EITHER, holds=audio.longer, modes=("stat",)),
+    _storage("40 % longer, the same head; stat first", EITHER, is_notable=True, holds=audio.longer, modes=("stat",)),
     _storage("40 % longer, the same head", EITHER, holds=audio.longer),
     _storage("40 % shorter, the same head; stat first", EITHER, holds=audio.shorter, modes=("stat",)),
     _storage("40 % shorter, the same head", EITHER, holds=audio.shorter, modes=("tail",)),
@@ -66,7 +66,7 @@ _STORAGE = [
     _alone("closed without an answer, once", RIGHT, stored=[says(Act.CLOSE)], modes=("stat",)),
     _alone("silence", RIGHT, stored=says(Act.STALL), modes=("stat",)),
     _alone("a byte a second from the start", RIGHT, stored=_trickle, modes=("stat",)),
-    _alone("a byte a second of the body", RIGHT, stored=_trickled_body, modes=("stat",)),
+    _alone("a byte a second of the body", RIGHT, is_notable=True, stored=_trickled_body, modes=("stat",)),
     _alone("silence in the probe's body", RIGHT, stored=made_of(lambda a: part(a)[:-2000], Act.STALL), modes=("stat",)),
     _alone("closed in the probe's body", RIGHT, stored=made_of(lambda a: part(a)[:-2000], Act.CLOSE), modes=("stat",)),
     _alone("ranges ignored", RIGHT, stored=lambda a: [sized(a.content)], modes=("stat",)),

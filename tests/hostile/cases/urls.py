@@ -22,7 +22,7 @@ _NO_URL = frozenset({"EIO", "ETIMEDOUT"})
 _ANY_URL = _NO_URL | {"right"}
 _file_url = Group("file_url answers", modes=("stat", "whole", "map"), url=_NO_URL)
 _FILE_URL = [
-    _file_url("500 always", RIGHT, sign=status("500 Internal Server Error")),
+    _file_url("500 always", RIGHT, is_notable=True, sign=status("500 Internal Server Error")),
     _file_url("429 with Retry-After: 60", RIGHT, sign=status("429 Too Many Requests", "Retry-After: 60")),
     _file_url("429 without Retry-After", RIGHT, sign=status("429 Too Many Requests")),
     _file_url("no answer", RIGHT, sign=says(Act.STALL), modes=("stat",)),
@@ -122,7 +122,7 @@ _in_bulk = Group("bulk answers", is_alone=True, modes=("list_all",))
 _BULK = [
     _in_bulk("well", RIGHT, bulk=well),
     _in_bulk("well, as strings", RIGHT, bulk=_bulk("{url}")),
-    _in_bulk("the URLs of the runs swapped", EITHER, bulk=_swapped, may_claim_size=True),
+    _in_bulk("the URLs of the runs swapped", EITHER, is_notable=True, bulk=_swapped, may_claim_size=True),
     _in_bulk("the same URL for all", EITHER, bulk=_all_the_same, may_claim_size=True),
     _in_bulk("null for each", RIGHT, bulk=_bulk(None)),
     _in_bulk("numbers", RIGHT, bulk=_bulk(7)),
