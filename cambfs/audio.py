@@ -65,9 +65,8 @@ def _behind_id3(head: bytes) -> str | None:
 
 
 def _is_flac(head: bytes) -> bool:
-    """STREAMINFO comes first. What begins otherwise is taken for FLAC as long as the word is not part of a text."""
-    if flac.stream_info(head) is not None:
-        return True
+    """STREAMINFO comes first. What begins otherwise is taken for FLAC as long as the word is not part of a text. A byte
+    that is in no text shows that soon."""
     text = head[: flac.STREAMINFO_END].decode("latin-1")
     return not all(character.isprintable() or character.isspace() for character in text)
 

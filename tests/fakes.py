@@ -308,6 +308,7 @@ class FakeSource:
         result = self._result(run_id)
         content = result.content if result.stored is None else result.stored
         with_ranges = self.storage is StorageManner.RANGES
+        start = max(len(content) + start, 0) if start < 0 else start
         if not with_ranges:
             start, stop = 0, None
         body = self._body("stored", run_id, content, start, len(content) if stop is None else stop, plan)

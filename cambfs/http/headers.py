@@ -60,13 +60,16 @@ class Head:
 
 @dataclass(frozen=True)
 class Span:
-    """The bytes start ≤ i < stop (None: to the end) that were asked for."""
+    """The bytes start ≤ i < stop (None: to the end) that were asked for; when `start` is negative, the last
+    -`start` bytes."""
 
     start: int
     stop: int | None = None
 
     @property
     def header(self) -> str:
+        if self.start < 0:
+            return f"bytes={self.start}"
         return f"bytes={self.start}-" + ("" if self.stop is None else str(self.stop - 1))
 
 
@@ -155,11 +158,18 @@ def _partial(headers: Mapping[str, str], asked: Span | None, length: int | None)
         raise ValueError("a part of the result that does not say which")
     first, last = int(match[1]), int(match[2])
     total = None if match[3] == "*" else int(match[3])
-    if first != asked.start or last != _last_of(asked, total, last) or last < first:
+    if first != _first_of(asked, total) or last != _last_of(asked, total, last) or last < first:
         raise ValueError("another part of the result than was asked for")
     if length is not None and length != last - first + 1:
         raise ValueError("a part of the result whose Content-Length and Content-Range differ")
     return first, last + 1, total
+
+
+def _first_of(asked: Span, total: int | None) -> int | None:
+    """The offset of the first byte that the part must have; None where that cannot be told."""
+    if asked.start >= 0:
+        return asked.start
+    return None if total is None else max(total + asked.start, 0)
 
 
 def _last_of(asked: Span, total: int | None, said: int) -> int:

@@ -13,6 +13,8 @@ from cambfs.errors import BrokenBody, LinkError, NotAudio
 from cambfs.http.answers import first_words, with_words
 from cambfs.http.masking import Key
 
+# The word of a FLAC, and the length and type of its first block.
+_LEAST_BYTES = 8
 # As much of a text as is read for its words.
 _MAX_TEXT = 65536
 # How audio begins, the length of an MP4's first box, below 64 KiB, among it.
@@ -27,16 +29,18 @@ class Peekable(Protocol):
 
 def refuse_other_than_audio(body: Peekable, status: int, what: str, deadline: float, hide: Key) -> None:
     """Raises NotAudio, in words that begin with `what` and lack `hide`, unless the body begins as a file of audio does,
-    whatever its label says. No byte is taken from the body. Raises BrokenBody when only the end of the connection says
-    that the body ended, and it could have been audio; LinkError as `peek` does."""
-    start = body.peek(len(flac.MAGIC), deadline)
+    whatever its label says. No byte is taken from the body. Raises BrokenBody for the very beginning of a FLAC, and
+    when only the end of the connection says that the body ended, and it could have been audio; LinkError as `peek`
+    does."""
+    start = body.peek(_LEAST_BYTES, deadline)
     if _may_be_audio(start):
-        # No more than is needed: the first bytes of a slow stream are not held back.
-        wanted = flac.STREAMINFO_END if start == flac.MAGIC else audio.SIGNATURE_BYTES
-        start = body.peek(wanted, deadline)
+        if audio.signature(start) == "FLAC":
+            return  # no more than is needed: the first bytes of a slow stream are not held back
+        start = body.peek(audio.SIGNATURE_BYTES, deadline)
         if audio.signature(start):
             return
-        if not body.framed and len(start) < wanted:
+        is_cut_short = start.startswith(flac.MAGIC) and len(start) < flac.STREAMINFO_END
+        if is_cut_short or (not body.framed and len(start) < audio.SIGNATURE_BYTES):
             raise BrokenBody(f"{what}: the connection ended before it was clear what comes")
     if not start:
         raise NotAudio(f"{what}: the API answered with nothing in place of audio", status)

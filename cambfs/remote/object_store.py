@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import logging
 import time
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from threading import Event, Lock
 
@@ -36,10 +37,13 @@ from cambfs.names import RunId
 from cambfs.remote.retry import retrying
 from cambfs.remote.signer import Signer
 from cambfs.remote.source import Body, SignedUrl, Source
+from cambfs.system.workers import Workers
 
 log = logging.getLogger(__name__)
 
 HEAD_BYTES = 4096
+# Where the last frame of most FLAC files lies.
+_TAIL_BYTES = 32 * 1024
 # For so long nobody waits again for a storage that could not be reached.
 _UNREACHABLE_FOR_S = 30.0
 # So long one run has for the first comparison, before others make one, too.
@@ -69,10 +73,21 @@ class Probe:
     modified_s: float | None
 
 
+@dataclass(frozen=True)
+class _Tail:
+    """The object's bytes from `start` on."""
+
+    start: int
+    total: int
+    etag: str | None
+    content: bytes
+
+
 class ObjectStore:
-    def __init__(self, source: Source, signer: Signer, timeout_s: float, closing: Event) -> None:
+    def __init__(self, source: Source, signer: Signer, workers: Workers, timeout_s: float, closing: Event) -> None:
         self._source = source
         self._signer = signer
+        self._workers = workers
         self._timeout_s = timeout_s
         self._closing = closing
         self._lock = Lock()  # guards all below
@@ -80,6 +95,7 @@ class ObjectStore:
         self._distrusted = False
         self._unreachable_until = 0.0
         self._failed_signings = 0
+        self._gives_tails = True  # it knows ranges that are counted from the end
         self._refuted: set[RunId] = set()  # their objects have another length than the streams
         self._proof_due_at = 0.0
         self._probes: TTLCache[RunId, Probe] = TTLCache(_PROBES_KEPT, _PROBE_HOLDS_S, timer=time.monotonic)
@@ -170,24 +186,59 @@ class ObjectStore:
 
     def _probe(self, run_id: RunId) -> Probe:
         give_up_at = time.monotonic() + _PROBE_TAKES_S
+        tail = self._ask_for_tail(run_id, give_up_at)
         try:
             with closing(self._open_signed(run_id, 0, HEAD_BYTES)) as body:
                 if not body.total:  # an empty head would equal every stream's
                     raise StorageUseless(f"run {run_id}: storage has nothing, or does not tell how much")
                 head = _read(body, min(HEAD_BYTES, body.total), give_up_at)
                 found = Probe(body.total, head, End.UNKNOWN, body.ranges, body.etag, body.modified_s)
-            return replace(found, end=self._end_of(run_id, found, give_up_at))
+            return replace(found, end=self._end_of(run_id, found, tail, give_up_at))
         except LinkError as error:
             raise StorageUseless(f"storage: {error}") from error
 
-    def _end_of(self, run_id: RunId, found: Probe, give_up_at: float) -> End:
-        """What the object's last bytes say of its end. They are asked for where the head does not hold them."""
+    def _ask_for_tail(self, run_id: RunId, give_up_at: float) -> Future[_Tail]:
+        """The object's last bytes, asked for at the same time as its head: a round trip less."""
+        future: Future[_Tail] = Future()
+
+        def ask() -> None:
+            try:
+                future.set_result(self._tail(run_id, give_up_at))
+            except Exception as error:  # then they are asked for once more, by their place
+                future.set_exception(error)
+
+        if self._gives_tails:
+            try:
+                self._workers.start(f"tail-{run_id}", ask)
+                return future
+            except CambfsError as error:
+                log.info("run %d: %s", run_id, error)
+        future.set_exception(StorageUseless("not asked for"))
+        return future
+
+    def _tail(self, run_id: RunId, give_up_at: float) -> _Tail:
+        try:
+            with closing(self._open_signed(run_id, -_TAIL_BYTES, None)) as body:
+                if not body.ranges or body.total is None:
+                    self._gives_tails = False
+                    raise StorageUseless("storage has no ranges")
+                return _Tail(body.start, body.total, body.etag, _read(body, body.total - body.start, give_up_at))
+        except BadAnswer:
+            self._gives_tails = False
+            raise
+
+    def _end_of(self, run_id: RunId, found: Probe, asked: Future[_Tail], give_up_at: float) -> End:
+        """What the object's last bytes say of its end."""
         head, total = found.head, found.total
         start = max(total - audio.tail_bytes_wanted(head), len(head))
         if start >= total or not audio.tail_bytes_wanted(head):
             return audio.end_of(head, head, total)
         if not found.ranges:
             return End.UNKNOWN
+        with suppress(CambfsError, FutureTimeout):
+            tail = asked.result(max(give_up_at - time.monotonic(), 0.0))
+            if (tail.total, tail.etag) == (total, found.etag) and tail.start <= start:
+                return audio.end_of(head, tail.content, total)
         with closing(self.open(run_id, found, start, total)) as body:
             return audio.end_of(head, head + _read(body, total - start, give_up_at), total)
 

@@ -84,7 +84,8 @@ class Source(Protocol):
         """
 
     def open_stored(self, signed: SignedUrl, start: int, stop: int | None) -> Body:
-        """Asks the storage for bytes start ≤ i < stop (None: to the end), without the key.
+        """Asks the storage for bytes start ≤ i < stop (None: to the end), without the key; for the last -`start` bytes
+        when that is negative.
 
         The Body's start is 0 and its `ranges` False when storage ignored the range. Raises SignatureExpired on 403.
         """

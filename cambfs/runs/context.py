@@ -88,7 +88,7 @@ def make_context(
     return Context(
         source=source,
         signer=signer,
-        store=ObjectStore(source, signer, timeout_s, closing),
+        store=ObjectStore(source, signer, workers, timeout_s, closing),
         cache=cache,
         slots=Slots(max_transfers),
         workers=workers,

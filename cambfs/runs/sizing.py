@@ -104,7 +104,8 @@ class Sizing:
         return self.probe.total if self.probe is not None and usable else None
 
     def stored_bytes_at(self, position: int, spool: Spool | None) -> int | None:
-        """As `stored_bytes`, for a stream that ended at `position`, perhaps before all of the head could be compared."""
+        """As `stored_bytes`, for a stream that ended at `position`, perhaps before all of the head could be
+        compared."""
         probe = self.probe
         if self.matches_stream is not None or probe is None or spool is None or self._store.distrusted:
             return self.stored_bytes

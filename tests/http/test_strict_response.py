@@ -509,9 +509,9 @@ def reference(body: bytes) -> tuple[bytes, bool, bytes]:
         if not size:
             trailers = re.match(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*\r\n)*\r\n", body)
             return data, trailers is not None, body[trailers.end() :] if trailers else b""
-        data += body[:size]
         if body[size : size + 2] != b"\r\n":
-            break
+            break  # nothing of so small a chunk is given before its end was looked at
+        data += body[:size]
         body = body[size + 2 :]
     return data, False, b""
 

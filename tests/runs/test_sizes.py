@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from cambfs.audio import tail_bytes_wanted
 from cambfs.cache.cache import Cache
 from cambfs.cache.disk import Disk
-from cambfs.errors import KeyRefused, ResultChanged, ServerError, TooLarge, UnknownRun, Unreachable
+from cambfs.errors import BadAnswer, KeyRefused, ResultChanged, ServerError, TooLarge, UnknownRun, Unreachable
 from cambfs.names import RunId
 from cambfs.remote import object_store as storage_module
+from cambfs.remote.source import SignedUrl
 from cambfs.runs.library import Library
-from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, StorageManner, some_bytes, some_flac
+from tests.fakes import LIMIT_S, FakeBody, FakeSource, Gate, Plan, Result, StorageManner, some_bytes, some_flac
 from tests.waiting import MakeLibrary, eventually, in_thread, our_threads, patience, read_all, size_of
 
 SIZE = 20_000
@@ -76,7 +76,7 @@ def test_from_storage_once_it_has_proven_itself(source: FakeSource, make_library
 
     assert size_of(library, 1) == SIZE
     assert (source.count("stream", 1), source.count("sign", 1), source.count("stored", 1)) == (0, 1, 2)
-    assert source.sent("stored", 1) <= storage_module.HEAD_BYTES + tail_bytes_wanted(CONTENT)
+    assert source.sent("stored", 1) <= storage_module.HEAD_BYTES + storage_module._TAIL_BYTES
 
 
 def test_from_storages_length_and_a_frame_that_ends_there(source: FakeSource, make_library: MakeLibrary) -> None:
@@ -95,6 +95,28 @@ def test_a_storage_without_ranges_does_not_show_its_end(source: FakeSource, make
 
     assert size_of(library, 1) == SIZE
     assert source.count("stream", 1) == 1
+
+
+def test_a_storage_that_does_not_count_from_the_end(
+    source: FakeSource, make_library: MakeLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked for the end by its place, and not the other way again."""
+    open_stored, asked = FakeSource.open_stored, []
+
+    def refuse(source: FakeSource, signed: SignedUrl, start: int, stop: int | None) -> FakeBody:
+        asked.append(start)
+        if start < 0:
+            raise BadAnswer("storage says 400", 400)
+        return open_stored(source, signed, start, stop)
+
+    monkeypatch.setattr(FakeSource, "open_stored", refuse)
+    library = make_library()
+    _prove_storage(source, library)
+    for run_id in (1, 2):
+        source.add(run_id, Result(CONTENT, has_length=False))
+        assert size_of(library, run_id) == SIZE
+    assert source.count("stream") == 1
+    assert sum(start < 0 for start in asked) == 1
 
 
 def test_a_storage_that_trickles_costs_only_the_stream(
@@ -305,7 +327,7 @@ def test_a_storage_that_could_not_be_reached_is_left_alone_a_while(
         assert size_of(library, run_id) == SIZE
         eventually(lambda: not our_threads())
 
-    assert source.count("stored") == 1
+    assert source.count("stored") == 2, "for the head and the end, once"
 
 
 def test_a_storage_that_sends_less_than_it_says(source: FakeSource, make_library: MakeLibrary) -> None:
@@ -328,7 +350,7 @@ def test_an_expired_url_is_renewed_once_for_all(source: FakeSource, make_library
     gate.open()
 
     assert {stat.result(LIMIT_S) for stat in stats} == {SIZE}
-    assert (source.count("sign", 1), source.count("stored", 1), source.count("stream", 1)) == (2, 3, 0)
+    assert (source.count("sign", 1), source.count("stored", 1), source.count("stream", 1)) == (2, 4, 0)
 
 
 # From an API that does not tell.
