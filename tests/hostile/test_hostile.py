@@ -16,7 +16,8 @@ import pytest
 
 from tests.hostile.case import MODES, RIGHT, Case
 from tests.hostile.cases import CASES
-from tests.hostile.mounts import Lane, Outcome, Trial, lanes_of, trials_of
+from tests.hostile.mounts import Lane, Outcome
+from tests.hostile.trials import Trial, lanes_of, trials_of
 from tests.kernel.faults import seen
 
 SECTION = "A hostile server"
