@@ -737,7 +737,7 @@ def test_ctrl_c_at_a_question_ends_its_line(shell: Shell) -> None:
     finally:
         os.close(ours)
     assert process.wait(LIMIT_S) == 130
-    assert re.fullmatch(rb"(\^C)+\r\n", shown.split(b"]: ")[1])
+    assert re.match(rb"(\^C)+\r\n", shown.split(b"]: ")[1])
 
 
 def test_an_empty_cache_is_no_error(shell: Shell) -> None:

@@ -129,6 +129,8 @@ def test_stalled_readers_hold_nobody_back(server: Server, mounted: Mounted) -> N
         server.fail(Fault("stall", target="stored", run_id=run_id, after_bytes=100, times=None))
     with mounted("--timeout", "30s", "--max-transfers", "8") as mount, ExitStack() as stack:
         cats = [stack.enter_context(mount.start(["cat", f"{run_id}.flac"])) for run_id in stuck]
+        # A result has up to three answers that can stall: its stream, and storage's for its head and its end.
+        wait_until(lambda: mount.run("ls -U | grep -c flac").out == b"%d\n" % len(stuck), "all are open", 40)
         wait_until(lambda: server.stalled >= len(stuck), "all have stalled", 40)
         took = timed(lambda: check_alive(mount, server))
         assert all(cat.poll() is None for cat in cats)
