@@ -346,6 +346,7 @@ class Run:
         if isinstance(error, NotWhole):
             self._context.store.refute(self.id)
         if error is not None and self._handles:
+            self._invalidate(error)  # now: a reader that sees the new size would take it for the end
             raise error
         self._tell()
         self._changed.notify_all()
@@ -424,7 +425,11 @@ class Run:
     def _end(self, error: CambfsError) -> None:
         """What was fetched is worth nothing: who has it open gets the error, who opens it next starts anew."""
         with self._changed:
-            self._waiters.end(error)
-            self._content.invalidate()
-            self._owner.detach(self, error)  # before anybody hears of it, and asks again
+            self._invalidate(error)
         self.stop(error)
+
+    def _invalidate(self, error: CambfsError) -> None:
+        """Locked."""
+        self._waiters.end(error)
+        self._content.invalidate()
+        self._owner.detach(self, error)  # before anybody hears of it, and asks again
