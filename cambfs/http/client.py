@@ -139,7 +139,7 @@ class Client:
             allowed_origin(url, self._base)
         except ValueError:
             return None
-        if self._key.is_in(url):
+        if self._key.is_whole_in(url):
             return None
         return SignedUrl(url, answers.showable(answer, hide=self._key) or {"output_url": url}, life_s(url, now_s))
 

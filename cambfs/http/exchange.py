@@ -137,7 +137,7 @@ class Exchange:
         try:
             # Headers come as Latin-1, whatever they are.
             target = urljoin(url, location.encode("latin-1").decode()) if location else ""
-            if self._key.is_in(target):
+            if self._key.is_whole_in(target):
                 raise ValueError("a URL that holds the API key")
             return target, allowed_origin(target, self._base)
         except ValueError as error:

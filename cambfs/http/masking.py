@@ -54,9 +54,16 @@ class Key(str):
         """Whether `mask` would change it."""
         return next(self._found(text), None) is not None
 
-    def _found(self, text: str) -> Iterator[tuple[int, int]]:
-        """Where it is in `text`: (start, stop), in no order."""
+    def is_whole_in(self, text: str) -> bool:
+        """Whether all of it is there. For what would be refused: of a long signature, some piece looks like one of the
+        key's by chance."""
+        return next(self._found(text, whole=True), None) is not None
+
+    def _found(self, text: str, *, whole: bool = False) -> Iterator[tuple[int, int]]:
+        """Where it, or a piece of it, is in `text`: (start, stop), in no order."""
         needles = [(str(self), min(_PIECE, len(self))), *((core, _BASE64_PIECE) for core in _base64_cores(self))]
+        if whole:
+            needles = [(needle, len(needle)) for needle, _ in needles]
         for reading in _readings(text):
             for needle, piece in needles:
                 for start, stop in _pieces(reading.text, needle, piece):

@@ -153,3 +153,11 @@ def test_an_answer_with_the_key_is_not_shown(written: str) -> None:
 
 def test_an_answer_with_an_odd_key_is_not_shown() -> None:
     assert showable({"output_url": "https://h/", "echo": str(ODD)}, ODD) is None
+
+
+@pytest.mark.parametrize("written", [lambda text: text, quote, lambda text: base64.b64encode(text.encode()).decode()])
+def test_a_piece_in_a_url_is_no_reason_to_refuse_it(written: Callable[[str], str]) -> None:
+    """A signature of 64 hexadecimal digits has six of the key's by chance once in some ten thousand."""
+    key = Key("0123456789abcdef+/0123456789")
+    assert not key.is_whole_in(f"https://storage.example/{key[:12]}?X-Amz-Signature=ff{key[-8:]}")
+    assert key.is_whole_in(f"https://storage.example/x?y={written(key)}")
