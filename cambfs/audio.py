@@ -13,9 +13,11 @@ from cambfs import flac
 # As much of a beginning as `signature` wants to see: two MP3 frames, the largest of which has 1,441 bytes.
 SIGNATURE_BYTES = 2048
 _RIFF_HEAD_BYTES = 12
+_EMPTY_WAV_BYTES = 44
 _DS64_SIZE_END = 28
-# Encoders that write to a pipe leave such a length in place of the right one (0xFFFFFFFF, sox 0x7FFFF024).
-_PLACEHOLDER_FROM = 0x7FFF_0000
+# Encoders that write to a pipe leave such a length in place of the right one (0xFFFFFFFF, sox 0x7FFFF024, some
+# services 2,000,000,036).
+_PLACEHOLDER_FROM = 1_900_000_000
 _SMALLEST_FTYP, _LARGEST_FTYP = 16, 4096
 _MP3_BITRATES = {
     True: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0),  # MPEG 1
@@ -27,12 +29,14 @@ _MP3_RATES = {3: (44100, 48000, 32000, 0), 2: (22050, 24000, 16000, 0), 0: (1102
 class End(Enum):
     """What a file's own structure says of the place where it ends.
 
-    WHOLE: it is the end. INTACT: an intact frame ends there, and how many there are is not known. BROKEN: it is not
-    the end, or something that is no audio follows it. UNKNOWN: this structure says nothing of its end.
+    WHOLE: it is the end. INTACT: an intact frame ends there, and how many there are is not known. PADDED: it is the
+    end, or one or two zeros follow it, which a checksum does not show. BROKEN: it is not the end, or something that is
+    no audio follows it. UNKNOWN: this structure says nothing of its end.
     """
 
     WHOLE = auto()
     INTACT = auto()
+    PADDED = auto()
     BROKEN = auto()
     UNKNOWN = auto()
 
@@ -59,9 +63,11 @@ def _behind_id3(head: bytes) -> str | None:
         return None
     behind = head[end:]
     if behind.startswith(flac.MAGIC):
-        return "FLAC" if _is_flac(behind) else None
-    # A tag with a picture is longer than what is looked at.
-    return "MP3" if not behind or _is_mp3(behind) else None
+        return "FLAC" if _is_flac(behind) or len(behind) < flac.STREAMINFO_END else None
+    # A tag may be longer than what is looked at, or leave too little of it for two frames.
+    first = _mp3_frame_bytes(behind)
+    is_cut = len(behind) < 4 or (first and len(behind) < first + 4)
+    return "MP3" if is_cut or _is_mp3(behind) else None
 
 
 def _is_flac(head: bytes) -> bool:
@@ -105,13 +111,14 @@ def end_of(head: bytes, tail: bytes, size: int) -> End:
     """What the structure of a file says that begins with `head`, ends with `tail`, and has `size` bytes. `tail` has
     `tail_bytes_wanted`, or is the whole file."""
     if (expected := _wav_bytes(head)) is not None:
-        # A chunk of odd length is padded, and not every writer does so.
-        return End.WHOLE if size in (expected, expected + expected % 2) else End.BROKEN
+        return _wav_end(expected, size)
     info = flac.stream_info(head)
-    if info is None and head[flac.id3_end(head) :].startswith(flac.MAGIC):
-        return End.BROKEN  # every FLAC has a STREAMINFO
+    if info is None and _is_beginning(head[flac.id3_end(head) :]):
+        return End.BROKEN
     if info is None or flac.tail_bytes_wanted(head) == 0:
         return End.UNKNOWN
+    if flac.is_too_long(head, size):
+        return End.BROKEN  # a retry has sent it once more behind itself
     tail = flac.without_id3v1(tail)
     is_end = flac.is_whole(head, tail) if info.samples else flac.ends_in_a_frame(tail)
     if not is_end:
@@ -119,8 +126,21 @@ def end_of(head: bytes, tail: bytes, size: int) -> End:
     if tail.endswith(b"\0\0\0"):
         return End.BROKEN
     if tail.endswith(b"\0"):
-        return End.UNKNOWN  # of its CRC-16, as in one of 256 files, or a zero behind it
+        return End.PADDED  # a zero of its CRC-16, as in one of 256 files, or one behind it
     return End.WHOLE if info.samples else End.INTACT
+
+
+def _is_beginning(head: bytes) -> bool:
+    """Whether all there is is the beginning of a FLAC's header."""
+    return head.startswith(flac.MAGIC) and len(head) < flac.STREAMINFO_END
+
+
+def _wav_end(expected: int, size: int) -> End:
+    # A chunk of odd length is padded, and not every writer does so.
+    if size in (expected, expected + expected % 2):
+        return End.WHOLE
+    # Some services do not come back to the header of an empty file, and some count the first eight bytes, too.
+    return End.UNKNOWN if expected <= _EMPTY_WAV_BYTES or size == expected - 8 else End.BROKEN
 
 
 def _wav_bytes(head: bytes) -> int | None:
@@ -129,7 +149,8 @@ def _wav_bytes(head: bytes) -> int | None:
         return None
     size = int.from_bytes(head[4:8], "little")
     if head[:4] in (b"RF64", b"BW64") and head[12:16] == b"ds64" and len(head) >= _DS64_SIZE_END:
-        return 8 + int.from_bytes(head[20:28], "little")
+        length = int.from_bytes(head[20:28], "little")
+        return 8 + length if length else None
     if head[:4] != b"RIFF" or size <= _RIFF_HEAD_BYTES - 8 or size >= _PLACEHOLDER_FROM:
         return None
     return 8 + size

@@ -29,11 +29,13 @@ _SMALLEST_FRAME_BYTES = 9
 
 @dataclass(frozen=True)
 class StreamInfo:
-    """`samples` (per channel) and `md5` are 0 and zeros when the encoder wrote to a pipe. `fixed_block` is the samples
-    of every frame but the last, or None when they vary. No frame is longer than `frame_limit_bytes`."""
+    """`samples` (per channel) and `md5` are 0 and zeros when the encoder wrote to a pipe. `block` is the samples of the
+    longest frame: where frames are numbered, of every one but the last. No frame is longer than `frame_limit_bytes`,
+    nor than `max_frame_bytes`, which is 0 when unknown."""
 
-    fixed_block: int | None
+    block: int
     frame_limit_bytes: int
+    max_frame_bytes: int
     samples: int
     md5: bytes
 
@@ -52,12 +54,13 @@ def stream_info(head: bytes) -> StreamInfo | None:
     head = head[id3_end(head) :]
     if len(head) < STREAMINFO_END or head[:4] != MAGIC or head[4] & 0x7F != 0:
         return None
-    smallest, largest = int.from_bytes(head[8:10], "big"), int.from_bytes(head[10:12], "big")
+    largest = int.from_bytes(head[10:12], "big")
     channels, bits = (head[20] >> 1 & 7) + 1, ((head[20] & 1) << 4 | head[21] >> 4) + 1
     return StreamInfo(
-        fixed_block=largest if smallest == largest else None,
+        block=largest,
         # An encoder stores samples as they are where nothing else is shorter; a side channel has one bit more.
         frame_limit_bytes=largest * channels * (bits + 1) // 8 + _FRAME_OVERHEAD_BYTES,
+        max_frame_bytes=int.from_bytes(head[15:18], "big"),
         samples=int.from_bytes(head[18:26], "big") & (1 << 36) - 1,
         md5=head[26:42],
     )
@@ -76,11 +79,16 @@ def identifies(head: bytes) -> bool:
 
 
 def _metadata_end(head: bytes) -> int:
+    return _metadata(head)[0]
+
+
+def _metadata(head: bytes) -> tuple[int, bool]:
+    """Where the metadata ends as far as `head` shows, and whether that is all of it."""
     position, last = id3_end(head) + len(MAGIC), False
     while not last and position + 4 <= len(head):
         last = bool(head[position] & 0x80)
         position += 4 + int.from_bytes(head[position + 1 : position + 4], "big")
-    return position
+    return position, last
 
 
 def is_cut_short(head: bytes, size: int) -> bool:
@@ -97,6 +105,17 @@ def tail_bytes_wanted(head: bytes) -> int:
     if info is None or info.frame_limit_bytes > _LARGEST_FRAME_BYTES:
         return 0
     return info.frame_limit_bytes + _ID3V1_BYTES
+
+
+def is_too_long(head: bytes, size: int) -> bool:
+    """Whether a file of `size` bytes is longer than the samples that its header counts can take. False when it cannot
+    tell."""
+    info, (metadata_end, is_all) = stream_info(head), _metadata(head)
+    if info is None or not info.samples or not info.block or not is_all:
+        return False
+    frame_bytes = min(info.max_frame_bytes or info.frame_limit_bytes, info.frame_limit_bytes)
+    # One frame more than it takes, for a tag.
+    return size > metadata_end + (info.samples // info.block + 2) * frame_bytes + _ID3V1_BYTES
 
 
 def without_id3v1(tail: bytes) -> bytes:
@@ -144,7 +163,7 @@ def _numbers(frame: bytes) -> tuple[int, int, int]:
 
 def _holds_the_last_sample(frame: bytes, info: StreamInfo) -> bool:
     number, block, _ = _numbers(frame)
-    first_sample = number if frame[1] & 1 else number * (info.fixed_block or 0)
+    first_sample = number if frame[1] & 1 else number * info.block
     return first_sample + block == info.samples
 
 

@@ -156,7 +156,7 @@ class Disk:
             raise CacheDamaged(f"run {run_id}: the cached file is damaged")
         if not sidecar.proof:
             check_structure(run_id, sidecar, spool.fileno())
-        spool.vouched = identity
+        spool.vouched, spool.sha256 = identity, sidecar.sha256
         right = sidecar._replace(identity=identity, proof=sidecar.proof or FRAMES)
         with suppress(OSError, CacheDamaged):  # then it is checked the next time once more
             if right != sidecar and reading.read_sidecar(self._held.results, run_id) == sidecar:
@@ -232,7 +232,7 @@ class Disk:
         except OSError:
             self.remove(run_id)
             raise
-        spool.vouched = identity
+        spool.vouched, spool.sha256 = identity, sidecar.sha256
 
     def _write_sidecar(self, run_id: RunId, sidecar: Sidecar) -> None:
         results, part = self._held

@@ -106,7 +106,7 @@ def _open(directory: Directory, run_id: RunId) -> Opened | None:
     if sidecar is None or spool is None:
         return None
     is_right = bool(sidecar.proof) and sidecar.identity == spool.identity()
-    spool.vouched = sidecar.identity if is_right else None
+    spool.vouched, spool.sha256 = sidecar.identity if is_right else None, sidecar.sha256
     return Opened(spool, Facts(sidecar.size, sidecar.mtime_ns), is_right)
 
 

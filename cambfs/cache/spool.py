@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from threading import Lock
 
+from cambfs.cache import checks
 from cambfs.cache.descriptors import shortage
 from cambfs.cache.directory import Name
 from cambfs.cache.ranges import RangeSet
@@ -38,7 +39,8 @@ class Spool:
     `serial` differs between any two spools of a process, so whoever saw bytes of one can tell that another may hold
     others. `etag` is the validator of the answer that brought them, and `has_ranges` whether the API gives ranges of
     what it validates. `vouched` is the identity of a file in the cache whose bytes are known to be right, and `trouble`
-    why the bytes have left the disk, if they have. Bytes that are not in `filled` are undefined.
+    why the bytes have left the disk, if they have; `sha256` is what such a file has. Bytes that are not in `filled` are
+    undefined.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Spool:
         self.is_condemned = False  # its bytes are wrong, and not to be kept
         self.has_ranges = False
         self.vouched: Identity | None = None
+        self.sha256 = ""
         self.trouble: OSError | None = None
         self._fd = fd
         self._relieve = relieve
@@ -91,7 +94,14 @@ class Spool:
         if not status.st_nlink and found[:-1] == self.vouched[:-1]:
             self.vouched = found  # it was removed, which counts as a change
         if found != self.vouched:
-            raise CacheDamaged("a cached file was changed while it was open")
+            self._check_anew(found)
+
+    def _check_anew(self, found: Identity) -> None:
+        """A link to the file, or another mode, changes its ctime and not its bytes. To know that takes reading them."""
+        if found[:2] == (self.vouched or ())[:2] and self.sha256 and checks.sha256(self._fd) == self.sha256:
+            self.vouched = found
+            return
+        raise CacheDamaged("a cached file was changed while it was open")
 
     def read(self, offset: int, length: int) -> bytes:
         """As `readinto`, to new bytes."""

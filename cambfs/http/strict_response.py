@@ -37,7 +37,7 @@ _MAX_EXTENSIONS_BYTES = 65536
 _HELD_BYTES = 16 * 1024
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([^\r\n\0]*))?\r\n")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\r\n\0]*)\r\n")
-_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*(;[^\r\n\0]*))?\r\n")
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(;[^\r\n\0]*)?\r\n")
 _SWITCHING_PROTOCOLS = 101
 _WITHOUT_BODY = (204, 304)
 

@@ -24,6 +24,8 @@ from cambfs.runs.sizing import UNPROVEN, Claims, Sizing, proof_of
 log = logging.getLogger(__name__)
 
 _NOTHING = RangeSet()
+# Answers that end here and there, and nowhere provably, are not asked for for ever.
+_MOST_UNPROVEN_ENDS = 4
 
 
 class Content:
@@ -41,6 +43,7 @@ class Content:
         self._is_loaded = False
         self._is_kept = False  # it is in the cache, or was refused there
         self._proof: str | None = None  # how the end is proven, as `proof_of` says
+        self._unproven_ends = 0
         self._ended_at = -1  # where an answer ended of which nothing proves that it was whole
         self._ends_in_itself_at = -1  # the size at which the structure of what is here shows the end
         self._content_type = ""
@@ -61,7 +64,7 @@ class Content:
 
     def _use(self, taken: Taken) -> None:
         self._spool, self.is_begun = taken.spool, True
-        if taken.facts is not None:
+        if taken.facts is not None and taken.whole:  # those of a part are what some peer said
             self.sizing.load(taken.facts)
         self._proof = UNPROVEN if taken.whole else None
         self.is_whole = self._is_kept = taken.whole  # last: `stop_if_whole` looks without the lock
@@ -152,16 +155,20 @@ class Content:
 
     def _proof_without_end(self, size: int) -> str | None:
         """All is here, perhaps from several answers, and no stream came to its end."""
-        framed = self.sizing.is_claimed_by_api(size)
-        claims = Claims(size, framed, self._end_at(size), self.sizing.stored_bytes, again=False)
-        proof = proof_of(claims)
-        return UNPROVEN if proof is None and self.sizing.claimed_by(size) > 1 else proof
+        end, claimed_by = self._end_at(size), self.sizing.claimed_by(size)
+        if end is End.BROKEN or not claimed_by or self.sizing.is_less_than_told(size):
+            return None
+        if end is End.WHOLE:
+            return "framing+frames" if self.sizing.is_claimed_by_api(size) else "storage+frames"
+        return "framing+storage" if claimed_by > 1 else None
 
     def _is_end_seen(self, size: int) -> bool:
         """Whether the result ends at `size` for all that is known: that was proven, or the structure of the bytes shows
         it, or two who can know it say so."""
         if self.is_complete or self._ends_in_itself_at == size:
             return True
+        if self.sizing.is_less_than_told(size):
+            return False  # the stream's end says so, with an error
         if self.sizing.is_of_before and self.filled.covers(0, size):
             return False  # it may have changed since; the stream that has come there is about to tell
         if self._end_at(size) is End.WHOLE:
@@ -191,6 +198,11 @@ class Content:
         """Whether a range of just this result can be had: from the API, which showed a validator, or from storage,
         whose object is the same file."""
         return self.etag is not None or self.sizing.stored_ranges is not None
+
+    @property
+    def is_validated(self) -> bool:
+        """The API showed a validator, so that another answer of it shows whether the result has changed."""
+        return self._spool is not None and self._spool.etag is not None
 
     def forget_ranges(self) -> None:
         """They do not work after all."""
@@ -226,6 +238,8 @@ class Content:
         self.check_limit(stop)
         if self.sizing.exceeded_by(stop):
             raise ResultChanged(f"run {self._id}: the result is longer than before")
+        if self.sizing.is_storage_exceeded_by(stop):
+            raise NotWhole(f"run {self._id}: storage said {self.size} bytes, and the stream has more")
         return self.spool, self.spool.filled.within(position, stop)
 
     def write(self, spool: Spool, known: list[tuple[int, int]], position: int, data: bytes) -> None:
@@ -270,7 +284,8 @@ class Content:
         self.sizing.refute(position)
         if not body.framed and _is_contradicted(claims):
             raise BrokenBody(f"run {self._id}: the connection ended at byte {position}, and {_doubt(claims)}")
-        if claims.again:
+        self._unproven_ends += 1
+        if claims.again or self._unproven_ends >= _MOST_UNPROVEN_ENDS:
             raise NotWhole(f"run {self._id}: what comes ends at byte {position}, and {_doubt(claims)}")
         self._ended_at = position
         log.info("run %d: an answer ended at byte %d, and %s; asking again", self._id, position, _doubt(claims))
@@ -282,7 +297,8 @@ class Content:
         if not body.framed and flac.is_cut_short(self.spool.read(0, min(position, HEAD_BYTES)), position):
             end = End.BROKEN
         again = self._ended_at == position
-        return Claims(position, body.framed, end, stored, again, by_storage=body.is_stored)
+        is_stored_whole = self.sizing.probe is not None and self.sizing.probe.end is End.WHOLE
+        return Claims(position, body.framed, end, stored, again, body.is_stored, is_stored_whole)
 
     # What becomes of it.
 
@@ -299,10 +315,10 @@ class Content:
         assert self._proof, "what is not proven is not kept"
         self._cache.commit(self._id, self.spool, facts, self._content_type, self._proof)
 
-    def check_unchanged(self) -> None:
-        """Raises CacheDamaged when the cached file that has the bytes was changed."""
-        if self._spool is not None:
-            self._spool.check_unchanged()
+    @property
+    def kept_spool(self) -> Spool | None:
+        """The file in the cache that has all of it, if one has."""
+        return self._spool if self.is_whole else None
 
     def unlink(self) -> None:
         """Gives up the temporary name of its bytes, if they have one."""

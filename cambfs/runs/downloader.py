@@ -26,6 +26,8 @@ from cambfs.runs.transfer import Transfer
 log = logging.getLogger(__name__)
 
 _MOST_SPANS = 2
+# Where storage goes on with a stream, so much of it is compared: the result may have changed behind its head.
+_OVERLAP_BYTES = 4096
 
 
 class _NoRange(Exception):
@@ -248,8 +250,9 @@ class Downloader:
         return body
 
     def _open_stored_range(self, probe: Probe, position: int, stop: int | None) -> Body:
+        start = position if stop is not None else max(position - _OVERLAP_BYTES, 0)
         try:
-            body = self._context.store.open(self._id, probe, position, stop)
+            body = self._context.store.open(self._id, probe, start, stop)
         except (RemoteError, StorageUseless) as error:
             raise _NoRange(str(error)) from None
         if stop is None:

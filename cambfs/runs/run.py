@@ -101,9 +101,12 @@ class Run:
     def is_unchanged(self) -> bool:
         """Whether the cached file that has its bytes, if one has, is as it was. It ends the run when it is not, and the
         next to use it starts anew."""
+        with self._changed:
+            spool = self._content.kept_spool
         try:
-            with self._worthless_if_damaged(), self._changed:
-                self._content.check_unchanged()
+            with self._worthless_if_damaged():
+                if spool is not None:
+                    spool.check_unchanged()  # not locked: it may read all of the file
         except CacheDamaged:
             return False
         return True
@@ -267,7 +270,14 @@ class Run:
 
     def ranges(self) -> tuple[str | None, Probe | None]:
         with self._changed:
+            if not self._content.has_ranges and not self._content.is_validated:
+                self._hear_storage()  # an answer broke; perhaps storage can go on with it
             return self._content.etag, self._content.sizing.stored_ranges
+
+    def _hear_storage(self) -> None:
+        self._want_probe()
+        self._changed.wait_for(self._is_storage_heard, min(self._context.timeout_s, self._context.tuning.end_takes_s))
+        self._judge()
 
     def lost_ranges(self, *, of_api: bool) -> None:
         with self._changed:
@@ -289,6 +299,8 @@ class Run:
     def receive(self, transfer: Transfer, position: int, data: bytes) -> bool:
         stop = position + len(data)
         with self._changed:
+            if self._content.sizing.is_storage_exceeded_by(stop):
+                self._context.store.refute(self.id)
             spool, known = self._content.place(position, len(data))
         self._content.write(spool, known, position, data)
         with self._changed:
@@ -304,6 +316,8 @@ class Run:
         is_stream = transfer is self._downloader.stream
         if is_stream and self._content.needs_another_answer:
             return self._is_wanted()  # what is there already is compared
+        if position < transfer.first_position:
+            return self._is_wanted()  # so is what overlaps
         there_ahead = self._content.filled.filled_until(position) - position
         if there_ahead and not is_stream:
             return False
@@ -327,16 +341,18 @@ class Run:
     def end(self, transfer: Transfer, position: int, body: Body) -> int | None:
         with self._changed:
             if self._content.is_doubtful(position, body):
-                self._want_probe()
-                takes_s = min(self._context.timeout_s, self._context.tuning.end_takes_s)
-                self._changed.wait_for(self._is_storage_heard, takes_s)
-            self._judge()
+                self._hear_storage()
             if self._content.proof(position, body) is not None:
                 self._note_end(position, body)
                 return None
             if transfer is not self._downloader.stream:
                 return None  # a range came to the end; whether it is one the stream will show
-            return self._content.ask_again_from(position, body)
+            try:
+                return self._content.ask_again_from(position, body)
+            except NotWhole:
+                if self._content.sizing.stored_bytes not in (None, position):
+                    self._context.store.refute(self.id)
+                raise
 
     def _is_storage_heard(self) -> bool:
         return not self._downloader.is_probing or self._is_over

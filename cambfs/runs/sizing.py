@@ -26,6 +26,7 @@ from cambfs.remote.object_store import ObjectStore, Probe
 # Two answers that just stopped at the same byte: enough to serve, not to keep.
 UNPROVEN = ""
 STORAGE = "storage"
+_ENDS_IN_A_FRAME = (End.WHOLE, End.INTACT, End.PADDED)
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Claims:
     """What is said of the byte offset `position`: `framed`, that HTTP ended the body there; `end`, what the structure
     of the audio says; `stored`, the length of storage's object where it begins like the stream, else None; `again`,
     that an earlier answer ended there, too; `by_storage`, that the last bytes came from storage, and not from the
-    stream."""
+    stream; `is_stored_whole`, that storage's object ends by its own structure, too."""
 
     position: int
     framed: bool
@@ -41,6 +42,7 @@ class Claims:
     stored: int | None
     again: bool
     by_storage: bool = False
+    is_stored_whole: bool = False
 
 
 def proof_of(claims: Claims) -> str | None:
@@ -48,11 +50,13 @@ def proof_of(claims: Claims) -> str | None:
     and not kept; None when it has to be asked again."""
     is_stored, is_whole = claims.stored == claims.position, claims.end is End.WHOLE
     if claims.by_storage:  # whose framing and length are one witness
-        return f"{STORAGE}+frames" if is_stored and claims.end in (End.WHOLE, End.INTACT) else None
-    if claims.end is End.BROKEN and not is_stored:
+        return f"{STORAGE}+frames" if is_stored and claims.end in _ENDS_IN_A_FRAME else None
+    if claims.end is End.BROKEN and not (claims.framed and is_stored):
         return None
-    if claims.stored is not None and not is_stored and not (claims.framed and is_whole):
-        return None
+    if claims.stored is not None and not is_stored:
+        is_outvoted = claims.framed and is_whole and not claims.is_stored_whole
+        if not is_outvoted:
+            return None
     witness = "frames" if is_whole else STORAGE if is_stored else "twice" if claims.again else None
     if witness is None or claims.framed:
         return witness and f"framing+{witness}"
@@ -82,6 +86,17 @@ class Sizing:
         self._api_total: int | None = None  # as a Content-Length or a Content-Range of the API said last
         self._refuted: set[int] = set()  # lengths at which an answer ended, and the result did not
         self._told_by_storage = facts.size if facts is not None and is_believed else None
+        self._told_before = facts.size if facts is not None and not is_believed else None
+        self._told_most = facts.size if facts is not None else 0
+
+    def is_less_than_told(self, size: int) -> bool:
+        """Whether a larger size was told: no read may end there in silence."""
+        return size < self._told_most
+
+    def is_storage_exceeded_by(self, position: int) -> bool:
+        """Whether a byte of the stream before `position` lies beyond the size that storage told."""
+        told = self._told_by_storage
+        return told is not None and position > told and self.facts is not None and self.facts.size == told
 
     @property
     def is_proven(self) -> bool:
@@ -121,9 +136,8 @@ class Sizing:
         return None if self.is_proven and self.facts and self.facts.size != probe.total else probe
 
     def claimed_by(self, size: int) -> int:
-        """How many of those who can know it say that the result has that size."""
-        before = self.is_of_before and self.facts is not None and self.facts.size == size
-        return (self._api_total == size) + (self.stored_bytes == size) + before
+        """How many of the API and storage say that the result has that size."""
+        return (self._api_total == size) + (self.stored_bytes == size)
 
     def is_claimed_by_api(self, size: int) -> bool:
         return self._api_total == size
@@ -132,6 +146,7 @@ class Sizing:
         """The cache knows it."""
         self.facts = facts
         self._from = _From.PROOF
+        self._told_most = facts.size
 
     def header(self, total: int, modified_s: float | None, *, is_begun: bool) -> None:
         """The API tells the length. Raises ResultChanged when it was another in an earlier answer of which bytes have
@@ -141,7 +156,7 @@ class Sizing:
             self._learn(total, modified_s, _From.HEADER)
         elif self.facts.size == total:
             self._from = self._from if self.is_proven else _From.HEADER
-        elif self._from is not _From.STORAGE:  # which of the two is right will be seen at the end
+        else:
             is_settled = self.is_proven or (self._from is _From.HEADER and self.facts.size not in self._refuted)
             if is_begun and is_settled:
                 raise ResultChanged(f"run {self._id}: the result has another length than before")
@@ -160,6 +175,7 @@ class Sizing:
         """It is proven that the result ends there. Returns the error of those who have it open and were told another
         size: ResultChanged when it was longer before, NotWhole when storage said so."""
         error = self._contradiction(position)
+        self._told_most = 0  # who was told of it hears of the error
         if error is not None or (self.facts is not None and self.facts.size != position):
             self.facts = None
         self._learn(position, modified_s, _From.PROOF)
@@ -169,9 +185,10 @@ class Sizing:
         told = self._told_by_storage
         if told is not None and told != position:
             return NotWhole(f"run {self._id}: storage said {told} bytes, and the stream has {position}")
-        if self.is_of_before and self.facts is not None and position < self.facts.size:
-            return ResultChanged(f"run {self._id}: the result has {position} bytes, and had {self.facts.size} before")
-        return None
+        if position >= self._told_most:
+            return None
+        what = f"run {self._id}: the result has {position} bytes, and was said to have {self._told_most}"
+        return ResultChanged(what) if self._told_most == self._told_before else NotWhole(what)
 
     def judge(self, spool: Spool | None) -> bool | None:
         """Storage has answered, or more of the stream has come. Returns whether both have the same head when that has
@@ -191,7 +208,7 @@ class Sizing:
 
     def _is_size_told(self, probe: Probe) -> bool:
         """Whether the object's own structure agrees with its length, and it is the stream's file as far as is known."""
-        if probe.end not in (End.WHOLE, End.INTACT) or probe.total in self._refuted:
+        if probe.end not in _ENDS_IN_A_FRAME or probe.total in self._refuted:
             return False
         if self.matches_stream is None:
             return self._store.proven and signature(probe.head) == "FLAC"
@@ -201,4 +218,5 @@ class Sizing:
         if self.facts is None:
             seconds = time.time() if modified_s is None else modified_s
             self.facts = Facts(size, int(seconds) * 10**9)
+        self._told_most = max(self._told_most, size)
         self._from = source

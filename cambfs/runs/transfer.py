@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 # One read from the socket. Larger is no faster; smaller costs more hand-overs of the interpreter lock.
 _PIECE_BYTES = 256 * 1024
+_LEAST_PART_BYTES = 16 * 1024
 # Less than this per second is no progress: a link that slow never ends.
 _SLOWEST_BYTES_PER_S = 1024
 
@@ -170,7 +171,8 @@ class Transfer:
         if self.stopping:
             raise Closing("stopped")
         if body.stop is not None and body.total is None:
-            return position  # a part, and nobody knows of how much
+            # A part, and nobody knows of how much. Many small ones would take for ever.
+            return position if position - body.start >= _LEAST_PART_BYTES else 0
         return self._owner.end(self, position, body)
 
     def _note_progress(self, uncounted: int) -> int:

@@ -351,7 +351,19 @@ def test_of_a_large_chunk_what_is_far_from_its_end_is_given_as_it_comes() -> Non
 
 @pytest.mark.parametrize(
     "size",
-    [b"4", b"0004", b"0000000000000004", b"4;x", b"4;x=y;z", b'4;x="a b"', b"4 ;x", b"4\t;\xff", b"4;" + b"x" * 1000],
+    [
+        b"4",
+        b"0004",
+        b"0000000000000004",
+        b"4;x",
+        b"4;x=y;z",
+        b'4;x="a b"',
+        b"4 ;x",
+        b"4\t;\xff",
+        b"4 ",
+        b"4\t ",
+        b"4;" + b"x" * 1000,
+    ],
 )
 def test_sizes_of_chunks(size: bytes) -> None:
     found = received(CHUNKED + size + b"\r\nfLaC\r\n" + END, is_kept_open=True)
@@ -361,7 +373,7 @@ def test_sizes_of_chunks(size: bytes) -> None:
 @pytest.mark.parametrize(
     "size",
     [
-        b"+4", b"-4", b"0x4", b"4_", b"0_4", b" 4", b"4 ", b"4 4", b"", b";x", b"g", b"4h", b"00000000000000004",
+        b"+4", b"-4", b"0x4", b"4_", b"0_4", b" 4", b"4 4", b"", b";x", b"g", b"4h", b"00000000000000004",
         b"\xff",
         b"4\r", b"4;a\rb", b"4;a\0b", b"4;" + b"x" * 1100, b"\xd9\xa4", b"4,x", b"4:x",
     ],
@@ -573,5 +585,5 @@ def test_any_bytes_are_a_response_or_refused(wire: bytes, places: list[int]) -> 
         assert wire.startswith(b"HTTP/1.")
         assert found.data in wire or re.search(rb"chunked", wire)
     if found.failure is None and not re.search(rb"chunked", wire):
-        length = re.search(rb"Content-Length: (\d)", wire)
+        length = re.search(rb"Content-Length: (\d)", wire.partition(b"\r\n\r\n")[0])
         assert found.response.status == 204 or length is None or len(found.data) == int(length[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 import cambfs.demo
-from cambfs.audio import End, tail_bytes_wanted
+from cambfs.audio import End, end_of, tail_bytes_wanted
 from cambfs.cache import checks
 from cambfs.cache import disk as disk_module
 from cambfs.cache import spool as spool_module
@@ -63,6 +64,7 @@ SIZE = 100_000
 CONTENT = some_flac(SIZE)
 UNCOUNTED = some_flac(SIZE, counted=False)
 TAIL_BYTES = tail_bytes_wanted(CONTENT)
+OVERLAP_BYTES = 4096
 PROBE_BYTES = object_store.HEAD_BYTES + object_store._TAIL_BYTES
 OTHER = some_flac(SIZE, seed=5)
 RUN = RunId(1)
@@ -226,7 +228,7 @@ def test_ranges_of_storage_continue_the_stream_once_compared(source: FakeSource,
 
     assert b"".join(pieces(handle)) == CONTENT
     assert source.starts("stream", 1) == [0]
-    assert source.starts("stored", 1)[2:] == [30_000], "behind those for the head and the end"
+    assert source.starts("stored", 1)[2:] == [30_000 - OVERLAP_BYTES], "behind those for the head and the end"
     handle.close()
 
 
@@ -284,12 +286,88 @@ def _open_one_that_breaks_and_is_refused(source: FakeSource, library: Library) -
 def test_a_body_that_breaks_again_and_again_is_an_error_in_the_end(
     source: FakeSource, make_library: MakeLibrary
 ) -> None:
+    source.storage = StorageManner.UNREACHABLE
     source.add(1, Result(CONTENT))
     source.plan_always("stream", 1, Plan(break_after=5000))
     library = make_library(timeout_s=0.2)
 
     with pytest.raises(BrokenBody):
         read_all(library, 1)
+
+
+def test_a_body_that_breaks_again_and_again_is_completed_from_storage(source: FakeSource, library: Library) -> None:
+    source.add(1, Result(CONTENT))
+    source.plan_always("stream", 1, Plan(break_after=30_000))
+
+    assert read_all(library, 1) == CONTENT
+    assert source.starts("stream", 1) == [0]
+    assert source.starts("stored", 1)[-1] == 30_000 - OVERLAP_BYTES
+
+
+@pytest.mark.parametrize("ends", [[40_000, 60_000] * 50, [10_000 * n for n in range(1, 9)]], ids=["in turns", "on"])
+def test_answers_that_end_elsewhere_each_time_are_not_asked_for_for_ever(
+    source: FakeSource, library: Library, ends: list[int]
+) -> None:
+    source.storage = StorageManner.UNREACHABLE
+    source.add(1, Result(CONTENT, has_length=False))
+    source.plan("stream", 1, *(Plan(end_at=end) for end in ends))
+
+    with pytest.raises(NotWhole):
+        read_all(library, 1)
+    assert source.count("stream", 1) <= 4
+
+
+@pytest.mark.parametrize("has_length", [True, False])
+def test_storage_alone_proves_nothing(source: FakeSource, library: Library, has_length: bool) -> None:
+    """Its object ends in an intact frame, and before the stream does."""
+    whole, cut = UNCOUNTED, UNCOUNTED.rindex(b"\xff\xf8\x70\0", 0, SIZE - 2000)
+    assert end_of(whole[:4096], whole[cut - TAIL_BYTES : cut], cut) is End.INTACT
+    source.add(2, Result(OTHER, has_length=False))
+    assert size_of(library, 2) == SIZE
+    source.add(1, Result(whole, has_length=has_length, stored=whole[:cut]))
+    assert size_of(library, 1) in (cut, SIZE)
+
+    with suppress(NotWhole):
+        assert read_all(library, 1) == whole
+    eventually(_no_threads)
+    assert size_of(library, 1) == SIZE
+    assert read_all(library, 1) == whole
+
+
+@pytest.mark.parametrize("next_has_length", [True, False])
+def test_a_size_that_was_told_is_not_lowered_in_silence(
+    source: FakeSource, library: Library, next_has_length: bool
+) -> None:
+    source.storage = StorageManner.UNREACHABLE
+    result = source.add(1, Result(CONTENT + bytes(1000)))
+    gate = Gate()
+    source.plan("stream", 1, Plan(break_after=30_000, stall_at=29_999, stall_gate=gate))
+    handle = _open(library)
+    assert handle.size(patience()) == SIZE + 1000
+    result.content, result.has_length = CONTENT, next_has_length
+    gate.open()
+
+    with pytest.raises((NotWhole, ResultChanged)):
+        b"".join(pieces(handle))
+    handle.close()
+    assert read_all(library, 1) == CONTENT
+
+
+def test_what_a_peer_said_of_a_part_is_no_proof_later(source: FakeSource, library: Library) -> None:
+    source.storage = StorageManner.UNREACHABLE
+    result = source.add(1, Result(CONTENT + bytes(1000)))
+    source.piece_bytes, gate = 1000, Gate()
+    source.plan("stream", 1, Plan(stall_at=30_000, stall_gate=gate))
+    handle = _open(library)
+    assert _read(handle, 0, 1000) == CONTENT[:1000]
+    handle.close()
+    gate.open()
+    eventually(lambda: not library._runs)
+    result.content = CONTENT
+
+    with suppress(NotWhole, ResultChanged):  # the size that was told is another
+        assert read_all(library, 1) == CONTENT
+    assert read_all(library, 1) == CONTENT
 
 
 # Bodies that just end with their connection.
@@ -409,7 +487,7 @@ def test_what_stays_short_is_completed_from_storage(source: FakeSource, library:
     source.plan_always("stream", 1, Plan(end_at=40_000))
 
     assert read_all(library, 1) == CONTENT
-    assert source.starts("stored", 1)[-1] == 40_000
+    assert source.starts("stored", 1)[-1] == 40_000 - OVERLAP_BYTES
 
 
 @pytest.mark.parametrize("etag", [None, '"a"'], ids=["no ranges", "ranges"])
@@ -708,6 +786,7 @@ def test_a_failure_is_shared_by_all_who_wait_and_the_next_begins_anew(source: Fa
 
 
 def test_a_handle_survives_a_failure(source: FakeSource, library: Library) -> None:
+    source.storage = StorageManner.UNREACHABLE
     source.add(1, Result(CONTENT))
     handle = _open_one_that_breaks_and_is_refused(source, library)
 
@@ -849,6 +928,7 @@ def test_a_read_without_progress_ends(source: FakeSource, make_library: MakeLibr
 def test_a_far_end_is_not_waited_for_and_what_came_serves_the_next_open(
     source: FakeSource, library: Library, etag: str | None
 ) -> None:
+    source.storage = StorageManner.UNREACHABLE
     source.piece_bytes = 1000
     gate = Gate()
     source.add(1, Result(CONTENT, etag=etag, ranges=etag is not None))
@@ -1001,7 +1081,7 @@ def test_a_far_place_is_fetched_by_range_and_the_holes_afterwards(
     assert b"".join(pieces(handle)) == CONTENT
     handle.close()
     fetched = source.sent("stream", 1) + source.sent("stored", 1)
-    assert fetched <= SIZE + PROBE_BYTES + TAIL_BYTES + 2 * 500
+    assert fetched <= SIZE + PROBE_BYTES + 2 * OVERLAP_BYTES + TAIL_BYTES + 2 * 500
     assert max(source.starts("stream" if etag else "stored", 1)) >= 60_000
 
 
