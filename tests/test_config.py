@@ -308,7 +308,7 @@ def test_files_in_a_directory_where_others_can_swap_them_are_refused(tmp_path: P
     file = key_file(shared / "own")
     assert read_key_file(file).reveal() == "from-file"
     shared.chmod(mode)
-    with pytest.raises(ConfigError, match=f"others can change {shared}; run: chmod go-w {shared}; it should hold"):
+    with pytest.raises(ConfigError, match=f"others can change {shared}; run: chmod g?o?-w {shared}"):
         read_key_file(file)
     assert f"others can change {shared};" in refusal(shared / "own", "timeout = 5")
     shared.chmod(mode | 0o1000)  # nobody can rename there what is not theirs
@@ -342,7 +342,7 @@ def test_the_group_that_a_user_has_alone_is_nobody_else(tmp_path: Path, monkeypa
     groups = {"own": (user, []), "named": (user, [user]), "shared": (user, [user, "else"]), "other": ("staff", [])}
     answers = []
     for name, members in groups.values():
-        entry = SimpleNamespace(gr_name=name, gr_mem=members)
+        entry = SimpleNamespace(gr_name=name, gr_mem=members, gr_gid=pwd.getpwuid(os.geteuid()).pw_gid)
         monkeypatch.setattr(grp, "getgrgid", lambda _, entry=entry: entry)
         file = tmp_path / "config.toml"
         file.write_text("timeout = 5")
@@ -352,6 +352,19 @@ def test_the_group_that_a_user_has_alone_is_nobody_else(tmp_path: Path, monkeypa
         except ConfigError:
             answers.append(False)
     assert answers == [True, True, False, False]
+
+
+def test_links_on_the_way_are_followed_one_by_one(tmp_path: Path) -> None:
+    """A link in a directory where others can swap it leads anywhere tomorrow."""
+    for name in ("home", "dotfiles", "open"):
+        (tmp_path / name).mkdir(mode=0o700)
+    file = key_file(tmp_path / "dotfiles")
+    (tmp_path / "open" / "middle").symlink_to(file)
+    (tmp_path / "home" / "key").symlink_to(tmp_path / "open" / "middle")
+    assert read_key_file(tmp_path / "home" / "key").reveal() == "from-file"
+    (tmp_path / "open").chmod(0o777)
+    with pytest.raises(ConfigError, match=f"others can change {tmp_path / 'open'};"):
+        read_key_file(tmp_path / "home" / "key")
 
 
 # Names that are nearly right.

@@ -21,6 +21,9 @@ KEY_VARIABLE = "CAMB_API_KEY"
 
 # From <sys/prctl.h>.
 _PR_SET_DUMPABLE = 4
+# What a user namespace shows for those that it does not map.
+_OVERFLOW_UID = 65534
+_LONGEST_WAY = 400
 # A directory on the way to another, which need not be readable.
 _LEVEL = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -62,15 +65,46 @@ def open_directory(directory: Path) -> int:
         os.close(level)
 
 
+def check_way(path: Path) -> None:
+    """Raises OSError when others can exchange a file, or anything on the way to it, links among it, for another."""
+    names, level = deque(path.absolute().parts), os.open("/", _LEVEL)
+    try:
+        for _ in range(_LONGEST_WAY):
+            if not names:
+                return
+            _check_level(level)
+            level = _step(level, names)
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    finally:
+        os.close(level)
+
+
+def _step(level: int, names: deque[str]) -> int:
+    """The next level of a way that is there; the same where a link, or the file itself, comes next."""
+    name = names.popleft()
+    status = os.stat(name, dir_fd=level, follow_symlinks=False)
+    if stat.S_ISLNK(status.st_mode):
+        _follow(level, name, status, names)
+    elif names:
+        below = os.open(name, _LEVEL | os.O_NOFOLLOW, dir_fd=level)
+        os.close(level)
+        return below
+    return level
+
+
+def _follow(level: int, name: str, status: os.stat_result, names: deque[str]) -> None:
+    if status.st_uid not in (0, os.geteuid()):
+        raise PermissionError(errno.EPERM, f"the link {name} in {_path_of(level)} is another user's")
+    names.extendleft(reversed(Path(os.readlink(name, dir_fd=level)).parts))
+
+
 def _enter(level: int, names: deque[str]) -> int:
     """What the first name stands for; of a link, this level once more, and the names are those that it stands for."""
     name = names.popleft()
     status = _status_or_new(level, name)
     if not stat.S_ISLNK(status.st_mode) or not names:
         return os.open(name, _LEVEL | os.O_NOFOLLOW, dir_fd=level)
-    if status.st_uid not in (0, os.geteuid()):
-        raise PermissionError(errno.EPERM, f"the link {name} in {_path_of(level)} is another user's")
-    names.extendleft(reversed(Path(os.readlink(name, dir_fd=level)).parts))
+    _follow(level, name, status, names)
     return os.open(".", _LEVEL, dir_fd=level)
 
 
@@ -87,30 +121,40 @@ def _check_level(level: int) -> None:
     """Raises PermissionError when others can exchange what is in a directory. Where it is sticky they cannot, as long
     as the owner of that is checked, too."""
     status = os.fstat(level)
-    if status.st_uid not in (0, os.geteuid()):
+    if status.st_uid not in (0, os.geteuid()) and not _is_roots_outside(status):
         raise PermissionError(errno.EPERM, f"{_path_of(level)} is another user's")
     if status.st_mode & stat.S_ISVTX:
         return
-    is_open_to_group = status.st_mode & stat.S_IWGRP and not _is_private_group(level, status)
+    is_open_to_group = status.st_mode & stat.S_IWGRP and not is_private_group(f"/proc/self/fd/{level}", status)
     who = ("g" if is_open_to_group else "") + ("o" if status.st_mode & stat.S_IWOTH else "")
     if who:
         path = _path_of(level)
         raise PermissionError(errno.EPERM, f"others can change {path}; run: chmod {who}-w {shlex.quote(path)}")
 
 
-def _is_private_group(level: int, status: os.stat_result) -> bool:
+def _is_roots_outside(status: os.stat_result) -> bool:
+    """Whether a directory is of a user whom this user namespace does not know, as root is in a sandbox, and nobody else
+    can exchange what is in it."""
+    others_write = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX
+    if status.st_uid != _OVERFLOW_UID or others_write:
+        return False
+    mapped = [line.split() for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    return not any(int(first) == 0 for first, _, _ in mapped)
+
+
+def is_private_group(place: str, status: os.stat_result) -> bool:
     """Whether the group is the owner's own, as many systems make one for each user, and no access list names more."""
     try:
         owner, group = pwd.getpwuid(status.st_uid), grp.getgrgid(status.st_gid)
     except KeyError:
         return False
     is_own = owner.pw_gid == group.gr_gid and owner.pw_name == group.gr_name
-    return is_own and set(group.gr_mem) <= {owner.pw_name} and not _has_access_list(level)
+    return is_own and set(group.gr_mem) <= {owner.pw_name} and not _has_access_list(place)
 
 
-def _has_access_list(level: int) -> bool:
+def _has_access_list(place: str) -> bool:
     try:
-        os.getxattr(f"/proc/self/fd/{level}", "system.posix_acl_access")
+        os.getxattr(place, "system.posix_acl_access")
     except OSError as error:
         return error.errno not in (errno.ENODATA, errno.EOPNOTSUPP)
     return True
