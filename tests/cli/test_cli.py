@@ -425,7 +425,7 @@ def test_mounting_takes_a_dead_mount_away_and_says_so(shell: Shell) -> None:
     until(lambda: not is_running(shell.daemon()))
     done = shell("mount", "mnt", "--runs", "1")
     assert done.returncode == 0, done.stderr
-    assert done.stderr == f"cambfs: warning: {shell.mountpoint}: a mount that died was still there; it was taken away\n"
+    assert done.stderr == f"cambfs: warning: {shell.mountpoint}: removed the dead mount that a crash left there\n"
     assert names(shell.mountpoint) == ["1.flac", "1.url"]
 
 
@@ -592,7 +592,7 @@ def test_unmounting_ends_a_mount_in_the_foreground(shell: Shell) -> None:
 def test_the_demo_shows_results_and_leaves_nothing_behind(shell: Shell, number: signal.Signals) -> None:
     from cambfs.demo import samples
 
-    process = shell.start("demo", awaiting="leaves nothing behind", CAMB_API_KEY="", CAMB_BASE_URL="")
+    process = shell.start("demo", awaiting="cleans up", CAMB_API_KEY="", CAMB_BASE_URL="")
     mounted = shell.directory / "camb"
     assert names(mounted) == sorted(f"{run_id}.{kind}" for run_id in samples() for kind in ("flac", "url"))
     for run_id, path in samples().items():
@@ -605,7 +605,7 @@ def test_the_demo_shows_results_and_leaves_nothing_behind(shell: Shell, number: 
 
 
 def test_the_demo_at_a_directory_that_was_there_leaves_it(shell: Shell) -> None:
-    process = shell.start("demo", "mnt", "--length", "close", awaiting="leaves nothing behind")
+    process = shell.start("demo", "mnt", "--length", "close", awaiting="cleans up")
     process.send_signal(signal.SIGINT)
     assert process.wait(LIMIT_S) == 130
     assert shell.mountpoint.is_dir()
