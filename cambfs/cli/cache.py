@@ -92,7 +92,7 @@ def _confirmed(question: str) -> bool:
         if sys.stdin.isatty():
             click.echo(err=True)  # the question has no end of line
             raise
-        raise ConfigError("nobody confirmed, so nothing was removed; to remove without a question: --yes") from None
+        raise ConfigError("not confirmed, so nothing was removed; --yes skips the question") from None
 
 
 def _summary(found: list[Stored]) -> str:

@@ -90,7 +90,10 @@ def _have_stayed(settings: Settings, wanted: tuple[RunId, ...]) -> bool:
     here = {stored.run_id for stored in Disk(account_directory(settings)).scan()}
     if lost := len(set(wanted) - here):
         size = shown_size(settings.cache_size)
-        click.echo(f"cambfs: {lost} of {len(wanted)} did not stay in the cache of {size}; raise --cache-size", err=True)
+        click.echo(
+            f"cambfs: {lost} of {len(wanted)} results did not fit into the cache of {size}; raise --cache-size",
+            err=True,
+        )
     return not lost
 
 

@@ -96,16 +96,16 @@ def settle_options(settings: Settings) -> Settings:
         _check_option(option)
     allow_other = settings.allow_other or "allow_other" in settings.options
     if allow_other and "allow_root" in left:
-        raise ConfigError("-o allow_root: root is among the others of --allow-other; give one of the two")
+        raise ConfigError("-o allow_root: --allow-other includes root; use one of the two")
     return replace(settings, options=left, allow_other=allow_other)
 
 
 def _check_option(option: str) -> None:
     name = option.split("=")[0]
     if name in _NEVER:
-        raise ConfigError(f"-o {option}: cannot be; the mount is always {','.join(_ALWAYS[:4])}, named cambfs")
+        raise ConfigError(f"-o {option}: not possible; the mount is always {','.join(_ALWAYS[:4])}, named cambfs")
     if name not in _FORMS:
-        raise ConfigError(f"-o {option}: there is no such option here; there are allow_other, {', '.join(_FORMS)}")
+        raise ConfigError(f"-o {option}: unknown option; known are allow_other, {', '.join(_FORMS)}")
     if not re.fullmatch(name + _FORMS[name], option):
         wants = {"": "takes no value", "=.+": "wants a value"}.get(_FORMS[name], "wants a number of bytes")
         raise ConfigError(f"-o {option}: {name} {wants}")
