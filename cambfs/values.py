@@ -74,7 +74,7 @@ def parse_path(text: str) -> Path:
     try:
         return Path(text).expanduser().absolute()
     except RuntimeError:
-        raise ValueError(f"{quoted(text)} is in a home directory that nobody has") from None
+        raise ValueError(f"{quoted(text)} is in the home directory of an unknown user") from None
 
 
 def parse_options(text: str) -> tuple[str, ...]:

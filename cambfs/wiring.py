@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 _KEY_CHECK_S = 3.0
 _ACCOUNT = re.compile(r"[0-9a-f]{32}")
 _ACCEPTED = ".accepted"
-# A connection on which nothing comes is given up after this part of the timeout, so that time is left for another: one
-# that was kept from before may be dead without either end knowing.
+# A silent connection is closed after this part of the timeout, which leaves time for another one. A kept connection may
+# be dead without either end knowing.
 _CONNECTION_PATIENCE = 0.5
 # A run can have a question about its URL under way beside its stream, and probes go to storage.
 _CONNECTIONS_PER_TRANSFER = 2
@@ -110,7 +110,7 @@ def check_key(settings: Settings) -> str | None:
         return None
     refused, warning = _ask_about_key(settings)
     if refused is not None:
-        raise KeyRefused(f"{refused}; see that CAMB_API_KEY, or the key file, holds a valid key", refused.status)
+        raise KeyRefused(f"{refused}; check that CAMB_API_KEY or the key file holds a valid key", refused.status)
     if warning is None and accepted is not None:
         with suppress(OSError):  # then it is asked again at the next mount
             accepted.touch(mode=0o600)
@@ -136,7 +136,7 @@ def _ask_about_key(settings: Settings) -> tuple[KeyRefused | None, str | None]:
     answer = answers[0] if answers else ConfigError(f"no answer within {_KEY_CHECK_S:g} s")
     if isinstance(answer, KeyRefused):
         return answer, None
-    return None, None if answer is None else f"the key could not be checked, mounted all the same: {answer}"
+    return None, None if answer is None else f"the key could not be checked; mounted anyway: {answer}"
 
 
 def serve(

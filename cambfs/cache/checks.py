@@ -31,7 +31,7 @@ def is_own_file(status: os.stat_result) -> bool:
 def check_fits(run_id: RunId, sidecar: Sidecar, status: os.stat_result) -> None:
     """Raises CacheDamaged when the file cannot be that of the sidecar."""
     if not is_own_file(status):
-        raise CacheDamaged(f"run {run_id}: what lies in the place of the cached file is none")
+        raise CacheDamaged(f"run {run_id}: the cached file is not a regular file that only this user can write")
     if status.st_size != sidecar.size:
         raise CacheDamaged(f"run {run_id}: the cached file has another size than its sidecar says")
 
@@ -66,7 +66,7 @@ def sha256(fd: int, is_given_up: Callable[[], bool] = lambda: False) -> str:
     buffer = memoryview(bytearray(_READ_AT_A_TIME_BYTES))  # many results may end at the same time
     while count := os.preadv(fd, [buffer], position):
         if is_given_up():
-            raise Closing("a cached file was not wanted any more before it was checked")
+            raise Closing("the check of a cached file was cancelled")
         checksum.update(buffer[:count])
         position += count
     return checksum.hexdigest()

@@ -121,7 +121,7 @@ class Disk:
             return 0
 
     def stamp_ns(self) -> int:
-        """Differs after results came or went, whoever did it."""
+        """Differs after any process has added or removed results."""
         try:
             return self._held.results.mtime_ns()
         except OSError:
@@ -250,7 +250,7 @@ class Disk:
             self._held.results.touch(sidecar_name(run_id))
 
     def remove(self, run_id: RunId) -> None:
-        """Removes the result; whoever has it open keeps reading. Nothing happens when it is not there."""
+        """Removes the result, if there is one. Files that are open stay readable."""
         with suppress(OSError):
             self._remove(run_id)
 

@@ -1,6 +1,6 @@
 """Sets of byte ranges: plain arithmetic on half-open ranges start ≤ i < stop.
 
-Not thread-safe: whoever owns a set guards it. No threads.
+Not thread-safe: the owner of a set guards it. No threads.
 """
 
 from __future__ import annotations

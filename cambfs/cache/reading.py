@@ -51,7 +51,7 @@ def read_sidecar(directory: Directory, run_id: RunId) -> Sidecar | None:
             raise
         sidecar = None
     if sidecar is None:
-        raise CacheDamaged(f"run {run_id}: the cached file has no proper sidecar")
+        raise CacheDamaged(f"run {run_id}: the sidecar of the cached file is invalid")
     return sidecar
 
 

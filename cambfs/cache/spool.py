@@ -36,11 +36,10 @@ class Spool:
     """Owns `fd`. `name` is its temporary name in the cache directory, or None when it has none. `relieve` frees space
     on a full disk, or returns False. A spool in memory goes to an unlinked file when it grows beyond `spill_bytes`.
 
-    `serial` differs between any two spools of a process, so whoever saw bytes of one can tell that another may hold
-    others. `etag` is the validator of the answer that brought them, and `has_ranges` whether the API gives ranges of
-    what it validates. `vouched` is the identity of a file in the cache whose bytes are known to be right, and `trouble`
-    why the bytes have left the disk, if they have; `sha256` is what such a file has. Bytes that are not in `filled` are
-    undefined.
+    `serial` differs between any two spools of a process: other bytes may be in a spool with another serial. `etag` is
+    the validator of the answer that brought them, and `has_ranges` whether the API gives ranges of what it validates.
+    `vouched` is the identity of a file in the cache whose bytes are known to be right, and `trouble` why the bytes have
+    left the disk, if they have; `sha256` is what such a file has. Bytes that are not in `filled` are undefined.
     """
 
     def __init__(
@@ -89,7 +88,7 @@ class Spool:
         try:
             status = os.fstat(self._fd)
         except OSError as error:
-            raise CacheDamaged(f"a cached file cannot be looked at: {error.strerror}") from error
+            raise CacheDamaged(f"a cached file cannot be examined: {error.strerror}") from error
         found = identity_of(status)
         if not status.st_nlink and found[:-1] == self.vouched[:-1]:
             self.vouched = found  # it was removed, which counts as a change
@@ -113,7 +112,7 @@ class Spool:
         """Puts the bytes down; the caller adds them to `filled` afterwards.
 
         A full disk is relieved; where the disk fails in any other way, the bytes go on in memory, and the temporary
-        name is given up. Raises NoSpace or TooManyOpenFiles when memory fails, too, and CacheDamaged when the bytes
+        name is removed. Raises NoSpace or TooManyOpenFiles when memory fails, too, and CacheDamaged when the bytes
         that are there cannot be taken along.
         """
         with self._moving:
@@ -129,7 +128,7 @@ class Spool:
         if error.errno in (errno.ENOSPC, errno.EDQUOT) and self._relieve():
             return
         if self._is_in_memory:
-            raise NoSpace(f"no space on the disk, nor in memory: {error.strerror}") from error
+            raise NoSpace(f"no space on the disk or in memory: {error.strerror}") from error
         self._move_to_memory(error)
 
     def _write(self, offset: int, data: bytes) -> None:
@@ -151,7 +150,7 @@ class Spool:
             finally:
                 os.close(target)
         except OSError as error:
-            raise shortage(error, "no space on the disk, nor in memory") from error
+            raise shortage(error, "no space on the disk or in memory") from error
         self._is_in_memory, self.trouble = True, trouble
         self.discard_name()
 
@@ -175,7 +174,7 @@ class Spool:
         try:
             return os.pread(self._fd, _COPY_BYTES, position)
         except OSError as error:
-            raise CacheDamaged(f"a file on its way into the cache cannot be read: {error.strerror}") from error
+            raise CacheDamaged(f"a partly downloaded file cannot be read: {error.strerror}") from error
 
     def identity(self) -> Identity:
         return identity_of(os.fstat(self._fd))

@@ -23,13 +23,14 @@ _log = logging.getLogger(__name__)
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, message="cambfs %(version)s")
 def cambfs() -> None:
-    """Mounts the results of CAMB.AI text-to-speech runs as files.
+    """Mount the results of CAMB.AI text-to-speech runs as files.
 
-    DIR/12345.flac is the audio of run 12345, fetched when it is read and then kept; DIR/12345.url is the address of the
-    audio. Any run opens; a listing shows those that are cached, declared (--runs, --runs-file) or were opened before.
+    DIR/12345.flac is the audio of run 12345. cambfs downloads it when it is first read and keeps it in a cache.
+    DIR/12345.url holds the address of the audio. Every run opens by its name. A listing shows the runs that are cached,
+    declared (--runs, --runs-file) or were opened before.
 
-    The API key comes from CAMB_API_KEY, or from a file (--api-key-file). Most options can also be set in the
-    environment, under the name in brackets, or in ~/.config/cambfs/config.toml, as in cache_size = "5GiB".
+    The API key comes from CAMB_API_KEY or from a file (--api-key-file). Most options can also be set with the
+    environment variable in brackets or in ~/.config/cambfs/config.toml, for example cache_size = "5GiB".
     """
 
 

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 @click.group()
 def cache() -> None:
-    """Look after the cache, without a mount, the network or a key."""
+    """List, check or clear the cache. Needs no mount, no network and no key."""
 
 
 @cache.command("list")
 @with_settings(FOR_CACHE)
 def list_(settings: Settings) -> None:
-    """List the cached results: run, size and when it was last used."""
+    """List the cached results: run, size and time of last use."""
     found = sorted((stored for _, stored in _results(settings)), key=lambda stored: stored.run_id)
     if found:
         click.echo(f"{'RUN':<19}  {'SIZE':>10}  LAST USED")
@@ -39,7 +39,7 @@ def list_(settings: Settings) -> None:
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @with_settings(FOR_CACHE)
 def clear(settings: Settings, yes: bool) -> None:
-    """Remove all cached results; one that is open somewhere can be read to its end."""
+    """Remove all cached results. Files that are open stay readable."""
     found = list(_results(settings))
     summary = _summary([stored for _, stored in found])
     if found and not yes and not _confirmed(f"Remove {summary} in {settings.cache_dir}?"):
@@ -52,9 +52,9 @@ def clear(settings: Settings, yes: bool) -> None:
 @cache.command()
 @with_settings(FOR_CACHE)
 def verify(settings: Settings) -> None:
-    """Check every cached result: its checksum, and that it is whole audio.
+    """Check that every cached result matches its checksum and is complete audio.
 
-    A damaged one is removed, so that it is fetched again; the exit code is 1 then.
+    Damaged results are removed, so that they are downloaded again. The exit code is then 1.
     """
     found = list(_results(settings))
     right = [stored for disk, stored in found if _is_right(disk, stored)]
@@ -92,7 +92,7 @@ def _confirmed(question: str) -> bool:
         if sys.stdin.isatty():
             click.echo(err=True)  # the question has no end of line
             raise
-        raise ConfigError("nobody confirmed, so nothing was removed; to remove without a question: --yes") from None
+        raise ConfigError("not confirmed, so nothing was removed; --yes skips the question") from None
 
 
 def _summary(found: list[Stored]) -> str:

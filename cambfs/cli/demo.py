@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from cambfs.demo.server import Server
 
 _HINTS = """\
-mounted at {directory}: {count} spoken results of an API on this machine. In another terminal:
+mounted at {directory}, with {count} spoken results. In another terminal:
     ls -l {directory}
     cp {directory}/101.flac .
     mpv {directory}/102.flac
     cat {directory}/101.url
-Ctrl-C unmounts and leaves nothing behind."""
+Ctrl-C unmounts and cleans up."""
 
 
 @click.command()
@@ -39,33 +39,38 @@ Ctrl-C unmounts and leaves nothing behind."""
     type=click.Choice(["chunked", "content-length", "close"]),
     default="chunked",
     show_default=True,
-    help="How the end of a stream is told.",
+    help="How a response marks the end of the audio.",
 )
-@click.option("--ranges/--no-ranges", default=False, show_default=True, help="Whether streams take Range.")
+@click.option(
+    "--ranges/--no-ranges", default=False, show_default=True, help="Whether the API supports Range requests for audio."
+)
 @click.option(
     "--storage",
     type=click.Choice(["ranges", "no-ranges", "wav", "other", "unreachable"]),
     default="ranges",
     show_default=True,
-    help="The stored object: with or without Range, a WAV, another FLAC, or out of reach.",
+    help="The object behind the signed URL: with or without Range support, a WAV, another FLAC, or unreachable.",
 )
-@duration_option("--url-life", "1h", "How long a signed URL works.")
-@click.option("--redirect/--no-redirect", default=False, show_default=True, help="Whether streams are redirected.")
+@duration_option("--url-life", "1h", "How long a signed URL is valid.")
+@click.option(
+    "--redirect/--no-redirect", default=False, show_default=True, help="Whether the API redirects requests for audio."
+)
 @click.option(
     "--bulk",
     type=click.Choice(["objects", "strings", "fails", "absent"]),
     default="objects",
     show_default=True,
-    help="How many URLs at once are answered.",
+    help="How the API answers a request for several URLs.",
 )
-@duration_option("--latency", None, "How long each answer takes to begin.")
-@size_option("--rate", "How much of a stream is sent a second.")
+@duration_option("--latency", None, "Delay before each response.")
+@size_option("--rate", "Bytes per second of each audio response.")
 @with_settings(FOR_DEMO)
 def demo(settings: Settings, directory: Path, url_life: float, latency: float | None, **behaviour: Any) -> None:
-    """Try cambfs without a key: mount a few spoken results of an API on this machine.
+    """Try cambfs without a key, with a few spoken results.
 
-    At DIR (./camb), which is made when it is missing and removed at the end. Ctrl-C ends the API and the mount. The
-    first options say how the API behaves; what the real one does is believed to be the default.
+    Starts an API on this machine and mounts its results at DIR (./camb). DIR is created if it is missing and removed at
+    the end. Ctrl-C ends the mount and the API. The first options change how the API behaves. The defaults are believed
+    to match the real API.
     """
     from cambfs.demo.profile import Profile
     from cambfs.system.daemon import ending_on_signals, without_signals

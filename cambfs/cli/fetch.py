@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("items", metavar="RUN...", nargs=-1, required=True)
-@click.option("-o", "--output", type=DIRECTORY, metavar="DIR", help="Also write each to DIR/RUN.flac; DIR is made.")
+@click.option(
+    "-o", "--output", type=DIRECTORY, metavar="DIR", help="Also copy each result to DIR/RUN.flac. Creates DIR."
+)
 @with_settings(FOR_FETCH)
 def fetch(settings: Settings, items: tuple[str, ...], output: Path | None) -> None:
-    """Fetch results into the cache, several at a time.
+    """Download results into the cache, several at a time.
 
-    RUN is an id or a range; 1-100,205 and 1-100 205 are the same. The exit code is 1 when a run failed.
+    RUN is a run id or a range: 1-100,205 and 1-100 205 mean the same. The exit code is 1 when a run fails.
     """
     from cambfs.system import logs, private_files
     from cambfs.system.daemon import ending_on_signals
@@ -88,7 +90,10 @@ def _have_stayed(settings: Settings, wanted: tuple[RunId, ...]) -> bool:
     here = {stored.run_id for stored in Disk(account_directory(settings)).scan()}
     if lost := len(set(wanted) - here):
         size = shown_size(settings.cache_size)
-        click.echo(f"cambfs: {lost} of {len(wanted)} did not stay in the cache of {size}; raise --cache-size", err=True)
+        click.echo(
+            f"cambfs: {lost} of {len(wanted)} results did not fit into the cache of {size}; raise --cache-size",
+            err=True,
+        )
     return not lost
 
 

@@ -49,7 +49,7 @@ _FORMS = {
 }
 
 _HINTS = """\
-mounted at {directory}: any run opens, with its id in the place of RUN. For example:
+mounted at {directory}. Every run opens by its id. For example:
     cp {directory}/RUN.flac .
     mpv {directory}/RUN.flac
     cat {directory}/RUN.url
@@ -58,14 +58,16 @@ Ctrl-C unmounts."""
 
 @click.command()
 @click.argument("directory", metavar="DIR", type=DIRECTORY)
-@click.option("-f", "--foreground", is_flag=True, help="Stay, log to standard error, unmount on Ctrl-C.")
-@click.option("--mkdir", is_flag=True, help="Make DIR when it is missing; in the foreground, remove it at the end.")
-@click.option("-v", "--verbose", is_flag=True, help="Say where the log is.")
+@click.option(
+    "-f", "--foreground", is_flag=True, help="Stay in the foreground, log to standard error, unmount on Ctrl-C."
+)
+@click.option("--mkdir", is_flag=True, help="Create DIR if it is missing. In the foreground, remove it at the end.")
+@click.option("-v", "--verbose", is_flag=True, help="Print where the log is.")
 @with_settings(FOR_MOUNT)
 def mount(settings: Settings, directory: Path, foreground: bool, mkdir: bool, verbose: bool) -> None:
     """Mount the results at DIR, an empty directory.
 
-    Returns when the files are there; says in one line what is wrong otherwise.
+    Returns when the files are available. If mounting fails, one line says why.
     """
     from cambfs import wiring
     from cambfs.system.daemon import ending_on_signals
@@ -94,16 +96,16 @@ def settle_options(settings: Settings) -> Settings:
         _check_option(option)
     allow_other = settings.allow_other or "allow_other" in settings.options
     if allow_other and "allow_root" in left:
-        raise ConfigError("-o allow_root: root is among the others of --allow-other; give one of the two")
+        raise ConfigError("-o allow_root: --allow-other includes root; use one of the two")
     return replace(settings, options=left, allow_other=allow_other)
 
 
 def _check_option(option: str) -> None:
     name = option.split("=")[0]
     if name in _NEVER:
-        raise ConfigError(f"-o {option}: cannot be; the mount is always {','.join(_ALWAYS[:4])}, named cambfs")
+        raise ConfigError(f"-o {option}: not possible; the mount is always {','.join(_ALWAYS[:4])}, named cambfs")
     if name not in _FORMS:
-        raise ConfigError(f"-o {option}: there is no such option here; there are allow_other, {', '.join(_FORMS)}")
+        raise ConfigError(f"-o {option}: unknown option; known are allow_other, {', '.join(_FORMS)}")
     if not re.fullmatch(name + _FORMS[name], option):
         wants = {"": "takes no value", "=.+": "wants a value"}.get(_FORMS[name], "wants a number of bytes")
         raise ConfigError(f"-o {option}: {name} {wants}")
@@ -116,7 +118,7 @@ def claimed(directory: Path) -> Iterator[None]:
     if mountpoint.is_dead(directory):
         _leave_no_dead_mount(directory)
         if mountpoint.mounted_at(directory) is None:
-            _warn(f"{directory}: a mount that died was still there; it was taken away")
+            _warn(f"{directory}: removed the dead mount that a crash left there")
     with mountpoint.claimed(directory):
         yield
 
@@ -206,12 +208,12 @@ def _warn(text: str) -> None:
 
 @click.command()
 @click.argument("directory", metavar="DIR", type=DIRECTORY)
-@click.option("-z", "--lazy", is_flag=True, help="Who has a file open can go on; the mount ends with the last of them.")
+@click.option("-z", "--lazy", is_flag=True, help="Keep open files usable. The mount ends when the last one is closed.")
 def unmount(directory: Path, lazy: bool) -> None:
-    """Unmount what cambfs mounted at DIR.
+    """Unmount the cambfs mount at DIR.
 
-    Who has a file open gets an error; fusermount -u refuses to unmount instead. Also removes a dead mount that a crash
-    left, where every access says "Transport endpoint is not connected".
+    Works while files are open: reading them fails from then on. (fusermount -u refuses in that case.) Also removes the
+    dead mount that a crash leaves, where every access fails with "Transport endpoint is not connected".
     """
     from cambfs.system import unmount as unmounting
 

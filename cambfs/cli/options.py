@@ -58,28 +58,34 @@ _API = (
         "--api-key-file",
         type=_Value("FILE", parse_path),
         metavar="FILE",
-        help="The file that holds the API key, readable by its owner only; used instead of CAMB_API_KEY."
+        help="File with the API key, readable only by its owner. The flag takes precedence over CAMB_API_KEY."
         "  [CAMBFS_API_KEY_FILE]",
     ),
-    _setting("--base-url", "URL", "Where the API is (https://client.camb.ai/apis)."),
+    _setting("--base-url", "URL", "URL of the API (https://client.camb.ai/apis)."),
 )
-_CACHE_DIR = (_setting("--cache-dir", "DIR", "Where fetched results are kept (~/.cache/cambfs)."),)
+_CACHE_DIR = (_setting("--cache-dir", "DIR", "Directory of the cache (~/.cache/cambfs)."),)
 _CACHE = (
-    _setting("--cache-size", "SIZE", "How much is kept: 5GiB, 500MB, 1.5G or bytes; what was used last stays (5GiB)."),
-    _switch("--no-disk-cache", "Keep results in memory (512MiB), as long as this runs."),
+    _setting(
+        "--cache-size",
+        "SIZE",
+        "Size limit of the cache: 5GiB, 500MB, 1.5G or bytes. The least recently used results go first (5GiB).",
+    ),
+    _switch("--no-disk-cache", "Keep results in memory instead (512MiB), for the life of the process."),
 )
 _TRANSFER = (
-    _setting("--max-transfers", "N", "How many results are fetched at the same time (64)."),
-    _setting("--max-result-size", "SIZE", "Refuse larger results, before the disk fills (4GiB)."),
-    _setting("--timeout", "TIME", "How long anything may take without progress: 30, 30s, 2m (30s)."),
+    _setting("--max-transfers", "N", "Number of results to download at the same time (64)."),
+    _setting("--max-result-size", "SIZE", "Refuse results larger than this (4GiB)."),
+    _setting("--timeout", "TIME", "Time without progress before an operation fails: 30, 30s, 2m (30s)."),
 )
 _LISTED = (
-    _setting("--runs", "RUNS", "Runs to list, for example 1-100,205; others open as well."),
-    _setting("--runs-file", "FILE", "A file of runs to list, a run or range a line; watched while mounted."),
+    _setting("--runs", "RUNS", "Runs to list, for example 1-100,205. Other runs open, too."),
+    _setting(
+        "--runs-file", "FILE", "File of runs to list, one run or range a line. Changes take effect while mounted."
+    ),
 )
 _VIEW = (
-    _setting("--url-style", "STYLE", f"What .url files hold: {', '.join(URL_STYLES)} (json)."),
-    _switch("--allow-other", "Let other users see the files, too."),
+    _setting("--url-style", "STYLE", f"Format of .url files: {', '.join(URL_STYLES)} (json)."),
+    _switch("--allow-other", "Let other users read the files."),
     click.option(
         "-o",
         "options",
@@ -90,7 +96,11 @@ _VIEW = (
 )
 _LOG = (
     _setting("--log-level", "LEVEL", f"{', '.join(LOG_LEVELS)} (info)."),
-    _setting("--log-file", "FILE", "Log there (to standard error in the foreground, else in ~/.local/state/cambfs)."),
+    _setting(
+        "--log-file",
+        "FILE",
+        "Log file. Without it, cambfs logs to standard error in the foreground, else in ~/.local/state/cambfs.",
+    ),
 )
 
 FOR_MOUNT = (*_API, *_CACHE_DIR, *_CACHE, *_TRANSFER, *_LISTED, *_VIEW, *_LOG)

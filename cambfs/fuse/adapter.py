@@ -96,7 +96,7 @@ class Operations:
         except MemoryError:
             raise fuse.FuseOSError(errno.ENOMEM) from None
         except Exception:
-            log.exception("%s failed in a way that nobody foresaw", operation)
+            log.exception("unexpected error in %s", operation)
             raise fuse.FuseOSError(errno.EIO) from None
 
     def _patience(self) -> Patience:

@@ -1,4 +1,4 @@
-"""The last failures of a mount, to be read back from it: `Input/output error` tells a user nothing.
+"""The last failures of a mount, shown in `.cambfs/errors`: `Input/output error` alone tells a user nothing.
 
 Not the log, which has all of them and more. Threads: any; `_lock` is a leaf.
 """
@@ -18,19 +18,22 @@ _KEPT = 100
 
 # The first of these that fits says what to do.
 _ADVICE: Sequence[tuple[type[CambfsError], str]] = (
-    (errors.UnknownRun, "see that this is the run_id of a finished speech run of this account, not a task's id"),
-    (errors.KeyRefused, "see that the key is valid and may read this run, then mount again"),
-    (errors.RateLimited, "wait a little; fewer --max-transfers ask less at a time"),
-    (errors.ServerError, "the API is in trouble; try again later"),
-    (errors.NotAudio, "the API answered with something else than audio; what it said is shown"),
-    (errors.TimedOut, "see whether the network works; --timeout allows more time"),
-    (errors.Unreachable, "see whether the network works and the base URL is right"),
+    (
+        errors.UnknownRun,
+        "check that this is the run_id of a finished text-to-speech run of this account, not a task id",
+    ),
+    (errors.KeyRefused, "check that the key is valid and may read this run, then mount again"),
+    (errors.RateLimited, "wait a little; a smaller --max-transfers sends fewer requests at a time"),
+    (errors.ServerError, "the API has a problem; try again later"),
+    (errors.NotAudio, "the API sent something other than audio; the message quotes it"),
+    (errors.TimedOut, "check that the network works; --timeout allows more time"),
+    (errors.Unreachable, "check that the network works and that the base URL is right"),
     (errors.BrokenBody, "the connection breaks again and again; try again later"),
-    (errors.ResultChanged, "open it again: what is read then is new from the first byte"),
-    (errors.NoSpace, "free some space in the cache's file system, or take a smaller --cache-size"),
-    (errors.TooManyOpenFiles, "close some files; a larger limit (ulimit -n) of the mount allows more"),
-    (errors.TooLarge, "--max-result-size allows larger ones"),
-    (errors.CacheDamaged, "open it again: it is fetched anew"),
+    (errors.ResultChanged, "open the file again to read the new result"),
+    (errors.NoSpace, "free some space in the file system of the cache, or use a smaller --cache-size"),
+    (errors.TooManyOpenFiles, "close some files, or raise the mount's limit of open files (ulimit -n)"),
+    (errors.TooLarge, "a larger --max-result-size allows it"),
+    (errors.CacheDamaged, "open the file again; it is then downloaded again"),
 )
 
 

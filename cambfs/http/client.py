@@ -45,7 +45,7 @@ class Client:
         self._base_url = base_url.rstrip("/")
         self._base = base_origin(self._base_url)
         if not _KEY.fullmatch(key):
-            raise ConfigError("the API key is empty or has a space or another character that no key has; copy it anew")
+            raise ConfigError("the API key is empty, or has a space or an invalid character; copy it again")
         if not 0 < timeout_s < float("inf"):
             raise ConfigError(f"the timeout must be a number of seconds above 0, not {timeout_s}")
         self._key = Key(key)

@@ -80,7 +80,7 @@ def _unreachable(chain: list[BaseException], peer: str) -> Unreachable | None:
 
 def _headless(chain: list[BaseException], peer: str, kinds: Kinds) -> CambfsError:
     if _first(chain, (ssl.SSLError, *kinds.tls)):
-        return Unreachable(f"{peer} does not manage a TLS connection")
+        return Unreachable(f"{peer} does not complete the TLS handshake")
     if _first(chain, kinds.proxies):
         return Unreachable(f"{peer} does not let us through")
     malformed = _first(chain, (Malformed,))

@@ -102,7 +102,7 @@ def read_framing(headers: Mapping[str, str]) -> Framing:
     coding, text = headers.get("Transfer-Encoding"), headers.get("Content-Length")
     lengths = [] if text is None else [one.strip(" \t") for one in text.split(",")]
     if len(set(lengths)) > 1 or not all(_NUMBER.fullmatch(one) for one in lengths):
-        raise ValueError("an answer whose Content-Length makes no sense")
+        raise ValueError("an answer with an invalid Content-Length")
     if coding is None:
         return Framing(chunked=False, length=int(lengths[0]) if lengths else None, is_odd=len(lengths) > 1)
     if coding.strip(" \t").lower() != "chunked":

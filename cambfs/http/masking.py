@@ -37,7 +37,7 @@ class _Reading:
 
 
 class Key(str):
-    """The API key, hidden from whoever prints what is around it: headers, the locals of a traceback."""
+    """The API key, hidden when its surroundings are printed, such as headers or the locals of a traceback."""
 
     def __repr__(self) -> str:
         return "'…'"

@@ -41,11 +41,11 @@ def refuse_other_than_audio(body: Peekable, status: int, what: str, deadline: fl
             return
         is_cut_short = start.startswith(flac.MAGIC) and len(start) < flac.STREAMINFO_END
         if is_cut_short or (not body.framed and len(start) < audio.SIGNATURE_BYTES):
-            raise BrokenBody(f"{what}: the connection ended before it was clear what comes")
+            raise BrokenBody(f"{what}: the connection ended before the type of the answer was clear")
     if not start:
-        raise NotAudio(f"{what}: the API answered with nothing in place of audio", status)
+        raise NotAudio(f"{what}: the API sent an empty answer instead of audio", status)
     words = first_words(_text(body, start, deadline), hide)
-    raise NotAudio(with_words(f"{what}: the API answered with something else in place of audio", words), status)
+    raise NotAudio(with_words(f"{what}: the API sent something other than audio", words), status)
 
 
 def _may_be_audio(start: bytes) -> bool:

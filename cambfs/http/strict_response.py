@@ -88,12 +88,12 @@ class StrictResponse:
                 raise Malformed("no status line of HTTP/1")
             status = int(match[2])
             if status == _SWITCHING_PROTOCOLS:
-                raise Malformed("101, which nobody asked for")
+                raise Malformed("an unrequested 101")
             if status >= 200:
                 return f"HTTP/1.{int(match[1])}", status, (match[3] or b"").decode("latin-1")
             self._read_fields()
             self._had_interim = True
-        raise Malformed("one interim response after the other")
+        raise Malformed("too many interim responses")
 
     def _read_fields(self) -> list[tuple[str, str]]:
         """Header or trailer lines, and the empty line behind them."""
@@ -105,10 +105,10 @@ class StrictResponse:
             left_bytes -= len(line)
             match = _FIELD.fullmatch(line)
             if match is None:
-                raise Malformed("headers beyond all limits" if not left_bytes else "a line that is no header")
+                raise Malformed("headers beyond the limits" if not left_bytes else "a line that is no header")
             fields.append((match[1].decode("ascii"), match[2].strip(b" \t").decode("latin-1")))
             if len(fields) > _MAX_FIELDS or not left_bytes:
-                raise Malformed("headers beyond all limits")
+                raise Malformed("headers beyond the limits")
         return fields
 
     def _frame(self, headers: HTTPHeaderDict) -> None:
@@ -198,10 +198,10 @@ class StrictResponse:
             self._reader.take(2)
         match = _CHUNK_SIZE.fullmatch(self._reader.readline(_MAX_SIZE_LINE_BYTES))
         if match is None:
-            raise Malformed("no size of a chunk")
+            raise Malformed("an invalid chunk size")
         self._extensions_bytes += len(match[2] or b"")
         if self._extensions_bytes > _MAX_EXTENSIONS_BYTES:
-            raise Malformed("extensions of chunks beyond all limits")
+            raise Malformed("chunk extensions beyond the limits")
         self._in_chunks, self._is_chunk_checked = True, False
         self._left = int(match[1], 16)
         self._at_trailers = not self._left

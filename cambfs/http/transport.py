@@ -35,7 +35,7 @@ class _Adapter(HTTPAdapter):
         return _be_strict(super().proxy_manager_for(proxy, **more))
 
     def close(self) -> None:
-        """Closes the connections that rest; urllib3 leaves that to whoever collects its pools."""
+        """Closes the idle connections. urllib3 would leave that to the garbage collector."""
         for manager in (self.poolmanager, *self.proxy_manager.values()):
             for place in manager.pools.keys():  # noqa: SIM118
                 manager.pools[place].close()
@@ -87,6 +87,6 @@ def ca_bundle() -> str | bool:
         path = os.environ.get(name)
         if path:
             if not Path(path).exists():
-                raise ConfigError(f"{name} names {plain(path)}, which is not there; mend or unset it")
+                raise ConfigError(f"{name} names {plain(path)}, which does not exist; correct or unset it")
             return path
     return True

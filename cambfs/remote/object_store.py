@@ -190,7 +190,7 @@ class ObjectStore:
         try:
             with closing(self._open_signed(run_id, 0, HEAD_BYTES)) as body:
                 if not body.total:  # an empty head would equal every stream's
-                    raise StorageUseless(f"run {run_id}: storage has nothing, or does not tell how much")
+                    raise StorageUseless(f"run {run_id}: storage has no bytes, or does not tell how many")
                 head = _read(body, min(HEAD_BYTES, body.total), give_up_at)
                 found = Probe(body.total, head, End.UNKNOWN, body.ranges, body.etag, body.modified_s)
             return replace(found, end=self._end_of(run_id, found, tail, give_up_at))
@@ -251,7 +251,7 @@ class ObjectStore:
             raise StorageUseless(f"storage: {error}") from error
         if (body.start, body.total, body.etag) != (start, probe.total, probe.etag):
             body.close()
-            raise BadAnswer(f"run {run_id}: storage answers with something else than before", 206)
+            raise BadAnswer(f"run {run_id}: storage sends a different object than before", 206)
         return body
 
     def _open_signed(self, run_id: RunId, start: int, stop: int | None) -> Body:

@@ -17,7 +17,7 @@ _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 8.0
 # Far beyond the longest pause; more would not fit into a float.
 _MOST_DOUBLED = 64
-# Its own, for whoever wants the module's to be repeatable draws from that in other threads.
+# A generator of its own: callers who seed the one of the module `random` get the numbers that they expect.
 _jitter = random.Random()
 
 T = TypeVar("T")

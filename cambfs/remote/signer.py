@@ -1,7 +1,7 @@
 """Signed URLs: asked for once, shared while they hold, renewed when storage refuses one.
 
 Not what is behind them (`object_store`). Threads: any may ask; the requests are made in threads named `sign-…`, or in
-that of whoever asks with `obtain`. `_lock` guards the tables; nothing is locked under it, and no request made under it.
+the thread that calls `obtain`. `_lock` guards the tables; nothing is locked under it, and no request made under it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cambfs.system.workers import Workers
 
 log = logging.getLogger(__name__)
 
-# What is handed out has at least this part of its life before it, so that whoever gets it can use it.
+# A URL is handed out only in this first part of its life, so that there is time left to use it.
 _LIFE_USED = 0.8
 # How much of them is kept: 100,000 of the usual length. The other parts of an entry weigh about as much as a short URL.
 _KEPT_BYTES = 64 << 20
@@ -91,14 +91,14 @@ class Signer:
         return future
 
     def reject(self, run_id: RunId, refused: SignedUrl) -> None:
-        """Storage no longer takes it: whoever asks next gets another."""
+        """Storage no longer takes it. The next caller gets a new one."""
         with self._lock:
             fresh = self._fresh.get(run_id)
             if fresh is not None and fresh.signed is refused:
                 del self._fresh[run_id]
 
     def _future(self, run_id: RunId) -> tuple[Future[Signature], bool]:
-        """Also whether it is the caller's to see that it gets a result."""
+        """Also whether the caller has to give it a result."""
         with self._lock:
             known = self._known(run_id)
             if known is not None:
@@ -144,7 +144,7 @@ class Signer:
                 self._note_outage(error)
             self._settle(run_id).set_exception(error)
         except Exception as error:
-            log.exception("run %d: signing failed in a way that nobody foresaw", run_id)
+            log.exception("run %d: unexpected error while asking for a signed URL", run_id)
             self._settle(run_id).set_exception(CambfsError(f"an internal error: {type(error).__name__}, see the log"))
         else:
             self._note_outage(None)
@@ -168,13 +168,13 @@ class Signer:
         try:
             return dict(retrying(lambda: self._source.sign_many(batch), timeout_s, self._closing))
         except RemoteError as error:
-            log.info("run %d and others are asked for one by one: %s", batch[0], error)
+            log.info("run %d and others: asking for signed URLs one by one: %s", batch[0], error)
             if error.status in _NO_SUCH_ENDPOINT:
                 self._bulk = False
         except CambfsError as error:
-            log.info("runs %d and others are asked for one by one: %s", batch[0], error)
+            log.info("run %d and others: asking for signed URLs one by one: %s", batch[0], error)
         except Exception:
-            log.exception("run %d and others: signing failed in a way that nobody foresaw", batch[0])
+            log.exception("run %d and others: unexpected error while asking for signed URLs", batch[0])
         return {}
 
     def _settle(self, run_id: RunId, signed: SignedUrl | None = None) -> Future[Signature]:

@@ -1,4 +1,4 @@
-"""What the core needs from whoever brings the bytes: declared here, provided by `client`, faked by tests.
+"""The interface between the core and the API: declared here, implemented by `http.client`, faked by tests.
 
 Not HTTP: nothing of requests or urllib3 shows through. Threads: a Source is called from many at once; a Body is read
 by one and may be closed by another.

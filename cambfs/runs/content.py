@@ -247,7 +247,7 @@ class Content:
         so. Raises ResultChanged, NoSpace."""
         for a, b in known:
             if spool.read(a, b - a) != data[a - position : b - position]:
-                raise ResultChanged(f"run {self._id}: byte {a} or one after it is not what it was before")
+                raise ResultChanged(f"run {self._id}: the bytes from {a} on differ from those of before")
         if known != [(position, position + len(data))]:
             spool.write(position, data)
         if position == 0 and not known and not flac.MAGIC.startswith(data[: len(flac.MAGIC)]):
@@ -286,7 +286,7 @@ class Content:
             raise BrokenBody(f"run {self._id}: the connection ended at byte {position}, and {_doubt(claims)}")
         self._unproven_ends += 1
         if claims.again or self._unproven_ends >= _MOST_UNPROVEN_ENDS:
-            raise NotWhole(f"run {self._id}: what comes ends at byte {position}, and {_doubt(claims)}")
+            raise NotWhole(f"run {self._id}: the answer ends at byte {position}, and {_doubt(claims)}")
         self._ended_at = position
         log.info("run %d: an answer ended at byte %d, and %s; asking again", self._id, position, _doubt(claims))
         is_cut_off = claims.end is End.BROKEN and claims.stored is not None and claims.stored > position
@@ -352,7 +352,7 @@ def _is_contradicted(claims: Claims) -> bool:
 
 def _doubt(claims: Claims) -> str:
     if claims.end is End.BROKEN:
-        return "the audio does not"
+        return "the audio does not end there"
     if claims.stored not in (None, claims.position):
         return f"storage has {claims.stored} bytes"
-    return "nothing else says so"
+    return "nothing else confirms that"

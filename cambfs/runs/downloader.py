@@ -31,7 +31,7 @@ _OVERLAP_BYTES = 4096
 
 
 class _NoRange(Exception):
-    """Whoever should have them does not give them now; the text says why."""
+    """The API or storage does not give the range now. The text says why."""
 
 
 class Owner(TransferOwner, Protocol):
@@ -225,7 +225,7 @@ class Downloader:
             return body
         if body is not None:
             body.close()
-        raise BadAnswer(f"run {self._id}: there are no ranges of it any more", 200)
+        raise BadAnswer(f"run {self._id}: ranges of it are no longer available", 200)
 
     def _open_range(self, position: int, stop: int | None = None) -> Body | None:
         """From the API or from storage; None where neither gives ranges. One that fails to is not asked again."""

@@ -253,7 +253,7 @@ class Library:
 
     def detach(self, run: Run, error: CambfsError) -> None:
         with self._lock:
-            if self._runs.get(run.id) is run:  # not when whoever has it open meets the damage once more
+            if self._runs.get(run.id) is run:  # not when a reader of an open file meets the same damage again
                 log.warning("run %d: fetched anew at the next open: %s", run.id, error)
                 del self._runs[run.id]
                 self._detached.setdefault(run.id, []).append(run)

@@ -1,6 +1,6 @@
-"""Who goes through a listing in its order is seen coming: what comes next can be asked for beforehand.
+"""Recognises a reader that goes through a listing in order, and says which runs to ask for ahead of it.
 
-Not the asking. No threads: whoever owns one guards it.
+It only decides; the caller asks. No threads: the owner guards it.
 """
 
 from __future__ import annotations

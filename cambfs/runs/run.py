@@ -1,4 +1,4 @@
-"""One run in use: what is wanted of it, and so what is fetched. Whoever asks for a run shares this.
+"""One run in use: what is wanted of it, and so what is fetched. All users of a run share one object.
 
 Not which runs there are (`library`), nor the requests. `content` is what has arrived, `waiters` who waits for more,
 `downloader` who brings it.
@@ -31,7 +31,7 @@ from cambfs.runs.sizing import Sizing
 from cambfs.runs.transfer import Transfer
 from cambfs.runs.waiters import Waiters
 
-# With one of these what was fetched is worth nothing.
+# After one of these errors the downloaded bytes are discarded.
 _WORTHLESS = (ResultChanged, CacheDamaged, NotWhole)
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ class Owner(Protocol):
         about another run."""
 
     def detach(self, run: Run, error: CambfsError) -> None:
-        """What was fetched is worth nothing: the next to ask starts anew."""
+        """The downloaded bytes are discarded. The next use of the run starts again."""
 
     def failed(self, run: Run, error: CambfsError) -> None:
         """An attempt to fetch it has failed for good."""
@@ -390,7 +390,7 @@ class Run:
                 self._fail(error)
             facts = self._content.note_whole() if self._is_worth_keeping() else None
             if self._handles and error is None:
-                with suppress(CambfsError):  # whoever reads will try again, and hear of it
+                with suppress(CambfsError):  # the next read tries again and gets the error
                     self._want_audio()
             return facts
 
@@ -439,7 +439,7 @@ class Run:
             self._end(error)
 
     def _end(self, error: CambfsError) -> None:
-        """What was fetched is worth nothing: who has it open gets the error, who opens it next starts anew."""
+        """Discards the downloaded bytes. Reading open files raises the error; the next open starts again."""
         with self._changed:
             self._invalidate(error)
         self.stop(error)

@@ -1,7 +1,8 @@
 """Those who wait for something of one run: each until it is there, the attempt to get it has failed, or all is over.
 
-Not what they wait for, nor who brings it (`run`). Threads: callers wait here, in slices; whoever has brought something
-lets those go on first whom it has woken. The run's lock, that of `changed`, guards all: call every method under it.
+Not what they wait for, nor who brings it (`run`). Threads: callers wait here, in slices; a transfer that has brought
+bytes lets the readers that it has woken go on first. The run's lock, that of `changed`, guards all: call every method
+under it.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Waiters:
             self._changed.notify_all()
 
     def let_go_on(self) -> None:
-        """Whoever was woken by what has just come is to run first. A transfer that always has more to do keeps one of
+        """Lets the readers that were just woken run first. A transfer that always has more to do keeps one of
         few processors for a time slice, some milliseconds, as long as it does not sleep."""
         self._left.wait_for(lambda: not self._is_any_ready(), _HANDOVER_S)
 

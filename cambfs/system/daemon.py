@@ -59,7 +59,7 @@ def start(
     """Runs `work` in a child in the background; returns when it has reported ready and `answers` says so, too.
 
     `warn` gets the child's warnings. Raises ConfigError when the child reports an error, dies, or does not come up in
-    time; it is gone then. `answers` may block for ever.
+    time; it is gone then. `answers` may block forever.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -99,7 +99,7 @@ def _messages(receive: int, deadline: float) -> Iterator[tuple[str, str]]:
         for line in lines:
             kind, text = json.loads(line)
             yield kind, text
-    raise ConfigError(f"the mount was not ready after {_START_TIMEOUT_S:g} s; it was ended")
+    raise ConfigError(f"the mount was not ready after {_START_TIMEOUT_S:g} s; it was stopped")
 
 
 def _await_answers(answers: Callable[[], bool]) -> None:
@@ -113,7 +113,7 @@ def _await_answers(answers: Callable[[], bool]) -> None:
 
     threading.Thread(target=ask, daemon=True).start()
     if not answered.wait(_ANSWER_TIMEOUT_S):
-        raise ConfigError(f"the mount did not answer within {_ANSWER_TIMEOUT_S:g} s; it was ended")
+        raise ConfigError(f"the mount did not answer within {_ANSWER_TIMEOUT_S:g} s; it was stopped")
 
 
 def _end(pid: int) -> None:

@@ -91,7 +91,7 @@ def _locked(directory: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(f"{directory}: another cambfs is just being mounted there") from None
+            raise ConfigError(f"{directory}: another cambfs is mounting there at the moment") from None
         except OSError:
             pass  # some network file systems lock no directories
         yield
@@ -109,9 +109,9 @@ def check_directory(directory: Path) -> None:
         if mounted is None or error.errno == errno.ENOTCONN:
             raise ConfigError(_directory_trouble(directory, error)) from None
     if mounted is not None and mounted.fstype == FSTYPE:
-        raise ConfigError(f"{directory}: cambfs is mounted there already; to end that: cambfs unmount {directory}")
+        raise ConfigError(f"{directory}: cambfs is already mounted there; to unmount it: cambfs unmount {directory}")
     if mounted is not None and mounted.fstype.startswith("fuse"):
-        raise ConfigError(f"{directory}: something else ({mounted.fstype}) is mounted there already")
+        raise ConfigError(f"{directory}: something else ({mounted.fstype}) is already mounted there")
     _check_usable(directory)
 
 
@@ -134,14 +134,14 @@ def _check_usable(directory: Path) -> None:
     if not is_empty:
         raise ConfigError(f"{directory}: is not empty; name an empty directory")
     if not os.access(directory, os.W_OK):
-        raise ConfigError(f"{directory}: you may not write there, and so not mount there; name a directory of yours")
+        raise ConfigError(f"{directory}: you cannot mount where you cannot write; name a directory of your own")
 
 
 def _directory_trouble(directory: Path, error: OSError) -> str:
     if error.errno == errno.ENOENT:
         return f"{directory}: there is no such directory; make it first: mkdir -p {directory}"
     if error.errno == errno.ENOTCONN:
-        return f"{directory}: a mount that died is still there; remove it first: cambfs unmount {directory}"
+        return f"{directory}: a dead mount is still there; remove it first: cambfs unmount {directory}"
     return f"{directory}: {error.strerror}"
 
 
@@ -155,7 +155,7 @@ def made(directory: Path, *, keep: bool) -> Iterator[None]:
         yield
         return
     except OSError as error:
-        raise ConfigError(f"{directory}: cannot be made: {error.strerror}") from None
+        raise ConfigError(f"{directory}: cannot be created: {error.strerror}") from None
     with ExitStack() as stack:
         stack.callback(_remove, directory)
         yield
@@ -195,7 +195,7 @@ def _fusermount_trouble() -> str:
     three = shutil.which("fusermount3")
     if not shutil.which("fusermount"):
         if three is None:
-            return "fusermount is missing, only root can do without; on Debian and Ubuntu: apt install fuse3"
+            return "fusermount is missing, and only root can work without it; on Debian and Ubuntu: apt install fuse3"
         link = Path(three).with_name("fusermount")
         return f"fusermount is missing, and libfuse 2 does not look for fusermount3; as root: ln -s fusermount3 {link}"
     try:
@@ -225,4 +225,6 @@ def check_allow_other(fuse_conf: Path = _FUSE_CONF) -> None:
     except OSError:
         lines = []
     if "user_allow_other" not in (line.strip() for line in lines):
-        raise ConfigError(f"allow_other, allow_root: root must let you, by a line user_allow_other in {fuse_conf}")
+        raise ConfigError(
+            f"allow_other, allow_root: not permitted; root must add the line user_allow_other to {fuse_conf}"
+        )

@@ -1,4 +1,4 @@
-"""Files, directories and a process that are the user's alone, whatever the umask and whoever shares the directory.
+"""Files, directories and a process that only the user can access, whatever the umask is and whose the directory is.
 
 Not what is in them (`disk`, `logs`). No threads.
 """

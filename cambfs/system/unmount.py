@@ -52,9 +52,8 @@ class _Daemon:
 
 
 def unmount(directory: Path, *, lazy: bool = False) -> None:
-    """Returns when the mount at `directory` is gone, and the process behind it, as far as that is to be found. Whoever
-    has a file of it open gets errors from then on; with `lazy` they can go on, and the process ends with the last of
-    them.
+    """Returns when the mount at `directory` is gone, and the process behind it, as far as that is to be found. Reading
+    open files fails from then on. With `lazy` they stay usable, and the process ends when the last one is closed.
 
     Raises ConfigError when it is none of cambfs's, or cannot be unmounted, or its process does not end.
     """
@@ -62,7 +61,7 @@ def unmount(directory: Path, *, lazy: bool = False) -> None:
     if mounted is None:
         raise ConfigError(f"{directory}: nothing is mounted there")
     if mounted.fstype != FSTYPE:
-        raise ConfigError(f"{directory}: the mount there is not cambfs's ({mounted.fstype}); it was left alone")
+        raise ConfigError(f"{directory}: the mount there is not of cambfs ({mounted.fstype}); it is left alone")
     if lazy:
         _detach(mounted.directory, lazy=True)
         _await_gone(mounted.directory, mounted.device)
@@ -79,7 +78,7 @@ def _unmount_now(mounted: Mounted) -> None:
             hangs = True
         if not _detach(mounted.directory, lazy=False):
             if daemon is not None:
-                daemon.tell_to_end()  # it ends whoever waits for bytes, too
+                daemon.tell_to_end()  # it also ends all waiting reads
             _detach(mounted.directory, lazy=True)
         _await_gone(mounted.directory, mounted.device)
         if daemon is not None:
@@ -190,7 +189,9 @@ def _unmount_commands(*, lazy: bool) -> list[list[str]]:
     commands = [[fusermount, "-u", *(["-z"] if lazy else [])]] if fusermount else []
     commands += [[umount, *(["-l"] if lazy else [])]] if umount else []
     if not commands:
-        raise ConfigError("fusermount is missing, only root can do without; on Debian and Ubuntu: apt install fuse3")
+        raise ConfigError(
+            "fusermount is missing, and only root can work without it; on Debian and Ubuntu: apt install fuse3"
+        )
     return commands
 
 

@@ -48,7 +48,7 @@ class Workers:
             worker.start()
         except RuntimeError as error:
             self._end_job()
-            raise CambfsError("no more threads can be had on this machine; close something") from error
+            raise CambfsError("cannot start another thread on this machine; close some programs") from error
         return worker
 
     def _end_job(self) -> None:

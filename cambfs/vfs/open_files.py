@@ -118,7 +118,7 @@ class OpenText:
 
     def readinto(self, offset: int, buffer: memoryview, _patience: Patience) -> int:
         if len(self._text) != len(self._shown.text):
-            raise ResultChanged("another URL is shown since, of another length")
+            raise ResultChanged("the URL has changed, and the new one has a different length")
         return _copy(self._text, offset, buffer)
 
     def close(self) -> None:

@@ -55,7 +55,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help=f"samples of each figure ({_ROUNDS}; {_QUICK_ROUNDS} with --quick)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write every sample there")
     parser.add_argument("--plot", metavar="FILE.png", type=Path, help="draw the figures")
-    parser.add_argument("--write", action="store_true", help="put table and picture into docs/performance.md")
+    parser.add_argument("--write", action="store_true", help="put table and picture into docs/performance-log.md")
     parser.add_argument("--work", metavar="DIR", type=Path, help="where audio and caches go, and audio stays; 10 GB")
     parser.epilog = "Rows: " + ", ".join(_TITLES) + "."
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Puts the table and the picture into docs/performance.md. No threads."""
+"""Puts the table and the picture into docs/performance-log.md. No threads."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _MEASURED = re.compile(r"(?<=<!-- measured -->\n).*?(?=<!-- end of measured -->)
 
 
 def write(figures: Sequence[Figure], titles: Mapping[str, str], surroundings: Mapping[str, Any]) -> None:
-    page = _DOCS / "performance.md"
+    page = _DOCS / "performance-log.md"
     made = ", ".join(f"{name} {value}" for name, value in surroundings.items())
-    text = f"\n{markdown(figures, titles)}\nMade with: {made}.\n\n![The figures as bars](performance.png)\n\n"
+    text = f"\n{markdown(figures, titles)}\nMade with: {made}.\n\n![The figures as bars](performance-log.png)\n\n"
     page.write_text(_MEASURED.sub(lambda _: text, page.read_text()))
-    draw(figures, _DOCS / "performance.png")
+    draw(figures, _DOCS / "performance-log.png")

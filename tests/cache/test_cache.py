@@ -713,6 +713,6 @@ def test_what_neither_the_disk_nor_memory_takes_is_not_cached(
     monkeypatch.setattr(os, "memfd_create", lambda *_: _fail(0))
     with caplog.at_level(logging.WARNING):
         spool = _fetch(cache, 1)
-    assert "run 1: cannot be cached: no space on the disk, nor in memory" in caplog.text
+    assert "run 1: cannot be cached: no space on the disk or in memory" in caplog.text
     _give(cache, 1, spool)
     assert cache.runs() == []

@@ -171,7 +171,7 @@ def test_full_memory_is_no_space(monkeypatch: pytest.MonkeyPatch) -> None:
     spool = memory_spool()
     monkeypatch.setattr(os, "pwrite", _no_space)
 
-    with pytest.raises(NoSpace, match="nor in memory"):
+    with pytest.raises(NoSpace, match="on the disk or in memory"):
         _write(spool, 0, b"abcd")
     spool.close()
 
@@ -181,7 +181,7 @@ def test_full_disk_and_full_memory_are_no_space(tmp_path: Path, monkeypatch: pyt
     _write(spool, 0, b"abcd")
     monkeypatch.setattr(os, "pwrite", _no_space)
 
-    with pytest.raises(NoSpace, match="nor in memory"):
+    with pytest.raises(NoSpace, match="on the disk or in memory"):
         _write(spool, 4, b"efgh")
     assert spool.read(0, 4) == b"abcd"
     spool.close()
@@ -298,5 +298,5 @@ def test_a_file_that_cannot_be_looked_at_any_more_is_damage(vouched: Spool, monk
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fstat", fail)
-        with pytest.raises(CacheDamaged, match="looked at"):
+        with pytest.raises(CacheDamaged, match="examined"):
             vouched.read(0, 8)

@@ -246,12 +246,12 @@ def test_a_wrong_call_is_one_line_and_exit_code_2(shell: Shell, arguments: list[
         (["--runs", "1-x"], {}, "--runs: '1-x' is not a run id or a range"),
         (["--runs-file", "runs.txt"], {}, "runs.txt:2: 'abc' is not a run id"),
         (["--runs-file", "none.txt"], {}, "none.txt: No such file or directory"),
-        (["-o", "rw"], {}, "-o rw: cannot be"),
-        (["-o", "noatime,exec"], {}, "-o exec: cannot be"),
-        (["-o", "nonsense"], {}, "-o nonsense: there is no such option here; there are allow_other, allow_root, auto_"),
-        (["-o", "ro,attr_timeout=60"], {}, "-o attr_timeout=60: there is no such option here"),
-        (["-o", "allow_root,allow_other"], {}, "give one of the two"),
-        ([], {"CAMBFS_OPTIONS": "raw_fi"}, "-o raw_fi: there is no such option here"),
+        (["-o", "rw"], {}, "-o rw: not possible"),
+        (["-o", "noatime,exec"], {}, "-o exec: not possible"),
+        (["-o", "nonsense"], {}, "-o nonsense: unknown option; known are allow_other, allow_root, auto_"),
+        (["-o", "ro,attr_timeout=60"], {}, "-o attr_timeout=60: unknown option"),
+        (["-o", "allow_root,allow_other"], {}, "use one of the two"),
+        ([], {"CAMBFS_OPTIONS": "raw_fi"}, "-o raw_fi: unknown option"),
         (["--log-file", "/proc/nowhere/log"], {}, "name another log with --log-file"),
         (["--log-file", "mnt/log"], {}, "which the mount covers; name another place with --log-file"),
         (["--cache-dir", "mnt/new/cache"], {}, "which the mount covers; name another place with --cache-dir"),
@@ -425,7 +425,7 @@ def test_mounting_takes_a_dead_mount_away_and_says_so(shell: Shell) -> None:
     until(lambda: not is_running(shell.daemon()))
     done = shell("mount", "mnt", "--runs", "1")
     assert done.returncode == 0, done.stderr
-    assert done.stderr == f"cambfs: warning: {shell.mountpoint}: a mount that died was still there; it was taken away\n"
+    assert done.stderr == f"cambfs: warning: {shell.mountpoint}: removed the dead mount that a crash left there\n"
     assert names(shell.mountpoint) == ["1.flac", "1.url"]
 
 
@@ -495,7 +495,7 @@ def test_where_nothing_is_mounted_nothing_is_unmounted(shell: Shell) -> None:
 def test_a_foreign_mount_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unmount, "mounted_at", lambda _: Mounted(tmp_path, "fuse.sshfs", "0:50"))
     monkeypatch.setattr(unmount, "_detach", lambda *_, **__: pytest.fail("unmounted"))
-    with pytest.raises(ConfigError, match=r"not cambfs's \(fuse.sshfs\); it was left alone"):
+    with pytest.raises(ConfigError, match=r"not of cambfs \(fuse.sshfs\); it is left alone"):
         unmount.unmount(tmp_path)
 
 
@@ -546,7 +546,7 @@ def test_without_the_network_it_mounts_with_a_warning_and_without_one_after_the_
     down = {"CAMB_BASE_URL": "http://127.0.0.1:9/apis"}
     done = shell("mount", "mnt", **down)
     assert done.returncode == 0
-    assert done.stderr.startswith("cambfs: warning: the key could not be checked, mounted all the same: ")
+    assert done.stderr.startswith("cambfs: warning: the key could not be checked; mounted anyway: ")
     assert done.stderr.count("\n") == 1
     assert shell("unmount", "mnt").returncode == 0
 
@@ -592,7 +592,7 @@ def test_unmounting_ends_a_mount_in_the_foreground(shell: Shell) -> None:
 def test_the_demo_shows_results_and_leaves_nothing_behind(shell: Shell, number: signal.Signals) -> None:
     from cambfs.demo import samples
 
-    process = shell.start("demo", awaiting="leaves nothing behind", CAMB_API_KEY="", CAMB_BASE_URL="")
+    process = shell.start("demo", awaiting="cleans up", CAMB_API_KEY="", CAMB_BASE_URL="")
     mounted = shell.directory / "camb"
     assert names(mounted) == sorted(f"{run_id}.{kind}" for run_id in samples() for kind in ("flac", "url"))
     for run_id, path in samples().items():
@@ -605,7 +605,7 @@ def test_the_demo_shows_results_and_leaves_nothing_behind(shell: Shell, number: 
 
 
 def test_the_demo_at_a_directory_that_was_there_leaves_it(shell: Shell) -> None:
-    process = shell.start("demo", "mnt", "--length", "close", awaiting="leaves nothing behind")
+    process = shell.start("demo", "mnt", "--length", "close", awaiting="cleans up")
     process.send_signal(signal.SIGINT)
     assert process.wait(LIMIT_S) == 130
     assert shell.mountpoint.is_dir()
@@ -662,7 +662,7 @@ def test_a_refused_key_is_one_line_however_many_runs(shell: Shell) -> None:
 def test_what_did_not_stay_in_the_cache_is_said(shell: Shell) -> None:
     done = shell("fetch", "1-3", "--cache-size", "700kB")
     assert done.returncode == 1
-    assert done.stderr == "cambfs: 1 of 3 did not stay in the cache of 683.6 KiB; raise --cache-size\n"
+    assert done.stderr == "cambfs: 1 of 3 results did not fit into the cache of 683.6 KiB; raise --cache-size\n"
 
 
 def test_fetching_to_nowhere_is_refused(shell: Shell) -> None:

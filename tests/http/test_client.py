@@ -437,12 +437,12 @@ def test_headers_that_cannot_be_trusted(api: responses.RequestsMock, client: Cli
         ("sorry".encode("utf-16-le"), "audio/flac", "sorry"),
         (b"<?xml version='1.0'?><Error><Message>Denied</Message></Error>", "audio/flac", "Denied"),
         (b"fe\r\nfLaC", "audio/flac", "fe fLaC"),
-        (b"\0" * 4096, "audio/flac", "something else"),
-        (b"\n" * 600, "", "something else"),
+        (b"\0" * 4096, "audio/flac", "something other"),
+        (b"\n" * 600, "", "something other"),
         (b"RIFF\0\0\0\0AVI ", "audio/wav", "RIFF"),
         (b"OggSetc", "audio/ogg", "OggSetc"),
         (b"ID3", "audio/mpeg", "ID3"),
-        (b"\xff\xfb", "audio/mpeg", "something else"),
+        (b"\xff\xfb", "audio/mpeg", "something other"),
         (b"f", "audio/flac", "f"),
         (b"<" + b"x" * 200_000, "audio/flac", "x"),
     ],
@@ -451,7 +451,7 @@ def test_a_200_that_is_not_audio(
     api: responses.RequestsMock, client: Client, page: bytes, kind: str, words: str
 ) -> None:
     api.get(STREAM, page, content_type=kind, headers={"Content-Length": str(len(page))})
-    with pytest.raises(NotAudio, match=f"run 5: the API answered with .*{re.escape(words)}") as caught:
+    with pytest.raises(NotAudio, match=f"run 5: the API sent .*{re.escape(words)}") as caught:
         client.open_stream(RUN)
     assert caught.value.status == 200
 
@@ -459,10 +459,10 @@ def test_a_200_that_is_not_audio(
 def test_a_200_with_nothing(api: responses.RequestsMock, client: Client) -> None:
     """Only a length says that nothing was meant; the end of the connection may have come too early."""
     api.get(STREAM, b"", headers={"Content-Length": "0"})
-    with pytest.raises(NotAudio, match="run 5: the API answered with nothing"):
+    with pytest.raises(NotAudio, match="run 5: the API sent an empty answer"):
         client.open_stream(RUN)
     api.get(STREAM, b"")
-    with pytest.raises(BrokenBody, match="before it was clear"):
+    with pytest.raises(BrokenBody, match="before the type of the answer was clear"):
         client.open_stream(RUN)
 
 

@@ -152,7 +152,7 @@ class _Load:
             reader.join()
 
     def _check_log(self, mount: Mount) -> None:
-        strange = [line for line in mount.log.splitlines() if "Traceback" in line or "nobody foresaw" in line]
+        strange = [line for line in mount.log.splitlines() if "Traceback" in line or "unexpected error" in line]
         self._outcome.wrong.extend(strange)
 
     def _check_kept(self, cache: Path) -> None:

@@ -146,7 +146,7 @@ def test_a_tree_that_does_not_answer_ends_the_child(tmp_path: Path, answers: str
 
 def test_a_child_that_is_never_ready_is_ended(tmp_path: Path) -> None:
     done = start(tmp_path, "stay()", start_timeout=1)
-    assert done.stdout == "error: the mount was not ready after 1 s; it was ended\n"
+    assert done.stdout == "error: the mount was not ready after 1 s; it was stopped\n"
     assert not is_running(child(tmp_path))
 
 
