@@ -238,8 +238,6 @@ class Content:
         self.check_limit(stop)
         if self.sizing.exceeded_by(stop):
             raise ResultChanged(f"run {self._id}: the result is longer than before")
-        if self.sizing.is_storage_exceeded_by(stop):
-            raise NotWhole(f"run {self._id}: storage said {self.size} bytes, and the stream has more")
         return self.spool, self.spool.filled.within(position, stop)
 
     def write(self, spool: Spool, known: list[tuple[int, int]], position: int, data: bytes) -> None:

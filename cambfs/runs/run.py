@@ -19,7 +19,7 @@ from threading import Condition, RLock
 from typing import Protocol, TypeVar
 
 from cambfs.deadline import Patience
-from cambfs.errors import CacheDamaged, CambfsError, NotWhole, ResultChanged
+from cambfs.errors import BrokenBody, CacheDamaged, CambfsError, NotWhole, ResultChanged
 from cambfs.model import Facts
 from cambfs.names import RunId
 from cambfs.remote.object_store import Probe
@@ -70,6 +70,7 @@ class Run:
         self._downloader = Downloader(run_id, context, self)
         self._told = facts, is_believed
         self._handles = 0
+        self._was_exceeded = False  # an answer had more bytes than storage said
         self._proves_storage = False  # the other runs wait for this one's comparison
 
     # What callers ask, each in its own thread.
@@ -300,7 +301,7 @@ class Run:
         stop = position + len(data)
         with self._changed:
             if self._content.sizing.is_storage_exceeded_by(stop):
-                self._context.store.refute(self.id)
+                self._note_exceeded()
             spool, known = self._content.place(position, len(data))
         self._content.write(spool, known, position, data)
         with self._changed:
@@ -309,6 +310,17 @@ class Run:
             self._waiters.wake()
             self._waiters.let_go_on()
             return self._is_more_wanted(transfer, stop)
+
+    def _note_exceeded(self) -> None:
+        """The stream has more than storage said. Raises BrokenBody the first time, and the API is asked again, alone;
+        NotWhole when its next answer has more, too."""
+        what = f"run {self.id}: storage said {self._content.size} bytes, and the stream has more"
+        if self._was_exceeded:
+            self._context.store.refute(self.id)
+            raise NotWhole(what)
+        self._was_exceeded = True
+        self._content.forget_ranges()
+        raise BrokenBody(what)
 
     def _is_more_wanted(self, transfer: Transfer, position: int) -> bool:
         if transfer.stop_position is not None and position >= transfer.stop_position:

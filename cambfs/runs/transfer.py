@@ -163,8 +163,12 @@ class Transfer:
                 break
             start, position = position, position + len(data)
             uncounted += max(0, position - self.position) if self._fell_silent else len(data)
-            self.position = max(self.position, position)
-            is_more_wanted = self._owner.receive(self, start, data)
+            before, self.position = self.position, max(self.position, position)
+            try:
+                is_more_wanted = self._owner.receive(self, start, data)
+            except CambfsError:
+                self.position = before  # they were not taken
+                raise
             uncounted = self._note_progress(uncounted)
             if not is_more_wanted:
                 return None

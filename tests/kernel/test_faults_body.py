@@ -31,7 +31,7 @@ from tests.kernel.faults import (
 from tests.kernel.harness import wait_until
 
 SECTION = "The body breaks"
-HELD_BYTES = 16 * 1024
+HELD_BYTES = 20 * 1024
 PROFILES = {
     "API ranges": Profile(length="content-length", ranges=True),
     "API ranges, chunked": Profile(ranges=True),
@@ -71,14 +71,14 @@ def test_a_body_that_breaks_now_and_then(ranges: str, server: Server, mounted: M
         if "no ranges" in ranges:
             assert sent(server, run_id) == sizes[run_id] + times * after
         else:
-            # What is near the end of a chunk is not believed before the chunk has come to its end.
+            # What is near the end of a chunk is not believed before that has come, and storage overlaps by 4 KiB.
             twice = fetched - probes(server, run_id) - sizes[run_id]
             assert 0 <= twice <= times * HELD_BYTES, f"{breaks[run_id - 1]}: bytes were fetched twice"
     slowest = max(found.seconds for found in reads.values())
     how = (
         "asked again, compared with what was there"
         if "no ranges" in ranges
-        else "resumed, at most 16 KiB fetched twice"
+        else "resumed, at most 20 KiB fetched twice"
     )
     seen(
         SECTION,

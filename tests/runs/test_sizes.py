@@ -351,7 +351,8 @@ def test_an_expired_url_is_renewed_once_for_all(source: FakeSource, make_library
     gate.open()
 
     assert {stat.result(LIMIT_S) for stat in stats} == {SIZE}
-    assert (source.count("sign", 1), source.count("stored", 1), source.count("stream", 1)) == (2, 4, 0)
+    assert (source.count("sign", 1), source.count("stream", 1)) == (2, 0)
+    assert source.count("stored", 1) in (3, 4), "the one for the end may come with the new URL"
 
 
 # From an API that does not tell.
