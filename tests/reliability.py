@@ -20,7 +20,7 @@ random.
 
 The timeout was 2 s in most tests (the default is 30 s). "How soon" is what was measured, on two busy cores, from the
 start of the tool that reads to its end; where several results were read, the slowest.
-No row but the one about a `Content-Length` that is too short ends with a short or an empty file. The timeout counts
+No row ends with a short or an empty file. The timeout counts
 from the last bytes that came; where the server had fallen silent, from the last new ones.
 `/.cambfs/errors` in the mount shows the last 100 failures: time, file, operation, errno, HTTP status, the API's words,
 and what to do.
@@ -37,11 +37,12 @@ _AFTER = """
 ## What cannot be noticed
 
 - A `Content-Length` that is too long, before the body has ended: until then `stat` tells it.
-- A `Content-Length` that is too short: by HTTP's rules the body ends there, and a reader gets that much. It is not kept
-  when the last FLAC frame is missing, so the next mount asks anew.
+- A `Content-Length` that is too short, before the body has ended: a program that maps the file, or reads just as much as
+  `stat` said, has a short file then. Other readers get the whole or an error, and nothing of it is cached.
+- A stream with the beginning of its own audio in front of the whole, where storage cannot be asked.
 - A range with the right `Content-Range` and validator, and other bytes inside.
 - A result that changes its length while somebody has it open: the kernel has one size for all who have a name open. Who
-  opened the former one gets ESTALE for what was not fetched, or an early end where the new one is shorter.
+  opened the former one gets ESTALE for what was not fetched.
 - A body that ends with its connection, in a format that does not say how long it is, where storage cannot be asked: it
   takes two answers that end at the same byte, and is not kept on the disk.
 """
