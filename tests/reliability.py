@@ -37,7 +37,7 @@ _AFTER = """
 ## What cannot be noticed
 
 - A `Content-Length` that is too long, before the body has ended: until then `stat` tells it.
-- A `Content-Length` that is too short, before the body has ended: a program that maps the file, or reads just as much as
+- A `Content-Length` that is too short, before the body has ended: a program that maps the file, or reads as much as
   `stat` said, has a short file then. Other readers get the whole or an error, and nothing of it is cached.
 - A stream with the beginning of its own audio in front of the whole, where storage cannot be asked.
 - A range with the right `Content-Range` and validator, and other bytes inside.
