@@ -108,11 +108,19 @@ def check_directory(directory: Path) -> None:
         # What another user has mounted refuses even to be looked at, but is not dead.
         if mounted is None or error.errno == errno.ENOTCONN:
             raise ConfigError(_directory_trouble(directory, error)) from None
+    _refuse_mounted(directory, mounted)
+    try:
+        _check_usable(directory)
+    except ConfigError:
+        _refuse_mounted(directory, mounted_at(directory))  # another may just have mounted there
+        raise
+
+
+def _refuse_mounted(directory: Path, mounted: Mounted | None) -> None:
     if mounted is not None and mounted.fstype == FSTYPE:
         raise ConfigError(f"{directory}: cambfs is already mounted there; to unmount it: cambfs unmount {directory}")
     if mounted is not None and mounted.fstype.startswith("fuse"):
         raise ConfigError(f"{directory}: something else ({mounted.fstype}) is already mounted there")
-    _check_usable(directory)
 
 
 def is_dead(directory: Path) -> bool:
