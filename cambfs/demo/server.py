@@ -190,13 +190,14 @@ class _Uvicorn(uvicorn.Server):
                 continue
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # asyncio leaks a connection that was accepted when the server closes before it has its transport.
+        for listener in (found for server in self.servers for found in server.sockets):
+            self._loop.remove_reader(listener)
+        while self.server_state.connections or asyncio.all_tasks() - {asyncio.current_task()}:
+            for connection in list(self.server_state.connections):
+                connection.transport.abort()
+            await asyncio.sleep(_ROUND_S)
         for server in self.servers:
             server.close()
         for listener in sockets or []:
             listener.close()
-        # Once more than it seems to need: a connection that was just accepted joins only in the loop's next rounds.
-        await asyncio.sleep(_ROUND_S)
-        while self.server_state.connections or self.server_state.tasks:
-            for connection in list(self.server_state.connections):
-                connection.transport.abort()
-            await asyncio.sleep(_ROUND_S)
