@@ -85,17 +85,15 @@ class Sizing:
         self._from = _From.STORAGE if is_unverified else _From.BEFORE
         self._api_total: int | None = None  # as a Content-Length or a Content-Range of the API said last
         self._refuted: set[int] = set()  # lengths at which a response ended, and the result did not
-        self._told_by_storage = info.size if info is not None and is_unverified else None
-        self._told_before = info.size if info is not None and not is_unverified else None
-        self._told_most = info.size if info is not None else 0
+        self._told = {} if info is None else {self._from: info.size}  # the largest size that each source told
 
     def is_less_than_told(self, size: int) -> bool:
         """Whether a larger size was told: no read may end there in silence."""
-        return size < self._told_most
+        return size < max(self._told.values(), default=0)
 
     def is_storage_exceeded_by(self, position: int) -> bool:
         """Whether a byte of the stream before `position` lies beyond the size that storage told."""
-        told = self._told_by_storage
+        told = self._told.get(_From.STORAGE)
         return told is not None and position > told and self.info is not None and self.info.size == told
 
     @property
@@ -146,7 +144,7 @@ class Sizing:
         """The cache knows it."""
         self.info = info
         self._from = _From.PROOF
-        self._told_most = info.size
+        self._told = {_From.PROOF: info.size}
 
     def header(self, total: int, modified_s: float | None, *, is_begun: bool) -> None:
         """The API tells the length. Raises ResultChanged when it was another in an earlier response of which bytes have
@@ -175,20 +173,20 @@ class Sizing:
         """It is proven that the result ends there. Returns the error of those who have it open and were told another
         size: ResultChanged when it was longer before, NotWhole when storage said so."""
         error = self._contradiction(position)
-        self._told_most = 0  # who was told of it hears of the error
+        self._told.clear()  # the error ends whatever was read with these sizes
         if error is not None or (self.info is not None and self.info.size != position):
             self.info = None
         self._learn(position, modified_s, _From.PROOF)
         return error
 
     def _contradiction(self, position: int) -> CambfsError | None:
-        told = self._told_by_storage
-        if told is not None and told != position:
-            return NotWhole(f"run {self._id}: storage said {told} bytes, and the stream has {position}")
-        if position >= self._told_most:
+        by_storage, most = self._told.get(_From.STORAGE), max(self._told.values(), default=0)
+        if by_storage is not None and by_storage != position:
+            return NotWhole(f"run {self._id}: storage said {by_storage} bytes, and the stream has {position}")
+        if not self.is_less_than_told(position):
             return None
-        what = f"run {self._id}: the result has {position} bytes, and was said to have {self._told_most}"
-        return ResultChanged(what) if self._told_most == self._told_before else NotWhole(what)
+        what = f"run {self._id}: the result has {position} bytes, and was said to have {most}"
+        return ResultChanged(what) if most == self._told.get(_From.BEFORE) else NotWhole(what)
 
     def judge(self, spool: Spool | None) -> bool | None:
         """Storage has answered, or more of the stream has come. Returns whether both have the same head when that has
@@ -202,7 +200,6 @@ class Sizing:
             if not is_same and self._from is _From.STORAGE:
                 self.info = None
         if self.info is None and self._is_size_told(probe):
-            self._told_by_storage = probe.total
             self._learn(probe.total, probe.modified_s, _From.STORAGE)
         return is_same
 
@@ -218,5 +215,5 @@ class Sizing:
         if self.info is None:
             seconds = time.time() if modified_s is None else modified_s
             self.info = RunInfo(size, int(seconds) * 10**9)
-        self._told_most = max(self._told_most, size)
+        self._told[source] = max(self._told.get(source, 0), size)
         self._from = source
