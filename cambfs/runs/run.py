@@ -356,7 +356,7 @@ class Run:
         with self._changed:
             if self._content.is_doubtful(position, body):
                 self._hear_storage()
-            if self._content.proof(position, body) is not None:
+            if self._content.prove(position, body):
                 self._note_end(position, body)
                 return None
             if transfer is not self._downloader.stream:

@@ -87,6 +87,10 @@ class Sizing:
         self._refuted: set[int] = set()  # lengths at which a response ended, and the result did not
         self._told = {} if info is None else {self._from: info.size}  # the largest size that each source told
 
+    @property
+    def size(self) -> int | None:
+        return self.info.size if self.info is not None else None
+
     def is_less_than_told(self, size: int) -> bool:
         """Whether a larger size was told: no read may end there in silence."""
         return size < max(self._told.values(), default=0)
