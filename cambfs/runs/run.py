@@ -26,6 +26,7 @@ from cambfs.remote.object_store import Probe
 from cambfs.remote.source import Body
 from cambfs.runs.content import Content
 from cambfs.runs.context import Context
+from cambfs.runs.demand import Demand
 from cambfs.runs.downloader import Downloader
 from cambfs.runs.sizing import Sizing
 from cambfs.runs.transfer import Transfer
@@ -70,22 +71,22 @@ class Run:
         self._content = Content(run_id, context.cache, sizing, context.max_result_bytes)
         self._waiters = Waiters(lock, self._changed)
         self._downloader = Downloader(run_id, context, self)
+        self._demand = Demand(context, self._content, self._downloader)
         self._told = info, is_unverified
         self._handles = 0
         self._was_exceeded = False  # a response had more bytes than storage said
-        self._proves_storage = False  # the other runs wait for this one's comparison
 
     # What callers ask, each in its own thread.
 
     def info(self, deadline: Deadline) -> RunInfo:
         """The exact size, waited for. Raises CambfsError."""
-        return self._wait(deadline, lambda: self._content.sizing.info, self._want_size)
+        return self._wait(deadline, lambda: self._content.sizing.info, self._demand.size)
 
     def want_probe(self) -> None:
         """Asks storage for the size if that may help, and does not wait."""
         with self._changed:
             if not self._is_over:
-                self._want_probe()
+                self._demand.probe()
 
     def open(self, deadline: Deadline) -> None:
         """Adds a handle as soon as it is known that there is audio. Raises CambfsError, and then there is no handle."""
@@ -94,9 +95,10 @@ class Run:
             if self._handles == 1:
                 self._changed.notify_all()  # a transfer may linger because nobody had it open
         try:
-            self._wait(deadline, lambda: self._content.is_begun or None, self._want_audio)
+            self._wait(deadline, lambda: self._content.is_begun or None, self._demand.audio)
             with self._changed:
-                self._want_audio()
+                if not self._is_over:
+                    self._demand.audio()
         except BaseException:
             self.close_handle()
             raise
@@ -138,7 +140,7 @@ class Run:
             stop = self._wait(
                 deadline,
                 lambda: self._content.stop_if_there(offset, wanted),
-                lambda: self._want_bytes(offset, wanted),
+                lambda: self._demand.bytes(offset, wanted),
             )
         if stop <= offset:
             return 0
@@ -148,8 +150,7 @@ class Run:
 
     def retire(self) -> None:
         """Called once, without users: what was fetched goes to the cache."""
-        if self._proves_storage and not self._context.store.proven:
-            self._context.store.give_up_proof()
+        self._demand.end()
         if self._is_worth_keeping():
             self._content.release()
         else:
@@ -194,59 +195,8 @@ class Run:
         if self._content.must_be_checked:
             self._downloader.start_check()
         else:
+            self._judge()  # storage may have been proven since, by another run
             want()
-
-    # What sets going what is waited for. Locked, and called again and again while somebody waits.
-
-    def _want_audio(self) -> None:
-        if self._content.is_whole or self._is_over:
-            return
-        self._want_stream()
-        if self._content.size is None and self._context.api.stream_has_length is False:
-            self._want_size()
-
-    def _want_size(self) -> None:
-        is_header_to_come = self._downloader.stream is not None and not self._content.is_begun
-        if not (is_header_to_come and self._context.api.stream_has_length):
-            self._want_probe()
-        self._judge()
-        if self._content.size is None and self._is_stream_needed():
-            self._want_stream()
-
-    def _want_stream(self) -> None:
-        """From the first byte that is missing, or once more from the first."""
-        start = 0 if self._content.needs_another_response else self._content.filled.filled_until(0)
-        self._downloader.start_stream(start)
-
-    def _want_probe(self) -> None:
-        if self._content.sizing.probe is None:
-            self._downloader.start_probe()
-
-    def _is_stream_needed(self) -> bool:
-        """Whether the size cannot be known without the stream: storage does not tell it, or is not believed yet."""
-        store, has_answered = self._context.store, self._content.sizing.probe is not None
-        if self._downloader.stream is not None:
-            return False
-        if self._downloader.is_probe_slow or (not self._downloader.is_probing and not has_answered):
-            return True
-        if store.proven:
-            return has_answered  # and yet the size is not known: it is no FLAC, or another
-        if not store.distrusted and not self._proves_storage:
-            self._proves_storage = store.claim_proof()
-        return store.distrusted or self._proves_storage
-
-    def _want_bytes(self, offset: int, stop: int) -> None:
-        self._want_stream()
-        missing = self._content.missing(offset, stop)
-        if missing is None or not self._downloader.is_far(missing[0]):
-            return
-        offset, stop = missing
-        if not self._content.has_ranges:
-            self._want_probe()
-            return
-        reads_on = offset > 0 and self._content.filled.covers(offset - 1, offset)
-        goal = None if reads_on else max(stop, offset + self._context.tuning.span_bytes)
-        self._downloader.start_span(offset, goal)
 
     # What is learnt. Locked.
 
@@ -278,7 +228,7 @@ class Run:
             return self._content.etag, self._content.sizing.stored_ranges
 
     def _hear_storage(self) -> None:
-        self._want_probe()
+        self._demand.probe()
         self._changed.wait_for(self._is_storage_heard, min(self._context.timeout_s, self._context.tuning.end_takes_s))
         self._judge()
 
@@ -296,7 +246,7 @@ class Run:
             self._tell()
             self._changed.notify_all()
             if self._content.size is None:
-                self._want_probe()
+                self._demand.probe()
             self._waiters.yield_to_readers()
 
     def receive(self, transfer: Transfer, position: int, data: bytes) -> bool:
@@ -403,9 +353,9 @@ class Run:
             if was_stream and error is not None and not self._is_over:
                 self._fail(error)
             info = self._content.note_whole() if self._is_worth_keeping() else None
-            if self._handles and error is None:
+            if self._handles and error is None and not self._is_over:
                 with suppress(CambfsError):  # the next read tries again and gets the error
-                    self._want_audio()
+                    self._demand.audio()
             return info
 
     # What probes and checks bring, in their threads.

@@ -1,0 +1,78 @@
+"""What is fetched for one run, given what is wanted of it: audio, a size, or certain bytes.
+
+It decides, and the downloader does it. No threads and no lock of its own: the run that owns it holds its lock for every
+method, and calls it again and again while somebody waits.
+"""
+
+from __future__ import annotations
+
+from cambfs.runs.content import Content
+from cambfs.runs.context import Context
+from cambfs.runs.downloader import Downloader
+
+
+class Demand:
+    """Its methods start what is missing, and return at once. They raise CambfsError where no thread can be had."""
+
+    def __init__(self, context: Context, content: Content, downloader: Downloader) -> None:
+        self._context = context
+        self._content = content
+        self._downloader = downloader
+        self._proves_storage = False  # the other runs wait for this one's comparison
+
+    def audio(self) -> None:
+        """All of the result."""
+        if self._content.is_whole:
+            return
+        self._stream()
+        if self._content.size is None and self._context.api.stream_has_length is False:
+            self.size()
+
+    def size(self) -> None:
+        is_header_to_come = self._downloader.stream is not None and not self._content.is_begun
+        if not (is_header_to_come and self._context.api.stream_has_length):
+            self.probe()
+        if self._content.size is None and self._is_stream_needed():
+            self._stream()
+
+    def probe(self) -> None:
+        """What storage knows."""
+        if self._content.sizing.probe is None:
+            self._downloader.start_probe()
+
+    def bytes(self, offset: int, stop: int) -> None:
+        """Those of offset … stop that are missing."""
+        self._stream()
+        missing = self._content.missing(offset, stop)
+        if missing is None or not self._downloader.is_far(missing[0]):
+            return
+        offset, stop = missing
+        if not self._content.has_ranges:
+            self.probe()
+            return
+        reads_on = offset > 0 and self._content.filled.covers(offset - 1, offset)
+        goal = None if reads_on else max(stop, offset + self._context.tuning.span_bytes)
+        self._downloader.start_span(offset, goal)
+
+    def end(self) -> None:
+        """The run is not used any more."""
+        if self._proves_storage and not self._context.store.proven:
+            self._context.store.give_up_proof()
+
+    def _stream(self) -> None:
+        """From the first byte that is missing, or once more from the first."""
+        start = 0 if self._content.needs_another_response else self._content.filled.filled_until(0)
+        self._downloader.start_stream(start)
+
+    def _is_stream_needed(self) -> bool:
+        """Whether the size cannot be known without the stream: storage does not tell it, or is not trusted yet."""
+        store, has_answered = self._context.store, self._content.sizing.probe is not None
+        if self._downloader.stream is not None:
+            return False
+        if self._downloader.is_probe_slow or (not self._downloader.is_probing and not has_answered):
+            return True
+        if store.proven:
+            return has_answered  # and yet the size is not known: it is no FLAC, or another
+        if not store.distrusted and not self._proves_storage:
+            self._proves_storage = store.claim_proof()
+        return store.distrusted or self._proves_storage
