@@ -81,8 +81,8 @@ def prepare_cache(settings: Settings) -> None:
 def open_library(settings: Settings, declared: Callable[[], Sequence[RunId]]) -> Iterator[Library]:
     from cambfs.cache.cache import Cache
     from cambfs.cache.disk import Disk
-    from cambfs.runs.context import make_context
     from cambfs.runs.library import Library
+    from cambfs.transfers.context import make_context
 
     with ExitStack() as stack:
         client = stack.enter_context(open_client(settings))

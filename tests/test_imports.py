@@ -17,13 +17,14 @@ _ROOT = Path(cambfs.__file__).parent
 
 # Each room, and the rooms that it may import. What is in no room is a word that everybody uses (TOP), or puts the parts
 # together (`wiring`, `bulk_fetch`, `cli`).
-TOP = {"cambfs", "errors", "names", "model", "flac", "audio", "text", "deadline"}
+TOP = {"cambfs", "errors", "names", "model", "flac", "audio", "text", "deadline", "proof"}
 MAY_IMPORT = {
     "system": set(),
     "remote": {"system"},
     "http": {"remote"},
     "cache": {"system"},
-    "runs": {"cache", "remote", "system"},
+    "transfers": {"cache", "remote", "system"},
+    "runs": {"transfers", "cache", "remote"},
     "vfs": {"runs", "cache", "remote"},
     "fuse": {"vfs", "runs", "system"},
 }

@@ -1,6 +1,6 @@
 """Whether all of one result is here: where it ends, and how that end is proven.
 
-Not which proofs count (`sizing.proof_of`), nor the bytes (`content`). No threads and no lock of its own: the run that
+Not which proofs count (`proof`), nor the bytes (`content`). No threads and no lock of its own: the run that
 owns it holds its lock for every method.
 """
 
@@ -13,9 +13,10 @@ from cambfs.audio import End
 from cambfs.cache.spool import Spool
 from cambfs.errors import BrokenBody, NotWhole
 from cambfs.names import RunId
+from cambfs.proof import UNPROVEN, Claims, proof_of
 from cambfs.remote.object_store import HEAD_BYTES
 from cambfs.remote.source import Body
-from cambfs.runs.sizing import UNPROVEN, Claims, Sizing, proof_of
+from cambfs.runs.sizing import Sizing
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ method, and calls it again and again while somebody waits.
 from __future__ import annotations
 
 from cambfs.runs.content import Content
-from cambfs.runs.context import Context
-from cambfs.runs.downloader import Downloader
+from cambfs.transfers.context import Context
+from cambfs.transfers.downloader import Downloader
 
 
 class Demand:

@@ -21,9 +21,9 @@ from cambfs.errors import CambfsError, Closing, UnknownRun
 from cambfs.model import RunInfo
 from cambfs.names import RunId
 from cambfs.remote.signer import Signature
-from cambfs.runs.context import Context
 from cambfs.runs.lookahead import Lookahead
 from cambfs.runs.run import Run
+from cambfs.transfers.context import Context
 
 log = logging.getLogger(__name__)
 

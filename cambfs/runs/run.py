@@ -25,12 +25,12 @@ from cambfs.names import RunId
 from cambfs.remote.object_store import Probe
 from cambfs.remote.source import Body
 from cambfs.runs.content import Content
-from cambfs.runs.context import Context
 from cambfs.runs.demand import Demand
-from cambfs.runs.downloader import Downloader
 from cambfs.runs.sizing import Sizing
-from cambfs.runs.transfer import Transfer
 from cambfs.runs.waiters import Waiters
+from cambfs.transfers.context import Context
+from cambfs.transfers.downloader import Downloader
+from cambfs.transfers.transfer import Transfer
 
 # After one of these errors the downloaded bytes are discarded.
 _WORTHLESS = (ResultChanged, CacheDamaged, NotWhole)

@@ -1,66 +1,26 @@
-"""How long one run's result is, what that is known from, and whether the place where a response ended is its end.
+"""How long one run's result is, and what that is known from.
 
-A peer's word is a claim. The framing of a response says that the body ended; the structure of the audio, the length of
-storage's object and a second response say that the result did. It takes two of them, and none against, unless two agree
-against one. Before that, in the order of belief, a size comes from the length in the stream's header, or from storage,
-if its object's own structure agrees and it begins like the stream, or storage has proven itself with another run.
+In the order of trust, a size comes from the cache or a proven end, from the length in the stream's header, from an
+earlier use of the run, or from storage: if the structure of its object agrees, and it begins like the stream, or
+storage has proven itself with another run.
 
-Not the requests (`object_store`, `transfer`), nor the bytes (`spool`). No threads: the run that owns it guards it with
-its own lock, and every method is called under that. What follows for storage, or for who has the run open, it returns.
+Not the requests (`object_store`, `transfer`), nor when an end is proven (`proof`). No threads: the run that owns it
+holds its lock for every method. It returns what follows for storage and for open files.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from enum import Enum, auto
 
 from cambfs import flac
-from cambfs.audio import End, signature
+from cambfs.audio import signature
 from cambfs.cache.spool import Spool
 from cambfs.errors import CambfsError, NotWhole, ResultChanged
 from cambfs.model import RunInfo
 from cambfs.names import RunId
+from cambfs.proof import ENDS_IN_A_FRAME
 from cambfs.remote.object_store import ObjectStore, Probe
-
-# Two responses that just stopped at the same byte: enough to serve, not to keep.
-UNPROVEN = ""
-STORAGE = "storage"
-_ENDS_IN_A_FRAME = (End.WHOLE, End.INTACT, End.PADDED)
-
-
-@dataclass(frozen=True)
-class Claims:
-    """What is said of the byte offset `position`: `framed`, that HTTP ended the body there; `end`, what the structure
-    of the audio says; `stored`, the length of storage's object where it begins like the stream, else None; `again`,
-    that an earlier response ended there, too; `by_storage`, that the last bytes came from storage, and not from the
-    stream; `is_stored_whole`, that storage's object ends by its own structure, too."""
-
-    position: int
-    framed: bool
-    end: End
-    stored: int | None
-    again: bool
-    by_storage: bool = False
-    is_stored_whole: bool = False
-
-
-def proof_of(claims: Claims) -> str | None:
-    """How it is proven that the result ends there, for the sidecar ("framing+frames"); UNPROVEN when it may be served
-    and not kept; None when it has to be asked again."""
-    is_stored, is_whole = claims.stored == claims.position, claims.end is End.WHOLE
-    if claims.by_storage:  # whose framing and length are one witness
-        return f"{STORAGE}+frames" if is_stored and claims.end in _ENDS_IN_A_FRAME else None
-    if claims.end is End.BROKEN and not (claims.framed and is_stored):
-        return None
-    if claims.stored is not None and not is_stored:
-        is_outvoted = claims.framed and is_whole and not claims.is_stored_whole
-        if not is_outvoted:
-            return None
-    witness = "frames" if is_whole else STORAGE if is_stored else "twice" if claims.again else None
-    if witness is None or claims.framed:
-        return witness and f"framing+{witness}"
-    return UNPROVEN if witness == "twice" else witness
 
 
 class _From(Enum):
@@ -209,7 +169,7 @@ class Sizing:
 
     def _is_size_told(self, probe: Probe) -> bool:
         """Whether the object's own structure agrees with its length, and it is the stream's file as far as is known."""
-        if probe.end not in _ENDS_IN_A_FRAME or probe.total in self._refuted:
+        if probe.end not in ENDS_IN_A_FRAME or probe.total in self._refuted:
             return False
         if self.matches_stream is None:
             return self._store.proven and signature(probe.head) == "FLAC"

@@ -43,8 +43,8 @@ from cambfs.remote import object_store
 from cambfs.remote.object_store import Probe
 from cambfs.runs import run
 from cambfs.runs.library import Handle, Library
-from cambfs.runs.transfer import Transfer
-from cambfs.system import slots
+from cambfs.transfers import slots
+from cambfs.transfers.transfer import Transfer
 from tests import waiting
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, StorageManner, some_flac
 from tests.waiting import (

@@ -15,7 +15,7 @@ from cambfs.names import RunId
 from cambfs.remote import object_store, retry
 from cambfs.runs import waiters
 from cambfs.runs.library import Handle, Library
-from cambfs.system import slots
+from cambfs.transfers import slots
 from tests.fakes import FakeSource, Plan, Result, StorageManner, some_flac
 from tests.waiting import deadline, eventually, library_of, our_threads, read_all
 

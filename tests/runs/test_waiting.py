@@ -25,8 +25,8 @@ from cambfs.errors import (
 )
 from cambfs.remote import retry
 from cambfs.remote.retry import Backoff, retrying
-from cambfs.system import slots as slots_module
-from cambfs.system.slots import Slots
+from cambfs.transfers import slots as slots_module
+from cambfs.transfers.slots import Slots
 from tests.fakes import LIMIT_S, Gate
 from tests.waiting import eventually, in_thread
 

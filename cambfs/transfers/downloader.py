@@ -19,9 +19,9 @@ from cambfs.errors import BadResponse, CambfsError, Closing, RemoteError, Storag
 from cambfs.names import RunId
 from cambfs.remote.object_store import Probe
 from cambfs.remote.source import Body
-from cambfs.runs.context import Context
-from cambfs.runs.transfer import Owner as TransferOwner
-from cambfs.runs.transfer import Transfer
+from cambfs.transfers.context import Context
+from cambfs.transfers.transfer import Owner as TransferOwner
+from cambfs.transfers.transfer import Transfer
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from typing import Protocol
 from cambfs.errors import CambfsError, Closing, TimedOut
 from cambfs.remote.retry import Backoff
 from cambfs.remote.source import Body
-from cambfs.system.slots import Slots
+from cambfs.transfers.slots import Slots
 
 log = logging.getLogger(__name__)
 

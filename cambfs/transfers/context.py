@@ -13,8 +13,8 @@ from cambfs.cache.commit_queue import CommitQueue
 from cambfs.remote.object_store import ObjectStore
 from cambfs.remote.signer import Signer
 from cambfs.remote.source import Source
-from cambfs.system.slots import Slots
 from cambfs.system.workers import Workers
+from cambfs.transfers.slots import Slots
 
 
 @dataclass(frozen=True)

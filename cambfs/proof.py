@@ -1,0 +1,51 @@
+"""When a result counts as whole: the rule, as a pure function.
+
+A peer's word is a claim. The framing of a response says that the body ended; the structure of the audio, the length of
+storage's object and a second response say that the result did. It takes two of them and none against, or two against
+one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cambfs.audio import End
+
+# Two responses that just stopped at the same byte: enough to serve, not to keep.
+UNPROVEN = ""
+STORAGE = "storage"
+ENDS_IN_A_FRAME = (End.WHOLE, End.INTACT, End.PADDED)
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What is said of the byte offset `position`: `framed`, that HTTP ended the body there; `end`, what the structure
+    of the audio says; `stored`, the length of storage's object where it begins like the stream, else None; `again`,
+    that an earlier response ended there, too; `by_storage`, that the last bytes came from storage, and not from the
+    stream; `is_stored_whole`, that storage's object ends by its own structure, too."""
+
+    position: int
+    framed: bool
+    end: End
+    stored: int | None
+    again: bool
+    by_storage: bool = False
+    is_stored_whole: bool = False
+
+
+def proof_of(claims: Claims) -> str | None:
+    """How it is proven that the result ends there, for the sidecar ("framing+frames"); UNPROVEN when it may be served
+    and not kept; None when it has to be asked again."""
+    is_stored, is_whole = claims.stored == claims.position, claims.end is End.WHOLE
+    if claims.by_storage:  # whose framing and length are one witness
+        return f"{STORAGE}+frames" if is_stored and claims.end in ENDS_IN_A_FRAME else None
+    if claims.end is End.BROKEN and not (claims.framed and is_stored):
+        return None
+    if claims.stored is not None and not is_stored:
+        is_outvoted = claims.framed and is_whole and not claims.is_stored_whole
+        if not is_outvoted:
+            return None
+    witness = "frames" if is_whole else STORAGE if is_stored else "twice" if claims.again else None
+    if witness is None or claims.framed:
+        return witness and f"framing+{witness}"
+    return UNPROVEN if witness == "twice" else witness

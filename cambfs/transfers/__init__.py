@@ -1,0 +1,1 @@
+"""Brings bytes of runs, from the API or from storage."""
