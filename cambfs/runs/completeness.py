@@ -32,7 +32,7 @@ class Completeness:
         self._id = run_id
         self._sizing = sizing
         self._unproven_ends = 0
-        self._ended_at = -1  # where a response ended of which nothing proves that it was whole
+        self._ended_at = -1  # where a response ended that is not proven complete
         self._ends_in_itself_at = -1  # the size at which the structure of the bytes shows the end
 
     def load(self) -> None:
@@ -49,7 +49,7 @@ class Completeness:
         return self.proof is not None
 
     def needs_another_response(self, spool: Spool) -> bool:
-        """All that a response brought is here, and nothing else says that this is all."""
+        """A response ended where the bytes end, and nothing else confirms that end."""
         return self._ended_at >= 0 and not self.is_complete(spool)
 
     def _proof_without_end(self, spool: Spool, size: int) -> str | None:
@@ -62,14 +62,14 @@ class Completeness:
         return "framing+storage" if claimed_by > 1 else None
 
     def is_end_seen(self, spool: Spool, size: int) -> bool:
-        """Whether the result ends at `size` for all that is known: that was proven, or the structure of the bytes shows
-        it, or two sources that can know it say so."""
+        """Whether a read may end at `size`: the end is proven, the structure of the bytes shows it, or API and storage
+        both report that size."""
         if self.is_complete(spool) or self._ends_in_itself_at == size:
             return True
         if self._sizing.is_less_than_told(size):
             return False  # the stream's end says so, with an error
         if self._sizing.is_of_before and spool.filled.covers(0, size):
-            return False  # it may have changed since; the stream that has come there is about to tell
+            return False  # it may have changed since; the stream, which is there, is about to tell
         if end_at(spool, size) is End.WHOLE:
             self._ends_in_itself_at = size
             return True

@@ -1,8 +1,7 @@
-"""What has arrived of one run: its bytes and what is known of its size, from the cache and from the responses that
-come.
+"""The bytes of one run that are here, from the cache and from responses.
 
-Not who fetches or who waits. No lock of its own: the run that owns it holds its lock for every method but those that
-say otherwise, which touch files and would hold up everybody.
+No lock of its own: the run that owns it holds its lock for every method, except those whose docstring says otherwise.
+Those touch files and take long.
 """
 
 from __future__ import annotations
@@ -37,9 +36,9 @@ class Content:
         self._cache = cache
         self._max_bytes = max_bytes
         self._spool: Spool | None = None
-        self._unchecked: Acquired | None = None  # what the cache has, and of which nothing is used before `check`
+        self._unchecked: Acquired | None = None  # from the cache; not used before `check`
         self._is_loaded = False
-        self._is_kept = False  # it is in the cache, or was refused there
+        self._is_kept = False  # it is in the cache, or the cache refused it
         self._completeness = Completeness(run_id, sizing)
         self._content_type = ""
         self._api_refuses_ranges = False
@@ -47,7 +46,7 @@ class Content:
     # From the cache.
 
     def load(self) -> None:
-        """Takes what the cache has, the first time."""
+        """Takes what the cache has. Only the first call does anything."""
         if self._is_loaded:
             return
         acquired = self._cache.acquire(self._id)
@@ -59,7 +58,7 @@ class Content:
 
     def _use(self, acquired: Acquired) -> None:
         self._spool, self.is_begun = acquired.spool, True
-        if acquired.info is not None and acquired.whole:  # those of a part are what some peer said
+        if acquired.info is not None and acquired.whole:  # that of a part is a claim
             self.sizing.load(acquired.info)
         if acquired.whole:
             self._completeness.load()
@@ -82,7 +81,7 @@ class Content:
         return True
 
     def checked(self, is_right: bool) -> None:
-        """The result is whole, or nothing of it is there."""
+        """The cached bytes are used if they are right, else discarded."""
         acquired, self._unchecked = self._unchecked, None
         if is_right and acquired is not None:
             self._use(acquired)
@@ -91,7 +90,7 @@ class Content:
 
     @property
     def spool(self) -> Spool:
-        """The first use makes it. Raises NoSpace."""
+        """Made at the first use. Raises NoSpace."""
         if self._spool is None:
             self._spool = self._cache.new_spool(self._id)
         return self._spool
@@ -105,8 +104,7 @@ class Content:
         return self.sizing.size
 
     def stop_if_there(self, offset: int, stop: int) -> int | None:
-        """Where a read of offset … stop ends; None as long as some of it is missing, or it is not known that the result
-        ends there."""
+        """Where a read of offset … stop ends. None while bytes are missing, or the end of the result is uncertain."""
         size = self.size
         if size is None or stop < size:
             return stop if self.filled.covers(offset, stop) else None
@@ -117,8 +115,8 @@ class Content:
         return self._spool is not None and self._completeness.is_end_seen(self._spool, size)
 
     def missing(self, offset: int, stop: int) -> tuple[int, int] | None:
-        """The first bytes that a read of offset … stop waits for: its own, or the last of the result, which show its
-        end. None where only a response's end can show that."""
+        """The first bytes that a read of offset … stop waits for: its own, or the last of the result, which show where
+        it ends. None where only the end of a response can show that."""
         size = self.size
         if size is None or stop < size:
             return self.filled.gap(offset, stop)
@@ -127,7 +125,7 @@ class Content:
         return self.filled.gap(offset, size) or self.filled.gap(max(size - window, 0), size)
 
     def stop_if_whole(self, stop: int) -> int | None:
-        """Where a read that is to go to `stop` ends; None when the result is not whole. Without the lock."""
+        """Where a read up to `stop` ends; None when the result is not complete. Without the lock."""
         size = self.size
         return min(stop, size) if self.is_whole and size is not None else None
 
@@ -150,7 +148,7 @@ class Content:
 
     @property
     def has_ranges(self) -> bool:
-        """Whether a range of just this result can be had: from the API, which showed a validator, or from storage,
+        """Whether ranges of this very result are available: from the API, which sent a validator, or from storage,
         whose object is the same file."""
         return self.etag is not None or self.sizing.stored_ranges is not None
 
@@ -160,17 +158,17 @@ class Content:
         return self._spool is not None and self._spool.etag is not None
 
     def forget_ranges(self) -> None:
-        """They do not work after all."""
+        """Neither the API nor storage gives ranges after all."""
         self.sizing.matches_stream = False
         if self._spool is not None:
             self._spool.has_ranges = False
 
     def forget_api_ranges(self) -> None:
-        """The API said that it gives ranges, and does not."""
+        """The API announced ranges, and does not give them."""
         self._api_refuses_ranges = True
         self.spool.has_ranges = False
 
-    # What a response brings.
+    # From a response.
 
     def begin(self, body: Body) -> None:
         """Its headers. Raises ResultChanged, TooLarge."""
@@ -187,7 +185,7 @@ class Content:
         self.is_begun = True
 
     def place(self, position: int, length: int) -> tuple[Spool, list[tuple[int, int]]]:
-        """Where bytes are to be put with `write`, and which of them are here already. Raises ResultChanged, TooLarge,
+        """The spool for `write`, and the parts of these bytes that are here already. Raises ResultChanged, TooLarge,
         NoSpace."""
         stop = position + length
         self.check_limit(stop)
@@ -196,8 +194,8 @@ class Content:
         return self.spool, self.spool.filled.within(position, stop)
 
     def write(self, spool: Spool, known: list[tuple[int, int]], position: int, data: bytes) -> None:
-        """Puts bytes down, without the lock; those that are `known` are compared. They are not there before `add` says
-        so. Raises ResultChanged, NoSpace."""
+        """Writes bytes, without the lock, and compares those that are `known`. They count only after `add`. Raises
+        ResultChanged, NoSpace."""
         for a, b in known:
             if spool.read(a, b - a) != data[a - position : b - position]:
                 raise ResultChanged(f"run {self._id}: the bytes from {a} on differ from those of before")
@@ -208,7 +206,7 @@ class Content:
             log.warning("run %d: the audio is not FLAC but %s; it is served as it is", self._id, container)
 
     def add(self, start: int, stop: int) -> None:
-        """Bytes that were written are there."""
+        """The bytes that were written count from now on."""
         self.spool.filled.add(start, stop)
 
     def judge(self) -> bool | None:
@@ -233,7 +231,7 @@ class Content:
         """As `Completeness.ask_again_from`."""
         return self._completeness.ask_again_from(self.spool, position, body)
 
-    # What becomes of it.
+    # To the cache.
 
     def note_whole(self) -> RunInfo | None:
         """Notes whether nothing is missing any more; returns the facts, once, when it should be kept."""
@@ -244,23 +242,23 @@ class Content:
         return self.sizing.info
 
     def keep(self, info: RunInfo) -> None:
-        """Puts the whole result in the cache. Without the lock."""
+        """Puts the complete result into the cache. Without the lock."""
         proof = self._completeness.proof
         assert proof, "what is not proven is not kept"
         self._cache.commit(self._id, self.spool, info, self._content_type, proof)
 
     @property
     def kept_spool(self) -> Spool | None:
-        """The file in the cache that has all of it, if one has."""
+        """The cached file with the complete result, if there is one."""
         return self._spool if self.is_whole else None
 
     def unlink(self) -> None:
-        """Gives up the temporary name of its bytes, if they have one."""
+        """Removes the temporary name of its bytes, if they have one."""
         if self._spool is not None:
             self._spool.discard_name()
 
     def release(self) -> None:
-        """The cache keeps what it can use of it, and closes the rest. The last call."""
+        """Returns the bytes to the cache, which keeps or closes them. The last call."""
         if self._unchecked is not None:
             self._cache.release(self._id, self._unchecked.spool, whole=True, info=None)
         if self._spool is not None:
@@ -268,12 +266,12 @@ class Content:
             self._cache.release(self._id, self._spool, whole=whole, info=self.sizing.info)
 
     def invalidate(self) -> None:
-        """Its bytes are wrong: not kept, also if that is just being done."""
+        """Its bytes are wrong: they are not kept, even if a commit is under way."""
         if self._spool is not None:
             self._spool.is_invalid = True
 
     def discard(self) -> None:
-        """Its bytes are wrong. The last call."""
+        """Closes its bytes, which are wrong. The last call."""
         if self._unchecked is not None:
             self._unchecked.spool.close()
         if self._spool is not None:

@@ -1,7 +1,7 @@
-"""All the runs of one mount: which there are, what is known of them, and who has them in use.
+"""All runs of one mount: their sizes, and the runs that are in use.
 
-Not one run's bytes (`run`), nor names and attributes (`tree`). Callers' threads come in here; `close` ends the threads
-that work for the runs. `_lock` guards the tables; under it only the cache is locked (the order of locks: see `run`).
+Not one run's bytes (`run`), nor names and attributes (`tree`). Threads: callers come in here; `close` ends the threads
+that work for the runs. `_lock` guards the tables; only the cache is locked under it (for the order of locks see `run`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class Lease(AbstractContextManager["Lease"]):
-    """One use of a run, from its making until it is left: a run in use keeps its bytes."""
+    """One use of a run, from the constructor to the end of the context. A run in use keeps its bytes."""
 
     def __init__(self, run: Run, release: Callable[[Run], None]) -> None:
         self.run = run
@@ -40,8 +40,8 @@ class Lease(AbstractContextManager["Lease"]):
 
 
 class Handle:
-    """One open result. `same_bytes` says that every byte is what it was at the last open of this run; `beside_other`
-    that somebody has it open still as it was before it changed."""
+    """One open result. `same_bytes`: every byte is what it was at the last open of this run. `beside_other`: an older
+    version of the result is still open."""
 
     def __init__(self, lease: Lease, *, same_bytes: bool, beside_other: bool) -> None:
         self._lease = lease
@@ -65,7 +65,7 @@ class Handle:
 
 
 class Library:
-    """`declared` gives the runs that the user named. `close` must be called at the end."""
+    """`declared` returns the runs that the user named. Call `close` at the end."""
 
     def __init__(self, context: Context, declared: Callable[[], Sequence[RunId]] = tuple) -> None:
         self.timeout_s = context.timeout_s
@@ -73,11 +73,11 @@ class Library:
         self._cache = context.cache
         self._signer = context.signer
         self._declared = declared
-        self._ending = Lock()  # held while all is ended, before any other
+        self._ending = Lock()  # held while the library closes; taken before any other lock
         self._lock = Lock()  # guards all below
         self._runs: dict[RunId, Run] = {}
-        self._detached: dict[RunId, list[Run]] = {}  # those of them that are in use still
-        self._info: dict[RunId, RunInfo | None] = {}  # None where what was said is known to be wrong
+        self._detached: dict[RunId, list[Run]] = {}  # replaced by a newer version, but still in use
+        self._info: dict[RunId, RunInfo | None] = {}  # None where the size that was reported is wrong
         self._unverified: set[RunId] = set()  # of these facts, those that stand and fall with storage
         self._opened_generations: dict[RunId, int] = {}
         unknown_for_s = context.tuning.unknown_for_s
@@ -103,12 +103,12 @@ class Library:
             self._info[run_id] = None
 
     def was_said(self, run_id: RunId) -> bool:
-        """Whether a size of the run was ever told in this mount, even if it is not known now."""
+        """Whether this mount has ever reported a size of the run."""
         with self._lock:
             return run_id in self._info
 
     def wait_for_info(self, run_id: RunId, deadline: Deadline) -> RunInfo:
-        """The exact size, asked for where it is not known. Raises CambfsError."""
+        """Waits for the exact size, and asks for it if necessary. Raises CambfsError."""
         known = self.info(run_id)
         if known is not None:
             return known
@@ -117,8 +117,7 @@ class Library:
             return run.info(deadline)
 
     def open(self, run_id: RunId, deadline: Deadline) -> Handle:
-        """Opens a result as soon as it is known that there is audio; the stream is asked for at once. Raises
-        CambfsError."""
+        """Starts the download and returns as soon as the first audio or its headers are here. Raises CambfsError."""
         if self._cache.info(run_id) is None:
             with self._lock:
                 self._check_unknown(run_id)
@@ -155,12 +154,11 @@ class Library:
             raise
 
     def fresh_signature(self, run_id: RunId) -> Signature | None:
-        """What `signature` would give without a request; None when there would be one."""
+        """What `signature` returns without a request; None when it needs one."""
         return self._signer.fresh(run_id)
 
     def listed(self) -> list[RunId]:
-        """The runs that are known, in their order: cached, declared, or found in this mount; without those that the API
-        just did not know."""
+        """The known runs, sorted: cached, declared or found in this mount, without those that the API does not know."""
         declared = self._declared()
         with self._lock:
             found = {run_id for run_id, info in self._info.items() if info is not None}
@@ -170,7 +168,7 @@ class Library:
             return sorted(found)
 
     def begin_listing(self) -> list[RunId]:
-        """What `listed` gives, for somebody who is about to go through it."""
+        """As `listed`, at the beginning of a directory listing."""
         listed = self.listed()
         with self._lock:
             self._size_lookahead.begin(listed)
@@ -182,11 +180,11 @@ class Library:
         with self._lock:
             return sum(info.size for info in self._info.values() if info is not None)
 
-    # Sizes ahead of a reader who goes through the listing.
+    # Lookahead for a program that goes through a listing.
 
     def _ask_ahead(self, run_id: RunId) -> None:
-        """Reading attributes of one listed run after the other asks for those that come next as well, in bulk; a look
-        at a single one does not."""
+        """When a program reads the attributes of one listed run after the other, the next ones are requested in bulk. A
+        look at a single run requests no other."""
         with self._lock:
             wanted = self._size_lookahead.window(run_id, self._is_answered)
         if not wanted:
@@ -204,7 +202,7 @@ class Library:
             wanted = self._url_lookahead.window(run_id, lambda run: self._signer.fresh(run) is not None)
         self._signer.request_many(wanted)
 
-    # Runs in use (they know this as their owner).
+    # Runs in use. Runs call these methods, too, as their owner.
 
     @contextmanager
     def _use(self, run_id: RunId) -> Iterator[Run]:
@@ -223,7 +221,7 @@ class Library:
             return Lease(run, self._release)
 
     def lease(self, run: Run) -> Lease:
-        """As a run asks for itself, which is in use."""
+        """Another use of a run that is in use."""
         with self._lock:
             run.users += 1
         return Lease(run, self._release)
@@ -300,5 +298,5 @@ class Library:
         self._context.workers.wait_idle(self._context.tuning.close_s)
         with self._lock:
             runs = [*self._runs.values(), *(run for detached in self._detached.values() for run in detached)]
-        for run in runs:  # nobody closes what is open still when the mount ends
+        for run in runs:  # open files are not closed when the mount ends
             run.unlink()

@@ -1,6 +1,6 @@
-"""Recognises a reader that goes through a listing in order, and says which runs to ask for ahead of it.
+"""Recognises a program that goes through a listing in order, and picks the runs to request ahead of it.
 
-It only decides; the caller asks. No threads: the owner guards it.
+It only decides; the caller sends the requests. No lock of its own: the owner guards it.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 
 from cambfs.names import RunId
 
-# How many runs ahead. A kernel's readahead for a directory, so to speak.
+# How many runs ahead: like a kernel's readahead, for a directory.
 _RUNS = 64
 
 
 class Lookahead:
-    """Of one listing at a time, and one kind of question."""
+    """For one listing at a time, and one kind of request."""
 
     def __init__(self) -> None:
         self._listed: Sequence[RunId] = ()
@@ -29,7 +29,7 @@ class Lookahead:
         """The runs to ask for when one is asked about whose answer is not known: none when it is just a look at one of
         them, else those that come next, as far as they are not known."""
         while self._until < len(self._listed) and is_known(self._listed[self._until]):
-            self._until += 1  # nobody waits for what is known, so nobody comes here from there
+            self._until += 1  # callers do not wait for known runs, so they do not come here
         first, behind = self._until, max(0, self._until - _RUNS)
         if run_id not in self._listed[behind : first + 1]:
             return []

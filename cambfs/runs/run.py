@@ -1,12 +1,10 @@
-"""One run in use: what is wanted of it, and so what is fetched. All users of a run share one object.
+"""One run in use: its readers, its bytes, and the downloads that bring them. All users of a run share one object.
 
-Not which runs there are (`library`), nor the requests. `content` is what has arrived, `waiters` who waits for more,
-`downloader` who brings it.
+`content` holds the bytes, `waiters` the callers that wait, `demand` decides what to fetch and `downloader` fetches it.
 
-Threads: callers wait for bytes or the size; transfers, probes and checks, in threads of their own, bring both. One
-lock, that of `_changed`, guards all three; it is notified whenever a waiter might go on. The order of locks is: a
-run's, the library's, the cache's; the slots' is a leaf. No request is made, and neither the network nor a
-transfer waited for, under any.
+Threads: callers wait for bytes or the size. Transfers, probes and checks bring both, in threads of their own. One lock,
+that of `_changed`, guards everything here; it is notified whenever a waiter might go on. Locks are taken in this order:
+a run's, the library's, the cache's. No lock is held over a request or while waiting for a transfer.
 """
 
 from __future__ import annotations
@@ -45,8 +43,8 @@ class Owner(Protocol):
         """The run is in use from now on, until the context is left."""
 
     def learn(self, run_id: RunId, info: RunInfo | None, is_unverified: bool) -> None:
-        """The size is known, or (None) is not the one that was said; `is_unverified`: only because storage was right
-        about another run."""
+        """The size is known, or (None) the size that was reported is wrong. `is_unverified`: only storage reported it,
+        and storage was right about another run."""
 
     def detach(self, run: Run, error: CambfsError) -> None:
         """The downloaded bytes are discarded. The next use of the run starts again."""
@@ -56,7 +54,7 @@ class Owner(Protocol):
 
 
 class Run:
-    """`users` is the library's business and guarded by its lock."""
+    """`users` belongs to the library and is guarded by its lock."""
 
     def __init__(
         self, run_id: RunId, context: Context, owner: Owner, info: RunInfo | None, is_unverified: bool
@@ -76,24 +74,24 @@ class Run:
         self._handles = 0
         self._was_exceeded = False  # a response had more bytes than storage said
 
-    # What callers ask, each in its own thread.
+    # For callers, each in its own thread.
 
     def info(self, deadline: Deadline) -> RunInfo:
-        """The exact size, waited for. Raises CambfsError."""
+        """Waits for the exact size. Raises CambfsError."""
         return self._wait(deadline, lambda: self._content.sizing.info, self._demand.size)
 
     def want_probe(self) -> None:
-        """Asks storage for the size if that may help, and does not wait."""
+        """Asks storage for the size if that may help. Does not wait."""
         with self._changed:
             if not self._is_over:
                 self._demand.probe()
 
     def open(self, deadline: Deadline) -> None:
-        """Adds a handle as soon as it is known that there is audio. Raises CambfsError, and then there is no handle."""
+        """Adds a handle as soon as the first audio or its headers are here. Raises CambfsError, and adds none."""
         with self._changed:
             self._handles += 1
             if self._handles == 1:
-                self._changed.notify_all()  # a transfer may linger because nobody had it open
+                self._changed.notify_all()  # a transfer may linger because the run was not open
         try:
             self._wait(deadline, lambda: self._content.is_begun or None, self._demand.audio)
             with self._changed:
@@ -104,8 +102,8 @@ class Run:
             raise
 
     def is_unchanged(self) -> bool:
-        """Whether the cached file that has its bytes, if one has, is as it was. It ends the run when it is not, and the
-        next to use it starts anew."""
+        """Whether the cached file with its bytes, if there is one, is unchanged. If not, the run ends and the next use
+        starts again."""
         with self._changed:
             spool = self._content.kept_spool
         try:
@@ -126,15 +124,15 @@ class Run:
 
     @property
     def generation(self) -> int:
-        """The same for as long as the bytes are. Of an open run."""
+        """Of an open run. It changes when the bytes do."""
         with self._changed:
             return self._content.spool.generation
 
     def readinto(self, offset: int, buffer: memoryview, deadline: Deadline) -> int:
-        """Fills the buffer, or as much of it as there is up to the end of the result, and says how much: 0 at the end.
-        Raises CambfsError rather than give less, and leaves undefined bytes in the buffer then."""
+        """Fills the buffer and returns the number of bytes: fewer than fit only at the end of the result, 0 beyond it.
+        Raises CambfsError rather than return less; the content of the buffer is undefined then."""
         wanted = offset + len(buffer)
-        # What is whole stays so: no lock, for most reads come here.
+        # A complete result stays complete: most reads take no lock.
         stop = None if self._is_over else self._content.stop_if_whole(wanted)
         if stop is None:
             stop = self._wait(
@@ -149,7 +147,7 @@ class Run:
         return stop - offset
 
     def retire(self) -> None:
-        """Called once, without users: what was fetched goes to the cache."""
+        """Called once, after the last use. The downloaded bytes go to the cache."""
         self._demand.end()
         if self._is_worth_keeping():
             self._content.release()
@@ -160,16 +158,16 @@ class Run:
         return not isinstance(self._waiters.final_error, _WORTHLESS)
 
     def unlink(self) -> None:
-        """Gives up the temporary name of its bytes, if they have one."""
+        """Removes the temporary name of its bytes, if they have one."""
         with self._changed:
             self._content.unlink()
 
     def stop(self, error: CambfsError) -> None:
-        """Ends its transfers soon; everybody who waits, and every later operation, gets the error."""
+        """Ends its transfers soon. All waiting and later operations get the error."""
         with self._changed:
             self._waiters.end(error)
             size = self._content.size
-            # What is only about to say that it has ended may do so: then the result is kept.
+            # A transfer that has brought the last byte may end by itself: then the result is kept.
             is_there = self._is_worth_keeping() and size is not None and self._content.filled.covers(0, size)
             transfers = [] if is_there else self._downloader.transfers()
             self._changed.notify_all()
@@ -191,17 +189,17 @@ class Run:
             raise
 
     def _check_or(self, want: Callable[[], None]) -> None:
-        """What is in the cache may have to be read through before anything else is wanted."""
+        """A cached file may have to be checked before anything is fetched."""
         if self._content.must_be_checked:
             self._downloader.start_check()
         else:
             self._judge()  # storage may have been proven since, by another run
             want()
 
-    # What is learnt. Locked.
+    # Sizes. Locked.
 
     def _judge(self) -> None:
-        """Something came that may tell the size."""
+        """New bytes or a probe may tell the size."""
         is_same = self._content.judge()
         if is_same:
             self._context.store.prove()
@@ -210,13 +208,13 @@ class Run:
         self._tell()
 
     def _tell(self) -> None:
-        """The library knows what is known here."""
+        """Passes the size on to the library."""
         told = self._content.sizing.info, self._content.sizing.is_unverified
         if told != self._told:
             self._told = told
             self._owner.learn(self.id, *told)
 
-    # What transfers bring, in their threads.
+    # For transfers, in their threads.
 
     def lease(self) -> AbstractContextManager[object]:
         return self._owner.lease(self)
@@ -279,9 +277,9 @@ class Run:
             return False
         is_stream = transfer is self._downloader.stream
         if is_stream and self._content.needs_another_response:
-            return self._is_wanted()  # what is there already is compared
+            return self._is_wanted()  # the bytes that are here are compared
         if position < transfer.first_position:
-            return self._is_wanted()  # so is what overlaps
+            return self._is_wanted()  # so is the overlap
         there_ahead = self._content.filled.filled_until(position) - position
         if there_ahead and not is_stream:
             return False
@@ -326,7 +324,7 @@ class Run:
         if isinstance(error, NotWhole):
             self._context.store.refute(self.id)
         if error is not None and self._handles:
-            self._invalidate(error)  # now: a reader that sees the new size would take it for the end
+            self._invalidate(error)  # at once: a reader that sees the new size would take it for the end
             raise error
         self._tell()
         self._changed.notify_all()
@@ -358,7 +356,7 @@ class Run:
                     self._demand.audio()
             return info
 
-    # What probes and checks bring, in their threads.
+    # For probes and checks, in their threads.
 
     def probe_ended(self, probe: Probe | None, error: CambfsError | None) -> None:
         with self._changed:
@@ -394,7 +392,7 @@ class Run:
             self._changed.notify_all()
 
     def _fail(self, error: CambfsError) -> None:
-        """Everybody who waits shares this failure; the next operation starts anew."""
+        """All waiting operations share this failure. The next one starts again."""
         self._waiters.fail(error)
         self._owner.failed(self, error)
 
@@ -412,4 +410,4 @@ class Run:
         """Locked."""
         self._waiters.end(error)
         self._content.invalidate()
-        self._owner.detach(self, error)  # before anybody hears of it, and asks again
+        self._owner.detach(self, error)  # before a reader gets the error, and asks again

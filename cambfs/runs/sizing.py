@@ -31,9 +31,9 @@ class _From(Enum):
 
 
 class Sizing:
-    """`info` is None as long as the size is not known; those it begins with are from an earlier use of the run, and
-    `is_unverified` when that had them from storage alone. `probe` is what storage said, once it did;
-    `matches_stream` whether its object begins like the stream, None before both heads were compared.
+    """`info` is None while the size is not known. The constructor's `info` is from an earlier use of the run;
+    `is_unverified` when only storage had reported it. `probe` is what storage reported, or None. `matches_stream` is
+    whether its object begins like the stream; None before both heads were compared.
     """
 
     def __init__(self, run_id: RunId, store: ObjectStore, info: RunInfo | None, is_unverified: bool) -> None:
@@ -44,19 +44,19 @@ class Sizing:
         self._store = store
         self._from = _From.STORAGE if is_unverified else _From.BEFORE
         self._api_total: int | None = None  # as a Content-Length or a Content-Range of the API said last
-        self._refuted: set[int] = set()  # lengths at which a response ended, and the result did not
-        self._told = {} if info is None else {self._from: info.size}  # the largest size that each source told
+        self._refuted: set[int] = set()  # where a response ended, and the result did not
+        self._told = {} if info is None else {self._from: info.size}  # the largest size reported from each source
 
     @property
     def size(self) -> int | None:
         return self.info.size if self.info is not None else None
 
     def is_less_than_told(self, size: int) -> bool:
-        """Whether a larger size was told: no read may end there in silence."""
+        """Whether a larger size was reported: a read must not end there without an error."""
         return size < max(self._told.values(), default=0)
 
     def is_storage_exceeded_by(self, position: int) -> bool:
-        """Whether a byte of the stream before `position` lies beyond the size that storage told."""
+        """Whether a byte of the stream before `position` lies beyond the size that storage reported."""
         told = self._told.get(_From.STORAGE)
         return told is not None and position > told and self.info is not None and self.info.size == told
 
@@ -66,7 +66,7 @@ class Sizing:
 
     @property
     def is_unverified(self) -> bool:
-        """The size is known only because storage was right about another run."""
+        """Only storage has reported the size, and storage was right about another run."""
         return self.info is not None and self._from is _From.STORAGE and not self.matches_stream
 
     @property
@@ -98,21 +98,21 @@ class Sizing:
         return None if self.is_proven and self.info and self.info.size != probe.total else probe
 
     def claimed_by(self, size: int) -> int:
-        """How many of the API and storage say that the result has that size."""
+        """How many of API and storage say that the result has that size."""
         return (self._api_total == size) + (self.stored_bytes == size)
 
     def is_claimed_by_api(self, size: int) -> bool:
         return self._api_total == size
 
     def load(self, info: RunInfo) -> None:
-        """The cache knows it."""
+        """The cache has the complete result."""
         self.info = info
         self._from = _From.PROOF
         self._told = {_From.PROOF: info.size}
 
     def header(self, total: int, modified_s: float | None, *, is_begun: bool) -> None:
-        """The API tells the length. Raises ResultChanged when it was another in an earlier response of which bytes have
-        come (`is_begun`), and nothing spoke against that."""
+        """A response of the API has a length. Raises ResultChanged when an earlier response had another one, bytes of
+        it have arrived (`is_begun`), and nothing spoke against it."""
         self._api_total = total
         if self.info is None:
             self._learn(total, modified_s, _From.HEADER)
@@ -134,10 +134,10 @@ class Sizing:
         return self.info is not None and self.is_proven and position > self.info.size
 
     def end(self, position: int, modified_s: float | None) -> CambfsError | None:
-        """It is proven that the result ends there. Returns the error of those who have it open and were told another
-        size: ResultChanged when it was longer before, NotWhole when storage said so."""
+        """It is proven that the result ends there. Returns the error for open files that were told another size:
+        ResultChanged when the result was longer before, NotWhole when storage had reported that size."""
         error = self._contradiction(position)
-        self._told.clear()  # the error ends whatever was read with these sizes
+        self._told.clear()  # open files with these sizes get the error
         if error is not None or (self.info is not None and self.info.size != position):
             self.info = None
         self._learn(position, modified_s, _From.PROOF)
@@ -153,8 +153,8 @@ class Sizing:
         return ResultChanged(what) if most == self._told.get(_From.BEFORE) else NotWhole(what)
 
     def judge(self, spool: Spool | None) -> bool | None:
-        """Storage has answered, or more of the stream has come. Returns whether both have the same head when that has
-        just been found out, else None."""
+        """To be called when storage has answered, or more of the stream has arrived. Returns whether both have the same
+        head when that has just become known, else None."""
         probe = self.probe
         if probe is None or self._store.distrusted:
             return None
@@ -168,7 +168,7 @@ class Sizing:
         return is_same
 
     def _is_size_told(self, probe: Probe) -> bool:
-        """Whether the object's own structure agrees with its length, and it is the stream's file as far as is known."""
+        """Whether the structure of the object agrees with its length, and the object may be the stream's file."""
         if probe.end not in ENDS_IN_A_FRAME or probe.total in self._refuted:
             return False
         if self.matches_stream is None:

@@ -1,8 +1,7 @@
-"""Those who wait for something of one run: each until it is there, the attempt to get it has failed, or all is over.
+"""The callers that wait for something of one run, until it is here, the attempt has failed, or the run has ended.
 
-Not what they wait for, nor who brings it (`run`). Threads: callers wait here, in slices; a transfer that has brought
-bytes lets the readers that it has woken go on first. The run's lock, that of `changed`, guards all: call every method
-under it.
+Threads: callers wait here, in slices. A transfer that has brought bytes lets the readers that it woke run first. The
+run's lock, that of `changed`, guards everything: hold it for every method.
 """
 
 from __future__ import annotations
@@ -14,22 +13,22 @@ from typing import TypeVar
 from cambfs.deadline import SLICE_S, Deadline
 from cambfs.errors import CambfsError
 
-# Those whose bytes are there are gone long before; if not, the transfer goes on.
+# Readers that have their bytes leave much sooner. After this time the transfer goes on anyway.
 _HANDOVER_S = 0.005
-# More who wait for one run look less often whether their callers were killed: together as often as so many.
+# Waiters check whether their callers were killed. Beyond this number each checks less often.
 _CROWD = 64
 
 T = TypeVar("T")
 
 
 class Waiters:
-    """`final_error` is what has ended all of it, if something has: no operation succeeds any more."""
+    """`final_error` is set when the run has ended: no operation succeeds any more."""
 
     def __init__(self, lock: RLock, changed: Condition) -> None:
         self.final_error: CambfsError | None = None
         self._changed = changed
-        self._left = Condition(lock)  # notified whenever one goes away
-        self._ready: list[Callable[[], object]] = []  # each says whether what is waited for is there
+        self._left = Condition(lock)  # notified whenever a waiter leaves
+        self._ready: list[Callable[[], object]] = []  # each returns what its waiter waits for, or None
         self._failures = 0
         self._failure: CambfsError | None = None
 
@@ -48,7 +47,7 @@ class Waiters:
         failures = self._failures
         self._ready.append(ready)
         if len(self._ready) == 1:
-            self._changed.notify_all()  # a transfer may linger because nobody did
+            self._changed.notify_all()  # a transfer may linger because no caller waited
         try:
             while (value := self._response(ready, failures)) is None:
                 want()
@@ -73,22 +72,22 @@ class Waiters:
             raise self.final_error.with_traceback(None)
 
     def fail(self, error: CambfsError) -> None:
-        """Everybody who waits now shares this failure."""
+        """All waiting callers share this failure."""
         self._failures += 1
         self._failure = error
 
     def end(self, error: CambfsError) -> None:
-        """Everybody gets this error, now and later, or the one that ended all before."""
+        """All waiting and later callers get this error, unless an earlier one ended the run."""
         self.final_error = self.final_error or error
 
     def wake(self) -> None:
-        """Something has come. Who is woken for nothing takes the interpreter from the transfer."""
+        """Something has arrived. A waiter that is woken in vain takes the interpreter from the transfer."""
         if self._is_any_ready():
             self._changed.notify_all()
 
     def yield_to_readers(self) -> None:
-        """Lets the readers that were just woken run first. A transfer that always has more to do keeps one of
-        few processors for a time slice, some milliseconds, as long as it does not sleep."""
+        """Lets the readers that were just woken run first. A transfer that never sleeps keeps the interpreter for a
+        time slice of some milliseconds."""
         self._left.wait_for(lambda: not self._is_any_ready(), _HANDOVER_S)
 
     def _is_any_ready(self) -> bool:

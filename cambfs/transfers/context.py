@@ -1,6 +1,6 @@
-"""What all runs of a mount share: where bytes come from and go to, limits, and what the API was seen to do.
+"""What all runs of a mount share: sources, cache, limits, and the observed behaviour of the API.
 
-Values, put together once. No threads of its own.
+Values that are put together once. No threads.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from cambfs.transfers.slots import Slots
 class Tuning:
     """Times in seconds, distances in bytes.
 
-    linger_s          a stream that nobody wants any more waits so long for somebody, then ends
-    nearly_bytes      what is left of a result that is finished all the same
-    span_bytes        what is fetched for a reader that looks at one place; one that reads on from there gets a stream
-    far_bytes, far_s  a byte is far when it is this far ahead of the stream, and would come this much later
-    rate_after_s      a stream younger than that has not shown how fast it is
-    probe_takes_s     who needs the size waits so long for storage, then asks the stream as well
-    end_takes_s       an end that nothing else proves waits so long for storage's word
+    linger_s          how long a stream that is no longer wanted waits for a new reader before it ends
+    nearly_bytes      a result with at most so much missing is completed after the last close
+    span_bytes        the length of a range for a single read far ahead; a reader that goes on from there gets the rest
+    far_bytes, far_s  a byte is far when the stream is so many bytes, and so many seconds, behind it
+    rate_after_s      the rate of a younger stream is unknown
+    probe_takes_s     after so long without an answer from storage the stream is asked for the size, too
+    end_takes_s       how long an unproven end waits for storage
     stored_worth_bytes   a range from storage that brings less before it breaks is not worth another
-    unknown_for_s     a run that the API does not know is not asked for again so soon; it may come to be, so not longer
-    close_s           unmounting waits so long for transfers to end; what is left then ends with the process
+    unknown_for_s     how long an unknown run is not requested again; it may be created, so not longer
+    close_s           how long unmounting waits for transfers to end
     """
 
     linger_s: float = 2.0
@@ -48,8 +48,8 @@ class Tuning:
 
 @dataclass
 class ObservedApi:
-    """What the API was seen to do in this mount; None before. Single words, written by any thread: the last to learn is
-    right. `bytes_per_s` is how fast the last stream came that went on for long enough to show it."""
+    """What the API has done in this mount; None before. Any thread writes these single values, and the last write wins.
+    `bytes_per_s` is the rate of the last stream that was long enough to show it."""
 
     stream_has_length: bool | None = None
     bytes_per_s: float | None = None
@@ -57,8 +57,8 @@ class ObservedApi:
 
 @dataclass(frozen=True)
 class Context:
-    """`timeout_s` is how long nothing may come, `max_result_bytes` how large a result may be. `closing` is set when the
-    mount ends."""
+    """`timeout_s` is the longest time without progress, `max_result_bytes` the largest result. `closing` is set when
+    the mount ends."""
 
     source: Source
     signer: Signer

@@ -1,9 +1,8 @@
-"""Who is fetching one run: its stream, its spans, its probe, and who reads a cached file through. It starts and ends
-them; it decides nothing.
+"""The downloads of one run: its stream, its ranges, its probe, and the check of its cached file. Starts and ends them.
 
-Not what is wanted, nor what becomes of the bytes (`run`). Threads: each transfer, probe and check works in one of its
-own, which holds a lease of the run and comes back through the run's public methods. The run's lock guards everything
-here: the run calls what is below "Locked" with it.
+Not which of them are needed (`demand`), nor where the bytes go (`run`). Threads: each transfer, probe and check works
+in a thread of its own, holds a lease of the run, and calls the run's public methods. The run's lock guards everything
+here: hold it for the methods below "Locked".
 """
 
 from __future__ import annotations
@@ -41,25 +40,25 @@ class Owner(TransferOwner, Protocol):
         """The run is in use from now on, until the context is left."""
 
     def ranges(self) -> tuple[str | None, Probe | None]:
-        """Where ranges of just this result can be had: the validator for those of the API, the probe for storage's."""
+        """Where ranges of this very result are available: the validator for the API's, the probe for storage's."""
 
     def lost_ranges(self, *, of_api: bool) -> None:
-        """They do not work after all: those of the API, or both."""
+        """The API gives no ranges after all; or, unless `of_api`, neither source does."""
 
     def transfer_ended(self, transfer: Transfer, error: CambfsError | None) -> None: ...
 
     def probe_ended(self, probe: Probe | None, error: CambfsError | None) -> None:
-        """`probe` is None where storage does not tell; `error` says why the result cannot be had at all."""
+        """`probe` is None where storage has no answer; `error` is why the result is not available at all."""
 
     def check_cached(self) -> None:
-        """Reads the cached file through. Raises CambfsError when that was cut off."""
+        """Compares the cached file with its checksum. Raises CambfsError when that is interrupted."""
 
     def check_ended(self, error: CambfsError | None) -> None: ...
 
 
 class Downloader:
-    """What starts something raises CambfsError where no thread can be had. `checked_at` is when a piece of the cached
-    file was last looked at, in time.monotonic seconds."""
+    """Methods that start a thread raise CambfsError when none is available. `checked_at` is when the check last made
+    progress, in time.monotonic seconds."""
 
     def __init__(self, run_id: RunId, context: Context, owner: Owner) -> None:
         self._id = run_id
@@ -84,13 +83,13 @@ class Downloader:
         return max([self.checked_at, *(transfer.progress_at for transfer in self.transfers())])
 
     def start_stream(self, start: int) -> None:
-        """From `start` to the end; nothing happens when there is a stream."""
+        """From `start` to the end. Does nothing when there is a stream."""
         if self.stream is None:
             self.stream = self._start(f"stream-{self._id}", self._open_stream, start, None)
 
     def start_span(self, offset: int, stop: int | None) -> None:
-        """Nothing happens when the bytes at `offset` are on their way, or two other places are being fetched, or that
-        has failed before."""
+        """Does nothing when the bytes at `offset` are on their way, two other ranges are being fetched, or a range has
+        failed before."""
         if self._spans_fail or len(self._spans) >= _MOST_SPANS:
             return
         if any(span.first_position <= offset < (span.stop_position or offset + 1) for span in self._spans):
@@ -99,7 +98,7 @@ class Downloader:
         self._spans.append(self._start(f"range-{self._id}-{offset}", open_at, offset, stop))
 
     def start_probe(self) -> None:
-        """Nothing happens when storage was asked in vain before, or is of no use, or cannot be asked."""
+        """Does nothing when storage had no answer before, or is not usable."""
         if self.is_probing or self._probe_failed or not self._context.store.usable:
             return
         try:
@@ -115,13 +114,13 @@ class Downloader:
         return self.is_probing and time.monotonic() - self._probe_began_at > self._context.tuning.probe_takes_s
 
     def start_check(self) -> None:
-        """Of the cached file. Nothing happens while it is going on."""
+        """Of the cached file. Does nothing while a check is under way."""
         if not self._is_checking:
             self._work(f"check-{self._id}", self._run_check)
             self._is_checking = True
 
     def is_far(self, offset: int) -> bool:
-        """Whether it is not worth waiting until the stream comes to `offset`."""
+        """Whether the stream takes too long to reach `offset`."""
         stream, tuning = self.stream, self._context.tuning
         if stream is None or stream.begin_at is None:
             return False
@@ -136,7 +135,7 @@ class Downloader:
             self._context.api.bytes_per_s = (stream.position - stream.first_position) / streaming_s
 
     def forget(self, transfer: Transfer, error: CambfsError | None) -> bool:
-        """A transfer has ended; says whether it was the stream."""
+        """A transfer has ended. Returns whether it was the stream."""
         if transfer is not self.stream:
             self._spans.remove(transfer)
             self._spans_fail = self._spans_fail or error is not None
@@ -201,7 +200,7 @@ class Downloader:
                 probe = self._context.store.probe(self._id)
             except Closing:
                 raise
-            except CambfsError as error:  # also when the API does not sign: the stream may be well all the same
+            except CambfsError as error:  # also when the API does not sign: the stream may work
                 log.debug("run %d: storage does not tell the size: %s", self._id, error)
             if probe is not None and probe.total > self._context.max_result_bytes:
                 raise TooLarge(f"run {self._id}: the result is larger than {self._context.max_result_bytes} bytes")
@@ -212,7 +211,7 @@ class Downloader:
     def _open_stream(self, position: int) -> Body:
         stored_from, self._stored_from = self._stored_from, None
         if stored_from is not None and position - stored_from < self._context.tuning.stored_worth_bytes:
-            self._owner.lost_ranges(of_api=False)  # storage broke off, too: the API is asked again
+            self._owner.lost_ranges(of_api=False)  # storage broke off, too: back to the API
         body = self._open_range(position) if position > 0 else None
         if body is None:
             body = self._context.source.open_stream(self._id)
@@ -228,7 +227,7 @@ class Downloader:
         raise BadResponse(f"run {self._id}: ranges of it are no longer available", 200)
 
     def _open_range(self, position: int, stop: int | None = None) -> Body | None:
-        """From the API or from storage; None where neither gives ranges. One that fails to is not asked again."""
+        """From the API or from storage; None where neither gives ranges. A source that fails is not asked again."""
         etag, probe = self._owner.ranges()
         try:
             if etag is not None:

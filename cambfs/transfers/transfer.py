@@ -1,7 +1,7 @@
-"""Pulls one run's bytes from a position on: one response after the other, until its goal is reached.
+"""Pulls the bytes of one run from a position on, response after response, until its goal is reached.
 
-Not where the bytes go or who waits for them (`run`), nor HTTP. It waits for no reader: it runs at the speed of the
-link. Threads: `pull` is the work of one; `stop` may come from any. It holds no lock of its own.
+Not where the bytes go (`run`), nor HTTP. It waits for no reader: it runs at the speed of the link. Threads: `pull` runs
+in one; `stop` may be called from any. It has no lock of its own.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _SLOWEST_BYTES_PER_S = 1024
 
 
 class Owner(Protocol):
-    """Whose bytes it pulls. A method may raise a CambfsError: a temporary one is answered by asking again."""
+    """The run. Its methods may raise CambfsError: after a temporary one the transfer asks again."""
 
     def begin(self, body: Body) -> None:
-        """A response has come; its first bytes follow."""
+        """A response has begun; its first bytes follow."""
 
     def receive(self, transfer: Transfer, position: int, data: bytes) -> bool:
-        """Takes bytes; says whether those behind them are wanted."""
+        """Takes bytes. Returns whether the next ones are wanted."""
 
     def end(self, transfer: Transfer, position: int, body: Body) -> int | None:
         """The response has ended at `position`: None when that is the end of the result, or nothing more is wanted,
@@ -92,7 +92,7 @@ class Transfer:
             body.close()
 
     def note_wanted(self, is_wanted: bool) -> None:
-        """Whether anybody wants more of it: one that goes on all the same keeps nobody waiting."""
+        """Whether more of it is wanted. An unwanted transfer gives its slot to the next."""
         if self.is_wanted != is_wanted:
             self.is_wanted = is_wanted
             self._slots.look(self)
@@ -124,7 +124,7 @@ class Transfer:
                     self._pause(backoff.pause_s(error), error)
 
     def _is_over(self, error: CambfsError) -> bool:
-        """Whether only the mark of the end was lost. Raises Closing when it is told to stop."""
+        """Whether only the mark of the end was lost. Raises Closing after `stop`."""
         if self.stopping:
             raise Closing("stopped") from error
         return error.temporary and self._owner.is_complete()
@@ -136,7 +136,7 @@ class Transfer:
         self._told_to_stop.wait(pause_s)
 
     def _pull_one_response(self) -> bool:
-        """Whether nothing more is to be asked for."""
+        """Whether the goal is reached."""
         with ExitStack() as stack:
             body = self._body = stack.enter_context(closing(self._open_at(self._ask_from)))
             stack.callback(self._forget_body)
@@ -167,7 +167,7 @@ class Transfer:
             try:
                 is_more_wanted = self._owner.receive(self, start, data)
             except CambfsError:
-                self.position = before  # they were not taken
+                self.position = before  # the run did not take them
                 raise
             uncounted = self._note_progress(uncounted)
             if not is_more_wanted:
@@ -175,7 +175,7 @@ class Transfer:
         if self.stopping:
             raise Closing("stopped")
         if body.stop is not None and body.total is None:
-            # A part, and nobody knows of how much. Many small ones would take for ever.
+            # A part of unknown length. Many small ones would take for ever.
             return position if position - body.start >= _LEAST_PART_BYTES else 0
         return self._owner.end(self, position, body)
 
