@@ -1,9 +1,9 @@
 """Which results are kept: least recently used by bytes, never one that is in use.
 
-Not where their bytes are (`disk`, `spool`), nor how they get there (`run`). What is kept is a whole result (a file of
-the cache directory, or a spool when there is none) or the part that has arrived (a spool, while the mount lives).
+An entry is a complete result (a file in the cache directory, or a spool without a disk), or the part that has arrived
+(a spool, while the mount lives). Not how bytes are stored (`disk`, `spool`).
 
-Threads: any. `_lock` guards the index; local files are touched under it, the network never. Nothing of cambfs is locked
+Threads: any. `_lock` guards the index. Local files are touched under it, the network never. No other lock is taken
 under it.
 """
 
@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Acquired:
-    """What `acquire` hands out; the taker owns the spool until it gives it back. Nothing of it may be used before
-    `check` where it `must_be_checked`."""
+    """The result of `acquire`. The caller owns the spool until `release`, and must call `check` before any use when
+    `must_be_checked`."""
 
     spool: Spool
     whole: bool
@@ -39,33 +39,33 @@ class Acquired:
 
 
 class Cache:
-    """Methods raise TooManyOpenFiles where none is left, nor one of a spool that is only kept."""
+    """Methods raise TooManyOpenFiles when no descriptor is left and no idle spool can be closed."""
 
     def __init__(self, disk: Disk | None, limit_bytes: int) -> None:
-        """Has what the disk holds, by `trim` not more than the limit. Without a disk all is kept in memory."""
+        """Starts with the results on the disk. Without a disk all results are kept in memory."""
         self._disk = disk
         self._limit_bytes = limit_bytes
         self._lock = Lock()  # guards all below
         self._entries: dict[RunId, Entry] = {}
         self._in_use: set[RunId] = set()
-        self._idle = Idle(limit_bytes, self._drop)  # the entries that are not in use, in the order of their use
+        self._idle = Idle(limit_bytes, self._drop)  # the entries that are not in use, least recently used first
         self._stamp_ns = -1
         self._is_closed = False
-        self._complaints: set[str | None] = set()  # why results could not be cached since the last one that was
+        self._complaints: set[str | None] = set()  # why results could not be cached, since the last success
 
     def trim(self) -> None:
-        """Evicts what the disk holds too much of. For the beginning: what is kept later is counted then, and a mount
-        that keeps nothing needs no index of what is there."""
+        """Evicts until the disk holds no more than the limit. Called once, after mounting; later results are counted
+        when they are kept."""
         with suppress(OSError):
             if self._disk is not None and self._disk.usage_bytes() > self._limit_bytes:
                 self._apply_limit()
 
     def _apply_limit(self) -> None:
-        """Evicts what is too much, counting what the disk held before and what other mounts have put there. Takes about
-        a second for 100,000 results, and holds up nobody. Raises OSError."""
+        """Evicts down to the limit, and counts results of earlier and of other mounts. Takes about a second for 100,000
+        results, without the lock. Raises OSError."""
         if self._disk is None:
             return
-        with self._lock:  # under which this process makes its own changes, which are none to be found
+        with self._lock:  # this process changes the directory only under it
             stamp_ns = self._disk.stamp_ns()
             if self._stamp_ns == stamp_ns:
                 return
@@ -77,7 +77,7 @@ class Cache:
                     self._forget(run_id)
             parts = [run_id for run_id in self._idle if self._entries[run_id].spool is not None]
             unused = [run_id for run_id in found if run_id not in self._in_use]
-            for run_id in [*unused, *parts]:  # in the order of their use, by any mount; parts are of this one
+            for run_id in [*unused, *parts]:  # least recently used by any mount; only this mount has parts
                 self._add(run_id, self._entries.get(run_id) or Entry(found[run_id], whole=True))
             self._make_room()
 
@@ -95,7 +95,7 @@ class Cache:
             self._note_own_change(stamp_ns)
 
     def _keep(self, run_id: RunId, entry: Entry) -> None:
-        """Makes an entry the most recently used of the idle ones; one larger than the cache is dropped."""
+        """Makes an entry the most recently used idle one. Drops an entry larger than the cache."""
         self._add(run_id, entry)
         self._make_room()
 
@@ -113,14 +113,14 @@ class Cache:
             self._idle.popitem()
 
     def runs(self) -> list[RunId]:
-        """Every run of which the whole result is here."""
+        """The runs with a complete result."""
         if self._disk is not None:
             return with_descriptors(self._disk.run_ids, self._close_idle_spool)
         with self._lock:
             return [run_id for run_id, entry in self._entries.items() if entry.whole]
 
     def info(self, run_id: RunId) -> RunInfo | None:
-        """Of a whole result that is here; None otherwise. Does not count as a use."""
+        """The info of a complete result, or None. Does not count as a use."""
         entry = with_descriptors(lambda: self._look_up_locked(run_id), self._close_idle_spool)
         return entry.info if entry is not None and entry.whole else None
 
@@ -129,7 +129,7 @@ class Cache:
             return self._look_up(run_id)
 
     def _look_up(self, run_id: RunId) -> Entry | None:
-        """The entry, with the facts of its sidecar, or a new one; notices what another mount has added or removed."""
+        """The entry with the info of its sidecar, or a new one. Notices what another mount has added or removed."""
         entry = self._entries.get(run_id)
         if self._disk is None or (entry is not None and (entry.spool or entry.info)):
             return entry
@@ -151,8 +151,8 @@ class Cache:
             self._disk.remove(run_id)
 
     def acquire(self, run_id: RunId) -> Acquired | None:
-        """What is here of the run; it is in use, and not evicted, until `release`. None when nothing is. A file that
-        does not fit its sidecar is dropped. Counts as a use."""
+        """What is here of the run, or None. It is in use, and not evicted, until `release`. A file that does not match
+        its sidecar is dropped."""
         return with_descriptors(lambda: self._acquire(run_id), self._close_idle_spool)
 
     def _acquire(self, run_id: RunId) -> Acquired | None:
@@ -186,7 +186,7 @@ class Cache:
             return None
         spool, entry.info, is_right = opened
         if entry.identity != spool.identity():
-            entry.generation = 0  # another mount has put another result in its place
+            entry.generation = 0  # another mount has replaced the file
         if is_right or entry.generation:
             self._note_right(entry, spool)
         return Acquired(spool, entry.whole, entry.info, must_be_checked=spool.verified_identity is None)
@@ -201,8 +201,8 @@ class Cache:
             self._forget(run_id)
 
     def check(self, run_id: RunId, spool: Spool, is_cancelled: Callable[[], bool]) -> None:
-        """Reads all of a file that was taken and must be checked. Raises CacheDamaged when it is not right: then it was
-        dropped, and its use has ended, but for the spool; Closing when `is_cancelled`."""
+        """Compares an acquired file with its checksum. Raises CacheDamaged when it differs: the file is dropped and no
+        longer in use, but the caller closes the spool. Raises Closing when `is_cancelled`."""
         disk = self._disk
         assert disk is not None, "without a disk nothing must be checked"
         try:
@@ -217,7 +217,7 @@ class Cache:
                 self._note_right(entry, spool)
 
     def new_spool(self, run_id: RunId) -> Spool:
-        """An empty spool; without a disk, or when the disk refuses, in memory. Raises NoSpace."""
+        """An empty spool; in memory without a disk, or when the disk fails. Raises NoSpace."""
         try:
             return with_descriptors(lambda: self._try_new_spool(run_id), self._close_idle_spool)
         except OSError as error:
@@ -234,7 +234,7 @@ class Cache:
         return memory_spool(spill_bytes=self._limit_bytes // 2)
 
     def _relieve(self) -> bool:
-        """The disk is full: evicts what was used least recently. False when nothing is left to evict."""
+        """The disk is full: evicts the least recently used entry. False when none is left."""
         try:
             self._apply_limit()
         except OSError:
@@ -246,7 +246,7 @@ class Cache:
             return True
 
     def _close_idle_spool(self) -> bool:
-        """What is only kept gives its descriptor up. False when nothing is left that has one."""
+        """Drops an idle entry that holds a descriptor. False when there is none."""
         with self._lock:
             run_id = next((run_id for run_id in self._idle if self._entries[run_id].spool is not None), None)
             if run_id is None:
@@ -255,8 +255,8 @@ class Cache:
             return True
 
     def commit(self, run_id: RunId, spool: Spool, info: RunInfo, content_type: str, proof: str) -> None:
-        """Makes a whole spool, which is in use, a result that is kept, unless it is found to be wrong meanwhile; a
-        failure costs just that and is logged. `proof` says how it was proven whole."""
+        """Keeps the complete result of a spool that is in use, unless the spool becomes invalid meanwhile. A failure is
+        logged and costs only the caching. `proof` is how the result was proven complete."""
         if info.size > self._limit_bytes:
             return
         try:
@@ -269,7 +269,7 @@ class Cache:
             self._complain(run_id, error)
 
     def _complain(self, run_id: RunId, error: OSError | CambfsError) -> None:
-        """A disk that fails does so with every result, and one warning says it."""
+        """A failing disk fails for every result: one warning is enough."""
         reason = error.strerror if isinstance(error, OSError) else str(error)
         level = logging.INFO if reason in self._complaints else logging.WARNING
         self._complaints.add(reason)
@@ -288,14 +288,14 @@ class Cache:
         self._make_room()
 
     def _note_own_change(self, stamp_before_ns: int) -> None:
-        """What only this process has changed need not be looked at again."""
+        """The changes of this process need no new scan."""
         if self._disk is not None and self._stamp_ns == stamp_before_ns:
             self._stamp_ns = self._disk.stamp_ns()
 
     def release(self, run_id: RunId, spool: Spool, *, whole: bool, info: RunInfo | None) -> None:
-        """Ends the use of a spool, which the cache owns from here on: it keeps, or closes, it."""
+        """Ends the use of a spool. The cache owns it from here on, and keeps or closes it."""
         with self._lock:
-            entry = self._entries.get(run_id)  # perhaps not the taker's: another mount may have been faster
+            entry = self._entries.get(run_id)  # perhaps not this spool: another mount may have been faster
             self._in_use.discard(run_id)
             if entry is not None and entry.whole and entry.spool is None:
                 spool.close()
@@ -312,7 +312,7 @@ class Cache:
             self._disk.touch(run_id)
 
     def discard(self, run_id: RunId) -> None:
-        """Nothing of the run is kept, for its bytes are wrong; a spool that was taken is the taker's to close."""
+        """Removes everything of a run, whose bytes are wrong. The caller closes a spool that it acquired."""
         with self._lock:
             self._in_use.discard(run_id)
             self._forget(run_id)
@@ -320,11 +320,11 @@ class Cache:
                 self._disk.remove(run_id)
 
     def close(self) -> None:
-        """Frees what is kept only as long as the mount lives, now and whenever something is given back."""
+        """Closes all spools that live only as long as the mount, now and at each later `release`."""
         with self._lock:
             self._is_closed = True
             for entry in self._entries.values():
                 if entry.spool is not None:
                     entry.spool.close()
             self._entries.clear()
-            self._idle = Idle(self._limit_bytes, self._drop)  # clear() would evict, and so remove the files
+            self._idle = Idle(self._limit_bytes, self._drop)  # clear() would evict, which removes the files

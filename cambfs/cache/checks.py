@@ -1,5 +1,4 @@
-"""Whether a file in the cache is what its sidecar says: the user's own, of that size, of those bytes, and as whole as
-it was proven to be. No threads."""
+"""Checks of one cached file against its sidecar: owner, size, checksum, and the structure of the audio. No threads."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from cambfs.cache.sidecar import Sidecar
 from cambfs.errors import CacheDamaged, Closing
 from cambfs.names import RunId
 
-# How a result of an earlier version has proven that it is whole, when it has.
+# The proof that a result of an earlier version gets when its structure shows its end.
 FRAMES = "frames"
 _STORAGE = "storage"
 _READ_AT_A_TIME_BYTES = 128 * 1024
@@ -23,7 +22,7 @@ _HEAD_BYTES = 64 * 1024
 
 
 def is_own_file(status: os.stat_result) -> bool:
-    """Whether it is a file that this user has put there, and nobody else can write to."""
+    """Whether it is a regular file of this user that no other user can write to."""
     is_open_to_others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not is_open_to_others
 
@@ -37,8 +36,8 @@ def check_fits(run_id: RunId, sidecar: Sidecar, status: os.stat_result) -> None:
 
 
 def check_structure(run_id: RunId, sidecar: Sidecar, fd: int) -> None:
-    """Raises CacheDamaged when the file is no audio, or when it ends elsewhere by its own structure, unless storage was
-    the proof, with a file of just this length. Without a proof the structure has to be one."""
+    """Raises CacheDamaged when the file is not audio, or its structure ends elsewhere, unless storage had proven this
+    very length. Without a proof the structure must be one."""
     try:
         flaw = _flaw(fd, sidecar.size, sidecar.proof)
     except OSError as error:
@@ -63,7 +62,7 @@ def _flaw(fd: int, size: int, proof: str) -> str | None:
 def sha256(fd: int, is_cancelled: Callable[[], bool] = lambda: False) -> str:
     """Of the whole file. `is_cancelled` is asked every 128 KiB, and Closing raised when it is so. Raises OSError."""
     checksum, position = hashlib.sha256(), 0
-    buffer = memoryview(bytearray(_READ_AT_A_TIME_BYTES))  # many results may end at the same time
+    buffer = memoryview(bytearray(_READ_AT_A_TIME_BYTES))  # many results may be completed at the same time
     while count := os.preadv(fd, [buffer], position):
         if is_cancelled():
             raise Closing("the check of a cached file was cancelled")

@@ -1,7 +1,6 @@
-"""Puts whole results into the cache one after the other, so that nobody who reads waits for a checksum.
+"""Puts complete results into the cache, one after the other, so that no reader waits for a checksum.
 
-Not how a result is kept (`cache`). Threads: any add; one named `commit` works as long as there is something to do. The
-lock is a leaf.
+Threads: any may add. A thread named `commit` works while there is something to do. The lock is a leaf.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ class CommitQueue:
         self._is_running = False
 
     def add(self, commit: _Commit) -> None:
-        """Calls `commit` in another thread, after those that were added before; where no thread can be had, now."""
+        """Calls `commit` in another thread, after all earlier ones; in this thread when no other is available."""
         with self._lock:
             self._queue.append(commit)
             if self._is_running:

@@ -1,4 +1,4 @@
-"""What to do when nothing can be opened, because this process, or the machine, has too much open. No threads."""
+"""What happens when the process, or the machine, has too many open files. No threads."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import TypeVar
 
 from cambfs.errors import NoSpace, TooManyOpenFiles
 
-# What has run short when nothing can be opened. It says nothing of what was to be opened.
+# These errors are about this process or machine, not about the file.
 SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 T = TypeVar("T")
 
 
 def with_descriptors(work: Callable[[], T], close_one: Callable[[], bool]) -> T:
-    """What `work` gives; where that finds no descriptor left, `close_one` gives one up, or returns False, and `work` is
-    called again. Raises TooManyOpenFiles or NoSpace when nothing is left to give up, and OSError of other kinds."""
+    """The result of `work`. While `work` finds no descriptor left, `close_one` closes one, or returns False, and `work`
+    is called again. Raises TooManyOpenFiles or NoSpace when none can be closed, and any other OSError of `work`."""
     while True:
         try:
             return work()
@@ -28,6 +28,6 @@ def with_descriptors(work: Callable[[], T], close_one: Callable[[], bool]) -> T:
 
 
 def shortage(error: OSError, text: str) -> NoSpace | TooManyOpenFiles:
-    """What this process, or the machine, has too little of: descriptors, or room."""
+    """Too few descriptors, or too little space, as an error of cambfs."""
     kind = TooManyOpenFiles if error.errno in (errno.EMFILE, errno.ENFILE) else NoSpace
     return kind(f"{text}: {error.strerror}")

@@ -1,8 +1,7 @@
-"""One directory that is held open: whatever becomes of its path, everything here is done in the directory itself.
+"""One directory, held open: everything happens in that directory, whatever becomes of its path.
 
-Another directory that is put in its place is not looked at, and a link in it is never followed. Threads: any; it has
-no state but the descriptor, which is closed with the last reference, so nobody can be left with the number of another.
-All methods raise OSError.
+A directory that replaces it is not used, and links in it are never followed. Threads: any. The only state is the
+descriptor. It is closed with the last reference, so no caller can meet a reused descriptor. All methods raise OSError.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class Directory:
         self._fd = fd
 
     def below(self, name: str) -> Directory:
-        """A directory in this one, which is made where it is missing, and is the user's alone."""
+        """A subdirectory, made if it is missing, that only the user can access."""
         with suppress(FileExistsError):
             os.mkdir(name, 0o700, dir_fd=self._fd)
         found = Directory(os.open(name, _READING | os.O_DIRECTORY, dir_fd=self._fd))
@@ -46,11 +45,11 @@ class Directory:
     def is_removed(self) -> bool:
         try:
             return os.fstat(self._fd).st_nlink == 0
-        except OSError:  # a server's, which has forgotten it
+        except OSError:  # a file server has forgotten it
             return True
 
     def mtime_ns(self) -> int:
-        """Differs after names came or went."""
+        """Changes when entries are added or removed."""
         return os.fstat(self._fd).st_mtime_ns
 
     @contextmanager
@@ -69,7 +68,7 @@ class Directory:
             return [entry.name for entry in entries]
 
     def open(self, name: str) -> int:
-        """A descriptor to read what has this name, which need not be a file; to open a link fails."""
+        """A descriptor for reading the entry, which need not be a file. Raises OSError for a link."""
         return os.open(name, _READING, dir_fd=self._fd)
 
     def create(self, name: str) -> int:
@@ -77,7 +76,7 @@ class Directory:
         return os.open(name, _MAKING, 0o600, dir_fd=self._fd)
 
     def write(self, name: str, content: bytes) -> None:
-        """Makes a file of this content. One that cannot be written whole is removed again."""
+        """Makes a file with this content. A file that cannot be written completely is removed."""
         fd = self.create(name)
         try:
             if os.write(fd, content) != len(content):
@@ -98,7 +97,7 @@ class Directory:
         os.rename(name, new_name, src_dir_fd=self._fd, dst_dir_fd=to._fd)
 
     def remove(self, name: str) -> None:
-        """Removes a file, a link or an empty directory. Nothing happens when there is none."""
+        """Removes a file, a link or an empty directory. Does nothing when there is none."""
         with suppress(FileNotFoundError):
             try:
                 os.unlink(name, dir_fd=self._fd)
@@ -106,7 +105,7 @@ class Directory:
                 os.rmdir(name, dir_fd=self._fd)
 
     def clear(self, name: str) -> None:
-        """As `remove`; a directory that is not empty, which nobody of ours has made, is moved aside."""
+        """As `remove`. A directory that is not empty is moved aside: cambfs has not made it."""
         try:
             self.remove(name)
         except OSError as error:
@@ -133,7 +132,7 @@ class Name:
 
 
 def try_lock(fd: int, how: int) -> bool:
-    """Whether the lock could be had at once. Raises OSError where there are no locks."""
+    """Takes the lock if it is free, and returns whether it was. Raises OSError where there are no locks."""
     try:
         fcntl.flock(fd, how | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -142,7 +141,7 @@ def try_lock(fd: int, how: int) -> bool:
 
 
 def sweep(directory: Directory, name: str) -> None:
-    """Removes what nobody has locked. Nothing happens when that fails."""
+    """Removes a file that is not locked. A failure is ignored."""
     with suppress(OSError):
         fd = directory.open(name)
         try:

@@ -1,14 +1,14 @@
-"""Results as files of one directory: written whole or not at all, checked before they are believed.
+"""Results as files of one directory: written completely or not at all, and checked before use.
 
-Not which of them are kept (`cache`). `<run_id>.flac` is the result, `<run_id>.json` its sidecar, `part/` holds what is
-on its way. The directory is held open, so that nothing is looked for by a path that others could turn elsewhere.
+`<run_id>.flac` is the result, `<run_id>.json` its sidecar, `part/` holds incomplete files. The directory is held open,
+so that nothing is opened by a path that another user could redirect. Not which results are kept (`cache`).
 
-Mounts that share a directory need no lock, and so nobody ever waits for one. A sidecar is written when its file has its
-name, and tells of just that file (`sidecar`): whatever two mounts do at the same time, a pair that does not belong
-together is read through before it is believed, and half a pair is no result. A file that its maker has open is locked
-(flock); half a pair, or a file in `part/`, that nobody has locked was left by a crash, and the next mount sweeps it.
+Mounts that share a directory need no common lock. A sidecar is written after its file has its name, and identifies that
+file (`sidecar`). If two mounts write at the same time and a pair does not match, the file is read through before use;
+half a pair is not a result. The maker of an incomplete file holds a lock on it (flock). Half a pair, or a file in
+`part/`, without a lock is left over from a crash. The next mount removes it.
 
-Threads: any; there is no state but the directory. It is made anew, as another, when somebody has removed it.
+Threads: any. The only state is the directory, which is made again when it has been removed.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ class _Held(NamedTuple):
 
 
 class Disk:
-    """Methods raise OSError where there are no descriptors left (SHORTAGES), and for what else as they say."""
+    """All methods raise OSError when no descriptors are left (SHORTAGES)."""
 
     def __init__(self, directory: Path) -> None:
-        """Makes the directory where it is missing, for the user alone, and sweeps what a crash left.
+        """Makes the directory if it is missing, for the user alone, and removes what a crash has left.
 
-        Raises ConfigError when it cannot be used.
+        Raises ConfigError when the directory cannot be used.
         """
         self.directory = directory
         try:
@@ -73,7 +73,7 @@ class Disk:
         return _Held(results, results.below("part"))
 
     def _make_anew(self) -> None:
-        """Somebody has removed the directory, or `part/`. Another one in its place does not matter otherwise."""
+        """The directory, or `part/`, has been removed."""
         results = self._held.results
         self._held = self._open_directory() if results.is_removed() else _Held(results, results.below("part"))
 
@@ -89,7 +89,7 @@ class Disk:
                 sweep(results, name)
 
     def run_ids(self) -> list[RunId]:
-        """The runs whose results are here, in no order; nothing is verified."""
+        """The runs whose results are here, unsorted and not verified."""
         return [run_id for run_id, _ in self._files()]
 
     def scan(self) -> list[Stored]:
@@ -98,12 +98,12 @@ class Disk:
         return sorted(found, key=lambda stored: stored.used_ns)
 
     def usage_bytes(self) -> int:
-        """What all results together take."""
+        """The total size of all results."""
         return sum(_size(entry) for _, entry in self._files())
 
     def _files(self) -> Iterator[tuple[RunId, os.DirEntry[str]]]:
-        """The results' files, one after the other: a list of their names takes more memory than all else of a large
-        cache. None when the directory cannot be read."""
+        """The files of the results, one at a time: a list of them would need much memory. None when the directory
+        cannot be read."""
         try:
             with self._held.results.entries() as entries:
                 for entry in entries:
@@ -121,30 +121,31 @@ class Disk:
             return 0
 
     def stamp_ns(self) -> int:
-        """Differs after any process has added or removed results."""
+        """Changes when any process adds or removes results."""
         try:
             return self._held.results.mtime_ns()
         except OSError:
             return 0
 
     def info(self, run_id: RunId) -> RunInfo | None:
-        """What the sidecar says, if a file of just that size is there; None when there is no such result.
+        """The info in the sidecar; None when there is no such result.
 
-        Raises CacheDamaged when the two do not fit, or nothing proves the size.
+        Raises CacheDamaged when file and sidecar do not match, or nothing proves the size.
         """
         return reading.info(self._held.results, run_id)
 
     def open(self, run_id: RunId) -> Opened | None:
-        """The result's bytes, not checked, and what the sidecar says; None when it is not there.
+        """The bytes, not checked, the info in the sidecar, and whether the bytes are known to be right; None when there
+        is no such result.
 
-        Raises CacheDamaged when the two do not fit.
+        Raises CacheDamaged when file and sidecar do not match.
         """
         return reading.open_(self._held.results, run_id)
 
     def check(self, run_id: RunId, spool: Spool, is_cancelled: Callable[[], bool] = lambda: False) -> None:
-        """Compares all of it with the SHA-256 in the sidecar, which vouches for it from then on, and looks at its
-        structure where nothing else has proven it whole. `is_cancelled` is asked every 128 KiB, and Closing raised when
-        it is so. Raises CacheDamaged when it is not what the sidecar says."""
+        """Compares the file with the checksum in its sidecar, and notes its identity there. Checks its structure when
+        nothing else has proven it complete. Raises CacheDamaged when it differs, Closing when `is_cancelled`, which
+        is called every 128 KiB."""
         sidecar, identity = reading.read_sidecar(self._held.results, run_id), spool.identity()
         if sidecar is None:
             raise CacheDamaged(f"run {run_id}: the cached file was removed before it was checked")
@@ -158,13 +159,13 @@ class Disk:
             check_structure(run_id, sidecar, spool.fileno())
         spool.verified_identity, spool.sha256 = identity, sidecar.sha256
         right = sidecar._replace(identity=identity, proof=sidecar.proof or FRAMES)
-        with suppress(OSError, CacheDamaged):  # then it is checked the next time once more
+        with suppress(OSError, CacheDamaged):  # it is checked again next time
             if right != sidecar and reading.read_sidecar(self._held.results, run_id) == sidecar:
                 self._write_sidecar(run_id, right)
 
     def verify(self, run_id: RunId) -> None:
-        """Checks a result and its structure, whatever vouches for it; one that is not there is right. Raises
-        CacheDamaged."""
+        """Compares a result with its checksum, even if it is known to be right, and checks its structure. A missing
+        result is right. Raises CacheDamaged."""
         opened = self.open(run_id)
         if opened is None:
             return
@@ -175,11 +176,11 @@ class Disk:
                 check_structure(run_id, sidecar, spool.fileno())
 
     def new_spool(self, run_id: RunId, relieve: Callable[[], bool]) -> Spool:
-        """An empty spool under a temporary name; `relieve` makes room on the disk. Raises OSError."""
+        """An empty spool under a temporary name; `relieve` frees space on the disk. Raises OSError."""
         while True:
             name, fd = self._create(_temporary(str(run_id)))
             try:
-                # Another mount that begins just now may have taken it for one that a crash left.
+                # A mount that is just starting may take it for a leftover, and remove it.
                 if try_lock(fd, fcntl.LOCK_SH) and os.fstat(fd).st_nlink:
                     return Spool(fd, name=name, relieve=relieve)
             except OSError:
@@ -200,12 +201,12 @@ class Disk:
         return Name(part, text), part.create(text)
 
     def commit(self, run_id: RunId, spool: Spool, info: RunInfo, content_type: str, proof: str) -> None:
-        """Gives a whole spool its name; the spool stays readable. Raises OSError."""
+        """Gives a complete spool its name. The spool stays readable. Raises OSError."""
         self.publish(run_id, spool, self.describe(spool, info, content_type, proof))
 
     def describe(self, spool: Spool, info: RunInfo, content_type: str, proof: str) -> Sidecar:
-        """The sidecar of a whole spool, all of which is read, and then on the disk. Raises OSError, and where the disk
-        fails to take it, the spool goes on in memory."""
+        """The sidecar of a complete spool. Reads the file and syncs it to the disk. Raises OSError; when the disk has
+        failed, the spool has moved to memory."""
         if spool.name is None:
             raise spool.trouble or FileNotFoundError(errno.ENOENT, "the spool has left the disk")
         os.truncate(spool.fileno(), info.size)
@@ -213,20 +214,20 @@ class Disk:
         os.utime(spool.fileno(), ns=(info.mtime_ns, info.mtime_ns))
         try:
             os.fdatasync(spool.fileno())
-        except OSError as error:  # what was not written yet may be forgotten, and read as something else
+        except OSError as error:  # the kernel may have dropped pages that were not written
             spool.move_to_memory(error)
             raise
         return Sidecar(info.size, info.mtime_ns, checksum, content_type, proof)
 
     def publish(self, run_id: RunId, spool: Spool, sidecar: Sidecar) -> None:
-        """Gives a described spool its name, and then its sidecar. Raises OSError, and there is no result then."""
+        """Gives a spool its name, and writes its sidecar. Raises OSError, and leaves no result then."""
         if spool.name is None:
             raise FileNotFoundError(errno.ENOENT, "the spool has left the disk")
         self._remove(run_id)
         spool.name.move(self._held.results, audio_name(run_id))
         spool.name = None
         try:
-            # Only now, for a file's ctime is when it was last changed or renamed.
+            # After the rename, which changes the ctime.
             identity = spool.identity()
             self._write_sidecar(run_id, sidecar._replace(identity=identity))
         except OSError:
@@ -245,12 +246,12 @@ class Disk:
             raise
 
     def touch(self, run_id: RunId) -> None:
-        """Notes that the result was used just now: its sidecar's mtime says so, for the file is never touched."""
+        """Notes a use of the result, as the mtime of its sidecar. The file itself is never touched."""
         with suppress(OSError):
             self._held.results.touch(sidecar_name(run_id))
 
     def remove(self, run_id: RunId) -> None:
-        """Removes the result, if there is one. Files that are open stay readable."""
+        """Removes the result, if there is one. Open files stay readable."""
         with suppress(OSError):
             self._remove(run_id)
 

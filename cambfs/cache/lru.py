@@ -1,7 +1,4 @@
-"""What the cache knows of each result that it keeps, and in which order they were used last.
-
-Not when something is evicted, nor what becomes of it (`cache`). No threads: the cache guards it.
-"""
+"""The entries of the cache, and the order in which they were last used. No lock of its own: the cache guards it."""
 
 from __future__ import annotations
 
@@ -31,7 +28,7 @@ class Entry:
 
 
 class Idle(LRUCache[RunId, Entry]):
-    """The entries that nobody uses. What it evicts is dropped for good."""
+    """The entries that are not in use. An evicted entry is dropped."""
 
     def __init__(self, limit_bytes: int, drop: Callable[[RunId, Entry], None]) -> None:
         super().__init__(limit_bytes, getsizeof=lambda entry: entry.size)

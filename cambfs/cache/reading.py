@@ -1,7 +1,7 @@
-"""What lies in the cache directory under the two names of one result, and whether both belong together.
+"""Reads a result from the cache directory, and checks that its file and its sidecar belong together.
 
-Nothing is locked: another mount may just be putting a result there, or removing one. Functions, no threads. All of them
-raise OSError where there are no descriptors left (SHORTAGES), for that says nothing of what was to be opened.
+Takes no lock: another mount may be adding or removing the result. Functions, no threads. All of them raise OSError when
+no descriptors are left (SHORTAGES).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class Opened(NamedTuple):
-    """One result; none of its bytes may be used before they were checked unless it `is_right`."""
+    """One result. Unless `is_right`, check its bytes before any use."""
 
     spool: Spool
     info: RunInfo
@@ -41,7 +41,7 @@ def sidecar_name(run_id: RunId) -> str:
 
 
 def read_sidecar(directory: Directory, run_id: RunId) -> Sidecar | None:
-    """None when there is none. Raises CacheDamaged when it is no proper one."""
+    """None when there is none. Raises CacheDamaged when it is malformed."""
     try:
         sidecar = parse(_content(directory, sidecar_name(run_id)))
     except FileNotFoundError:
@@ -56,7 +56,7 @@ def read_sidecar(directory: Directory, run_id: RunId) -> Sidecar | None:
 
 
 def _content(directory: Directory, name: str) -> bytes:
-    """Nothing of what is no file of the user's own."""
+    """Only of a regular file of this user."""
     fd = directory.open(name)
     try:
         return os.read(fd, LIMIT_BYTES) if is_own_file(os.fstat(fd)) else b""
@@ -65,8 +65,8 @@ def _content(directory: Directory, name: str) -> bytes:
 
 
 def info(directory: Directory, run_id: RunId) -> RunInfo | None:
-    """What the sidecar says, if a file of just that size is there; None when there is no such result. Raises
-    CacheDamaged when the two do not fit, or nothing proves the size."""
+    """The info in the sidecar; None when there is no such result. Raises CacheDamaged when file and sidecar do not
+    match, or nothing proves the size."""
     return _look_twice(lambda: _info(directory, run_id))
 
 
@@ -85,7 +85,7 @@ def _info(directory: Directory, run_id: RunId) -> RunInfo | None:
 
 
 def _proven_facts(directory: Directory, run_id: RunId, sidecar: Sidecar) -> RunInfo | None:
-    """A size is told before all bytes are checked, so the structure has to prove it first."""
+    """A size is reported before all bytes are checked, so the structure must prove it first."""
     spool = _open_audio(directory, run_id, sidecar)
     if spool is None:
         return None
@@ -95,8 +95,7 @@ def _proven_facts(directory: Directory, run_id: RunId, sidecar: Sidecar) -> RunI
 
 
 def open_(directory: Directory, run_id: RunId) -> Opened | None:
-    """The result's bytes, and what the sidecar says; None when it is not there. Raises CacheDamaged when the two do not
-    fit."""
+    """The bytes and the sidecar; None when there is no such result. Raises CacheDamaged when the two do not match."""
     return _look_twice(lambda: _open(directory, run_id))
 
 
@@ -129,7 +128,7 @@ def _open_audio(directory: Directory, run_id: RunId, sidecar: Sidecar) -> Spool 
 
 
 def _look_twice(look: Callable[[], T | None]) -> T | None:
-    """Two files that do not fit may be one from before and one from after another mount has put a result there."""
+    """A mismatch may only mean that another mount is just replacing the result."""
     try:
         return look()
     except CacheDamaged:

@@ -1,10 +1,9 @@
-"""What is written beside a cached result: its size and checksum, how it was proven whole, and what its file looked like
-when its bytes were last known to be right.
+"""The file beside a cached result: size, checksum, proof, and the identity of the file whose bytes were right.
 
-To read all of a result before it is opened takes long. A file of the same inode, size and times, ctime among them,
-which nobody can set, is the one that the checksum was made of; any other one is read through first.
+Reading a whole result before each open would take long. A file with the same inode, size, mtime and ctime (which no
+program can set) is the file that the checksum was made of. Any other file is read through first.
 
-Not where it is (`disk`). Values and pure functions; no threads.
+Not where the files are (`disk`). Values and pure functions; no threads.
 """
 
 from __future__ import annotations
@@ -15,17 +14,16 @@ import re
 from typing import Any, NamedTuple
 
 Identity = tuple[int, int, int, int]
-"""Inode, size, mtime and ctime in ns. It differs, as far as a file system tells, when a file is another, or was written
-to, renamed or removed."""
+"""Inode, size, mtime and ctime (ns). It changes when a file is replaced, written to, renamed or removed."""
 
-# Longer than any that is written.
+# Longer than any sidecar.
 LIMIT_BYTES = 4096
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Sidecar(NamedTuple):
-    """`size` in bytes, `mtime_ns` since the epoch. `proof` says how the result was proven whole; it is "" in sidecars
-    of earlier versions, which proved less. `identity` is None where nothing is known of it."""
+    """`size` in bytes, `mtime_ns` since the epoch. `proof` is how the result was proven complete; "" in sidecars of
+    earlier versions, which proved less. `identity` is None when it is unknown."""
 
     size: int
     mtime_ns: int
@@ -44,7 +42,7 @@ def identity_of(status: os.stat_result) -> Identity:
 
 
 def parse(content: bytes) -> Sidecar | None:
-    """None when it is no sidecar. Of the older ones, with a second line, the first counts."""
+    """None when it is not a sidecar. Older ones have a second line, which is ignored."""
     try:
         found = json.loads(content.partition(b"\n")[0])
     except (ValueError, RecursionError):
@@ -74,5 +72,5 @@ def _identity(found: Any) -> Identity | None:
 
 
 def _is_number(value: object) -> bool:
-    """Whether it is a whole number that a file system could have told."""
+    """Whether it is an integer that a file system could report."""
     return type(value) is int and -(2**63) <= value < 2**63

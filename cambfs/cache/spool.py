@@ -1,8 +1,7 @@
-"""The bytes of one run that have arrived: one file descriptor, and which ranges of it are filled.
+"""The bytes of one run that have arrived: a file descriptor, and the set of ranges that are filled.
 
-Not who fetches them (`transfer`) or waits for them (`run`), nor which are kept (`cache`). Threads: `readinto` and
-`write` are called by many at once. A caller adds to `filled`, and reads it, only under the lock of the spool's owner.
-Under `_moving` only `relieve` is called, which locks the cache.
+Threads: many call `readinto` and `write` at once. Callers use `filled` only under the lock of the spool's owner. Under
+`_moving` only `relieve` is called, which locks the cache.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from cambfs.errors import CacheDamaged, NoSpace
 log = logging.getLogger(__name__)
 
 _COPY_BYTES = 1 << 20
-# How often reads look whether a cached file is still the one that was found right.
+# How often reads check that the cached file is unchanged.
 _LOOK_EVERY_S = 1.0
 _generations = itertools.count(1)
 
@@ -57,7 +56,7 @@ class Spool:
         self.filled = RangeSet() if filled is None else filled
         self.name = name
         self.etag: str | None = None
-        self.is_invalid = False  # its bytes are wrong, and not to be kept
+        self.is_invalid = False  # its bytes are wrong and must not be kept
         self.has_ranges = False
         self.verified_identity: Identity | None = None
         self.sha256 = ""
@@ -70,8 +69,8 @@ class Spool:
         self._moving = Lock()  # held while bytes are written or the descriptor is redirected, so none is lost between
 
     def readinto(self, offset: int, buffer: memoryview) -> None:
-        """Fills the buffer with bytes that must be filled. Raises CacheDamaged when the file has lost them, or was
-        changed a second ago or longer."""
+        """Fills the buffer from a range in `filled`. Raises CacheDamaged when the file has lost bytes, or was changed
+        more than a second ago."""
         try:
             count = os.preadv(self._fd, [buffer], offset)
         except OSError as error:
@@ -83,7 +82,7 @@ class Spool:
             self.check_unchanged()
 
     def check_unchanged(self) -> None:
-        """Raises CacheDamaged when the file in the cache is not as it was when its bytes were known to be right."""
+        """Raises CacheDamaged when the cached file has changed since its bytes were known to be right."""
         if self.verified_identity is None:
             return
         try:
@@ -92,12 +91,12 @@ class Spool:
             raise CacheDamaged(f"a cached file cannot be examined: {error.strerror}") from error
         found = identity_of(status)
         if not status.st_nlink and found[:-1] == self.verified_identity[:-1]:
-            self.verified_identity = found  # it was removed, which counts as a change
+            self.verified_identity = found  # it was removed, which changes the ctime
         if found != self.verified_identity:
             self._check_anew(found)
 
     def _check_anew(self, found: Identity) -> None:
-        """A link to the file, or another mode, changes its ctime and not its bytes. To know that takes reading them."""
+        """A new link or mode changes the ctime, but not the bytes: compares the checksum."""
         if found[:2] == (self.verified_identity or ())[:2] and self.sha256 and checks.sha256(self._fd) == self.sha256:
             self.verified_identity = found
             return
@@ -110,11 +109,11 @@ class Spool:
         return bytes(buffer)
 
     def write(self, offset: int, data: bytes) -> None:
-        """Puts the bytes down; the caller adds them to `filled` afterwards.
+        """Writes the bytes; the caller adds them to `filled` afterwards.
 
-        A full disk is relieved; where the disk fails in any other way, the bytes go on in memory, and the temporary
-        name is removed. Raises NoSpace or TooManyOpenFiles when memory fails, too, and CacheDamaged when the bytes
-        that are there cannot be taken along.
+        Calls `relieve` when the disk is full. When the disk fails in any other way, all bytes move to memory and the
+        temporary name is removed. Raises NoSpace or TooManyOpenFiles when memory fails, too, and CacheDamaged when
+        the bytes on the disk cannot be read.
         """
         with self._moving:
             if self._spill_bytes is not None and offset + len(data) > self._spill_bytes:
@@ -139,7 +138,7 @@ class Spool:
             left, offset = left[written:], offset + written
 
     def move_to_memory(self, trouble: OSError) -> None:
-        """The disk cannot be trusted: the bytes go on in memory. Raises as `write` does."""
+        """The disk has failed: moves all bytes to memory. Raises as `write` does."""
         with self._moving:
             self._move_to_memory(trouble)
 
@@ -156,7 +155,7 @@ class Spool:
         self.discard_name()
 
     def _move_to_unlinked_file(self) -> None:
-        """Stays in memory when there is no place for one."""
+        """Stays in memory when no file can be made."""
         self._spill_bytes = None
         try:
             with tempfile.TemporaryFile() as target:
@@ -184,7 +183,7 @@ class Spool:
         return self._fd
 
     def discard_name(self) -> None:
-        """Gives up the temporary name, if there is one; the bytes stay readable until `close`."""
+        """Removes the temporary name, if there is one. The bytes stay readable until `close`."""
         if self.name is not None:
             with suppress(OSError):
                 self.name.remove()

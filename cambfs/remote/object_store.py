@@ -1,11 +1,10 @@
-"""The storage behind the signed URLs: what it says of a result, and how far it is believed.
+"""The object store behind the signed URLs: what it says of a result, and how far that is trusted.
 
-Whether its object is the file that the stream brings is not known beforehand. So it is believed only after the heads of
-both were found equal once. Bytes that differ end that for the rest of the mount; a length that differs costs only that
-run's shortcut.
+It is unknown at first whether its object is the file that the stream brings. So it is trusted only after the heads of
+both were found equal once. Different bytes end that trust for the rest of the mount; a different length only for that
+run. The comparison itself is in `run`, which has the bytes.
 
-Not the comparison itself, for which `run` has the bytes. Threads: any; `probe` and `open` wait for the network. `_lock`
-guards the verdicts and is a leaf.
+Threads: any; `probe` and `open` wait for the network. `_lock` guards the verdicts and is a leaf.
 """
 
 from __future__ import annotations
@@ -44,18 +43,18 @@ log = logging.getLogger(__name__)
 HEAD_BYTES = 4096
 # Where the last frame of most FLAC files lies.
 _TAIL_BYTES = 32 * 1024
-# For so long nobody waits again for a storage that could not be reached.
+# How long an unreachable storage is not asked again.
 _UNREACHABLE_FOR_S = 30.0
-# So long one run has for the first comparison, before others make one, too.
+# How long one run has for the first comparison before others try, too.
 _PROOF_TAKES_S = 2.0
-# A probe is remembered so long, for a run that is looked at and opened a moment later; each has HEAD_BYTES.
+# How long a probe is remembered, for a `stat` and an open soon after; each holds HEAD_BYTES.
 _PROBE_HOLDS_S = 60.0
 _PROBES_KEPT = 1024
-# A storage that is busy is asked again for so long, before the stream is fetched instead; one that brings a probe's
-# few bytes more slowly than that is of no use, either.
+# How long a busy storage is asked again before the stream is fetched instead. A storage that takes longer for the few
+# bytes of a probe is not useful, either.
 _PROBE_AGAIN_FOR_S = 2.0
 _PROBE_TAKES_S = 2.0
-# After so many runs in a row that could not be signed for, the API is taken not to sign for a while.
+# After so many failures in a row to sign, the API is not asked to sign for a while.
 _FAILED_SIGNINGS = 3
 
 
@@ -95,8 +94,8 @@ class ObjectStore:
         self._distrusted = False
         self._unreachable_until = 0.0
         self._failed_signings = 0
-        self._gives_tails = True  # it knows ranges that are counted from the end
-        self._refuted: set[RunId] = set()  # their objects have another length than the streams
+        self._gives_tails = True  # it supports ranges that count from the end
+        self._refuted: set[RunId] = set()  # runs whose object has another length than the stream
         self._proof_due_at = 0.0
         self._probes: TTLCache[RunId, Probe] = TTLCache(_PROBES_KEPT, _PROBE_HOLDS_S, timer=time.monotonic)
 
@@ -107,7 +106,7 @@ class ObjectStore:
 
     @property
     def proven(self) -> bool:
-        """Whether its objects are the files that the streams bring, as far as was compared."""
+        """Whether its objects are the files that the streams bring, as far as compared."""
         return self._proven and not self._distrusted
 
     @property
@@ -115,7 +114,7 @@ class ObjectStore:
         return self._distrusted
 
     def claim_proof(self) -> bool:
-        """Whether the caller should fetch a stream's head to compare: one does, the others wait for it a while."""
+        """Whether the caller should fetch the head of a stream to compare: one caller does, the others wait a while."""
         with self._lock:
             now = time.monotonic()
             if self._proven or now < self._proof_due_at:
@@ -124,17 +123,17 @@ class ObjectStore:
             return True
 
     def give_up_proof(self) -> None:
-        """Who claimed it has ended without a comparison: it is the next one's turn."""
+        """The caller that claimed the comparison has ended without it. The next one may try."""
         with self._lock:
             self._proof_due_at = 0.0
 
     def prove(self) -> None:
-        """A stored head was the stream's."""
+        """The head of an object was the stream's."""
         with self._lock:
             self._proven = True
 
     def distrust(self, run_id: RunId) -> None:
-        """A stored object began with other bytes than the stream: used for nothing from here on."""
+        """An object began with other bytes than the stream. Storage is not used any more."""
         with self._lock:
             if self._distrusted:
                 return
@@ -142,20 +141,20 @@ class ObjectStore:
         log.warning("run %d: storage has another file than the stream; it is not used any more", run_id)
 
     def refute(self, run_id: RunId) -> None:
-        """The object of this run has another length than the stream: it is not asked for again."""
+        """The object of this run has another length than the stream. It is not used again."""
         with self._lock:
             self._refuted.add(run_id)
             self._probes.pop(run_id, None)
         log.warning("run %d: storage has another length than the stream; it is not used for this run", run_id)
 
     def forget(self, run_id: RunId) -> None:
-        """What it said of this run is not believed any longer: the result has changed."""
+        """Forgets what it said of this run: the result has changed."""
         with self._lock:
             self._probes.pop(run_id, None)
 
     def probe(self, run_id: RunId) -> Probe:
-        """The object's head and end, asked for unless they just were. Raises what signing raises; StorageUseless when
-        the storage is to blame."""
+        """The head and the end of the object, requested unless that was just done. Raises what signing raises, and
+        StorageUseless when storage fails."""
         with self._lock:
             recent = self._probes.get(run_id)
             if run_id in self._refuted:
@@ -198,13 +197,13 @@ class ObjectStore:
             raise StorageUseless(f"storage: {error}") from error
 
     def _ask_for_tail(self, run_id: RunId, give_up_at: float) -> Future[_Tail]:
-        """The object's last bytes, asked for at the same time as its head: a round trip less."""
+        """The last bytes of the object, requested beside its head: that saves a round trip."""
         future: Future[_Tail] = Future()
 
         def ask() -> None:
             try:
                 future.set_result(self._tail(run_id, give_up_at))
-            except Exception as error:  # then they are asked for once more, by their place
+            except Exception as error:  # they are requested again, by offset
                 future.set_exception(error)
 
         if self._gives_tails:

@@ -17,15 +17,15 @@ _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 8.0
 # Far beyond the longest pause; more would not fit into a float.
 _MOST_DOUBLED = 64
-# A generator of its own: callers who seed the one of the module `random` get the numbers that they expect.
+# A generator of its own, independent of `random.seed`.
 _jitter = random.Random()
 
 T = TypeVar("T")
 
 
 class Backoff:
-    """Pauses that grow, with jitter, as long as nothing gets better: jittered so that many mounts which failed
-    together do not come back together."""
+    """Pauses that grow, with jitter, until there is progress. Jitter keeps many mounts that failed together from coming
+    back together."""
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
@@ -33,7 +33,7 @@ class Backoff:
         self._failures = 0
 
     def progress(self) -> None:
-        """Something arrived: the timeout and the pauses start again."""
+        """Bytes have arrived: the timeout and the pauses start again."""
         self._begin_at = time.monotonic()
         self._failures = 0
 

@@ -1,7 +1,7 @@
-"""Signed URLs: asked for once, shared while they hold, renewed when storage refuses one.
+"""Signed URLs: requested once, shared while they are valid, renewed when storage refuses one.
 
-Not what is behind them (`object_store`). Threads: any may ask; the requests are made in threads named `sign-…`, or in
-the thread that calls `obtain`. `_lock` guards the tables; nothing is locked under it, and no request made under it.
+Not the objects behind them (`object_store`). Threads: any may call. Requests run in threads named `sign-…`, or in the
+thread that calls `obtain`. `_lock` guards the tables; no other lock is taken, and no request made, under it.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from cambfs.system.workers import Workers
 
 log = logging.getLogger(__name__)
 
-# A URL is handed out only in this first part of its life, so that there is time left to use it.
+# A URL is used only in this first part of its life, so that some time is left.
 _LIFE_USED = 0.8
 # How much of them is kept: 100,000 of the usual length. The other parts of an entry weigh about as much as a short URL.
 _KEPT_BYTES = 64 << 20
 _ENTRY_BYTES = 300
-# After the API could not be reached at all, nobody waits for it again so soon: a listing has many names.
+# How long an unreachable API is not asked again: a listing has many names.
 _OUTAGE_S = 2.0
 # Anything else may be about these runs, or about now.
 _NO_SUCH_ENDPOINT = (404, 405, 501)
-# Of the timeout, what a question about several runs may take before they are asked for one by one.
+# The part of the timeout that a bulk request may take, before single requests follow.
 _BULK_PATIENCE = 0.25
 _BULK_MOST = 5  # run ids a call, says the API's documentation; and two at the least
 
@@ -71,27 +71,27 @@ class Signer:
         self._outage_until = 0.0
 
     def fresh(self, run_id: RunId) -> Signature | None:
-        """One that holds still, without a request; None when there is none."""
+        """A valid one, without a request; None when there is none."""
         with self._lock:
             return self._fresh.get(run_id)
 
     def request(self, run_id: RunId) -> Future[Signature]:
-        """One that holds; everybody who asks meanwhile shares the request. The future fails with a CambfsError, for
-        2 s after the API could not be reached without a request."""
+        """A valid one; concurrent callers share the request. The future fails with CambfsError; without a request for
+        2 s after the API was unreachable."""
         future, is_new = self._future(run_id)
         if is_new:
             self._start_one(run_id)
         return future
 
     def obtain(self, run_id: RunId) -> Future[Signature]:
-        """As `request`; where there is a request to make, it is made before this returns."""
+        """As `request`, but a necessary request is made before this returns."""
         future, is_new = self._future(run_id)
         if is_new:
             self._ask_one(run_id)
         return future
 
     def reject(self, run_id: RunId, refused: SignedUrl) -> None:
-        """Storage no longer takes it. The next caller gets a new one."""
+        """Storage refuses it. The next caller gets a new one."""
         with self._lock:
             fresh = self._fresh.get(run_id)
             if fresh is not None and fresh.signed is refused:

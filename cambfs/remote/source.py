@@ -1,7 +1,7 @@
 """The interface between the core and the API: declared here, implemented by `http.client`, faked by tests.
 
-Not HTTP: nothing of requests or urllib3 shows through. Threads: a Source is called from many at once; a Body is read
-by one and may be closed by another.
+Independent of requests and urllib3. Threads: many call a Source at once. One thread reads a Body; another may close
+it.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class SignedUrl:
 class Body(Protocol):
     """The bytes of one response, from `start` on.
 
-    start     offset in the result of the first byte that `read` gives; 0 when the server ignored the range stop
-    offset behind the last byte that this response brings, when it says that it is a part (206): the result may
-              go on there; None when it goes to the end of the result
+    start     offset in the result of the first byte that `read` returns; 0 when the server ignored the range
+    stop      offset behind the last byte of a partial response (206), when the result may go on there; None when the
+              response goes to the end of the result
     total     the length of the whole result in bytes as the headers tell it; None when they do not
-    is_stored it comes from storage, not from the API
+    is_stored it is from storage, not from the API
     framed    True: an end that comes too early raises BrokenBody. False: the body just ends when the connection does,
               so its end proves nothing
     etag      a strong validator, or None
@@ -53,7 +53,7 @@ class Body(Protocol):
     modified_s: float | None
 
     def read(self, limit: int) -> bytes:
-        """The next bytes: at least one, and what has come, at most `limit`; none at the end.
+        """The next 1 … `limit` bytes, as many as have arrived; b"" at the end.
 
         Raises LinkError (BrokenBody, TimedOut, Unreachable).
         """

@@ -1,8 +1,7 @@
-"""Threads for what waits for the network: one each while it runs, and used again for the next.
+"""Threads for work that waits for the network: one per job while it runs, then reused for the next job.
 
-Not what they do, nor how many may run at a time (`slots`). A thread has the name of its work; one that has had none for
-IDLE_S ends. To begin a thread means to wait until it runs, which takes long while many others want the interpreter; to
-hand work to one that is there does not. The lock is a leaf.
+A thread has the name of its job, and ends after IDLE_S without one. Starting a thread takes long while many others want
+the interpreter; handing work to an idle one does not. The lock is a leaf.
 """
 
 from __future__ import annotations

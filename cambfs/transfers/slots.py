@@ -1,8 +1,7 @@
-"""How many transfers run at a time: first come, first served. One that has stalled, or is not wanted, does not count.
+"""Limits how many transfers run at a time: first come, first served. Stalled and unwanted transfers do not count.
 
-Not what a transfer does. Threads: each transfer's own thread waits here for its turn. The one lock is a leaf: nothing
-else is locked under it. Each waits at an event of its own, so that a thousand who wait are woken a thousand times in
-all, and not at every change.
+Threads: the thread of each transfer waits here for its turn, at an event of its own. So a thousand waiting transfers
+wake a thousand times in all, and not at each change. The lock is a leaf.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from typing import Protocol
 
 from cambfs.errors import Closing
 
-# A transfer that has brought nothing for so long does not keep the others waiting.
+# After so long without bytes a transfer no longer keeps the others waiting.
 STALLED_AFTER_S = 1.0
-# How often the first of those who wait looks whether a running transfer has stalled: nobody tells it.
+# How often the first waiting transfer checks for a stalled one.
 _LOOK_EVERY_S = 0.1
 
 
 class Turn(Protocol):
-    """What is known of a transfer here."""
+    """A transfer, as far as the queue knows it."""
 
     @property
     def received_at(self) -> float:
@@ -78,13 +77,12 @@ class Slots:
 
     @property
     def progress_at(self) -> float:
-        """When any transfer last brought bytes (time.monotonic seconds), for those who wait for their turn; 0 when none
-        did."""
+        """When any transfer last brought bytes (time.monotonic seconds); 0 when none has."""
         with self._lock:
             return max([self._brought_at, *(running.brought_at for running in self._running)])
 
     def look(self, transfer: Turn) -> None:
-        """The transfer has been told to stop, or is not wanted any more; perhaps it, or another one, waits here."""
+        """To be called when a transfer is told to stop, or is no longer wanted: it or another one may wait here."""
         with self._lock:
             for place in self._queue:
                 if place.transfer is transfer:
