@@ -96,7 +96,7 @@ def checks(settings: Settings) -> Iterator[Check]:
     yield Check("network", "name", lambda: resolve(host, port, what, found), _RESOLVE_S)
     yield Check("network", "address", lambda: connect(found), _ALL_CONNECTS_S)
     if settings.key is not None:
-        yield Check("network", "request", lambda: request(settings), _REQUEST_S * 1.2)
+        yield Check("network", "request", lambda: request(settings) if found else (), _REQUEST_S * 1.2)
 
 
 def _nearest(settings: Settings) -> tuple[str, int, str]:

@@ -13,6 +13,7 @@ import shlex
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -29,7 +30,6 @@ from cambfs.wiring import account_directories, account_directory
 
 _NETWORK_KINDS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "lustre", "afs", "fuse.sshfs")
 _ANSWER_S = 2.0
-_MOUNTS_S = 8.0
 _ANOTHER_CACHE = "name a directory on a local disk with --cache-dir"
 
 
@@ -37,7 +37,7 @@ def checks(settings: Settings | None, directory: Path | None) -> Iterator[Check]
     if settings is not None:
         yield Check("files", "cache", lambda: cache(settings), 5.0)
         yield Check("files", "log", lambda: log(settings, directory))
-    yield Check("mounts", "mounts", lambda: mounts(directory), _MOUNTS_S)
+    yield Check("mounts", "mounts", lambda: mounts(directory), _ANSWER_S * 2)
     if directory is not None:
         yield Check("mounts", "DIR", lambda: named(directory), _ANSWER_S * 2)
 
@@ -127,12 +127,18 @@ def log(settings: Settings, directory: Path | None) -> Iterator[Finding]:
 def mounts(directory: Path | None) -> Iterator[Finding]:
     """Of this user's mounts, those whose daemon has died; `directory` has a line of its own."""
     ours = {m.directory for m in mountpoint.all_mounts() if m.fstype == FSTYPE and owner(m) == os.geteuid()}
-    left = ours - {mountpoint_of(directory)}
-    dead = sorted(path for path in left if responds(path) == errno.ENOTCONN)
-    for path in dead:
-        yield broken("mounts", f"{path}: its process has died, and every access fails", unmounting(path))
-    if not dead:
-        yield ok("mounts", f"{len(ours)} of yours, none of them dead" if ours else "none of yours")
+    asked = {path: ask(path) for path in sorted(ours - {mountpoint_of(directory)})}
+    deadline = time.monotonic() + _ANSWER_S
+    bad = 0
+    for path, answered in asked.items():
+        answer = response(answered, deadline)
+        if answer == errno.ENOTCONN:
+            yield broken("mounts", f"{path}: its process has died, and every access fails", unmounting(path))
+        elif answer is None:
+            yield warning("mounts", f"{path}: does not respond", unmounting(path))
+        bad += answer in (errno.ENOTCONN, None)
+    if not bad:
+        yield ok("mounts", f"{len(ours)} of yours, and all respond" if ours else "none of yours")
 
 
 def mountpoint_of(directory: Path | None) -> Path | None:
@@ -149,11 +155,11 @@ def owner(mounted: Mounted) -> int | None:
     return int(ids["user_id"]) if ids.get("user_id", "").isdecimal() else None
 
 
-def responds(directory: Path) -> int | None:
-    """0 when the mount answers, an errno when it refuses, None when it is silent."""
+def ask(directory: Path) -> Future[int]:
+    """The future becomes 0 when the mount answers, and an errno when it refuses."""
     answered: Future[int] = Future()
 
-    def ask() -> None:
+    def look() -> None:
         try:
             directory.stat()  # which those refuse who are kept out
             os.statvfs(directory)  # which the kernel never answers from memory
@@ -161,9 +167,14 @@ def responds(directory: Path) -> int | None:
         except OSError as error:
             answered.set_result(error.errno or errno.EIO)
 
-    Thread(target=ask, name="doctor-mount", daemon=True).start()
+    Thread(target=look, name="doctor-mount", daemon=True).start()
+    return answered
+
+
+def response(answered: Future[int], deadline: float) -> int | None:
+    """None when there is none at `deadline` (of `time.monotonic`)."""
     try:
-        return answered.result(_ANSWER_S)
+        return answered.result(max(deadline - time.monotonic(), 0.0))
     except FutureTimeout:
         return None
 
@@ -179,7 +190,7 @@ def named(directory: Path) -> Iterator[Finding]:
             "DIR", f"{directory}: something else ({mounted.fstype}) is mounted there", "name another directory"
         )
         return
-    yield condition(directory, mounted, responds(directory))
+    yield condition(directory, mounted, response(ask(directory), time.monotonic() + _ANSWER_S))
 
 
 def condition(directory: Path, mounted: Mounted, answer: int | None) -> Finding:

@@ -61,9 +61,9 @@ def broken(check: str, found: str, remedy: str) -> Finding:
 
 
 def refused(check: str, error: CambfsError) -> Finding:
-    """Of an error whose text says, behind a semicolon, what to do."""
+    """Of an error whose text says what to do, mostly behind a semicolon."""
     found, _, remedy = str(error).partition("; ")
-    return broken(check, found, remedy)
+    return broken(check, found, remedy or "correct it, then run cambfs doctor again")
 
 
 @dataclass(frozen=True)

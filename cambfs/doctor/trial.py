@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cambfs import audio
 from cambfs.audio import End
@@ -36,6 +36,8 @@ _PIECE_BYTES = 256 * 1024
 _TAIL_BYTES = 64 * 1024
 _RANGE = Span(1, 101)
 _MAX_CONTENT = 65536
+# Headers that cambfs makes use of, and need not be there.
+_TOLD = ("ETag", "Last-Modified", "Accept-Ranges", "Date")
 _SHORT_LIFE_S = 60.0
 _SHORT_WAIT_S = 10.0
 _UNKNOWN = (400, 404, 422)
@@ -95,15 +97,21 @@ class Trial:
         if answer.status != 200:
             yield self._refusal(answer)
             return
-        redirected = "" if answer.own else f", from {answer.origin}, to which the API redirects"
-        yield ok("answer", f"200{redirected}")
+        redirected = "" if answer.own else f" from {answer.origin}, to which the API redirects"
+        told = [name for name in _TOLD if name in answer.headers]
+        yield ok("answer", f"200{redirected}; " + (f"it has {', '.join(told)}" if told else f"no {' or '.join(_TOLD)}"))
         yield length(answer)
         yield interim(answer)
         body = self._prober.exchange.body(answer, self._what, None)
         with closing(body):
             self._download = download(body)
-        yield content(self._download, body.content_type)
+        yield self._content(self._download, body.content_type)
         yield times(observed, self._download)
+
+    def _content(self, found: Download, content_type: str) -> Finding:
+        finding = content(found, content_type)
+        words = answers.first_words(found.head, hide=self._prober.key) if audio.signature(found.head) is None else ""
+        return replace(finding, found=answers.with_words(finding.found, words))
 
     def _refusal(self, answer: Answer) -> Finding:
         said = answers.with_words(f"{answer.origin} says {answer.status}", self._prober.words(answer, self._what))
@@ -210,8 +218,9 @@ def times(observed: Observed, found: Download) -> Finding:
 
 
 def _times(observed: Observed) -> str:
-    connect, secure, wait = map(milliseconds, (observed.connect_s, observed.secure_s, observed.wait_s))
-    return f"connect {connect}, TLS {secure}, answer {wait}"
+    made = observed.answer.made
+    secure = f"TLS {milliseconds(observed.secure_s)}, " if made and made.tls else ""
+    return f"connect {milliseconds(observed.connect_s)}, {secure}answer {milliseconds(observed.wait_s)}"
 
 
 def life(signed: SignedUrl) -> Finding:
