@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "runs": {"cache", "remote", "system"},
     "vfs": {"runs", "cache", "remote"},
     "fuse": {"vfs", "runs", "system"},
+    "doctor": {"config", "wiring", "http", "remote", "cache", "system"},
 }
 # What only the named rooms may import.
 RESERVED = {
