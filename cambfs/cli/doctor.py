@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -32,7 +31,7 @@ _COLOURS = {"ok": "green", "warning": "yellow", "broken": "red"}
 @click.option("--run", "run", metavar="ID", help="Also download this run once, and show how the API answers for it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, at the end.")
 @with_flags(FOR_DOCTOR)
-def doctor(flags: Mapping[str, Any], directory: Path | None, run: str | None, as_json: bool) -> None:
+def doctor(flags: Mapping[str, Any], directory: Path | None, run: str | None, as_json: bool) -> int:
     """Check this machine, the settings, the network, the cache and the mounts.
 
     Prints one line a check: ok, warning or broken, what was found, and what mends it. With DIR, also checks the mount
@@ -55,8 +54,7 @@ def doctor(flags: Mapping[str, Any], directory: Path | None, run: str | None, as
         click.echo(json.dumps({"version": __version__, **summary, "checks": list(map(_as_json, found))}, indent=2))
     else:
         click.echo("\n" + ", ".join(f"{count} {state}" for state, count in summary.items()))
-    if summary["broken"]:
-        sys.exit(1)
+    return 1 if summary["broken"] else 0
 
 
 def _run_id(text: str | None) -> RunId | None:

@@ -14,7 +14,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
@@ -30,6 +30,7 @@ from cambfs.wiring import account_directories, account_directory
 
 _NETWORK_KINDS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "lustre", "afs", "fuse.sshfs")
 _ANSWER_S = 2.0
+_PREFIX = ".cambfs-doctor-"
 _ANOTHER_CACHE = "name a directory on a local disk with --cache-dir"
 
 
@@ -47,7 +48,7 @@ def cache(settings: Settings) -> Iterator[Finding]:
         yield ok("cache", "in memory, as no_disk_cache says")
         return
     directory = settings.cache_dir
-    yield (place := writable("cache", directory, "--cache-dir"))
+    yield (place := writable("cache", directory, "--cache-dir", check_way=private_files.check_way))
     if place.remedy:
         return
     existing = nearest(directory)
@@ -68,17 +69,18 @@ def nearest(path: Path) -> Path:
     return next(one for one in (path, *path.parents) if one.exists() or one == one.parent)
 
 
-def writable(check: str, directory: Path, flag: str) -> Finding:
-    """Nothing is made but a file without a name; what is missing, a mount makes."""
+def writable(check: str, directory: Path, flag: str, check_way: Callable[[Path], None] = lambda _: None) -> Finding:
+    """Makes a file for a moment; what is missing, a mount makes. `check_way` raises OSError for a file in a place that
+    will not do."""
     existing = nearest(directory)
     try:
-        private_files.check_way(existing)
         status = existing.stat()
         if not stat.S_ISDIR(status.st_mode):
             raise NotADirectoryError(errno.ENOTDIR, f"{existing} is not a directory")
         if existing == directory and status.st_uid != os.geteuid():
             raise PermissionError(errno.EPERM, "it is not yours")
-        with tempfile.TemporaryFile(dir=existing) as file:
+        with tempfile.NamedTemporaryFile(dir=existing, prefix=_PREFIX) as file:
+            check_way(Path(file.name))
             file.write(b"\0" * 4096)
             file.flush()
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -92,7 +94,7 @@ def file_system(directory: Path) -> Finding:
     kind = kind_of(directory)
     if kind in _NETWORK_KINDS:
         return warning("file system", f"{kind}, over a network: slow, and its locks may not hold", _ANOTHER_CACHE)
-    with tempfile.NamedTemporaryFile(dir=directory) as file:
+    with tempfile.NamedTemporaryFile(dir=directory, prefix=_PREFIX) as file:
         if stat.S_IMODE(os.fstat(file.fileno()).st_mode) != 0o600:
             return warning(
                 "file system", f"{kind}, which keeps no permissions: others may read results", _ANOTHER_CACHE
@@ -194,7 +196,8 @@ def named(directory: Path) -> Iterator[Finding]:
 
 
 def condition(directory: Path, mounted: Mounted, answer: int | None) -> Finding:
-    whose = {os.geteuid(): "yours", 0: "root's"}.get(owner(mounted) or 0, "another user's")
+    uid = owner(mounted)
+    whose = "yours" if uid == os.geteuid() else "root's" if uid == 0 else "another user's"
     if answer == errno.ENOTCONN:
         return broken("DIR", f"{directory}: dead mount, {whose}; every access fails", unmounting(directory))
     if answer is None:
