@@ -6,6 +6,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from email.utils import formatdate
 from pathlib import Path
 
@@ -230,6 +231,17 @@ def test_tls_that_is_right(tls_server: Server) -> None:
     assert found["TLS"].found.startswith("TLS 1.3; certificate by ")
     assert " until " in found["TLS"].found
     assert found["key accepted"].state is State.OK
+
+
+@pytest.mark.usefixtures("trusted")
+def test_the_steps_of_a_request_are_parts_of_its_time(tls_server: Server) -> None:
+    with closing(network.Prober(settings(tls_server.url), 20)) as prober:
+        begun_at = time.monotonic()
+        observed = prober.ask("it", "/")
+        all_s = time.monotonic() - begun_at
+    parts = (observed.connect_s, observed.secure_s, observed.wait_s)
+    assert all(part > 0 for part in parts)
+    assert sum(parts) <= all_s
 
 
 @pytest.mark.usefixtures("trusted")
