@@ -80,9 +80,9 @@ def _checks(setup: Setup, directory: Path | None) -> Iterator[Check]:
 
     yield from machine.checks(setup.settings)
     yield from checks(setup)
-    if setup.settings is not None:
-        yield from network.checks(setup.settings)
     yield from places.checks(setup.settings, directory)
+    if setup.settings is not None:
+        yield from network.checks(setup.settings)  # last: it may use up the time
 
 
 def _censor(setup: Setup) -> Censor:
