@@ -37,6 +37,7 @@ _BASE_URL_REMEDY = "correct CAMB_BASE_URL; it looks like https://client.camb.ai/
 _REFUSED = (401, 403)
 _API_KNOWS_PATH = (400, 422)
 _NOT_NOW = (408, 429)
+_ISSUER_PARTS = ("organizationName", "commonName")
 
 
 @dataclass(frozen=True)
@@ -115,9 +116,10 @@ def resolve(host: str, port: int, what: str, found: list[tuple[str, int]]) -> It
     begun_at = time.monotonic()
     try:
         infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        remedy = "check the network and /etc/resolv.conf; a host of your own: correct CAMB_BASE_URL or the proxy"
-        yield broken("name", f"{what} is not resolved: {error.strerror}", remedy)
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no host can have such a name"
+        remedy = "check the network and /etc/resolv.conf, and the name in CAMB_BASE_URL or of the proxy"
+        yield broken("name", f"{what} is not resolved: {reason}", remedy)
         return
     found += dict.fromkeys((str(info[4][0]), port) for info in infos)
     addresses = ", ".join(address for address, _ in found)
@@ -125,7 +127,7 @@ def resolve(host: str, port: int, what: str, found: list[tuple[str, int]]) -> It
 
 
 def connect(found: list[tuple[str, int]]) -> Iterator[Finding]:
-    """Of several addresses, some may be out of reach, as those of IPv6 often are: a mount tries one after the other."""
+    """Of several addresses, some may be out of reach, as those of IPv6 often are: a mount takes one that answers."""
     tried, failed = found[:_MOST_ADDRESSES], 0
     for address, port in tried:
         is_last_hope = failed == len(tried) - 1
@@ -176,9 +178,6 @@ def tls(observed: Observed, now_s: float) -> Finding:
     if until_s is not None and until_s - now_s < _SOON_S:
         return warning("TLS", shown, "tell the service that its certificate runs out; nothing to do here")
     return ok("TLS", f"{shown} ({milliseconds(observed.secure_s)})")
-
-
-_ISSUER_PARTS = ("organizationName", "commonName")
 
 
 def clock(answer: Answer, now_s: float) -> Finding:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 
@@ -65,15 +66,19 @@ def cache(settings: Settings) -> Iterator[Finding]:
 
 
 def nearest(path: Path) -> Path:
-    """The directory itself, or where it is missing the nearest one above it."""
-    return next(one for one in (path, *path.parents) if one.exists() or one == one.parent)
+    """What is there under this name, or where it is missing the nearest place above it. Raises OSError."""
+    for one in (path, *path.parents):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            one.stat()
+            return one
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
 def writable(check: str, directory: Path, flag: str, check_way: Callable[[Path], None] = lambda _: None) -> Finding:
     """Makes a file for a moment; what is missing, a mount makes. `check_way` raises OSError for a file in a place that
     will not do."""
-    existing = nearest(directory)
     try:
+        existing = nearest(directory)
         status = existing.stat()
         if not stat.S_ISDIR(status.st_mode):
             raise NotADirectoryError(errno.ENOTDIR, f"{existing} is not a directory")
@@ -127,7 +132,7 @@ def log(settings: Settings, directory: Path | None) -> Iterator[Finding]:
 
 
 def mounts(directory: Path | None) -> Iterator[Finding]:
-    """Of this user's mounts, those whose daemon has died; `directory` has a line of its own."""
+    """Of this user's mounts, those that are dead or hang; `directory` has a line of its own."""
     ours = {m.directory for m in mountpoint.all_mounts() if m.fstype == FSTYPE and owner(m) == os.geteuid()}
     asked = {path: ask(path) for path in sorted(ours - {mountpoint_of(directory)})}
     deadline = time.monotonic() + _ANSWER_S
@@ -140,7 +145,8 @@ def mounts(directory: Path | None) -> Iterator[Finding]:
             yield warning("mounts", f"{path}: does not respond", unmounting(path))
         bad += answer in (errno.ENOTCONN, None)
     if not bad:
-        yield ok("mounts", f"{len(ours)} of yours, and all respond" if ours else "none of yours")
+        other = "other " if directory else ""
+        yield ok("mounts", f"{len(asked)} {other}of yours, and all respond" if asked else f"no {other}mounts of yours")
 
 
 def mountpoint_of(directory: Path | None) -> Path | None:

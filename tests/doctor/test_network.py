@@ -70,6 +70,12 @@ def test_a_name_that_is_not_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Name or service not known" in found["name"].found
 
 
+def test_a_name_that_no_host_can_have() -> None:
+    (finding,) = network.resolve(f"{'x' * 70}.test", 443, "it", [])
+    assert finding.state is State.BROKEN
+    assert "no host can have such a name" in finding.found
+
+
 def test_addresses_that_answer_and_that_do_not() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))

@@ -91,6 +91,13 @@ def test_a_cache_that_is_a_file(settings: Settings) -> None:
     assert "is not a directory" in finding.found
 
 
+def test_a_cache_whose_place_cannot_be_looked_at(settings: Settings) -> None:
+    settings.cache_dir.mkdir()
+    finding = by_check(places.cache(replace(settings, cache_dir=settings.cache_dir / ("x" * 300))))["cache"]
+    assert finding.state is State.BROKEN
+    assert "File name too long" in finding.found
+
+
 def test_a_cache_of_another_user(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.cache_dir.mkdir()
     monkeypatch.setattr(os, "geteuid", lambda: 4_000_000)
@@ -206,7 +213,7 @@ def test_no_mounts(mounted: Callable[..., Path]) -> None:
     mounted("other", errno.ENOTCONN, uid=os.geteuid() + 1)
     mounted("sshfs", errno.ENOTCONN, fstype="fuse.sshfs")
     (only,) = places.mounts(None)
-    assert (only.state, only.found) == (State.OK, "none of yours")
+    assert (only.state, only.found) == (State.OK, "no mounts of yours")
 
 
 def test_dead_and_silent_mounts(mounted: Callable[..., Path]) -> None:
@@ -217,6 +224,11 @@ def test_dead_and_silent_mounts(mounted: Callable[..., Path]) -> None:
     assert (first.state, first.remedy) == (State.BROKEN, f"cambfs unmount '{dead}'")
     assert (second.state, second.remedy) == (State.WARNING, f"cambfs unmount {silent}")
     assert list(places.mounts(dead)) == [second], "the named one has its own line"
+
+
+def test_a_dead_mount_that_was_named_is_no_other(mounted: Callable[..., Path]) -> None:
+    (only,) = places.mounts(mounted("dead", errno.ENOTCONN))
+    assert (only.state, only.found) == (State.OK, "no other mounts of yours")
 
 
 def test_mounts_that_respond(mounted: Callable[..., Path]) -> None:
