@@ -13,6 +13,8 @@ import click
 
 from cambfs import __version__
 from cambfs.cli.options import DIRECTORY, FOR_DOCTOR, with_flags
+from cambfs.config import load, unknown_variables
+from cambfs.errors import ConfigError
 from cambfs.names import RunId, parse_run_id
 from cambfs.system import private_files
 from cambfs.values import quoted
@@ -39,12 +41,10 @@ def doctor(flags: Mapping[str, Any], directory: Path | None, run: str | None, as
 
     The output has no secrets: no key, no signed URL, no password of a proxy. Send it along with a bug report.
     """
-    from cambfs.doctor import setup
-
     private_files.forbid_core_dumps()
     run_id = _run_id(run)
     found = []
-    for finding in _findings(setup.read(flags), directory, run_id):
+    for finding in _findings(read(flags), directory, run_id):
         found.append(finding)
         if not as_json:
             _show(finding, is_first=len(found) == 1 or found[-2].group != finding.group)
@@ -55,6 +55,21 @@ def doctor(flags: Mapping[str, Any], directory: Path | None, run: str | None, as
     else:
         click.echo("\n" + ", ".join(f"{count} {state}" for state, count in summary.items()))
     return 1 if summary["broken"] else 0
+
+
+def read(flags: Mapping[str, Any]) -> Setup:
+    """The settings in force, as far as they can be read. `flags` as `config.load` takes them."""
+    from cambfs.doctor.setup import Setup
+
+    unknown = unknown_variables()
+    try:
+        settings = load(flags, with_key=False)
+    except ConfigError as error:
+        return Setup(None, error, unknown=unknown)
+    try:
+        return Setup(load(flags), unknown=unknown)
+    except ConfigError as error:
+        return Setup(settings, key_trouble=error, unknown=unknown)
 
 
 def _run_id(text: str | None) -> RunId | None:

@@ -1,4 +1,7 @@
-"""The settings: config.toml, the key, the base URL, proxies, certificates. Makes no request; no threads."""
+"""The settings: config.toml, the key, the base URL, proxies, certificates. Makes no request; no threads.
+
+How settings are read is the business of `cli`, which hands a `Setup` to the checks.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,14 @@ import importlib.util
 import os
 import ssl
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-from cambfs.config import Settings, config_file, load, unknown_variables
+from cambfs.config import Settings, config_file
 from cambfs.doctor.report import Check, Finding, broken, ok, refused, warning
-from cambfs.errors import ConfigError
+from cambfs.errors import CambfsError, ConfigError
 from cambfs.http.origins import base_origin
 from cambfs.http.transport import Proxies, ca_bundle
 
@@ -27,23 +29,12 @@ _OTHER_BUNDLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 @dataclass(frozen=True)
 class Setup:
     """What the settings come to. `settings` is None when they cannot be read, as `trouble` says; its key is None when
-    `key_trouble` says why."""
+    `key_trouble` says why. `unknown` has a line for each variable of the environment that is no setting."""
 
     settings: Settings | None
-    trouble: ConfigError | None = None
-    key_trouble: ConfigError | None = None
-
-
-def read(flags: Mapping[str, Any]) -> Setup:
-    """The settings in force, as far as they can be read. `flags` as `config.load` takes them."""
-    try:
-        settings = load(flags, with_key=False)
-    except ConfigError as error:
-        return Setup(None, error)
-    try:
-        return Setup(load(flags))
-    except ConfigError as error:
-        return Setup(settings, key_trouble=error)
+    trouble: CambfsError | None = None
+    key_trouble: CambfsError | None = None
+    unknown: Sequence[str] = ()
 
 
 def checks(setup: Setup) -> Iterator[Check]:
@@ -66,7 +57,7 @@ def configuration(setup: Setup) -> Iterator[Finding]:
         yield ok("config.toml", f"{file}, {mode_of(file)}, all names and values are right")
     else:
         yield ok("config.toml", f"there is none at {file}; the defaults hold")
-    for line in unknown_variables():
+    for line in setup.unknown:
         found, _, hint = line.partition("; ")
         yield warning("environment", found, hint or f"unset {found.partition(' ')[0]}")
 

@@ -19,6 +19,7 @@ from cambfs.demo.server import Server as Demo
 from cambfs.doctor import network
 from cambfs.doctor.network import Observed
 from cambfs.doctor.report import Finding, State
+from cambfs.http import pool
 from cambfs.http.timing import Made
 from tests.http.raw_server import CERTIFICATE, KEY, Server, send, sized
 from tests.http.test_proxies import Proxy, tunnel
@@ -211,6 +212,18 @@ def test_a_server_that_refuses_connections() -> None:
         finding = by_check(network.request(settings(url)))["request"]
     assert finding.state is State.BROKEN
     assert "refuses the connection" in finding.found
+
+
+def test_each_request_has_a_connection_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or its steps would be those of an earlier one."""
+    monkeypatch.setattr(pool, "REST_S", 0.0)
+    with Server() as server:
+        server.scripts += [send(sized(b"{}"))] * 2
+        with closing(network.Prober(settings(server.url), 20)) as prober:
+            for _ in range(2):
+                answer = prober.ask("it", "/").answer
+                assert prober.exchange.error_content(answer, "it", 10) == b"{}"
+        assert server.connections == 2
 
 
 # TLS

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cambfs.cli.doctor import read
 from cambfs.doctor import setup
 from cambfs.doctor.report import Finding, State
 from cambfs.doctor.setup import Setup
@@ -39,7 +40,7 @@ def config(home: Path, text: str, mode: int = 0o600) -> Path:
 
 def findings(**flags: object) -> dict[str, Finding]:
     found = {}
-    for check in setup.checks(setup.read(flags)):
+    for check in setup.checks(read(flags)):
         for finding in check.look():
             assert bool(finding.remedy) == (finding.state is not State.OK), "a remedy, unless all is well"
             assert KEY not in finding.found + finding.remedy
