@@ -73,7 +73,7 @@ class Check:
     group: str
     name: str
     look: Callable[[], Iterable[Finding]]
-    limit_s: float = 3.0
+    limit_s: float = 5.0
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ def _findings(check: Check, limit_s: float) -> Iterator[Finding]:
         yield warning(check.name, "not checked, as the checks before took too long", "mend these first")
         return
     queue: SimpleQueue[Finding | None] = SimpleQueue()
-    Thread(target=_look, args=(check, queue), name="doctor", daemon=True).start()
     deadline = time.monotonic() + limit_s
+    Thread(target=_look, args=(check, queue), name="doctor", daemon=True).start()
     while True:
         try:
             finding = queue.get(timeout=max(deadline - time.monotonic(), 0.0))

@@ -8,6 +8,7 @@ from threading import Event
 
 import pytest
 
+from cambfs.doctor import report
 from cambfs.doctor.report import Censor, Check, Finding, State, broken, examine, ok, refused, warning
 from cambfs.errors import CambfsError, ConfigError
 from cambfs.http.masking import Key
@@ -31,32 +32,74 @@ def test_findings_come_in_the_order_of_the_checks_with_their_group() -> None:
     ]
 
 
-def test_a_check_that_hangs_costs_its_limit_and_not_the_others() -> None:
+class Clock:
+    """Stands still but when a test says."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(report, "time", made)
+    return made
+
+
+def hanging(release: Event) -> Check:
+    def hang() -> Iterator[Finding]:
+        release.wait(LONG_S)
+        yield ok("hung", "too late")
+
+    return Check("g", "hung", hang, LONG_S)
+
+
+def test_a_check_that_hangs_costs_its_limit_and_not_the_others(clock: Clock) -> None:
     release = Event()
 
     def hang() -> Iterator[Finding]:
-        yield ok("before", "said at once")
+        clock.now_s += LONG_S - 0.1
+        yield ok("before", "said before")
         release.wait(LONG_S)
 
-    hung, next_ = Check("g", "hung", hang, 0.2), Check("g", "next", lambda: [ok("next", "runs")], LONG_S)
-    before, silent, after = found(hung, next_)
+    next_ = Check("g", "next", lambda: [ok("next", "runs")], LONG_S)
+    before, silent, after = found(Check("g", "hung", hang, LONG_S), next_, total_s=10 * LONG_S)
     release.set()
 
-    assert (before.found, after.found) == ("said at once", "runs")
-    assert (silent.check, silent.state, silent.found) == ("hung", State.BROKEN, "no answer within 0.2 s")
+    assert (before.found, after.found) == ("said before", "runs")
+    assert (silent.check, silent.state, silent.found) == ("hung", State.BROKEN, "no answer within 60.0 s")
     assert silent.remedy
 
 
-def test_all_checks_together_have_a_limit() -> None:
+def test_all_checks_together_have_a_limit(clock: Clock) -> None:
     release = Event()
-    hung = Check("g", "hung", lambda: [ok("", str(release.wait(LONG_S)))], LONG_S)
-    late = Check("g", "late", lambda: [ok("late", "runs")], LONG_S)
-    silent, skipped = found(hung, late, total_s=0.2)
+
+    def slow() -> Iterator[Finding]:
+        clock.now_s += LONG_S - 0.1
+        yield ok("slow", "runs")
+
+    first, silent = found(Check("g", "slow", slow, LONG_S), hanging(release), total_s=LONG_S)
     release.set()
 
-    assert silent.found.startswith("no answer within 0.")
+    assert first.found == "runs"
+    assert (silent.check, silent.found) == ("hung", "no answer within 0.1 s")
+
+
+def test_what_there_is_no_time_for_is_said(clock: Clock) -> None:
+    def slow() -> Iterator[Finding]:
+        clock.now_s += LONG_S
+        yield ok("slow", "runs")
+
+    late = Check("g", "late", lambda: [ok("late", "runs")], LONG_S)
+    first, skipped = found(Check("g", "slow", slow, LONG_S), late, total_s=LONG_S)
+
+    assert first.found == "runs"
     assert (skipped.check, skipped.state) == ("late", State.WARNING)
     assert skipped.found.startswith("not checked")
+    assert skipped.remedy
 
 
 @pytest.mark.parametrize(

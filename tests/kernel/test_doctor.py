@@ -34,8 +34,8 @@ def unmounting(mount: Mount) -> str:
 
 def test_a_mount_that_answers(mounted: Mounted) -> None:
     with mounted() as mount:
-        assert only(mount, mount.path) == ("ok", "")
-        assert doctor(mount) == [], "all that respond are one line"
+        wait_until(lambda: only(mount, mount.path) == ("ok", ""), "the mount answers")
+        wait_until(lambda: not doctor(mount), "all that respond are one line")
 
 
 def test_a_mount_whose_daemon_was_killed(mounted: Mounted) -> None:
