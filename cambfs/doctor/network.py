@@ -17,8 +17,8 @@ from cambfs.config import Settings
 from cambfs.doctor.report import Check, Finding, broken, ok, warning
 from cambfs.doctor.setup import proxy_address, proxy_of
 from cambfs.errors import CambfsError, ConfigError, KeyRefused
-from cambfs.http import answers
-from cambfs.http.exchange import Answer, Exchange
+from cambfs.http import response_text
+from cambfs.http.exchange import Exchange, Response
 from cambfs.http.headers import Span, date_s
 from cambfs.http.masking import Key
 from cambfs.http.origins import base_origin
@@ -42,16 +42,16 @@ _ISSUER_PARTS = ("organizationName", "commonName")
 
 @dataclass(frozen=True)
 class Observed:
-    """The head of an answer; `wait_s` lies between the request and the head, `connect_s` and `secure_s` before it."""
+    """The head of a response; `wait_s` lies between the request and the head, `connect_s` and `secure_s` before it."""
 
-    answer: Answer
+    response: Response
     connect_s: float
     secure_s: float
     wait_s: float
 
     @property
     def certificate(self) -> Mapping[str, Any]:
-        return self.answer.made.certificate if self.answer.made else {}
+        return self.response.made.certificate if self.response.made else {}
 
 
 class Prober:
@@ -69,7 +69,7 @@ class Prober:
         self.exchange.close()
 
     def ask(self, what: str, path: str, asked: Span | None = None) -> Observed:
-        """`path` is one of the API's. Raises LinkError and BadAnswer."""
+        """`path` is one of the API's. Raises LinkError and BadResponse."""
         return self._observed(what, f"{self.base_url}{path}", asked, with_key=True)
 
     def ask_storage(self, url: str, asked: Span) -> Observed:
@@ -77,14 +77,14 @@ class Prober:
 
     def _observed(self, what: str, url: str, asked: Span | None, with_key: bool) -> Observed:
         begun_at = time.monotonic()
-        answer = self.exchange.get(what, url, {"Range": asked.header} if asked else {}, with_key)
-        all_s, made = time.monotonic() - begun_at, answer.made
+        response = self.exchange.get(what, url, {"Range": asked.header} if asked else {}, with_key)
+        all_s, made = time.monotonic() - begun_at, response.made
         connect_s, secure_s = (made.connect_s, made.secure_s) if made else (0.0, 0.0)
-        return Observed(answer, connect_s, secure_s, max(all_s - connect_s - secure_s, 0.0))
+        return Observed(response, connect_s, secure_s, max(all_s - connect_s - secure_s, 0.0))
 
-    def words(self, answer: Answer, what: str) -> str:
-        """What an answer that is an error says."""
-        return answers.message(self.exchange.error_content(answer, what, _MAX_CONTENT), hide=self.key)
+    def words(self, response: Response, what: str) -> str:
+        """What a response that is an error says."""
+        return response_text.message(self.exchange.error_content(response, what, _MAX_CONTENT), hide=self.key)
 
 
 def checks(settings: Settings) -> Iterator[Check]:
@@ -136,7 +136,7 @@ def connect(found: list[tuple[str, int]]) -> Iterator[Finding]:
             socket.create_connection((address, port), _CONNECT_S).close()
         except OSError as error:
             failed += 1
-            text = f"{address} port {port} cannot be reached: {error.strerror or 'no answer'}"
+            text = f"{address} port {port} cannot be reached: {error.strerror or 'no response'}"
             remedy = "check the network, the firewall, and whether a proxy is needed (HTTPS_PROXY)"
             yield broken("address", text, remedy) if is_last_hope else warning("address", text, remedy)
         else:
@@ -153,8 +153,8 @@ def request(settings: Settings) -> Iterator[Finding]:
             return
         if prober.base.scheme == "https":
             yield tls(observed, time.time())
-        yield clock(observed.answer, time.time())
-        yield verdict(prober, observed.answer)
+        yield clock(observed.response, time.time())
+        yield verdict(prober, observed.response)
 
 
 def remedy_for(error: CambfsError) -> str:
@@ -166,7 +166,7 @@ def remedy_for(error: CambfsError) -> str:
 
 
 def tls(observed: Observed, now_s: float) -> Finding:
-    made, certificate = observed.answer.made, observed.certificate
+    made, certificate = observed.response.made, observed.certificate
     version = made.tls if made else ""
     if not certificate:
         return ok("TLS", f"{version}; the certificate tells nothing")
@@ -180,10 +180,10 @@ def tls(observed: Observed, now_s: float) -> Finding:
     return ok("TLS", f"{shown} ({milliseconds(observed.secure_s)})")
 
 
-def clock(answer: Answer, now_s: float) -> Finding:
-    said_s = date_s(answer.headers.get("Date", ""))
+def clock(response: Response, now_s: float) -> Finding:
+    said_s = date_s(response.headers.get("Date", ""))
     if said_s is None:
-        return ok("clock", "not compared; the answer has no Date")
+        return ok("clock", "not compared; the response has no Date")
     skew_s = now_s - said_s
     shown = f"{abs(skew_s):.0f} s {'ahead of' if skew_s > 0 else 'behind'} the API's"
     if abs(skew_s) > _MOST_SKEW_S:
@@ -191,11 +191,11 @@ def clock(answer: Answer, now_s: float) -> Finding:
     return ok("clock", "right within seconds" if abs(skew_s) < 3 else shown)
 
 
-def verdict(prober: Prober, answer: Answer) -> Finding:
+def verdict(prober: Prober, response: Response) -> Finding:
     """Whether the API is there, and takes the key."""
-    status, own, host = answer.status, answer.own, answer.origin
-    content = prober.exchange.error_content(answer, "the API", _MAX_CONTENT)
-    said = answers.with_words(f"{host} says {status}", answers.message(content, hide=prober.key))
+    status, own, host = response.status, response.own, response.origin
+    content = prober.exchange.error_content(response, "the API", _MAX_CONTENT)
+    said = response_text.with_words(f"{host} says {status}", response_text.message(content, hide=prober.key))
     if not own:
         return broken("API", f"redirects to {host}, where the key does not go", _BASE_URL_REMEDY)
     if status in _REFUSED:
@@ -209,7 +209,7 @@ def verdict(prober: Prober, answer: Answer) -> Finding:
 
 def _is_about_a_run(content: bytes) -> bool:
     """A web framework's own 404 says only that there is no such path."""
-    found = answers.json_object(content)
+    found = response_text.json_object(content)
     return found is not None and found.get("detail") != "Not Found"
 
 

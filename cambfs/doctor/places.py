@@ -138,12 +138,12 @@ def mounts(directory: Path | None) -> Iterator[Finding]:
     deadline = time.monotonic() + _ANSWER_S
     bad = 0
     for path, answered in asked.items():
-        answer = response(answered, deadline)
-        if answer == errno.ENOTCONN:
+        response = response(answered, deadline)
+        if response == errno.ENOTCONN:
             yield broken("mounts", f"{path}: its process has died, and every access fails", unmounting(path))
-        elif answer is None:
+        elif response is None:
             yield warning("mounts", f"{path}: does not respond", unmounting(path))
-        bad += answer in (errno.ENOTCONN, None)
+        bad += response in (errno.ENOTCONN, None)
     if not bad:
         other = "other " if directory else ""
         yield ok("mounts", f"{len(asked)} {other}of yours, and all respond" if asked else f"no {other}mounts of yours")
@@ -201,15 +201,15 @@ def named(directory: Path) -> Iterator[Finding]:
     yield condition(directory, mounted, response(ask(directory), time.monotonic() + _ANSWER_S))
 
 
-def condition(directory: Path, mounted: Mounted, answer: int | None) -> Finding:
+def condition(directory: Path, mounted: Mounted, response: int | None) -> Finding:
     uid = owner(mounted)
     whose = "yours" if uid == os.geteuid() else "root's" if uid == 0 else "another user's"
-    if answer == errno.ENOTCONN:
+    if response == errno.ENOTCONN:
         return broken("DIR", f"{directory}: dead mount, {whose}; every access fails", unmounting(directory))
-    if answer is None:
+    if response is None:
         return broken("DIR", f"{directory}: mounted, {whose}; does not respond", unmounting(directory))
-    if answer:
+    if response:
         return warning(
-            "DIR", f"{directory}: mounted, {whose}; {os.strerror(answer).lower()}", "its user needs --allow-other"
+            "DIR", f"{directory}: mounted, {whose}; {os.strerror(response).lower()}", "its user needs --allow-other"
         )
     return ok("DIR", f"{directory}: mounted, {whose}; responds")

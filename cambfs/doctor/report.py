@@ -117,7 +117,7 @@ def _findings(check: Check, limit_s: float) -> Iterator[Finding]:
         try:
             finding = queue.get(timeout=max(deadline - time.monotonic(), 0.0))
         except Empty:
-            yield broken(check.name, f"no answer within {limit_s:.1f} s", "try again; the lines above may say why")
+            yield broken(check.name, f"no response within {limit_s:.1f} s", "try again; the lines above may say why")
             return
         if finding is None:
             return

@@ -17,10 +17,10 @@ from cambfs.doctor.network import Observed, Prober, milliseconds, remedy_for
 from cambfs.doctor.report import Check, Finding, broken, ok, warning
 from cambfs.doctor.setup import Setup
 from cambfs.errors import CambfsError
-from cambfs.http import answers
+from cambfs.http import response_text
 from cambfs.http.body import HttpBody
 from cambfs.http.client import Client
-from cambfs.http.exchange import Answer
+from cambfs.http.exchange import Response
 from cambfs.http.headers import Span, read_framing, strong_etag
 from cambfs.http.origins import origin_of
 from cambfs.http.signature import tells_life
@@ -55,7 +55,7 @@ _ENDS = {
 
 @dataclass(frozen=True)
 class Download:
-    """All of a result, of which only the ends are kept. Times count from the head of the answer."""
+    """All of a result, of which only the ends are kept. Times count from the head of the response."""
 
     size: int
     head: bytes
@@ -93,16 +93,16 @@ class Trial:
 
     def audio(self) -> Iterator[Finding]:
         observed = self._prober.ask(self._what, f"/tts-result/{self._run_id}")
-        answer = observed.answer
-        if answer.status != 200:
-            yield self._refusal(answer)
+        response = observed.response
+        if response.status != 200:
+            yield self._refusal(response)
             return
-        redirected = "" if answer.own else f" from {answer.origin}, to which the API redirects"
-        told = [name for name in _TOLD if name in answer.headers]
+        redirected = "" if response.own else f" from {response.origin}, to which the API redirects"
+        told = [name for name in _TOLD if name in response.headers]
         yield ok("answer", f"200{redirected}; " + (f"it has {', '.join(told)}" if told else f"no {' or '.join(_TOLD)}"))
-        yield length(answer)
-        yield interim(answer)
-        body = self._prober.exchange.body(answer, self._what, None)
+        yield length(response)
+        yield interim(response)
+        body = self._prober.exchange.body(response, self._what, None)
         with closing(body):
             self._download = download(body)
         yield self._content(self._download, body.content_type)
@@ -110,33 +110,37 @@ class Trial:
 
     def _content(self, found: Download, content_type: str) -> Finding:
         finding = content(found, content_type)
-        words = answers.first_words(found.head, hide=self._prober.key) if audio.signature(found.head) is None else ""
-        return replace(finding, found=answers.with_words(finding.found, words))
+        words = (
+            response_text.first_words(found.head, hide=self._prober.key) if audio.signature(found.head) is None else ""
+        )
+        return replace(finding, found=response_text.with_words(finding.found, words))
 
-    def _refusal(self, answer: Answer) -> Finding:
-        said = answers.with_words(f"{answer.origin} says {answer.status}", self._prober.words(answer, self._what))
-        if answer.status in _UNKNOWN:
+    def _refusal(self, response: Response) -> Finding:
+        said = response_text.with_words(
+            f"{response.origin} says {response.status}", self._prober.words(response, self._what)
+        )
+        if response.status in _UNKNOWN:
             return broken("answer", said, "check the id: it is the run_id of a finished task, not the id of the task")
-        if answer.status in _REFUSED:
+        if response.status in _REFUSED:
             return broken("answer", said, "use the key of the account that made this run")
         return broken("answer", said, "try again later")
 
     def ranges(self) -> Iterator[Finding]:
         if self._download is None or self._download.size < _RANGE.start + 1:
             return
-        answer = self._prober.ask(self._what, f"/tts-result/{self._run_id}", _RANGE).answer
-        if answer.status not in (200, 206):
-            answer.raw.close()
-            yield warning("ranges", f"a request with Range gets {answer.status}", _REPORT)
+        response = self._prober.ask(self._what, f"/tts-result/{self._run_id}", _RANGE).response
+        if response.status not in (200, 206):
+            response.raw.close()
+            yield warning("ranges", f"a request with Range gets {response.status}", _REPORT)
             return
-        with closing(self._prober.exchange.body(answer, self._what, _RANGE)) as body:
+        with closing(self._prober.exchange.body(response, self._what, _RANGE)) as body:
             wanted = self._download.head[_RANGE.start : _RANGE.stop]
-            if answer.status == 200:
+            if response.status == 200:
                 yield ok("ranges", "ignored by the API, which sends the whole result")
             elif body.peek(len(wanted), time.monotonic() + _SHORT_WAIT_S)[: len(wanted)] != wanted:
                 yield broken("ranges", "the range has other bytes than the whole result", _REPORT)
             else:
-                used = "with an ETag" if strong_etag(answer.headers) else "but without an ETag, so they are not used"
+                used = "with an ETag" if strong_etag(response.headers) else "but without an ETag, so they are not used"
                 yield ok("ranges", f"honoured by the API, {used}")
 
     def storage(self) -> Iterator[Finding]:
@@ -154,13 +158,15 @@ class Trial:
 
     def _stored(self, signed: SignedUrl, download: Download) -> Iterator[Finding]:
         observed = self._prober.ask_storage(signed.url, Span(0, _HEAD_BYTES))
-        answer = observed.answer
-        if answer.status not in (200, 206):
-            code = answers.storage_code(self._prober.exchange.error_content(answer, "storage", _MAX_CONTENT))
-            yield warning("storage", answers.with_words(f"{answer.origin} says {answer.status}", code), _NO_STORAGE)
+        response = observed.response
+        if response.status not in (200, 206):
+            code = response_text.storage_code(self._prober.exchange.error_content(response, "storage", _MAX_CONTENT))
+            yield warning(
+                "storage", response_text.with_words(f"{response.origin} says {response.status}", code), _NO_STORAGE
+            )
             return
-        ranges = "ranges are honoured" if answer.status == 206 else "ranges are ignored"
-        with closing(self._prober.exchange.body(answer, "storage", Span(0, _HEAD_BYTES))) as body:
+        ranges = "ranges are honoured" if response.status == 206 else "ranges are ignored"
+        with closing(self._prober.exchange.body(response, "storage", Span(0, _HEAD_BYTES))) as body:
             wanted = download.head[:_HEAD_BYTES]
             head = body.peek(len(wanted), time.monotonic() + _SHORT_WAIT_S)[: len(wanted)]
             yield same(head == wanted, body.total, download.size, ranges)
@@ -179,9 +185,9 @@ def download(body: HttpBody) -> Download:
     return Download(size, head, tail, first_s, time.monotonic() - begun_at)
 
 
-def length(answer: Answer) -> Finding:
+def length(response: Response) -> Finding:
     try:
-        framing = read_framing(answer.headers)
+        framing = read_framing(response.headers)
     except ValueError as error:
         return broken("length", str(error), _REPORT)
     if framing.length is not None:
@@ -192,9 +198,9 @@ def length(answer: Answer) -> Finding:
     return warning("length", "not told; only the end of the connection marks the end of the audio", _REPORT)
 
 
-def interim(answer: Answer) -> Finding:
-    if answer.had_interim:
-        return warning("interim responses", "some came before the answer; cambfs skips them", _REPORT)
+def interim(response: Response) -> Finding:
+    if response.had_interim:
+        return warning("interim responses", "some came before the response; cambfs skips them", _REPORT)
     return ok("interim responses", "none")
 
 
@@ -218,7 +224,7 @@ def times(observed: Observed, found: Download) -> Finding:
 
 
 def _times(observed: Observed) -> str:
-    made = observed.answer.made
+    made = observed.response.made
     secure = f"TLS {milliseconds(observed.secure_s)}, " if made and made.tls else ""
     return f"connect {milliseconds(observed.connect_s)}, {secure}answer {milliseconds(observed.wait_s)}"
 

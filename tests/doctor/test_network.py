@@ -95,7 +95,7 @@ def test_an_address_that_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket, "create_connection", connect)
     (only,) = network.connect([("192.0.2.1", 443)])
-    assert (only.state, only.found) == (State.BROKEN, "192.0.2.1 port 443 cannot be reached: no answer")
+    assert (only.state, only.found) == (State.BROKEN, "192.0.2.1 port 443 cannot be reached: no response")
 
 
 def test_behind_a_proxy_the_proxy_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +199,7 @@ def test_clocks(offset_s: int | None, state: State, said: str) -> None:
     head = [] if offset_s is None else [b"Date: " + formatdate(now_s + offset_s, usegmt=True).encode()]
     with raw(b"HTTP/1.1 200 OK", *head) as server:
         prober = network.Prober(settings(server.url), 20)
-        finding = network.clock(prober.ask("it", "/").answer, now_s)
+        finding = network.clock(prober.ask("it", "/").response, now_s)
         prober.close()
     assert finding.state is state
     assert said in finding.found
@@ -221,8 +221,8 @@ def test_each_request_has_a_connection_of_its_own(monkeypatch: pytest.MonkeyPatc
         server.scripts += [send(sized(b"{}"))] * 2
         with closing(network.Prober(settings(server.url), 20)) as prober:
             for _ in range(2):
-                answer = prober.ask("it", "/").answer
-                assert prober.exchange.error_content(answer, "it", 10) == b"{}"
+                response = prober.ask("it", "/").response
+                assert prober.exchange.error_content(response, "it", 10) == b"{}"
         assert server.connections == 2
 
 
@@ -290,10 +290,10 @@ def test_a_certificate_that_is_not_trusted(tls_server: Server, monkeypatch: pyte
 )
 def test_a_certificate_that_runs_out_soon(tls_server: Server, until: str, state: State) -> None:
     prober = network.Prober(settings(tls_server.url), 20)
-    answer = prober.ask("it", "/").answer
+    response = prober.ask("it", "/").response
     prober.close()
     issuer = ((("organizationName", "Test CA"),), (("commonName", "R1"),), (("countryName", "XX"),))
-    answer.made = Made(0.0, 0.0, "TLSv1.3", {"notAfter": until, "issuer": issuer})
-    finding = network.tls(Observed(answer, 0.0, 0.0, 0.0), 1767225600.0)  # the first of January 2026
+    response.made = Made(0.0, 0.0, "TLSv1.3", {"notAfter": until, "issuer": issuer})
+    finding = network.tls(Observed(response, 0.0, 0.0, 0.0), 1767225600.0)  # the first of January 2026
     assert finding.state is state
     assert f"by Test CA, R1 until {until}" in finding.found

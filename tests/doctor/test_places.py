@@ -194,15 +194,15 @@ def mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pa
 
     def ask(path: Path) -> Future[int]:
         future: Future[int] = Future()
-        if (answer := answers[path]) is not None:
-            future.set_result(answer)
+        if (response := answers[path]) is not None:
+            future.set_result(response)
         return future
 
-    def make(name: str, answer: int | None, uid: int = os.geteuid(), fstype: str = FSTYPE) -> Path:
+    def make(name: str, response: int | None, uid: int = os.geteuid(), fstype: str = FSTYPE) -> Path:
         path = tmp_path / name
         path.mkdir()
         mounts.append(Mounted(path, fstype, "0:9", ("ro", f"user_id={uid}", "group_id=0")))
-        answers[path] = answer
+        answers[path] = response
         return path
 
     monkeypatch.setattr(places, "ask", ask)
@@ -238,7 +238,7 @@ def test_mounts_that_respond(mounted: Callable[..., Path]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "uid", "state", "said"),
+    ("response", "uid", "state", "said"),
     [
         (0, os.geteuid(), State.OK, "yours; responds"),
         (0, 4_000_000, State.OK, "another user's; responds"),
@@ -247,8 +247,8 @@ def test_mounts_that_respond(mounted: Callable[..., Path]) -> None:
         (None, os.geteuid(), State.BROKEN, "does not respond"),
     ],
 )
-def test_the_named_mount(answer: int | None, uid: int, state: State, said: str, mounted: Callable[..., Path]) -> None:
-    path = mounted("mnt", answer, uid=uid)
+def test_the_named_mount(response: int | None, uid: int, state: State, said: str, mounted: Callable[..., Path]) -> None:
+    path = mounted("mnt", response, uid=uid)
     (only,) = places.named(path)
     assert only.state is state
     assert said in only.found

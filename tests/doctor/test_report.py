@@ -70,7 +70,7 @@ def test_a_check_that_hangs_costs_its_limit_and_not_the_others(clock: Clock) -> 
     release.set()
 
     assert (before.found, after.found) == ("said before", "runs")
-    assert (silent.check, silent.state, silent.found) == ("hung", State.BROKEN, "no answer within 60.0 s")
+    assert (silent.check, silent.state, silent.found) == ("hung", State.BROKEN, "no response within 60.0 s")
     assert silent.remedy
 
 
@@ -85,7 +85,7 @@ def test_all_checks_together_have_a_limit(clock: Clock) -> None:
     release.set()
 
     assert first.found == "runs"
-    assert (silent.check, silent.found) == ("hung", "no answer within 0.1 s")
+    assert (silent.check, silent.found) == ("hung", "no response within 0.1 s")
 
 
 def test_what_there_is_no_time_for_is_said(clock: Clock) -> None:

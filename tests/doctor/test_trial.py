@@ -185,7 +185,7 @@ def test_a_body_that_breaks_off(api: Demo) -> None:
 
 def raw(*answers: bytes) -> Sequence[Finding]:
     with Server() as server:
-        server.scripts += [send(answer, keep=False) for answer in answers]
+        server.scripts += [send(response, keep=False) for response in answers]
         return list(tried(server.url).values())
 
 
