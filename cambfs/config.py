@@ -44,12 +44,14 @@ _LONGEST_NAME = 60
 
 
 class ApiKey:
-    """The key, in a wrapping that never shows it by accident: `reveal()` is the only way to the text."""
+    """The key, in a wrapping that never shows it by accident: `reveal()` is the only way to the text. `place` is where
+    it was found: a variable, a file, or a name in config.toml."""
 
-    __slots__ = ("_text",)
+    __slots__ = ("_text", "place")
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, place: str = "") -> None:
         self._text = text
+        self.place = place
 
     def reveal(self) -> str:
         return self._text
@@ -275,7 +277,7 @@ def _checked_key(place: str, text: str) -> ApiKey:
     key = text.strip()
     if not re.fullmatch(r"[!-~]+", key):
         raise ConfigError(f"{place}: the key has spaces, control or non-ASCII characters in it; copy it again")
-    return ApiKey(key)
+    return ApiKey(key, place)
 
 
 def _reason(error: OSError | ValueError) -> str:

@@ -1,4 +1,4 @@
-"""How long one caller waits, and when it has stopped waiting.
+"""How long one caller waits, and when it has stopped wanting a response.
 
 Not the waiting itself (`run`), nor how often a request is repeated (`retry`). No threads.
 """

@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "runs": {"transfers", "cache", "remote"},
     "vfs": {"runs", "cache", "remote"},
     "fuse": {"vfs", "runs", "system"},
+    "doctor": {"config", "wiring", "http", "remote", "cache", "system"},
 }
 # What only the named rooms may import.
 RESERVED = {

@@ -12,6 +12,7 @@ import click
 from cambfs import __version__
 from cambfs.cli.cache import cache
 from cambfs.cli.demo import demo
+from cambfs.cli.doctor import doctor
 from cambfs.cli.fetch import fetch
 from cambfs.cli.mount import mount, unmount
 from cambfs.errors import CambfsError
@@ -34,7 +35,7 @@ def cambfs() -> None:
     """
 
 
-for _command in (mount, unmount, demo, fetch, cache):
+for _command in (mount, unmount, demo, fetch, doctor, cache):
     cambfs.add_command(_command)
 
 

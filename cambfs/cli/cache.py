@@ -12,6 +12,7 @@ import click
 from cambfs.cli.options import FOR_CACHE, with_settings
 from cambfs.config import Settings
 from cambfs.errors import CacheDamaged, ConfigError
+from cambfs.text import shown_size
 
 if TYPE_CHECKING:
     from cambfs.cache.disk import Disk, Stored
@@ -97,12 +98,3 @@ def _confirmed(question: str) -> bool:
 
 def _summary(found: list[Stored]) -> str:
     return f"{len(found)} result{'' if len(found) == 1 else 's'}, {shown_size(sum(stored.size for stored in found))}"
-
-
-def shown_size(size: int) -> str:
-    """As a person reads it, in binary units."""
-    value, units = float(size), ["bytes", "KiB", "MiB", "GiB", "TiB"]
-    while value >= 1024 and len(units) > 1:
-        value /= 1024
-        del units[0]
-    return f"{size} bytes" if units[0] == "bytes" else f"{value:.1f} {units[0]}"

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, NoReturn, Self
 
 import click
 
-from cambfs.cli.cache import shown_size
 from cambfs.cli.options import DIRECTORY, FOR_FETCH, with_settings
 from cambfs.config import Settings
 from cambfs.errors import CambfsError, ConfigError
 from cambfs.names import RunId
-from cambfs.text import visible
+from cambfs.text import shown_size, visible
 
 if TYPE_CHECKING:
     from tqdm import tqdm

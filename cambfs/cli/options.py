@@ -107,6 +107,7 @@ FOR_MOUNT = (*_API, *_CACHE_DIR, *_CACHE, *_TRANSFER, *_LISTED, *_VIEW, *_LOG)
 FOR_DEMO = (*_CACHE, *_TRANSFER, *_VIEW, *_LOG)
 FOR_FETCH = (*_API, *_CACHE_DIR, *_CACHE, *_TRANSFER, *_LOG)
 FOR_CACHE = _CACHE_DIR
+FOR_DOCTOR = (*_API, *_CACHE_DIR, *_CACHE)
 
 
 def with_settings(options: tuple[Callable[[Any], Any], ...]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -117,6 +118,22 @@ def with_settings(options: tuple[Callable[[Any], Any], ...]) -> Callable[[Callab
         def called(**given: Any) -> Any:
             flags = {name: given.pop(name) for name in (*SETTINGS, "api_key_file") if name in given}
             return command(_load(flags, with_key="api_key_file" in flags), **given)
+
+        for option in reversed(options):
+            called = option(called)
+        return called
+
+    return decorate
+
+
+def with_flags(options: tuple[Callable[[Any], Any], ...]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """As `with_settings`, but hands the command what was given, as `config.load` takes it: it looks itself at what is
+    wrong with the settings."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def called(**given: Any) -> Any:
+            return command({name: given.pop(name) for name in (*SETTINGS, "api_key_file") if name in given}, **given)
 
         for option in reversed(options):
             called = option(called)

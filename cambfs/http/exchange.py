@@ -32,6 +32,7 @@ from cambfs.http.exceptions import Kinds, fault
 from cambfs.http.headers import Head, Span, date_s, read_head
 from cambfs.http.masking import Key
 from cambfs.http.origins import Origin, allowed_origin, origin_of
+from cambfs.http.timing import Made
 from cambfs.http.transport import Proxies, Session, ca_bundle
 
 CONNECT_TIMEOUT_S = 10.0
@@ -56,7 +57,7 @@ _FOREIGN = (
 
 class Response:
     """The head of a response, and its body not yet begun. `own`: it is the API's own, not a storage's or of a host
-    that the API redirected to."""
+    that the API redirected to. `made` tells of its connection, `had_interim` whether interim responses came first."""
 
     def __init__(self, response: requests.Response, origin: Origin, own: bool) -> None:
         self.status = response.status_code
@@ -64,6 +65,8 @@ class Response:
         self.raw = response.raw
         self.origin = origin
         self.own = own
+        self.made: Made | None = getattr(response.raw.connection, "made", None)
+        self.had_interim: bool = getattr(response.raw._original_response, "had_interim", False)
 
     def now_s(self) -> float:
         said_s = date_s(self.headers.get("Date", ""))

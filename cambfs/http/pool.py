@@ -23,11 +23,11 @@ from threading import Lock
 from typing import Any
 
 from urllib3 import HTTPConnectionPool
-from urllib3.connection import HTTPConnection
 from urllib3.exceptions import ClosedPoolError
 
 from cambfs.http.deadline_reader import is_quiet
 from cambfs.http.strict_response import StrictResponse
+from cambfs.http.timing import TimedConnection
 
 # Longer than anything is under way that was sent together with the end of a response.
 REST_S = 0.05
@@ -35,7 +35,7 @@ REST_S = 0.05
 _LOST = (ConnectionError, ssl.SSLError, http.client.HTTPException)
 
 
-class _Connection(HTTPConnection):
+class _Connection(TimedConnection):
     response_class = StrictResponse  # type: ignore[assignment]
     rests_since: float | None = None  # when it was given back; None for a fresh one
 

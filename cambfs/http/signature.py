@@ -27,6 +27,11 @@ def life_s(url: str, now_s: float) -> float:
     return min(max(end_s - now_s, 0.0), MAX_LIFE_S)
 
 
+def tells_life(url: str) -> bool:
+    """Whether the URL says when its signature runs out. Raises nothing."""
+    return _end_s(_parameters(url)) is not None
+
+
 def _parameters(url: str) -> Mapping[str, str]:
     try:
         pairs = parse_qsl(urlsplit(url).query, max_num_fields=100)

@@ -58,7 +58,7 @@ class StrictResponse:
         self.reason = ""
         self.headers = self.msg = http.client.HTTPMessage()
         self.will_close = True
-        self._had_interim = False
+        self.had_interim = False
         self._chunked = False
         self._left: int | None = None  # bytes of the body, or of the chunk; None: until the connection ends
         self._in_chunks = False
@@ -92,7 +92,7 @@ class StrictResponse:
             if status >= 200:
                 return f"HTTP/1.{int(match[1])}", status, (match[3] or b"").decode("latin-1")
             self._read_fields()
-            self._had_interim = True
+            self.had_interim = True
         raise Malformed("too many interim responses")
 
     def _read_fields(self) -> list[tuple[str, str]]:
@@ -124,7 +124,7 @@ class StrictResponse:
             framing = Framing(chunked=False, length=0)
         self._chunked, self._left = framing.chunked, 0 if framing.chunked else framing.length
         says_close = self.version < 11 or "close" in headers.get("Connection", "").lower()
-        self.will_close = says_close or is_odd or self._had_interim or not framing.is_told
+        self.will_close = says_close or is_odd or self.had_interim or not framing.is_told
 
     # The body
 

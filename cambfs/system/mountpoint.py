@@ -43,11 +43,15 @@ def mounted_at(directory: Path, mountinfo: Path = _MOUNTINFO) -> Mounted | None:
     """What lies on top at `directory`; None when it is no mount point. Works for a dead mount as well."""
     found = None
     wanted = _resolved(directory)
-    # Names may hold what `splitlines` takes for an end of line; the kernel escapes line feeds, spaces and backslashes.
-    for line in mountinfo.read_bytes().split(b"\n")[:-1]:
-        mounted = _parse_line(os.fsdecode(line))
+    for mounted in all_mounts(mountinfo):
         found = mounted if mounted.directory == wanted else found
     return found
+
+
+def all_mounts(mountinfo: Path = _MOUNTINFO) -> list[Mounted]:
+    """In the order in which they were made: one that lies on top of another follows it."""
+    # Names may hold what `splitlines` takes for an end of line; the kernel escapes line feeds, spaces and backslashes.
+    return [_parse_line(os.fsdecode(line)) for line in mountinfo.read_bytes().split(b"\n")[:-1]]
 
 
 def _resolved(directory: Path) -> Path:
@@ -184,17 +188,35 @@ def check_outside(directory: Path, path: Path, setting: str) -> None:
 
 def check_fuse(device: Path = _DEVICE) -> None:
     """Raises ConfigError unless /dev/fuse, libfuse and, for other users than root, fusermount are there."""
-    _check_device(device)
+    check_device(device)
+    check_libfuse()
+    check_fusermount()
+
+
+def check_libfuse() -> str:
+    """The library that the binding loads. Raises ConfigError when there is none."""
     # The same two places where the binding looks.
-    if not (os.environ.get("FUSE_LIBRARY_PATH") or ctypes.util.find_library("fuse")):
+    found = os.environ.get("FUSE_LIBRARY_PATH") or ctypes.util.find_library("fuse")
+    if not found:
         raise ConfigError("libfuse.so.2 is missing; on Debian and Ubuntu: apt install libfuse2 (newer: libfuse2t64)")
+    return found
+
+
+def check_fusermount() -> None:
+    """Raises ConfigError unless fusermount can mount for this user, or this process may mount by itself."""
     if not _may_mount() and (trouble := _fusermount_trouble()):
         raise ConfigError(trouble)
 
 
 def _may_mount() -> bool:
     """Whether this process may mount by itself, as root may."""
-    found = re.search(r"^CapEff:\s*([0-9a-f]+)", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return has_capability("CapEff")
+
+
+def has_capability(which: str, status: Path = Path("/proc/self/status")) -> bool:
+    """Whether CAP_SYS_ADMIN is in a set of this process: CapEff (it may mount itself), CapBnd (a program of root's that
+    it starts may)."""
+    found = re.search(rf"^{which}:\s*([0-9a-f]+)", status.read_text(), re.MULTILINE)
     return found is not None and bool(int(found[1], 16) >> _CAP_SYS_ADMIN & 1)
 
 
@@ -213,7 +235,8 @@ def _fusermount_trouble() -> str:
     return ""
 
 
-def _check_device(device: Path) -> None:
+def check_device(device: Path = _DEVICE) -> None:
+    """Raises ConfigError unless this user may open it."""
     try:
         os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cambfs.http.signature import DEFAULT_LIFE_S, MAX_LIFE_S, life_s
+from cambfs.http.signature import DEFAULT_LIFE_S, MAX_LIFE_S, life_s, tells_life
 
 NOW_S = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC).timestamp()
 
@@ -28,6 +28,12 @@ NOW_S = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC).timestamp()
 )
 def test_life_is_read_from_the_query(query: str, expected_s: float) -> None:
     assert life_s(f"https://storage.example/a.flac?{query}", NOW_S) == expected_s
+    assert tells_life(f"https://storage.example/a.flac?{query}")
+
+
+@pytest.mark.parametrize("query", ["", "Signature=ab", "X-Amz-Expires=60", "Expires=never"])
+def test_a_url_need_not_tell_its_life(query: str) -> None:
+    assert not tells_life(f"https://storage.example/a.flac?{query}")
 
 
 @pytest.mark.parametrize(

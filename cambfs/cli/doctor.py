@@ -1,0 +1,132 @@
+"""`cambfs doctor`: what is wrong, and what mends it, one line a check. The checks are in `cambfs.doctor`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cambfs import __version__
+from cambfs.cli.options import DIRECTORY, FOR_DOCTOR, with_flags
+from cambfs.config import load, unknown_variables
+from cambfs.errors import ConfigError
+from cambfs.names import RunId, parse_run_id
+from cambfs.system import private_files
+from cambfs.values import quoted
+
+if TYPE_CHECKING:
+    from cambfs.doctor.report import Censor, Check, Finding
+    from cambfs.doctor.setup import Setup
+
+# Of all checks but --run, as the help says.
+_TOTAL_S = 25.0
+_COLOURS = {"ok": "green", "warning": "yellow", "broken": "red"}
+
+
+@click.command()
+@click.argument("directory", metavar="[DIR]", type=DIRECTORY, required=False)
+@click.option("--run", "run", metavar="ID", help="Also download this run once, and show how the API answers for it.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, at the end.")
+@with_flags(FOR_DOCTOR)
+def doctor(flags: Mapping[str, Any], directory: Path | None, run: str | None, as_json: bool) -> int:
+    """Check this machine, the settings, the network, the cache and the mounts.
+
+    Prints one line a check: ok, warning or broken, what was found, and what mends it. With DIR, also checks the mount
+    there. The exit code is 1 when something is broken. All checks together take at most 25 seconds, --run excepted.
+
+    The output has no secrets: no key, no signed URL, no password of a proxy. Send it along with a bug report.
+    """
+    private_files.forbid_core_dumps()
+    run_id = _run_id(run)
+    found = []
+    for finding in _findings(read(flags), directory, run_id):
+        found.append(finding)
+        if not as_json:
+            _show(finding, is_first=len(found) == 1 or found[-2].group != finding.group)
+    counts = Counter(str(finding.state) for finding in found)
+    summary = {state: counts[state] for state in _COLOURS}
+    if as_json:
+        click.echo(json.dumps({"version": __version__, **summary, "checks": list(map(_as_json, found))}, indent=2))
+    else:
+        click.echo("\n" + ", ".join(f"{count} {state}" for state, count in summary.items()))
+    return 1 if summary["broken"] else 0
+
+
+def read(flags: Mapping[str, Any]) -> Setup:
+    """The settings in force, as far as they can be read. `flags` as `config.load` takes them."""
+    from cambfs.doctor.setup import Setup
+
+    unknown = unknown_variables()
+    try:
+        settings = load(flags, with_key=False)
+    except ConfigError as error:
+        return Setup(None, error, unknown=unknown)
+    try:
+        return Setup(load(flags), unknown=unknown)
+    except ConfigError as error:
+        return Setup(settings, key_trouble=error, unknown=unknown)
+
+
+def _run_id(text: str | None) -> RunId | None:
+    run_id = None if text is None else parse_run_id(text)
+    if text is not None and run_id is None:
+        raise click.UsageError(f"{quoted(text)} is not a run id, such as 12345", click.get_current_context())
+    return run_id
+
+
+def _findings(setup: Setup, directory: Path | None, run_id: RunId | None) -> Iterator[Finding]:
+    from cambfs.doctor import trial
+    from cambfs.doctor.report import examine
+
+    censor = _censor(setup)
+    yield from examine(_checks(setup, directory), censor, _TOTAL_S)
+    if run_id is not None:
+        yield from examine(trial.checks(setup, run_id), censor, trial.LIMIT_S)
+
+
+def _checks(setup: Setup, directory: Path | None) -> Iterator[Check]:
+    from cambfs.doctor import machine, network, places
+    from cambfs.doctor.setup import checks
+
+    yield from machine.checks(setup.settings)
+    yield from checks(setup)
+    yield from places.checks(setup.settings, directory)
+    if setup.settings is not None:
+        yield from network.checks(setup.settings)  # last: it may use up the time
+
+
+def _censor(setup: Setup) -> Censor:
+    """Hides a key that is not in use, too."""
+    from cambfs.doctor.report import Censor
+    from cambfs.http.masking import Key
+
+    keys = {os.environ.get(private_files.KEY_VARIABLE, "").strip()}
+    if setup.settings is not None and setup.settings.key is not None:
+        keys.add(setup.settings.key.reveal())
+    home = os.environ.get("HOME")
+    return Censor(tuple(Key(key) for key in keys if key), Path(home) if home else None)
+
+
+def _show(finding: Finding, *, is_first: bool) -> None:
+    """click leaves the colours out where the output is no terminal."""
+    if is_first:
+        click.secho(finding.group, bold=True)
+    state = click.style(f"{finding.state:<8}", fg=_COLOURS[finding.state])
+    remedy = f" → {finding.remedy}" if finding.remedy else ""
+    click.echo(f"  {state} {finding.check:<17} {finding.found}{remedy}")
+
+
+def _as_json(finding: Finding) -> dict[str, str]:
+    """`asdict`, in the order of a line."""
+    return {
+        "group": finding.group,
+        "check": finding.check,
+        "state": str(finding.state),
+        "found": finding.found,
+        "remedy": finding.remedy,
+    }

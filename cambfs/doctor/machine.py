@@ -1,0 +1,169 @@
+"""What cambfs needs of the machine: Python, /dev/fuse, libfuse, fusermount, limits. No threads."""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import os
+import platform
+import resource
+import shutil
+import stat
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+from cambfs.config import Settings
+from cambfs.doctor.report import Check, Finding, broken, ok, refused, warning
+from cambfs.errors import ConfigError
+from cambfs.system import mountpoint
+
+_LIBRARIES = ("cambfs", "fusepy", "requests", "urllib3")
+# Each open result and each transfer has descriptors; a mount raises the soft limit to the hard one by itself.
+_ENOUGH_OPEN_FILES = 4096
+# The first releases that call the package of libfuse 2 libfuse2t64.
+_RENAMED_IN = {"debian": 13.0, "ubuntu": 24.04}
+_OTHER_INSTALLS = {
+    "fedora": "dnf install fuse-libs",
+    "rhel": "dnf install fuse-libs",
+    "arch": "pacman -S fuse2",
+    "alpine": "apk add fuse",
+    "suse": "zypper install libfuse2",
+}
+
+
+def checks(settings: Settings | None) -> Iterator[Check]:
+    """Those that need settings are left out without."""
+    yield Check("system", "versions", versions)
+    yield Check("system", "/dev/fuse", device)
+    yield Check("system", "libfuse", libfuse)
+    yield Check("system", "fusermount", fusermount)
+    yield Check("system", "/etc/mtab", mtab)
+    if settings is not None:
+        yield Check("system", "user_allow_other", lambda: allow_other(settings))
+    yield Check("system", "open files", open_files)
+
+
+def versions() -> Iterator[Finding]:
+    """Python older than what cambfs needs cannot have come here."""
+    release = os_release().get("PRETTY_NAME", "an unknown distribution")
+    yield ok("Python", f"{platform.python_version()} on Linux {platform.release()}, {release}")
+    yield ok("cambfs", ", ".join(f"{name} {_version(name)}" for name in _LIBRARIES))
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def os_release() -> dict[str, str]:
+    try:
+        return platform.freedesktop_os_release()
+    except OSError:
+        return {}
+
+
+def device(path: Path = Path("/dev/fuse")) -> Iterator[Finding]:
+    try:
+        mountpoint.check_device(path)
+    except ConfigError as error:
+        yield refused("/dev/fuse", error)
+        return
+    if mountpoint.has_capability("CapBnd"):
+        yield ok("/dev/fuse", "can be opened")
+    else:
+        remedy = "start the container with --device /dev/fuse --cap-add SYS_ADMIN"
+        yield broken("/dev/fuse", "can be opened, but nothing may be mounted here", remedy)
+
+
+def libfuse() -> Iterator[Finding]:
+    try:
+        name = mountpoint.check_libfuse()
+    except ConfigError:
+        three = ctypes.util.find_library("fuse3")
+        beside = f"; there is only libfuse 3 ({three})" if three else ""
+        yield broken("libfuse", f"libfuse 2 is missing{beside}", f"as root: {install_libfuse()}")
+        return
+    try:
+        number = ctypes.CDLL(name).fuse_version()
+    except (OSError, AttributeError):
+        yield broken("libfuse", f"{name} is no libfuse that can be loaded", _mend_library())
+        return
+    yield ok("libfuse", f"{number // 10}.{number % 10} ({name})")
+
+
+def _mend_library() -> str:
+    return "unset FUSE_LIBRARY_PATH" if os.environ.get("FUSE_LIBRARY_PATH") else f"as root: {install_libfuse()}"
+
+
+def install_libfuse() -> str:
+    """The command that installs libfuse 2 on this distribution, for root."""
+    release = os_release()
+    names = (release.get("ID", ""), *release.get("ID_LIKE", "").split())
+    for name in names:
+        if name in _OTHER_INSTALLS:
+            return _OTHER_INSTALLS[name]
+    renamed_in = _RENAMED_IN.get(names[0])
+    if renamed_in is None:
+        return "apt install libfuse2, or libfuse2t64 in newer releases"
+    # Debian's testing has no number yet.
+    is_renamed = float(release.get("VERSION_ID") or "inf") >= renamed_in
+    return f"apt install libfuse2{'t64' if is_renamed else ''}"
+
+
+def fusermount() -> Iterator[Finding]:
+    if mountpoint.has_capability("CapEff"):
+        yield ok("fusermount", "not needed, as this user may mount")
+        return
+    try:
+        mountpoint.check_fusermount()
+    except ConfigError as error:
+        yield refused("fusermount", error)
+        return
+    yield from _setuid(Path(shutil.which("fusermount") or "fusermount"))
+
+
+def _setuid(program: Path) -> Iterator[Finding]:
+    status = program.stat()
+    if status.st_uid or not status.st_mode & stat.S_ISUID:
+        remedy = f"as root: chown root {program} && chmod u+s {program}"
+        yield broken("fusermount", f"{program} does not run as root", remedy)
+    elif no_new_privileges():
+        yield broken("fusermount", "this process may not gain privileges, as in a sandbox", "run cambfs outside it")
+    else:
+        yield ok("fusermount", f"{program}, which runs as root")
+
+
+def no_new_privileges(status: Path = Path("/proc/self/status")) -> bool:
+    return "\nNoNewPrivs:\t1\n" in status.read_text()
+
+
+def mtab(path: Path = Path("/etc/mtab")) -> Iterator[Finding]:
+    if path.exists():
+        yield ok("/etc/mtab", "is there")
+    else:
+        yield warning("/etc/mtab", "is missing, and fusermount needs it", f"as root: ln -s /proc/self/mounts {path}")
+
+
+def allow_other(settings: Settings, fuse_conf: Path = Path("/etc/fuse.conf")) -> Iterator[Finding]:
+    wanted = settings.allow_other or {"allow_other", "allow_root"} & set(settings.options)
+    try:
+        mountpoint.check_allow_other(fuse_conf)
+    except ConfigError as error:
+        if wanted:
+            yield refused("user_allow_other", error)
+        else:
+            yield ok("user_allow_other", f"not set in {fuse_conf}; only --allow-other needs it")
+        return
+    yield ok("user_allow_other", "not needed by root" if os.geteuid() == 0 else f"set in {fuse_conf}")
+
+
+def open_files() -> Iterator[Finding]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard not in (-1, resource.RLIM_INFINITY) and hard < _ENOUGH_OPEN_FILES:
+        remedy = f"raise the hard limit of open files (ulimit -Hn) to {_ENOUGH_OPEN_FILES} or more"
+        yield warning("open files", f"at most {hard}, too few for many results at the same time", remedy)
+    else:
+        yield ok("open files", f"at most {'unlimited' if hard in (-1, resource.RLIM_INFINITY) else hard}, now {soft}")

@@ -1,0 +1,215 @@
+"""Where cambfs keeps files, and its mounts: the cache, the log, dead mounts, the directory that was named.
+
+Threads: a mount may hang, and a question to it cannot be taken back; each is asked in a thread of its own, which ends
+with the process.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shlex
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import suppress
+from pathlib import Path
+from threading import Thread
+
+from cambfs.cache.disk import Disk
+from cambfs.config import Settings
+from cambfs.doctor.report import Check, Finding, broken, ok, warning
+from cambfs.system import logs, mountpoint, private_files
+from cambfs.system.mountpoint import FSTYPE, Mounted
+from cambfs.text import shown_size
+from cambfs.wiring import account_directories, account_directory
+
+_NETWORK_KINDS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "lustre", "afs", "fuse.sshfs")
+_ANSWER_S = 2.0
+_PREFIX = ".cambfs-doctor-"
+_ANOTHER_CACHE = "name a directory on a local disk with --cache-dir"
+
+
+def checks(settings: Settings | None, directory: Path | None) -> Iterator[Check]:
+    if settings is not None:
+        yield Check("files", "cache", lambda: cache(settings), 5.0)
+        yield Check("files", "log", lambda: log(settings, directory))
+    yield Check("mounts", "mounts", lambda: mounts(directory), _ANSWER_S * 2)
+    if directory is not None:
+        yield Check("mounts", "DIR", lambda: named(directory), _ANSWER_S * 2)
+
+
+def cache(settings: Settings) -> Iterator[Finding]:
+    if settings.no_disk_cache:
+        yield ok("cache", "in memory, as no_disk_cache says")
+        return
+    directory = settings.cache_dir
+    yield (place := writable("cache", directory, "--cache-dir", check_way=private_files.check_way))
+    if place.remedy:
+        return
+    existing = nearest(directory)
+    yield file_system(existing)
+    cached_bytes = 0
+    if settings.key is not None and account_directory(settings).is_dir():
+        stored = Disk(account_directory(settings)).scan()
+        cached_bytes = sum(one.size for one in stored)
+        accounts = len(account_directories(directory))
+        yield ok("results", f"{len(stored)} of this account, {shown_size(cached_bytes)}; accounts here: {accounts}")
+    elif settings.key is not None:
+        yield ok("results", "none of this account yet")
+    yield space(existing, settings.cache_size, cached_bytes)
+
+
+def nearest(path: Path) -> Path:
+    """What is there under this name, or where it is missing the nearest place above it. Raises OSError."""
+    for one in (path, *path.parents):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            one.stat()
+            return one
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+
+def writable(check: str, directory: Path, flag: str, check_way: Callable[[Path], None] = lambda _: None) -> Finding:
+    """Makes a file for a moment; what is missing, a mount makes. `check_way` raises OSError for a file in a place that
+    will not do."""
+    try:
+        existing = nearest(directory)
+        status = existing.stat()
+        if not stat.S_ISDIR(status.st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, f"{existing} is not a directory")
+        if existing == directory and status.st_uid != os.geteuid():
+            raise PermissionError(errno.EPERM, "it is not yours")
+        with tempfile.NamedTemporaryFile(dir=existing, prefix=_PREFIX) as file:
+            check_way(Path(file.name))
+            file.write(b"\0" * 4096)
+            file.flush()
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        found, _, remedy = (error.strerror or str(error)).partition("; ")
+        return broken(check, f"{directory}: {found}", remedy or f"name another place with {flag}")
+    return ok(check, f"{directory}, {'writable' if existing == directory else 'not there yet, can be made'}")
+
+
+def file_system(directory: Path) -> Finding:
+    kind = kind_of(directory)
+    if kind in _NETWORK_KINDS:
+        return warning("file system", f"{kind}, over a network: slow, and its locks may not hold", _ANOTHER_CACHE)
+    with tempfile.NamedTemporaryFile(dir=directory, prefix=_PREFIX) as file:
+        if stat.S_IMODE(os.fstat(file.fileno()).st_mode) != 0o600:
+            return warning(
+                "file system", f"{kind}, which keeps no permissions: others may read results", _ANOTHER_CACHE
+            )
+    return ok("file system", kind)
+
+
+def kind_of(directory: Path) -> str:
+    """Of the file system that a directory is on."""
+    real = Path(os.path.realpath(directory))
+    holding = [mounted for mounted in mountpoint.all_mounts() if real.is_relative_to(mounted.directory)]
+    # Of several at the same place, the last one lies on top.
+    return max(reversed(holding), key=lambda mounted: len(mounted.directory.parts)).fstype if holding else "unknown"
+
+
+def space(directory: Path, limit_bytes: int, cached_bytes: int) -> Finding:
+    free = shutil.disk_usage(directory).free
+    wanted = max(limit_bytes - cached_bytes, 0)
+    found = f"{shown_size(free)} free, and the cache may grow by {shown_size(wanted)}"
+    if free < wanted:
+        fitting_mib = max((free // 2 + cached_bytes) // 2**20, 1)
+        return warning("space", found, f"free some, or set --cache-size to {fitting_mib}MiB")
+    return ok("space", found)
+
+
+def log(settings: Settings, directory: Path | None) -> Iterator[Finding]:
+    without_home = None if settings.no_disk_cache else settings.cache_dir
+    file = settings.log_file or logs.default_file(directory or Path("/mnt"), without_home)
+    yield writable("log", file.parent, "--log-file")
+
+
+def mounts(directory: Path | None) -> Iterator[Finding]:
+    """Of this user's mounts, those that are dead or hang; `directory` has a line of its own."""
+    ours = {m.directory for m in mountpoint.all_mounts() if m.fstype == FSTYPE and owner(m) == os.geteuid()}
+    asked = {path: ask(path) for path in sorted(ours - {mountpoint_of(directory)})}
+    deadline = time.monotonic() + _ANSWER_S
+    bad = 0
+    for path, answered in asked.items():
+        response = response(answered, deadline)
+        if response == errno.ENOTCONN:
+            yield broken("mounts", f"{path}: its process has died, and every access fails", unmounting(path))
+        elif response is None:
+            yield warning("mounts", f"{path}: does not respond", unmounting(path))
+        bad += response in (errno.ENOTCONN, None)
+    if not bad:
+        other = "other " if directory else ""
+        yield ok("mounts", f"{len(asked)} {other}of yours, and all respond" if asked else f"no {other}mounts of yours")
+
+
+def mountpoint_of(directory: Path | None) -> Path | None:
+    mounted = None if directory is None else mountpoint.mounted_at(directory)
+    return None if mounted is None else mounted.directory
+
+
+def unmounting(directory: Path) -> str:
+    return f"cambfs unmount {shlex.quote(str(directory))}"
+
+
+def owner(mounted: Mounted) -> int | None:
+    ids = dict(option.split("=", 1) for option in mounted.options if "=" in option)
+    return int(ids["user_id"]) if ids.get("user_id", "").isdecimal() else None
+
+
+def ask(directory: Path) -> Future[int]:
+    """The future becomes 0 when the mount answers, and an errno when it refuses."""
+    answered: Future[int] = Future()
+
+    def look() -> None:
+        try:
+            directory.stat()  # which those refuse who are kept out
+            os.statvfs(directory)  # which the kernel never answers from memory
+            answered.set_result(0)
+        except OSError as error:
+            answered.set_result(error.errno or errno.EIO)
+
+    Thread(target=look, name="doctor-mount", daemon=True).start()
+    return answered
+
+
+def response(answered: Future[int], deadline: float) -> int | None:
+    """None when there is none at `deadline` (of `time.monotonic`)."""
+    try:
+        return answered.result(max(deadline - time.monotonic(), 0.0))
+    except FutureTimeout:
+        return None
+
+
+def named(directory: Path) -> Iterator[Finding]:
+    mounted = mountpoint.mounted_at(directory)
+    if mounted is None:
+        mountpoint.check_directory(directory)
+        yield ok("DIR", f"{directory}: nothing is mounted there, and cambfs could be")
+        return
+    if mounted.fstype != FSTYPE:
+        yield broken(
+            "DIR", f"{directory}: something else ({mounted.fstype}) is mounted there", "name another directory"
+        )
+        return
+    yield condition(directory, mounted, response(ask(directory), time.monotonic() + _ANSWER_S))
+
+
+def condition(directory: Path, mounted: Mounted, response: int | None) -> Finding:
+    uid = owner(mounted)
+    whose = "yours" if uid == os.geteuid() else "root's" if uid == 0 else "another user's"
+    if response == errno.ENOTCONN:
+        return broken("DIR", f"{directory}: dead mount, {whose}; every access fails", unmounting(directory))
+    if response is None:
+        return broken("DIR", f"{directory}: mounted, {whose}; does not respond", unmounting(directory))
+    if response:
+        return warning(
+            "DIR", f"{directory}: mounted, {whose}; {os.strerror(response).lower()}", "its user needs --allow-other"
+        )
+    return ok("DIR", f"{directory}: mounted, {whose}; responds")

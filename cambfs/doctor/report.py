@@ -1,0 +1,138 @@
+"""What a check is and what it finds; checks are run one after the other, each within a limit of time.
+
+Every text passes through one `Censor` on its way out, so a report can be sent to others as it is.
+
+Threads: each check runs in one of its own, named `doctor`, because resolving a name, or looking into a mount that
+hangs, knows no timeout. A check that outlives its limit is left behind in its thread, which ends with the process.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
+
+from cambfs.errors import CambfsError
+from cambfs.http.masking import MASK, Key
+from cambfs.text import visible
+
+_log = logging.getLogger(__name__)
+
+# Where a URL ends in a sentence is not clear, so everything up to the next white space or quote counts.
+_USER_AND_PASSWORD = re.compile(r"(?<=://)[^\s\"'<>]*@")
+_QUERY = re.compile(r"(?<=://)([^\s\"'<>?#]*)[?#][^\s\"'<>]*")
+# A shorter home, such as / or /root's parent, is no name of anybody.
+_SHORTEST_HOME = 3
+
+
+class State(StrEnum):
+    OK = "ok"
+    WARNING = "warning"
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check has found. `remedy` is a command or a setting that mends it, "" when all is well."""
+
+    check: str
+    state: State
+    found: str
+    remedy: str = ""
+    group: str = ""
+
+
+def ok(check: str, found: str) -> Finding:
+    return Finding(check, State.OK, found)
+
+
+def warning(check: str, found: str, remedy: str) -> Finding:
+    return Finding(check, State.WARNING, found, remedy)
+
+
+def broken(check: str, found: str, remedy: str) -> Finding:
+    return Finding(check, State.BROKEN, found, remedy)
+
+
+def refused(check: str, error: CambfsError) -> Finding:
+    """Of an error whose text says what to do, mostly behind a semicolon."""
+    found, _, remedy = str(error).partition("; ")
+    return broken(check, found, remedy or "correct it, then run cambfs doctor again")
+
+
+@dataclass(frozen=True)
+class Check:
+    """`look` gives findings one by one. After `limit_s` no more are awaited, and one says so."""
+
+    group: str
+    name: str
+    look: Callable[[], Iterable[Finding]]
+    limit_s: float = 5.0
+
+
+@dataclass(frozen=True)
+class Censor:
+    """Takes secrets out of a text: keys, the queries of URLs, the user and the password before a host; and the home
+    directory, whose name is somebody's."""
+
+    keys: tuple[Key, ...] = ()
+    home: Path | None = None
+
+    def __call__(self, text: str) -> str:
+        for key in self.keys:
+            text = key.mask(text)
+        text = _USER_AND_PASSWORD.sub(f"{MASK}@", text)
+        text = _QUERY.sub(rf"\1?{MASK}", text)
+        return visible(self._without_home(text))
+
+    def _without_home(self, text: str) -> str:
+        if self.home is None or len(str(self.home)) < _SHORTEST_HOME:
+            return text
+        return re.sub(rf"(?<![^\s\"'=:]){re.escape(str(self.home))}(?![\w.-])", "~", text)
+
+
+def examine(checks: Iterable[Check], censor: Censor, total_s: float) -> Iterator[Finding]:
+    """What all checks find, as they find it, without secrets; they have `total_s` together. May be interrupted at any
+    moment."""
+    deadline = time.monotonic() + total_s
+    for check in checks:
+        for finding in _findings(check, min(check.limit_s, deadline - time.monotonic())):
+            yield replace(finding, found=censor(finding.found), remedy=censor(finding.remedy), group=check.group)
+
+
+def _findings(check: Check, limit_s: float) -> Iterator[Finding]:
+    if limit_s <= 0:
+        yield warning(check.name, "not checked, as the checks before took too long", "mend these first")
+        return
+    queue: SimpleQueue[Finding | None] = SimpleQueue()
+    deadline = time.monotonic() + limit_s
+    Thread(target=_look, args=(check, queue), name="doctor", daemon=True).start()
+    while True:
+        try:
+            finding = queue.get(timeout=max(deadline - time.monotonic(), 0.0))
+        except Empty:
+            yield broken(check.name, f"no response within {limit_s:.1f} s", "try again; the lines above may say why")
+            return
+        if finding is None:
+            return
+        yield finding
+
+
+def _look(check: Check, queue: SimpleQueue[Finding | None]) -> None:
+    try:
+        for finding in check.look():
+            queue.put(finding)
+    except CambfsError as error:
+        queue.put(refused(check.name, error))
+    except Exception as error:
+        _log.debug("unexpected", exc_info=True)
+        text = f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"
+        queue.put(broken(check.name, text, "please report this line"))
+    finally:
+        queue.put(None)
