@@ -138,7 +138,7 @@ def mounts(directory: Path | None) -> Iterator[Finding]:
     deadline = time.monotonic() + _ANSWER_S
     bad = 0
     for path, answered in asked.items():
-        response = response(answered, deadline)
+        response = outcome(answered, deadline)
         if response == errno.ENOTCONN:
             yield broken("mounts", f"{path}: its process has died, and every access fails", unmounting(path))
         elif response is None:
@@ -179,7 +179,7 @@ def ask(directory: Path) -> Future[int]:
     return answered
 
 
-def response(answered: Future[int], deadline: float) -> int | None:
+def outcome(answered: Future[int], deadline: float) -> int | None:
     """None when there is none at `deadline` (of `time.monotonic`)."""
     try:
         return answered.result(max(deadline - time.monotonic(), 0.0))
@@ -198,7 +198,7 @@ def named(directory: Path) -> Iterator[Finding]:
             "DIR", f"{directory}: something else ({mounted.fstype}) is mounted there", "name another directory"
         )
         return
-    yield condition(directory, mounted, response(ask(directory), time.monotonic() + _ANSWER_S))
+    yield condition(directory, mounted, outcome(ask(directory), time.monotonic() + _ANSWER_S))
 
 
 def condition(directory: Path, mounted: Mounted, response: int | None) -> Finding:

@@ -123,8 +123,8 @@ def test_of_storage_only_the_code_is_shown() -> None:
     [
         (400, UnknownRun), (404, UnknownRun), (422, UnknownRun), (401, KeyRefused), (403, KeyRefused),
         (429, RateLimited), (408, ServerError), (500, ServerError), (503, ServerError), (599, ServerError),
-        (402, BadResponse), (405, BadResponse), (410, BadResponse), (416, BadResponse), (304, BadResponse), (204, BadResponse),
-        (999, BadResponse),
+        (402, BadResponse), (405, BadResponse), (410, BadResponse), (416, BadResponse), (304, BadResponse),
+        (204, BadResponse), (999, BadResponse),
     ],
 )  # fmt: skip
 def test_statuses_of_the_api(status: int, kind: type[RemoteError]) -> None:
