@@ -7,13 +7,14 @@ has rested, a new connection is made; so requests one after the other soon take 
 A server may close a kept connection at the moment when the next request is sent on it. That says nothing about the
 request, so it is sent once more at once, on a fresh connection, whatever was asked: GET, or the POST that only reads.
 
-Not what comes over a connection (`strict_response`), nor proxies (`transport`). Threads: any number; `_Idle` has its
-own lock, a connection belongs to the thread that has taken it.
+Not what comes over a connection (`strict_response`), which address it leads to (`addresses`), nor proxies
+(`transport`). Threads: any number; `_Idle` has its own lock, a connection belongs to the thread that has taken it.
 """
 
 from __future__ import annotations
 
 import http.client
+import socket
 import ssl
 import time
 import weakref
@@ -24,8 +25,9 @@ from typing import Any
 
 from urllib3 import HTTPConnectionPool
 from urllib3.connection import HTTPConnection
-from urllib3.exceptions import ClosedPoolError
+from urllib3.exceptions import ClosedPoolError, ConnectTimeoutError, NameResolutionError, NewConnectionError
 
+from cambfs.http.addresses import Addresses
 from cambfs.http.deadline_reader import is_quiet
 from cambfs.http.strict_response import StrictResponse
 
@@ -38,6 +40,22 @@ _LOST = (ConnectionError, ssl.SSLError, http.client.HTTPException)
 class _Connection(HTTPConnection):
     response_class = StrictResponse  # type: ignore[assignment]
     rests_since: float | None = None  # when it was given back; None for a fresh one
+    addresses: Addresses  # of the host that it connects to, which all connections of its pool do
+
+
+class _DirectConnection(_Connection):
+    """To a host, or to an HTTP proxy; to others through a SOCKS proxy, which takes one address at a time."""
+
+    def _new_conn(self) -> socket.socket:
+        timeout_s = float(self.timeout or 0.0)  # always a number: each request sets one
+        try:
+            return self.addresses.connect(self._dns_host, self.port, timeout_s, self.socket_options or ())
+        except socket.gaierror as error:
+            raise NameResolutionError(self.host, self, error) from error
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, f"no connection within {timeout_s:g} s") from error
+        except OSError as error:
+            raise NewConnectionError(self, f"no connection: {error}") from error
 
 
 class _Idle:
@@ -83,6 +101,7 @@ class _Pool(HTTPConnectionPool):
     def __init__(self, host: str, port: int | None = None, maxsize: int = 1, **more: Any) -> None:
         super().__init__(host, port, maxsize=1, **more)
         self._idle = _Idle(maxsize)
+        self._addresses = Addresses()
         weakref.finalize(self, self._idle.close)
 
     def urlopen(self, method: str, url: str, *arguments: Any, **more: Any) -> Any:
@@ -93,6 +112,11 @@ class _Pool(HTTPConnectionPool):
         if self.pool is None:
             raise ClosedPoolError(self, "Pool is closed.")
         return self._idle.take() or self._new_conn()
+
+    def _new_conn(self) -> Any:
+        connection: Any = super()._new_conn()
+        connection.addresses = self._addresses
+        return connection
 
     def _put_conn(self, conn: Any) -> None:
         if conn is None:
@@ -131,5 +155,7 @@ def strict(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
     """As a pool of urllib3's, but with the rules of this module."""
     if issubclass(pool, _Pool):
         return pool
-    connection = type(f"Strict{pool.ConnectionCls.__name__}", (_Connection, pool.ConnectionCls), {})
+    kind: Any = pool.ConnectionCls
+    ours = _DirectConnection if kind._new_conn is HTTPConnection._new_conn else _Connection
+    connection = type(f"Strict{kind.__name__}", (ours, kind), {})
     return type(f"Strict{pool.__name__}", (_Pool, pool), {"ConnectionCls": connection})
