@@ -17,7 +17,7 @@ _ROOT = Path(cambfs.__file__).parent
 
 # Each room, and the rooms that it may import. What is in no room is a word that everybody uses (TOP), or puts the parts
 # together (`wiring`, `bulk_fetch`, `cli`).
-TOP = {"cambfs", "errors", "names", "model", "flac", "audio", "text", "deadline"}
+TOP = {"cambfs", "errors", "names", "model", "flac", "audio", "text", "deadline", "clock"}
 MAY_IMPORT = {
     "system": set(),
     "remote": {"system"},

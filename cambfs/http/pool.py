@@ -2,7 +2,8 @@
 
 A connection rests before it is used again, and only one is used over which nothing came meanwhile: bytes that a server
 sends behind the end of a response, even if they look like a whole one, then never become the next response. Where none
-has rested, a new connection is made; so requests one after the other soon take turns on a few.
+has rested, a new connection is made; so requests one after the other soon take turns on a few. One that has rested
+for minutes is closed instead.
 
 A server may close a kept connection at the moment when the next request is sent on it. That says nothing about the
 request, so it is sent once more at once, on a fresh connection, whatever was asked: GET, or the POST that only reads.
@@ -16,7 +17,6 @@ from __future__ import annotations
 import http.client
 import socket
 import ssl
-import time
 import weakref
 from collections import deque
 from functools import cache
@@ -27,12 +27,16 @@ from urllib3 import HTTPConnectionPool
 from urllib3.connection import HTTPConnection
 from urllib3.exceptions import ClosedPoolError, ConnectTimeoutError, NameResolutionError, NewConnectionError
 
+from cambfs.clock import since_boot_s
 from cambfs.http.addresses import Addresses
 from cambfs.http.deadline_reader import is_quiet
 from cambfs.http.strict_response import StrictResponse
 
 # Longer than anything is under way that was sent together with the end of a response.
 REST_S = 0.05
+# Routers forget connections sooner than that, and a machine that slept, or moved, does not know. A request on such a
+# connection would wait for its timeout.
+STALE_S = 240.0
 # A connection that had ended, and stray bytes in place of a head. A timeout is none of these: it was waited enough.
 _LOST = (ConnectionError, ssl.SSLError, http.client.HTTPException)
 
@@ -58,6 +62,10 @@ class _DirectConnection(_Connection):
             raise NewConnectionError(self, f"no connection: {error}") from error
 
 
+def _rest_s(connection: _Connection) -> float:
+    return since_boot_s() - (connection.rests_since or 0.0)
+
+
 class _Idle:
     """The connections that rest, at most `most`, those first that do so longest."""
 
@@ -67,7 +75,7 @@ class _Idle:
         self._resting: deque[_Connection] = deque()
 
     def put(self, connection: _Connection) -> None:
-        connection.rests_since = time.monotonic()
+        connection.rests_since = since_boot_s()
         with self._lock:
             self._resting.append(connection)
             surplus = self._resting.popleft() if len(self._resting) > self._most else None
@@ -77,14 +85,14 @@ class _Idle:
     def take(self) -> _Connection | None:
         """One that has rested, and over which nothing has come; None when there is none."""
         while (connection := self._take_rested()) is not None:
-            if is_quiet(connection.sock):
+            if _rest_s(connection) < STALE_S and is_quiet(connection.sock):
                 return connection
             connection.close()
         return None
 
     def _take_rested(self) -> _Connection | None:
         with self._lock:
-            if self._resting and time.monotonic() - (self._resting[0].rests_since or 0.0) >= REST_S:
+            if self._resting and _rest_s(self._resting[0]) >= REST_S:
                 return self._resting.popleft()
             return None
 
