@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-from cambfs.errors import BadAnswer, ConfigError, KeyRefused, RemoteError, ResultChanged
+from cambfs.errors import BadAnswer, ConfigError, ResultChanged, UnknownPath, UnknownRun
 from cambfs.http import answers
 from cambfs.http.body import HttpBody
 from cambfs.http.exchange import Answer, Exchange
@@ -28,6 +28,7 @@ from cambfs.remote.source import SignedUrl
 
 _MAX_JSON = 2**20
 _MAX_MESSAGE = 2**16
+_NO_SUCH_ENDPOINT = (404, 405, 501)
 _KEY = re.compile(r"[\x21-\x7e]+")
 _STORED = {404: ", it has no such object", 410: ", it has no such object", 416: ", the object ends before that"}
 
@@ -36,9 +37,10 @@ class Client:
     """The API at `base_url`, asked with `key`; a `cambfs.remote.source.Source`, and a context manager.
 
     `timeout_s` bounds every wait for the other side (connecting: ten seconds at most); `connections` is how many idle
-    ones are kept for each host, not how many there can be. HTTPS_PROXY, HTTP_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE and
-    CURL_CA_BUNDLE are honoured as they are at the first request to a host. Raises ConfigError for a base URL that is
-    not https (or http on this machine), an impossible key, timeout or CA bundle.
+    ones are kept for each host, not how many there can be. HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY are
+    honoured as they are at the first request to a host, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE and SSL_CERT_FILE as they
+    are now. Raises ConfigError for a base URL that is not https (or http on this machine), an impossible key, timeout,
+    proxy or CA bundle.
     """
 
     def __init__(self, base_url: str, key: str, timeout_s: float = 30.0, connections: int = 128) -> None:
@@ -66,14 +68,18 @@ class Client:
         self._exchange.close()
 
     def check_key(self) -> None:
-        """Asks one cheap question (0 is never a run). Raises KeyRefused when the API refuses the key, LinkError when
-        there is no answer; any other answer says nothing against the key."""
+        """Asks one cheap question (0 is never a run), or two; returns when the API has answered, and so takes the key.
+        Raises KeyRefused when it does not; ConfigError when what answers is not the API; another RemoteError, or
+        LinkError, when neither can be told."""
+        what = "the key"
+        answer = self._exchange.get(what, self._url_of(RunId(0)), {}, with_key=True)
         try:
-            self._sign(RunId(0), "the key")
-        except KeyRefused:
-            raise
-        except RemoteError:
+            is_there = self._is_of_the_api(answer, what) or self._has_bulk(what)
+        except UnknownRun:
             return
+        if not is_there:
+            shown = answers.plain(self._base_url, hide=self._key)
+            raise ConfigError(f"no CAMB.AI API at {shown}; does the base URL end in /apis?")
 
     def open_stream(self, run_id: RunId, start: int = 0, etag: str | None = None) -> HttpBody:
         """As `Source.open_stream`. Without an etag it asks from 0 whatever `start` is: nothing else would prove that
@@ -118,10 +124,29 @@ class Client:
         body.ranges, body.is_stored = answer.status == 206, True
         return body
 
+    def _is_of_the_api(self, answer: Answer, what: str) -> bool:
+        """False for what any web server says. Raises the RemoteError that another refusal is."""
+        if answer.status == 200:
+            content = self._exchange.content(self._exchange.body(answer, what, None), _MAX_MESSAGE)
+            return not answers.is_page(content)
+        try:
+            self._refuse(answer, what)
+        except UnknownPath:
+            return False
+
+    def _has_bulk(self, what: str) -> bool:
+        """The API may say as little of a run that it does not know, but then it has this."""
+        answer = self._exchange.post(what, f"{self._base_url}/tts-results", {"run_ids": [0, 0]})
+        if answer.status in _NO_SUCH_ENDPOINT:
+            answer.raw.close()
+            return False
+        return self._is_of_the_api(answer, what)
+
+    def _url_of(self, run_id: RunId) -> str:
+        return f"{self._base_url}/tts-result/{run_id}?output_type=file_url"
+
     def _sign(self, run_id: RunId, what: str) -> SignedUrl:
-        answer = self._exchange.get(
-            what, f"{self._base_url}/tts-result/{run_id}?output_type=file_url", {}, with_key=True
-        )
+        answer = self._exchange.get(what, self._url_of(run_id), {}, with_key=True)
         found, content = self._json_answer(answer, what)
         signed = self._signed(found if isinstance(found.get("output_url"), str) else None, answer.now_s())
         if signed is None:
@@ -155,11 +180,17 @@ class Client:
 
     def _refuse(self, answer: Answer, what: str) -> NoReturn:
         status, wait_s = answer.status, retry_after_s(answer.headers, answer.now_s())
-        words = answers.message(self._exchange.error_content(answer, what, _MAX_MESSAGE), hide=self._key)
+        words, of_no_run = self._words_of(answer, what)
         if answer.own:
-            raise answers.api_error(answers.with_words(f"{what}: the API says {status}", words), status, wait_s)
+            text = answers.with_words(f"{what}: the API says {status}", words)
+            raise answers.api_error(text, status, wait_s, of_no_run)
         who = f"{what}: {answer.origin}, to which the API redirects without the key,"
         raise answers.elsewhere_error(answers.with_words(f"{who} says {status}", words), status, wait_s)
+
+    def _words_of(self, answer: Answer, what: str) -> tuple[str, bool]:
+        # In a function of its own: the content may hold the key, and is no local of what raises.
+        content = self._exchange.error_content(answer, what, _MAX_MESSAGE)
+        return answers.message(content, hide=self._key), answers.tells_of_no_run(content)
 
     def _refuse_stored(self, answer: Answer, what: str) -> NoReturn:
         status, code = answer.status, answers.storage_code(self._exchange.error_content(answer, what, _MAX_MESSAGE))

@@ -25,14 +25,15 @@ from urllib.parse import urljoin
 import requests
 import urllib3.exceptions
 
-from cambfs.errors import BadAnswer, LinkError, TimedOut
+from cambfs.errors import BadAnswer, CambfsError, ConfigError, LinkError, TimedOut, Unreachable
 from cambfs.http.body import HttpBody
 from cambfs.http.deadline_reader import step
 from cambfs.http.exceptions import Kinds, fault
 from cambfs.http.headers import Head, Span, date_s, read_head
 from cambfs.http.masking import Key
 from cambfs.http.origins import Origin, allowed_origin, origin_of
-from cambfs.http.transport import Proxies, Session, ca_bundle
+from cambfs.http.surroundings import Proxies, tls_context
+from cambfs.http.transport import Session
 
 CONNECT_TIMEOUT_S = 10.0
 MAX_REDIRECTS = 5
@@ -71,15 +72,16 @@ class Answer:
 
 
 class Exchange:
-    """Asks the API at `base` with `key`, and others without. Raises ConfigError for an impossible CA bundle."""
+    """Asks the API at `base` with `key`, and others without. Raises ConfigError for an impossible proxy or CA
+    bundle."""
 
     def __init__(self, base: Origin, key: Key, timeout_s: float, connections: int) -> None:
         self._base = base
         self._key = key
         self._timeout_s = timeout_s
-        self._verify = ca_bundle()
-        self._session = Session(connections)
         self._proxies = Proxies()
+        self._proxies.towards(base)
+        self._session = Session(connections, tls_context())
 
     def close(self) -> None:
         """Closes the idle connections. Bodies that are open stay so."""
@@ -150,17 +152,23 @@ class Exchange:
         prepared = self._session.prepare_request(request)
         if _AS_IT_IS.fullmatch(request.url):
             prepared.url = request.url  # requests writes it in another way, which a signature may not cover
+        proxies = self._proxies_towards(origin, what)
         timeouts = (min(self._timeout_s, CONNECT_TIMEOUT_S), self._timeout_s)
         with self._guard(what, origin, in_body=False):
             response = self._session.send(
                 prepared,
                 stream=True,
                 timeout=timeouts,
-                verify=self._verify,
-                proxies=self._proxies.towards(origin),
+                proxies=proxies,
                 allow_redirects=False,
             )
         return Answer(response, origin, own=with_key)
+
+    def _proxies_towards(self, origin: Origin, what: str) -> dict[str, str]:
+        try:
+            return self._proxies.towards(origin)
+        except ConfigError as error:  # of another host than the API, or this client would not be there
+            raise Unreachable(f"{what}: {origin} cannot be reached: {error}") from None
 
     def _http_body(self, answer: Answer, head: Head, what: str) -> HttpBody:
         if self._key.is_in(head.content_type):  # it is kept
@@ -175,4 +183,10 @@ class Exchange:
             with step(self._timeout_s):
                 yield
         except _FOREIGN as error:
-            raise fault(error, what, str(origin), self._timeout_s, in_body, _KINDS) from None
+            found = fault(error, what, str(origin), self._timeout_s, in_body, _KINDS)
+            raise self._naming_proxy(found, origin) from None
+
+    def _naming_proxy(self, error: CambfsError, origin: Origin) -> CambfsError:
+        if setting := self._proxies.setting(origin):
+            error.args = (f"{error} (through the proxy that {setting} names)",)
+        return error

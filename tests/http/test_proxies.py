@@ -13,7 +13,7 @@ import pytest
 from cambfs.errors import BadAnswer, CambfsError, LinkError
 from cambfs.http import pool
 from cambfs.http.client import Client
-from cambfs.http.transport import Proxies
+from cambfs.http.surroundings import Proxies
 from tests.http.raw_server import CERTIFICATE, FLAC, KEY, RUN, WAIT_S, Server, send, sized
 
 
