@@ -86,6 +86,7 @@ class Cache:
         self._entries.pop(run_id, None)
 
     def _drop(self, run_id: RunId, entry: Entry) -> None:
+        log.debug("run %d: evicted, %d bytes", run_id, entry.size)
         self._entries.pop(run_id, None)
         if entry.spool is not None:
             entry.spool.close()
@@ -153,7 +154,12 @@ class Cache:
     def take(self, run_id: RunId) -> Taken | None:
         """What is here of the run; it is in use, and not evicted, until `give`. None when nothing is. A file that does
         not fit its sidecar is dropped. Counts as a use."""
-        return with_descriptors(lambda: self._take(run_id), self._close_idle_spool)
+        taken = with_descriptors(lambda: self._take(run_id), self._close_idle_spool)
+        if taken is not None:
+            log.debug(
+                "run %d: cache hit, %d bytes%s", run_id, taken.spool.filled.total, "" if taken.whole else " so far"
+            )
+        return taken
 
     def _take(self, run_id: RunId) -> Taken | None:
         with self._lock:

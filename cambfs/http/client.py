@@ -107,7 +107,7 @@ class Client:
         what = f"runs {', '.join(map(str, run_ids))}"
         answer = self._exchange.post(what, f"{self._base_url}/tts-results", {"run_ids": list(run_ids)})
         found, now_s = self._json_answer(answer, what)[0], answer.now_s()
-        signed = {run_id: self._signed(found.get(str(run_id)), now_s) for run_id in run_ids}
+        signed = {run_id: self._signed(run_id, found.get(str(run_id)), now_s) for run_id in run_ids}
         return {run_id: one for run_id, one in signed.items() if one is not None}
 
     def open_stored(self, signed: SignedUrl, start: int, stop: int | None) -> HttpBody:
@@ -117,7 +117,8 @@ class Client:
             allowed_origin(signed.url, self._base)
         except ValueError as error:
             raise BadAnswer(f"storage: the signed URL is {error}", 0) from None
-        answer = self._exchange.get(what, signed.url, {"Range": asked.header}, with_key=False)
+        logged_as = what if signed.run_id is None else f"run {signed.run_id}"
+        answer = self._exchange.get(what, signed.url, {"Range": asked.header}, with_key=False, logged_as=logged_as)
         if answer.status not in (200, 206):
             self._refuse_stored(answer, what)
         body = self._exchange.body(answer, what, asked)
@@ -138,7 +139,7 @@ class Client:
         """The API may say as little of a run that it does not know, but then it has this."""
         answer = self._exchange.post(what, f"{self._base_url}/tts-results", {"run_ids": [0, 0]})
         if answer.status in _NO_SUCH_ENDPOINT:
-            answer.raw.close()
+            answer.close()
             return False
         return self._is_of_the_api(answer, what)
 
@@ -148,13 +149,13 @@ class Client:
     def _sign(self, run_id: RunId, what: str) -> SignedUrl:
         answer = self._exchange.get(what, self._url_of(run_id), {}, with_key=True)
         found, content = self._json_answer(answer, what)
-        signed = self._signed(found if isinstance(found.get("output_url"), str) else None, answer.now_s())
+        signed = self._signed(run_id, found if isinstance(found.get("output_url"), str) else None, answer.now_s())
         if signed is None:
             words = "" if "output_url" in found else answers.message(content, hide=self._key)
             raise BadAnswer(answers.with_words(f"{what}: the API gave no usable output_url", words), answer.status)
         return signed
 
-    def _signed(self, found: Any, now_s: float) -> SignedUrl | None:
+    def _signed(self, run_id: RunId, found: Any, now_s: float) -> SignedUrl | None:
         """What one run's entry of an answer gives; None when it gives nothing clear."""
         answer = {"output_url": found} if isinstance(found, str) else found
         url = answer.get("output_url") if isinstance(answer, dict) else None
@@ -166,7 +167,8 @@ class Client:
             return None
         if self._key.is_whole_in(url):
             return None
-        return SignedUrl(url, answers.showable(answer, hide=self._key) or {"output_url": url}, life_s(url, now_s))
+        shown = answers.showable(answer, hide=self._key) or {"output_url": url}
+        return SignedUrl(url, shown, life_s(url, now_s), run_id)
 
     def _json_answer(self, answer: Answer, what: str) -> tuple[dict[str, Any], bytes]:
         if answer.status != 200:

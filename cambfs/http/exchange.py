@@ -32,6 +32,7 @@ from cambfs.http.exceptions import Kinds, fault
 from cambfs.http.headers import Head, Span, date_s, read_head
 from cambfs.http.masking import Key
 from cambfs.http.origins import Origin, allowed_origin, origin_of
+from cambfs.http.request_log import RequestLog
 from cambfs.http.surroundings import Proxies, tls_context
 from cambfs.http.transport import Session
 
@@ -59,12 +60,18 @@ class Answer:
     """The head of an answer, and its body not yet begun. `own`: it is the API's own, not a storage's or of a host
     that the API redirected to."""
 
-    def __init__(self, response: requests.Response, origin: Origin, own: bool) -> None:
+    def __init__(self, response: requests.Response, origin: Origin, own: bool, log: RequestLog) -> None:
         self.status = response.status_code
         self.headers: Mapping[str, str] = response.headers
         self.raw = response.raw
         self.origin = origin
         self.own = own
+        self.log = log
+
+    def close(self) -> None:
+        """Of an answer whose body is not wanted."""
+        self.raw.close()
+        self.log.ended(0)
 
     def now_s(self) -> float:
         said_s = date_s(self.headers.get("Date", ""))
@@ -87,16 +94,19 @@ class Exchange:
         """Closes the idle connections. Bodies that are open stay so."""
         self._session.close()
 
-    def get(self, what: str, url: str, headers: Mapping[str, str], with_key: bool) -> Answer:
-        """The first answer that is no redirect. Raises BadAnswer for one that leads too far or to where it may not."""
+    def get(
+        self, what: str, url: str, headers: Mapping[str, str], with_key: bool, logged_as: str | None = None
+    ) -> Answer:
+        """The first answer that is no redirect. Raises BadAnswer for one that leads too far or to where it may not.
+        The log calls what is asked for `logged_as`, or else `what`."""
         deadline = time.monotonic() + self._timeout_s
         origin = origin_of(url)
         for _ in range(MAX_REDIRECTS + 1):
             request = requests.Request("GET", url, headers=dict(headers))
-            answer = self._send(what, request, origin, with_key)
+            answer = self._send(what, request, origin, with_key, logged_as)
             if answer.status not in _REDIRECTS:
                 return answer
-            answer.raw.close()
+            answer.close()
             url, origin = self._redirected(answer, what, url)
             with_key = with_key and origin == self._base
             if time.monotonic() > deadline:
@@ -112,7 +122,7 @@ class Exchange:
         try:
             head = read_head(answer.status, answer.headers, asked)
         except ValueError as error:
-            answer.raw.close()
+            answer.close()
             raise BadAnswer(f"{what}: {answer.origin} sent {error}", answer.status) from None
         return self._http_body(answer, head, what)
 
@@ -121,7 +131,7 @@ class Exchange:
         try:
             head = read_head(200, answer.headers, None)
         except ValueError:
-            answer.raw.close()
+            answer.close()
             return b""
         with suppress(LinkError):
             return self.content(self._http_body(answer, head, what), limit)[:limit]
@@ -146,7 +156,9 @@ class Exchange:
             why = "a URL that cannot be read" if isinstance(error, UnicodeError) else str(error)
         raise BadAnswer(f"{what}: {answer.origin} redirects to {why}", answer.status)
 
-    def _send(self, what: str, request: requests.Request, origin: Origin, with_key: bool) -> Answer:
+    def _send(
+        self, what: str, request: requests.Request, origin: Origin, with_key: bool, logged_as: str | None = None
+    ) -> Answer:
         if with_key:
             request.headers["x-api-key"] = self._key
         prepared = self._session.prepare_request(request)
@@ -154,7 +166,8 @@ class Exchange:
             prepared.url = request.url  # requests writes it in another way, which a signature may not cover
         proxies = self._proxies_towards(origin, what)
         timeouts = (min(self._timeout_s, CONNECT_TIMEOUT_S), self._timeout_s)
-        with self._guard(what, origin, in_body=False):
+        log = RequestLog(request.method, request.url, origin, logged_as or what, own=with_key, hide=self._key)
+        with self._guard(what, origin, in_body=False, log=log):
             response = self._session.send(
                 prepared,
                 stream=True,
@@ -162,7 +175,8 @@ class Exchange:
                 proxies=proxies,
                 allow_redirects=False,
             )
-        return Answer(response, origin, own=with_key)
+        log.answered(response.status_code, getattr(response.raw, "was_reused", False))
+        return Answer(response, origin, with_key, log)
 
     def _proxies_towards(self, origin: Origin, what: str) -> dict[str, str]:
         try:
@@ -173,18 +187,20 @@ class Exchange:
     def _http_body(self, answer: Answer, head: Head, what: str) -> HttpBody:
         if self._key.is_in(head.content_type):  # it is kept
             head = replace(head, content_type="")
-        return HttpBody(answer.raw, head, what, partial(self._guard, what, answer.origin, True))
+        return HttpBody(answer.raw, head, what, partial(self._guard, what, answer.origin, True), answer.log.ended)
 
     @contextmanager
-    def _guard(self, what: str, origin: Origin, in_body: bool) -> Iterator[None]:
+    def _guard(self, what: str, origin: Origin, in_body: bool, log: RequestLog | None = None) -> Iterator[None]:
         """Held around each request and each read of a body, which may take the timeout altogether. The originals hold
         URLs, and what they were raised in holds the key: so they are not chained, and forget where they were."""
         try:
             with step(self._timeout_s):
                 yield
         except _FOREIGN as error:
-            found = fault(error, what, str(origin), self._timeout_s, in_body, _KINDS)
-            raise self._naming_proxy(found, origin) from None
+            found = self._naming_proxy(fault(error, what, str(origin), self._timeout_s, in_body, _KINDS), origin)
+            if log is not None:
+                log.failed(found)
+            raise found from None
 
     def _naming_proxy(self, error: CambfsError, origin: Origin) -> CambfsError:
         if setting := self._proxies.setting(origin):

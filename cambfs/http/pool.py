@@ -135,6 +135,11 @@ class _Pool(HTTPConnectionPool):
             conn.close()
 
     def _make_request(self, conn: Any, method: str, url: str, *, target: str, **more: Any) -> Any:  # type: ignore[override]  # noqa: ARG002
+        response = self._respond(conn, method, target, **more)
+        response.was_reused = conn.rests_since is not None
+        return response
+
+    def _respond(self, conn: Any, method: str, target: str, **more: Any) -> Any:
         is_tunnel = conn.proxy_is_tunneling  # a connection that fails has forgotten it
         if conn.rests_since is not None and not is_quiet(conn.sock):
             self._renew(conn, is_tunnel)
