@@ -21,7 +21,8 @@ TOP = {"cambfs", "errors", "names", "model", "flac", "audio", "text", "deadline"
 MAY_IMPORT = {
     "system": set(),
     "remote": {"system"},
-    "http": {"remote"},
+    "wire": set(),
+    "http": {"remote", "wire"},
     "cache": {"system"},
     "runs": {"cache", "remote", "system"},
     "vfs": {"runs", "cache", "remote"},
@@ -30,8 +31,8 @@ MAY_IMPORT = {
 # What only the named rooms may import.
 RESERVED = {
     "fuse": {"fuse"},
-    "requests": {"http"},
-    "urllib3": {"http"},
+    "requests": {"http", "wire"},
+    "urllib3": {"http", "wire"},
     "click": {"cli"},
     "tqdm": {"cli"},
     "starlette": {"demo"},

@@ -16,15 +16,15 @@ from typing import Any, NoReturn, Self
 
 from cambfs.errors import BadAnswer, ConfigError, ResultChanged, UnknownPath, UnknownRun
 from cambfs.http import answers
-from cambfs.http.body import HttpBody
 from cambfs.http.exchange import Answer, Exchange
-from cambfs.http.headers import Span, retry_after_s
 from cambfs.http.masking import Key
 from cambfs.http.origins import allowed_origin, base_origin
-from cambfs.http.signature import life_s
 from cambfs.http.sniff import refuse_other_than_audio
 from cambfs.names import RunId
+from cambfs.remote.signature import life_s
 from cambfs.remote.source import SignedUrl
+from cambfs.wire.body import HttpBody
+from cambfs.wire.headers import Span, retry_after_s
 
 _MAX_JSON = 2**20
 _MAX_MESSAGE = 2**16

@@ -26,15 +26,15 @@ import requests
 import urllib3.exceptions
 
 from cambfs.errors import BadAnswer, CambfsError, ConfigError, LinkError, TimedOut, Unreachable
-from cambfs.http.body import HttpBody
-from cambfs.http.deadline_reader import step
 from cambfs.http.exceptions import Kinds, fault
-from cambfs.http.headers import Head, Span, date_s, read_head
 from cambfs.http.masking import Key
 from cambfs.http.origins import Origin, allowed_origin, origin_of
 from cambfs.http.request_log import RequestLog
 from cambfs.http.surroundings import Proxies, tls_context
-from cambfs.http.transport import Session
+from cambfs.wire.body import HttpBody
+from cambfs.wire.deadline_reader import step
+from cambfs.wire.headers import Head, Span, date_s, read_head
+from cambfs.wire.transport import Session
 
 CONNECT_TIMEOUT_S = 10.0
 MAX_REDIRECTS = 5

@@ -32,7 +32,7 @@ from cambfs.demo.server import Server
 from cambfs.errors import ConfigError
 from cambfs.system import mountpoint, unmount
 from cambfs.system.mountpoint import Mounted
-from tests.http.raw_server import CERTIFICATE
+from tests.wire.raw_server import CERTIFICATE
 
 LIMIT_S = 30
 KEY = "demo-key"

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import pytest
 
 from cambfs.errors import LinkError, RemoteError
-from cambfs.http import pool
 from cambfs.http.client import Client
 from cambfs.names import RunId
 from cambfs.remote.source import Body, SignedUrl
-from tests.http.raw_server import FLAC, KEY, OK, RUN, WAIT_S, Server, send, sized
+from cambfs.wire import pool
+from tests.wire.raw_server import FLAC, KEY, OK, RUN, WAIT_S, Server, send, sized
 
 NUMBER = re.compile(r"(?<=after )\d+(?= ms)|(?<=bytes in )\d+(?= ms)|(?<=127\.0\.0\.1:)\d+")
 

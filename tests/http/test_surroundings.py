@@ -15,7 +15,7 @@ from cambfs.http.client import Client
 from cambfs.http.origins import origin_of
 from cambfs.http.surroundings import Proxies, tls_context, usable_proxy
 from cambfs.remote.source import SignedUrl
-from tests.http.raw_server import CERTIFICATE, FLAC, KEY, RUN, WAIT_S, Server, send, sized
+from tests.wire.raw_server import CERTIFICATE, FLAC, KEY, RUN, WAIT_S, Server, send, sized
 
 API = "https://client.camb.ai/apis"
 PASSWORD = "a-password-of-the-proxy"

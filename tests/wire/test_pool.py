@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from cambfs.errors import BadAnswer, CambfsError, LinkError, RemoteError, TimedOut
-from cambfs.http import pool
 from cambfs.http.client import Client
 from cambfs.names import RunId
 from cambfs.remote.source import Body, SignedUrl
-from tests.http.raw_server import CERTIFICATE, CHUNKED, FLAC, KEY, OK, RUN, WAIT_S, Script, Server, chunk, send, sized
+from cambfs.wire import pool
 from tests.waiting import asleep
+from tests.wire.raw_server import CERTIFICATE, CHUNKED, FLAC, KEY, OK, RUN, WAIT_S, Script, Server, chunk, send, sized
 
 END = b"0\r\n\r\n"
 SHORT = FLAC[:9]

@@ -28,9 +28,9 @@ from urllib3.connection import HTTPConnection
 from urllib3.exceptions import ClosedPoolError, ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 from cambfs.clock import since_boot_s
-from cambfs.http.addresses import Addresses
-from cambfs.http.deadline_reader import is_quiet
-from cambfs.http.strict_response import StrictResponse
+from cambfs.wire.addresses import Addresses
+from cambfs.wire.deadline_reader import is_quiet
+from cambfs.wire.strict_response import StrictResponse
 
 # Longer than anything is under way that was sent together with the end of a response.
 REST_S = 0.05

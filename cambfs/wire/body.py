@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, suppress
 from typing import Protocol
 
 from cambfs.errors import BrokenBody, TimedOut
-from cambfs.http.headers import Head
+from cambfs.wire.headers import Head
 
 # What peek reads at a time.
 _PEEK = 65536

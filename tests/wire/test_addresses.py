@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from cambfs.errors import TimedOut, Unreachable
-from cambfs.http import addresses
-from cambfs.http.addresses import Address, Addresses, interleaved
 from cambfs.http.client import Client
-from tests.http.raw_server import FLAC, KEY, RUN, WAIT_S, Server, send, sized
+from cambfs.wire import addresses
+from cambfs.wire.addresses import Address, Addresses, interleaved
+from tests.wire.raw_server import FLAC, KEY, RUN, WAIT_S, Server, send, sized
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 

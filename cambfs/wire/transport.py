@@ -14,7 +14,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from cambfs import __version__
-from cambfs.http.pool import strict
+from cambfs.wire.pool import strict
 
 _HEADERS = {"User-Agent": f"cambfs/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"}
 
