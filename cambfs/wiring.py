@@ -8,6 +8,7 @@ evicts once, a moment after the beginning, what the cache has too much of.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,8 @@ from cambfs.system.daemon import keep_signals_out, without_signals
 if TYPE_CHECKING:
     from cambfs.http.client import Client
     from cambfs.runs.library import Library
+
+_log = logging.getLogger(__name__)
 
 _KEY_CHECK_S = 3.0
 _ACCOUNT = re.compile(r"[0-9a-f]{32}")
@@ -106,7 +109,8 @@ def open_library(settings: Settings, declared: Callable[[], Sequence[RunId]]) ->
 
 def check_key(settings: Settings) -> str | None:
     """Asks the API whether it takes the key, unless it is known to have taken it before; returns a warning when that
-    cannot be learnt within 3 s. Raises KeyRefused, and ConfigError when what answers is not the API."""
+    cannot be learnt within 3 s, but for an API that is just busy or broken: reading tells more about that. Raises
+    KeyRefused, and ConfigError when what answers is not the API."""
     accepted = None if settings.no_disk_cache else account_directory(settings) / _ACCEPTED
     if accepted is not None and accepted.exists():
         return None
@@ -116,7 +120,11 @@ def check_key(settings: Settings) -> str | None:
         advice = "check that CAMB_API_KEY or the key file holds a valid key"
         raise KeyRefused(f"{refused}; {advice}", refused.status) from None
     except (RemoteError, LinkError) as error:
-        return f"the key could not be checked; mounted anyway: {error}"
+        warning = f"the key could not be checked; mounted anyway: {error}"
+        if isinstance(error, LinkError) or not error.temporary:
+            return warning
+        _log.info("%s", warning)
+        return None
     if accepted is not None:
         with suppress(OSError):  # then it is asked again at the next mount
             accepted.touch(mode=0o600)

@@ -126,8 +126,9 @@ class Client:
         return body
 
     def _is_of_the_api(self, answer: Answer, what: str) -> bool:
-        """False for what any web server says. Raises the RemoteError that another refusal is."""
-        if answer.status == 200:
+        """False for what any web server says. Raises the RemoteError that another refusal is; a host to which the API
+        redirects has not seen the key, so all that it says is one."""
+        if answer.status == 200 and answer.own:
             content = self._exchange.content(self._exchange.body(answer, what, None), _MAX_MESSAGE)
             return not answers.is_page(content)
         try:

@@ -569,11 +569,18 @@ def test_a_base_url_without_its_path_is_refused_and_never_remembered(
     assert list(shell.directory.glob("home/**/.accepted"))
 
 
-def test_an_answer_that_tells_nothing_of_the_key_is_a_warning_and_not_remembered(shell: Shell, api: Server) -> None:
-    api.fail(Fault("status", target="sign", run_id=0, status=503, times=None))
+@pytest.mark.parametrize(("status", "is_warning"), [(503, False), (429, False), (418, True)])
+def test_an_answer_that_tells_nothing_of_the_key_is_not_remembered(
+    shell: Shell, api: Server, status: int, is_warning: bool
+) -> None:
+    api.fail(Fault("status", target="sign", run_id=0, status=status, times=None))
     done = shell("mount", "mnt")
     assert done.returncode == 0
-    assert done.stderr.startswith("cambfs: warning: the key could not be checked; mounted anyway: the key: ")
+    told = "the key could not be checked; mounted anyway: the key: "
+    assert done.stderr.startswith(f"cambfs: warning: {told}" if is_warning else "")
+    assert bool(done.stderr) == is_warning
+    (log,) = shell.directory.glob("home/**/*.log")
+    assert f"{'WARNING' if is_warning else 'INFO'} {told}" in log.read_text()
     assert not list(shell.directory.glob("home/**/.accepted"))
 
 

@@ -258,6 +258,13 @@ def test_a_web_site_for_every_path_is_not_the_api(api: responses.RequestsMock, c
         client.check_key()
 
 
+def test_a_host_that_has_not_seen_the_key_proves_nothing(api: responses.RequestsMock, client: Client) -> None:
+    api.get(f"{BASE}/tts-result/0", status=302, headers={"Location": "https://elsewhere.example/login"})
+    api.get("https://elsewhere.example/login", body="{}")
+    with pytest.raises(BadAnswer, match=r"elsewhere\.example"):
+        client.check_key()
+
+
 @pytest.mark.parametrize("status", [200, 400, 422])
 @pytest.mark.parametrize("body", ABSENT)
 def test_an_api_that_says_as_little_of_a_run_as_of_a_path(
