@@ -35,7 +35,7 @@ _ACCOUNT = re.compile(r"[0-9a-f]{32}")
 _ACCEPTED = ".accepted"
 # A silent connection is closed after this part of the timeout, which leaves time for another one. A kept connection may
 # be dead without either end knowing.
-_CONNECTION_PATIENCE = 0.5
+_CONNECTION_SHARE = 0.5
 # A run can have a question about its URL under way beside its stream, and probes go to storage.
 _CONNECTIONS_PER_TRANSFER = 2
 # To add up what a large cache holds takes as long as to list it, and who mounts wants to look at it first.
@@ -71,7 +71,7 @@ def open_client(settings: Settings, timeout_s: float | None = None) -> Client:
     from cambfs.http.client import Client
 
     connections = settings.max_transfers * _CONNECTIONS_PER_TRANSFER
-    return Client(settings.base_url, key, timeout_s or settings.timeout * _CONNECTION_PATIENCE, connections)
+    return Client(settings.base_url, key, timeout_s or settings.timeout * _CONNECTION_SHARE, connections)
 
 
 def prepare_cache(settings: Settings) -> None:
@@ -133,24 +133,24 @@ def check_key(settings: Settings) -> str | None:
 
 def _ask_about_key(settings: Settings) -> None:
     """As `Client.check_key`, within 3 s."""
-    answer: Future[None] = Future()
+    response: Future[None] = Future()
 
     def ask() -> None:
         try:
             with open_client(settings, min(_KEY_CHECK_S, settings.timeout)) as client:
                 client.check_key()
-            answer.set_result(None)
+            response.set_result(None)
         except BaseException as error:
-            answer.set_exception(error)
+            response.set_exception(error)
 
     # In a thread, because resolving a name knows no timeout.
     asking = threading.Thread(target=ask, name="cambfs-key", daemon=True)
     with without_signals():
         asking.start()
     try:
-        answer.result(_KEY_CHECK_S)
+        response.result(_KEY_CHECK_S)
     except FutureTimeout:
-        raise TimedOut(f"no answer within {_KEY_CHECK_S:g} s") from None
+        raise TimedOut(f"no response within {_KEY_CHECK_S:g} s") from None
 
 
 def serve(

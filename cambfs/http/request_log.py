@@ -1,4 +1,4 @@
-"""What the log says of each request, at the level debug: one line when its answer has ended, or when there was none.
+"""What the log says of each request, at the level debug: one line when its response has ended, or when there was none.
 
     GET client.camb.ai/apis/tts-result/101: 200 after 52 ms, 481280 bytes in 310 ms, reused connection, run 101
 
@@ -13,9 +13,9 @@ import time
 from urllib.parse import urlsplit
 
 from cambfs.errors import CambfsError
-from cambfs.http.answers import plain
 from cambfs.http.masking import MASK, Key
 from cambfs.http.origins import Origin
+from cambfs.http.response_text import plain
 
 log = logging.getLogger(__name__)
 
@@ -31,17 +31,17 @@ class RequestLog:
         self._head = self._connection = ""
 
     def answered(self, status: int, was_reused: bool) -> None:
-        """The head of the answer is there. Not yet a line."""
+        """The head of the response is there. Not yet a line."""
         self._head = f"{status} after {self._ms()} ms"
         self._connection = "reused" if was_reused else "new"
 
     def ended(self, count: int) -> None:
-        """The answer's body has ended, or was closed, after `count` bytes."""
+        """The response's body has ended, or was closed, after `count` bytes."""
         text = "%s %s: %s, %d bytes in %d ms, %s connection, %s"
         log.debug(text, self._method, self._place, self._head, count, self._ms(), self._connection, self._what)
 
     def failed(self, error: CambfsError) -> None:
-        log.debug("%s %s: no answer after %d ms: %s", self._method, self._place, self._ms(), error)
+        log.debug("%s %s: no response after %d ms: %s", self._method, self._place, self._ms(), error)
 
     def _ms(self) -> int:
         return round((time.monotonic() - self._begin_at) * 1000)

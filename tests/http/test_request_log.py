@@ -121,7 +121,7 @@ def test_no_answer(server: Server, client: Client, caplog: pytest.LogCaptureFixt
         client.open_stream(RUN)
 
     (line,) = lines(caplog)
-    assert line.startswith("GET 127.0.0.1:#/apis/tts-result/5: no answer after # ms: run 5: 127.0.0.1:# closed the")
+    assert line.startswith("GET 127.0.0.1:#/apis/tts-result/5: no response after # ms: run 5: 127.0.0.1:# closed the")
 
 
 def test_the_key_in_the_way_is_masked(server: Server, caplog: pytest.LogCaptureFixture) -> None:
