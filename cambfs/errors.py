@@ -18,6 +18,7 @@ the kernel gets garbage). `errnos` holds the one table that turns them into errn
     ├── NotWhole            what comes ends before the result does, again and again, or cannot be proven not to
     ├── RemoteError         the API or the storage answered, and the response is no
     │   ├── UnknownRun          400, 404, 422
+    │   │   └── UnknownPath         404 in words that tell of no run: perhaps there is no API at this base URL
     │   ├── KeyRefused          401, 403
     │   ├── SignatureExpired    403 from storage
     │   ├── RateLimited         429                                     (temporary)
@@ -100,6 +101,10 @@ class RemoteError(CambfsError):
 
 
 class UnknownRun(RemoteError):
+    pass
+
+
+class UnknownPath(UnknownRun):
     pass
 
 

@@ -8,15 +8,18 @@ evicts once, a moment after the beginning, what the cache has too much of.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cambfs.config import Settings
-from cambfs.errors import CambfsError, ConfigError, KeyRefused
+from cambfs.errors import ConfigError, KeyRefused, LinkError, RemoteError, TimedOut
 from cambfs.names import RunId
 from cambfs.system import limits, private_files
 from cambfs.system.daemon import keep_signals_out, without_signals
@@ -24,6 +27,8 @@ from cambfs.system.daemon import keep_signals_out, without_signals
 if TYPE_CHECKING:
     from cambfs.http.client import Client
     from cambfs.runs.library import Library
+
+_log = logging.getLogger(__name__)
 
 _KEY_CHECK_S = 3.0
 _ACCOUNT = re.compile(r"[0-9a-f]{32}")
@@ -104,39 +109,48 @@ def open_library(settings: Settings, declared: Callable[[], Sequence[RunId]]) ->
 
 def check_key(settings: Settings) -> str | None:
     """Asks the API whether it takes the key, unless it is known to have taken it before; returns a warning when that
-    cannot be learnt within 3 s. Raises KeyRefused."""
+    cannot be learnt within 3 s, but for an API that is just busy or broken: reading tells more about that. Raises
+    KeyRefused, and ConfigError when what answers is not the API."""
     accepted = None if settings.no_disk_cache else account_directory(settings) / _ACCEPTED
     if accepted is not None and accepted.exists():
         return None
-    refused, warning = _ask_about_key(settings)
-    if refused is not None:
-        raise KeyRefused(f"{refused}; check that CAMB_API_KEY or the key file holds a valid key", refused.status)
-    if warning is None and accepted is not None:
+    try:
+        _ask_about_key(settings)
+    except KeyRefused as refused:
+        advice = "check that CAMB_API_KEY or the key file holds a valid key"
+        raise KeyRefused(f"{refused}; {advice}", refused.status) from None
+    except (RemoteError, LinkError) as error:
+        warning = f"the key could not be checked; mounted anyway: {error}"
+        if isinstance(error, LinkError) or not error.temporary:
+            return warning
+        _log.info("%s", warning)
+        return None
+    if accepted is not None:
         with suppress(OSError):  # then it is asked again at the next mount
             accepted.touch(mode=0o600)
-    return warning
+    return None
 
 
-def _ask_about_key(settings: Settings) -> tuple[KeyRefused | None, str | None]:
-    answers: list[CambfsError | None] = []
+def _ask_about_key(settings: Settings) -> None:
+    """As `Client.check_key`, within 3 s."""
+    response: Future[None] = Future()
 
     def ask() -> None:
         try:
             with open_client(settings, min(_KEY_CHECK_S, settings.timeout)) as client:
                 client.check_key()
-            answers.append(None)
-        except CambfsError as error:
-            answers.append(error)
+            response.set_result(None)
+        except BaseException as error:
+            response.set_exception(error)
 
     # In a thread, because resolving a name knows no timeout.
     asking = threading.Thread(target=ask, name="cambfs-key", daemon=True)
     with without_signals():
         asking.start()
-    asking.join(_KEY_CHECK_S)
-    response = answers[0] if answers else ConfigError(f"no response within {_KEY_CHECK_S:g} s")
-    if isinstance(response, KeyRefused):
-        return response, None
-    return None, None if response is None else f"the key could not be checked; mounted anyway: {response}"
+    try:
+        response.result(_KEY_CHECK_S)
+    except FutureTimeout:
+        raise TimedOut(f"no response within {_KEY_CHECK_S:g} s") from None
 
 
 def serve(

@@ -17,23 +17,24 @@ _ROOT = Path(cambfs.__file__).parent
 
 # Each room, and the rooms that it may import. What is in no room is a word that everybody uses (TOP), or puts the parts
 # together (`wiring`, `bulk_fetch`, `cli`).
-TOP = {"cambfs", "errors", "names", "model", "flac", "audio", "text", "deadline", "proof"}
+TOP = {"cambfs", "errors", "names", "model", "flac", "audio", "text", "deadline", "clock", "proof"}
 MAY_IMPORT = {
     "system": set(),
     "remote": {"system"},
-    "http": {"remote"},
+    "wire": set(),
+    "http": {"remote", "wire"},
     "cache": {"system"},
     "transfers": {"cache", "remote", "system"},
     "runs": {"transfers", "cache", "remote"},
     "vfs": {"runs", "cache", "remote"},
     "fuse": {"vfs", "runs", "system"},
-    "doctor": {"config", "wiring", "http", "remote", "cache", "system"},
+    "doctor": {"config", "wiring", "http", "wire", "remote", "cache", "system"},
 }
 # What only the named rooms may import.
 RESERVED = {
     "fuse": {"fuse"},
-    "requests": {"http"},
-    "urllib3": {"http"},
+    "requests": {"http", "wire"},
+    "urllib3": {"http", "wire"},
     "click": {"cli"},
     "tqdm": {"cli"},
     "starlette": {"demo"},

@@ -10,6 +10,8 @@ from dataclasses import fields
 from threading import Thread
 from typing import Any, TypeVar
 
+import pytest
+
 from cambfs.cache.cache import Cache
 from cambfs.deadline import Deadline
 from cambfs.names import RunId
@@ -91,3 +93,9 @@ def read(file: OpenFile, offset: int, length: int, deadline: Deadline) -> bytes:
     """What a read of an open file gives."""
     buffer = memoryview(bytearray(length))
     return bytes(buffer[: file.readinto(offset, buffer, deadline)])
+
+
+def asleep(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """From now on, as after a suspend: only the clock that counts it has gone on."""
+    now_s = time.clock_gettime
+    monkeypatch.setattr(time, "clock_gettime", lambda which: now_s(which) + seconds * (which == time.CLOCK_BOOTTIME))

@@ -86,6 +86,7 @@ class Cache:
         self._entries.pop(run_id, None)
 
     def _drop(self, run_id: RunId, entry: Entry) -> None:
+        log.debug("run %d: evicted, %d bytes", run_id, entry.size)
         self._entries.pop(run_id, None)
         if entry.spool is not None:
             entry.spool.close()
@@ -153,7 +154,11 @@ class Cache:
     def acquire(self, run_id: RunId) -> Acquired | None:
         """What is here of the run, or None. It is in use, and not evicted, until `release`. A file that does not match
         its sidecar is dropped."""
-        return with_descriptors(lambda: self._acquire(run_id), self._close_idle_spool)
+        acquired = with_descriptors(lambda: self._acquire(run_id), self._close_idle_spool)
+        if acquired is not None:
+            part = "" if acquired.whole else " so far"
+            log.debug("run %d: cache hit, %d bytes%s", run_id, acquired.spool.filled.total, part)
+        return acquired
 
     def _acquire(self, run_id: RunId) -> Acquired | None:
         with self._lock:

@@ -176,7 +176,7 @@ def _work(settings: Settings, directory: Path, declared: DeclaredRuns, log_file:
     from cambfs import wiring
     from cambfs.system import logs
 
-    logs.to_file(log_file, settings.log_level)
+    logs.for_background(log_file, settings.log_level)
     if (warning := wiring.check_key(settings)) is not None:
         _log.warning("%s", warning)
         report.warn(warning)

@@ -19,9 +19,9 @@ from cambfs.doctor.setup import proxy_address, proxy_of
 from cambfs.errors import CambfsError, ConfigError, KeyRefused
 from cambfs.http import response_text
 from cambfs.http.exchange import Exchange, Response
-from cambfs.http.headers import Span, date_s
 from cambfs.http.masking import Key
 from cambfs.http.origins import base_origin
+from cambfs.wire.headers import Span, date_s
 
 _RESOLVE_S = 5.0
 _CONNECT_S = 1.5

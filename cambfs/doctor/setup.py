@@ -5,9 +5,7 @@ How settings are read is the business of `cli`, which hands a `Setup` to the che
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import ssl
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,12 +16,11 @@ from cambfs.config import Settings, config_file
 from cambfs.doctor.report import Check, Finding, broken, ok, refused, warning
 from cambfs.errors import CambfsError, ConfigError
 from cambfs.http.origins import base_origin
-from cambfs.http.transport import Proxies, ca_bundle
+from cambfs.http.surroundings import Proxies, ca_setting, tls_context
 
 _PROXY_VARIABLES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 # Scheme → the port where none is written.
 _PROXY_SCHEMES = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
-_OTHER_BUNDLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 @dataclass(frozen=True)
@@ -103,20 +100,23 @@ def proxy_of(settings: Settings) -> str | None:
 
 def proxy(settings: Settings) -> Iterator[Finding]:
     try:
-        url = proxy_of(settings)
+        origin = base_origin(settings.base_url)
     except ConfigError:
         return  # the base URL's own line says so
+    proxies = Proxies()
+    try:
+        url = proxies.towards(origin).get(origin.scheme)
+    except ConfigError as error:
+        yield refused("proxy", error)
+        return
     names = [name for name in _PROXY_VARIABLES if os.environ.get(name)]
     if url is None:
         yield ok("proxy", f"none for this host, although {', '.join(names)} is set" if names else "none")
         return
-    name = next((name for name in names if os.environ[name] == url), "the environment")
-    address = proxy_address(url)
+    name, address = proxies.setting(origin), proxy_address(url)
     if address is None:
         remedy = f"correct {name}, for example to http://proxy:3128; in a password, write %2F for / and %40 for @"
-        yield broken("proxy", f"{name} is no URL of a proxy", remedy)
-    elif address.scheme.startswith("socks") and importlib.util.find_spec("socks") is None:
-        yield broken("proxy", f"{name} names a SOCKS proxy, and PySocks is not installed", "pip install PySocks")
+        yield broken("proxy", f"{name} is not the URL of a proxy", remedy)
     else:
         yield ok("proxy", f"{address} from {name}")
 
@@ -146,20 +146,9 @@ def proxy_address(url: str) -> ProxyAddress | None:
 
 def certificates() -> Iterator[Finding]:
     try:
-        bundle = ca_bundle()
+        tls_context()
     except ConfigError as error:
         yield refused("certificates", error)
         return
-    if not isinstance(bundle, str):
-        others = [name for name in _OTHER_BUNDLES if os.environ.get(name)]
-        note = f"; cambfs does not read {', '.join(others)}, but REQUESTS_CA_BUNDLE" if others else ""
-        yield ok("certificates", f"those that come with the certifi package{note}")
-        return
-    try:
-        is_directory = Path(bundle).is_dir()
-        ssl.create_default_context(capath=bundle if is_directory else None, cafile=None if is_directory else bundle)
-    except OSError as error:
-        reason = error.strerror if error.errno and not isinstance(error, ssl.SSLError) else "has no certificates"
-        yield broken("certificates", f"{bundle}: {reason}", "correct or unset REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE")
-    else:
-        yield ok("certificates", f"those in {bundle}")
+    name, path = ca_setting()
+    yield ok("certificates", f"those in {path}, from {name}" if name else "those that come with the certifi package")

@@ -18,15 +18,15 @@ from cambfs.doctor.report import Check, Finding, broken, ok, warning
 from cambfs.doctor.setup import Setup
 from cambfs.errors import CambfsError
 from cambfs.http import response_text
-from cambfs.http.body import HttpBody
 from cambfs.http.client import Client
 from cambfs.http.exchange import Response
-from cambfs.http.headers import Span, read_framing, strong_etag
 from cambfs.http.origins import origin_of
-from cambfs.http.signature import tells_life
 from cambfs.names import RunId
+from cambfs.remote.signature import tells_life
 from cambfs.remote.source import SignedUrl
 from cambfs.text import shown_size
+from cambfs.wire.body import HttpBody
+from cambfs.wire.headers import Span, read_framing, strong_etag
 from cambfs.wiring import open_client
 
 # The largest results take an hour at a megabyte a second.

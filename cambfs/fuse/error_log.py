@@ -19,6 +19,10 @@ _KEPT = 100
 # The first of these that fits says what to do.
 _ADVICE: Sequence[tuple[type[CambfsError], str]] = (
     (
+        errors.UnknownPath,
+        "check that the base URL ends in /apis; if it does, that this is the run_id of a finished text-to-speech run",
+    ),
+    (
         errors.UnknownRun,
         "check that this is the run_id of a finished text-to-speech run of this account, not a task id",
     ),

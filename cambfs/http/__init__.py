@@ -1,4 +1,4 @@
-"""What `client` stands on: reading headers, answers and bodies, and deciding where the key may go.
+"""What `client` stands on: what is sent and where the key may go, and what the responses say.
 
-Not the questions themselves. `transport` is what requests is made to do; nothing else here imports it.
+Not the questions themselves, nor the connections, which are of `wire`.
 """

@@ -14,20 +14,21 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-from cambfs.errors import BadResponse, ConfigError, KeyRefused, RemoteError, ResultChanged
+from cambfs.errors import BadResponse, ConfigError, ResultChanged, UnknownPath, UnknownRun
 from cambfs.http import response_text
-from cambfs.http.body import HttpBody
 from cambfs.http.exchange import Exchange, Response
-from cambfs.http.headers import Span, retry_after_s
 from cambfs.http.masking import Key
 from cambfs.http.origins import allowed_origin, base_origin
-from cambfs.http.signature import life_s
 from cambfs.http.sniff import refuse_other_than_audio
 from cambfs.names import RunId
+from cambfs.remote.signature import life_s
 from cambfs.remote.source import SignedUrl
+from cambfs.wire.body import HttpBody
+from cambfs.wire.headers import Span, retry_after_s
 
 _MAX_JSON = 2**20
 _MAX_MESSAGE = 2**16
+_NO_SUCH_ENDPOINT = (404, 405, 501)
 _KEY = re.compile(r"[\x21-\x7e]+")
 _STORED = {404: ", it has no such object", 410: ", it has no such object", 416: ", the object ends before that"}
 
@@ -36,9 +37,10 @@ class Client:
     """The API at `base_url`, asked with `key`; a `cambfs.remote.source.Source`, and a context manager.
 
     `timeout_s` bounds every wait for the other side (connecting: ten seconds at most); `connections` is how many idle
-    ones are kept for each host, not how many there can be. HTTPS_PROXY, HTTP_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE and
-    CURL_CA_BUNDLE are honoured as they are at the first request to a host. Raises ConfigError for a base URL that is
-    not https (or http on this machine), an impossible key, timeout or CA bundle.
+    ones are kept for each host, not how many there can be. HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY are
+    honoured as they are at the first request to a host, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE and SSL_CERT_FILE as they
+    are now. Raises ConfigError for a base URL that is not https (or http on this machine), an impossible key, timeout,
+    proxy or CA bundle.
     """
 
     def __init__(self, base_url: str, key: str, timeout_s: float = 30.0, connections: int = 128) -> None:
@@ -66,14 +68,18 @@ class Client:
         self._exchange.close()
 
     def check_key(self) -> None:
-        """Asks one cheap question (0 is never a run). Raises KeyRefused when the API refuses the key, LinkError when
-        there is no response; any other response says nothing against the key."""
+        """Asks one cheap question (0 is never a run), or two; returns when the API has answered, and so takes the key.
+        Raises KeyRefused when it does not; ConfigError when what answers is not the API; another RemoteError, or
+        LinkError, when neither can be told."""
+        what = "the key"
+        response = self._exchange.get(what, self._url_of(RunId(0)), {}, with_key=True)
         try:
-            self._sign(RunId(0), "the key")
-        except KeyRefused:
-            raise
-        except RemoteError:
+            is_there = self._is_of_the_api(response, what) or self._has_bulk(what)
+        except UnknownRun:
             return
+        if not is_there:
+            shown = response_text.plain(self._base_url, hide=self._key)
+            raise ConfigError(f"no CAMB.AI API at {shown}; does the base URL end in /apis?")
 
     def open_stream(self, run_id: RunId, start: int = 0, etag: str | None = None) -> HttpBody:
         """As `Source.open_stream`. Without an etag it asks from 0 whatever `start` is: nothing else would prove that
@@ -101,7 +107,7 @@ class Client:
         what = f"runs {', '.join(map(str, run_ids))}"
         response = self._exchange.post(what, f"{self._base_url}/tts-results", {"run_ids": list(run_ids)})
         found, now_s = self._json_response(response, what)[0], response.now_s()
-        signed = {run_id: self._signed(found.get(str(run_id)), now_s) for run_id in run_ids}
+        signed = {run_id: self._signed(run_id, found.get(str(run_id)), now_s) for run_id in run_ids}
         return {run_id: one for run_id, one in signed.items() if one is not None}
 
     def open_stored(self, signed: SignedUrl, start: int, stop: int | None) -> HttpBody:
@@ -111,19 +117,40 @@ class Client:
             allowed_origin(signed.url, self._base)
         except ValueError as error:
             raise BadResponse(f"storage: the signed URL is {error}", 0) from None
-        response = self._exchange.get(what, signed.url, {"Range": asked.header}, with_key=False)
+        logged_as = what if signed.run_id is None else f"run {signed.run_id}"
+        response = self._exchange.get(what, signed.url, {"Range": asked.header}, with_key=False, logged_as=logged_as)
         if response.status not in (200, 206):
             self._refuse_stored(response, what)
         body = self._exchange.body(response, what, asked)
         body.ranges, body.is_stored = response.status == 206, True
         return body
 
+    def _is_of_the_api(self, response: Response, what: str) -> bool:
+        """False for what any web server says. Raises the RemoteError that another refusal is; a host to which the API
+        redirects has not seen the key, so all that it says is one."""
+        if response.status == 200 and response.own:
+            content = self._exchange.content(self._exchange.body(response, what, None), _MAX_MESSAGE)
+            return not response_text.is_page(content)
+        try:
+            self._refuse(response, what)
+        except UnknownPath:
+            return False
+
+    def _has_bulk(self, what: str) -> bool:
+        """The API may say as little of a run that it does not know, but then it has this."""
+        response = self._exchange.post(what, f"{self._base_url}/tts-results", {"run_ids": [0, 0]})
+        if response.status in _NO_SUCH_ENDPOINT:
+            response.close()
+            return False
+        return self._is_of_the_api(response, what)
+
+    def _url_of(self, run_id: RunId) -> str:
+        return f"{self._base_url}/tts-result/{run_id}?output_type=file_url"
+
     def _sign(self, run_id: RunId, what: str) -> SignedUrl:
-        response = self._exchange.get(
-            what, f"{self._base_url}/tts-result/{run_id}?output_type=file_url", {}, with_key=True
-        )
+        response = self._exchange.get(what, self._url_of(run_id), {}, with_key=True)
         found, content = self._json_response(response, what)
-        signed = self._signed(found if isinstance(found.get("output_url"), str) else None, response.now_s())
+        signed = self._signed(run_id, found if isinstance(found.get("output_url"), str) else None, response.now_s())
         if signed is None:
             words = "" if "output_url" in found else response_text.message(content, hide=self._key)
             raise BadResponse(
@@ -131,7 +158,7 @@ class Client:
             )
         return signed
 
-    def _signed(self, found: Any, now_s: float) -> SignedUrl | None:
+    def _signed(self, run_id: RunId, found: Any, now_s: float) -> SignedUrl | None:
         """What one run's entry of a response gives; None when it gives nothing clear."""
         response = {"output_url": found} if isinstance(found, str) else found
         url = response.get("output_url") if isinstance(response, dict) else None
@@ -143,9 +170,8 @@ class Client:
             return None
         if self._key.is_whole_in(url):
             return None
-        return SignedUrl(
-            url, response_text.showable(response, hide=self._key) or {"output_url": url}, life_s(url, now_s)
-        )
+        shown = response_text.showable(response, hide=self._key) or {"output_url": url}
+        return SignedUrl(url, shown, life_s(url, now_s), run_id)
 
     def _json_response(self, response: Response, what: str) -> tuple[dict[str, Any], bytes]:
         if response.status != 200:
@@ -159,13 +185,17 @@ class Client:
 
     def _refuse(self, response: Response, what: str) -> NoReturn:
         status, wait_s = response.status, retry_after_s(response.headers, response.now_s())
-        words = response_text.message(self._exchange.error_content(response, what, _MAX_MESSAGE), hide=self._key)
+        words, of_no_run = self._words_of(response, what)
         if response.own:
-            raise response_text.api_error(
-                response_text.with_words(f"{what}: the API says {status}", words), status, wait_s
-            )
+            text = response_text.with_words(f"{what}: the API says {status}", words)
+            raise response_text.api_error(text, status, wait_s, of_no_run)
         who = f"{what}: {response.origin}, to which the API redirects without the key,"
         raise response_text.elsewhere_error(response_text.with_words(f"{who} says {status}", words), status, wait_s)
+
+    def _words_of(self, response: Response, what: str) -> tuple[str, bool]:
+        # In a function of its own: the content may hold the key, and is no local of what raises.
+        content = self._exchange.error_content(response, what, _MAX_MESSAGE)
+        return response_text.message(content, hide=self._key), response_text.tells_of_no_run(content)
 
     def _refuse_stored(self, response: Response, what: str) -> NoReturn:
         status, code = (

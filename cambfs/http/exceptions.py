@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from cambfs.errors import BadResponse, BrokenBody, CambfsError, LinkError, TimedOut, Unreachable
 from cambfs.http.response_text import plain
+from cambfs.wire.strict_response import Malformed
 
 Types = tuple[type[BaseException], ...]
 
@@ -29,10 +30,6 @@ _ROUTE_ERRNOS = {
 }
 # Wrapped errors refer to each other in circles.
 _MAX_CHAIN = 40
-
-
-class Malformed(http.client.HTTPException):
-    """What came is not HTTP as it should be. The text says what came, in words of ours."""
 
 
 @dataclass(frozen=True)

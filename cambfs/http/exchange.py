@@ -25,15 +25,17 @@ from urllib.parse import urljoin
 import requests
 import urllib3.exceptions
 
-from cambfs.errors import BadResponse, LinkError, TimedOut
-from cambfs.http.body import HttpBody
-from cambfs.http.deadline_reader import step
+from cambfs.errors import BadResponse, CambfsError, ConfigError, LinkError, TimedOut, Unreachable
 from cambfs.http.exceptions import Kinds, fault
-from cambfs.http.headers import Head, Span, date_s, read_head
 from cambfs.http.masking import Key
 from cambfs.http.origins import Origin, allowed_origin, origin_of
-from cambfs.http.timing import Made
-from cambfs.http.transport import Proxies, Session, ca_bundle
+from cambfs.http.request_log import RequestLog
+from cambfs.http.surroundings import Proxies, tls_context
+from cambfs.wire.body import HttpBody
+from cambfs.wire.deadline_reader import step
+from cambfs.wire.headers import Head, Span, date_s, read_head
+from cambfs.wire.timing import Made
+from cambfs.wire.transport import Session
 
 CONNECT_TIMEOUT_S = 10.0
 MAX_REDIRECTS = 5
@@ -59,7 +61,7 @@ class Response:
     """The head of a response, and its body not yet begun. `own`: it is the API's own, not a storage's or of a host
     that the API redirected to. `made` tells of its connection, `had_interim` whether interim responses came first."""
 
-    def __init__(self, response: requests.Response, origin: Origin, own: bool) -> None:
+    def __init__(self, response: requests.Response, origin: Origin, own: bool, log: RequestLog) -> None:
         self.status = response.status_code
         self.headers: Mapping[str, str] = response.headers
         self.raw = response.raw
@@ -67,6 +69,12 @@ class Response:
         self.own = own
         self.made: Made | None = getattr(response.raw.connection, "made", None)
         self.had_interim: bool = getattr(response.raw._original_response, "had_interim", False)
+        self.log = log
+
+    def close(self) -> None:
+        """Of a response whose body is not wanted."""
+        self.raw.close()
+        self.log.ended(0)
 
     def now_s(self) -> float:
         said_s = date_s(self.headers.get("Date", ""))
@@ -74,31 +82,34 @@ class Response:
 
 
 class Exchange:
-    """Asks the API at `base` with `key`, and others without. Raises ConfigError for an impossible CA bundle."""
+    """Asks the API at `base` with `key`, and others without. Raises ConfigError for an impossible proxy or CA
+    bundle."""
 
     def __init__(self, base: Origin, key: Key, timeout_s: float, connections: int) -> None:
         self._base = base
         self._key = key
         self._timeout_s = timeout_s
-        self._verify = ca_bundle()
-        self._session = Session(connections)
         self._proxies = Proxies()
+        self._proxies.towards(base)
+        self._session = Session(connections, tls_context())
 
     def close(self) -> None:
         """Closes the idle connections. Bodies that are open stay so."""
         self._session.close()
 
-    def get(self, what: str, url: str, headers: Mapping[str, str], with_key: bool) -> Response:
-        """The first response that is no redirect. Raises BadResponse for one that leads too far or to where it may
-        not."""
+    def get(
+        self, what: str, url: str, headers: Mapping[str, str], with_key: bool, logged_as: str | None = None
+    ) -> Response:
+        """The first response that is no redirect. Raises BadResponse for one that leads too far or to where it may not.
+        The log calls what is asked for `logged_as`, or else `what`."""
         deadline = time.monotonic() + self._timeout_s
         origin = origin_of(url)
         for _ in range(MAX_REDIRECTS + 1):
             request = requests.Request("GET", url, headers=dict(headers))
-            response = self._send(what, request, origin, with_key)
+            response = self._send(what, request, origin, with_key, logged_as)
             if response.status not in _REDIRECTS:
                 return response
-            response.raw.close()
+            response.close()
             url, origin = self._redirected(response, what, url)
             with_key = with_key and origin == self._base
             if time.monotonic() > deadline:
@@ -114,7 +125,7 @@ class Exchange:
         try:
             head = read_head(response.status, response.headers, asked)
         except ValueError as error:
-            response.raw.close()
+            response.close()
             raise BadResponse(f"{what}: {response.origin} sent {error}", response.status) from None
         return self._http_body(response, head, what)
 
@@ -123,7 +134,7 @@ class Exchange:
         try:
             head = read_head(200, response.headers, None)
         except ValueError:
-            response.raw.close()
+            response.close()
             return b""
         with suppress(LinkError):
             return self.content(self._http_body(response, head, what), limit)[:limit]
@@ -148,35 +159,53 @@ class Exchange:
             why = "a URL that cannot be read" if isinstance(error, UnicodeError) else str(error)
         raise BadResponse(f"{what}: {response.origin} redirects to {why}", response.status)
 
-    def _send(self, what: str, request: requests.Request, origin: Origin, with_key: bool) -> Response:
+    def _send(
+        self, what: str, request: requests.Request, origin: Origin, with_key: bool, logged_as: str | None = None
+    ) -> Response:
         if with_key:
             request.headers["x-api-key"] = self._key
         prepared = self._session.prepare_request(request)
         if _AS_IT_IS.fullmatch(request.url):
             prepared.url = request.url  # requests writes it in another way, which a signature may not cover
+        proxies = self._proxies_towards(origin, what)
         timeouts = (min(self._timeout_s, CONNECT_TIMEOUT_S), self._timeout_s)
-        with self._guard(what, origin, in_body=False):
+        log = RequestLog(request.method, request.url, origin, logged_as or what, own=with_key, hide=self._key)
+        with self._guard(what, origin, in_body=False, log=log):
             response = self._session.send(
                 prepared,
                 stream=True,
                 timeout=timeouts,
-                verify=self._verify,
-                proxies=self._proxies.towards(origin),
+                proxies=proxies,
                 allow_redirects=False,
             )
-        return Response(response, origin, own=with_key)
+        log.answered(response.status_code, getattr(response.raw, "was_reused", False))
+        return Response(response, origin, with_key, log)
+
+    def _proxies_towards(self, origin: Origin, what: str) -> dict[str, str]:
+        try:
+            return self._proxies.towards(origin)
+        except ConfigError as error:  # of another host than the API, or this client would not be there
+            raise Unreachable(f"{what}: {origin} cannot be reached: {error}") from None
 
     def _http_body(self, response: Response, head: Head, what: str) -> HttpBody:
         if self._key.is_in(head.content_type):  # it is kept
             head = replace(head, content_type="")
-        return HttpBody(response.raw, head, what, partial(self._guard, what, response.origin, True))
+        return HttpBody(response.raw, head, what, partial(self._guard, what, response.origin, True), response.log.ended)
 
     @contextmanager
-    def _guard(self, what: str, origin: Origin, in_body: bool) -> Iterator[None]:
+    def _guard(self, what: str, origin: Origin, in_body: bool, log: RequestLog | None = None) -> Iterator[None]:
         """Held around each request and each read of a body, which may take the timeout altogether. The originals hold
         URLs, and what they were raised in holds the key: so they are not chained, and forget where they were."""
         try:
             with step(self._timeout_s):
                 yield
         except _FOREIGN as error:
-            raise fault(error, what, str(origin), self._timeout_s, in_body, _KINDS) from None
+            found = self._naming_proxy(fault(error, what, str(origin), self._timeout_s, in_body, _KINDS), origin)
+            if log is not None:
+                log.failed(found)
+            raise found from None
+
+    def _naming_proxy(self, error: CambfsError, origin: Origin) -> CambfsError:
+        if setting := self._proxies.setting(origin):
+            error.args = (f"{error} (through the proxy that {setting} names)",)
+        return error

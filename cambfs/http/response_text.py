@@ -15,7 +15,16 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-from cambfs.errors import BadResponse, KeyRefused, RateLimited, RemoteError, ServerError, SignatureExpired, UnknownRun
+from cambfs.errors import (
+    BadResponse,
+    KeyRefused,
+    RateLimited,
+    RemoteError,
+    ServerError,
+    SignatureExpired,
+    UnknownPath,
+    UnknownRun,
+)
 from cambfs.http.masking import Key
 
 MAX_WORDS = 200
@@ -100,6 +109,17 @@ def message(content: bytes, hide: Key | None = None) -> str:
     return plain(_page_words(text[:_MAX_PAGE]) if text.startswith("<") else text, hide)
 
 
+def is_page(content: bytes) -> bool:
+    """Whether it is a web page or other XML, which is nothing that the API sends."""
+    return _text(content, None).startswith("<")
+
+
+def tells_of_no_run(content: bytes) -> bool:
+    """Whether a 404 says what any web server says about a path that it does not have."""
+    words = _words(_json(content))
+    return not words or words.strip(" .").casefold() in _ABSENT
+
+
 def first_words(content: bytes, hide: Key | None = None) -> str:
     """As `message`, but of a body that tells nothing its beginning, as it is."""
     return message(content, hide) or plain(_text(content, hide), hide)
@@ -144,6 +164,8 @@ def with_words(text: str, words: str) -> str:
     return f"{text}: {words}" if words else text
 
 
+# What frameworks put into the JSON of a 404 by themselves.
+_ABSENT = ("not found", "404 not found", "page not found")
 _API_ERRORS: Mapping[int, type[RemoteError]] = {
     400: UnknownRun,
     401: KeyRefused,
@@ -153,9 +175,11 @@ _API_ERRORS: Mapping[int, type[RemoteError]] = {
 }
 
 
-def api_error(text: str, status: int, retry_after_s: float | None) -> RemoteError:
-    """The error that a status of the API itself is."""
+def api_error(text: str, status: int, retry_after_s: float | None, of_no_run: bool = False) -> RemoteError:
+    """The error that a status of the API itself is. `of_no_run`: as `tells_of_no_run`."""
     kind = _API_ERRORS.get(status) or _common(status)
+    if status == 404 and of_no_run:
+        kind = UnknownPath
     return kind(text, status, retry_after_s)
 
 

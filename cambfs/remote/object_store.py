@@ -21,6 +21,7 @@ from cachetools import TTLCache
 
 from cambfs import audio
 from cambfs.audio import End
+from cambfs.clock import since_boot_s
 from cambfs.errors import (
     BadResponse,
     CambfsError,
@@ -97,7 +98,7 @@ class ObjectStore:
         self._gives_tails = True  # it supports ranges that count from the end
         self._refuted: set[RunId] = set()  # runs whose object has another length than the stream
         self._proof_due_at = 0.0
-        self._probes: TTLCache[RunId, Probe] = TTLCache(_PROBES_KEPT, _PROBE_HOLDS_S, timer=time.monotonic)
+        self._probes: TTLCache[RunId, Probe] = TTLCache(_PROBES_KEPT, _PROBE_HOLDS_S, timer=since_boot_s)
 
     @property
     def usable(self) -> bool:

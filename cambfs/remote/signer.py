@@ -17,6 +17,7 @@ from threading import Event, Lock
 
 from cachetools import TLRUCache
 
+from cambfs.clock import since_boot_s
 from cambfs.errors import CambfsError, RemoteError, Unreachable
 from cambfs.names import RunId
 from cambfs.remote.retry import retrying
@@ -63,7 +64,7 @@ class Signer:
         self._closing = closing
         self._lock = Lock()  # guards all below
         self._fresh: TLRUCache[RunId, Signature] = TLRUCache(
-            _KEPT_BYTES, ttu=_expires_at, timer=time.monotonic, getsizeof=_weight_bytes
+            _KEPT_BYTES, ttu=_expires_at, timer=since_boot_s, getsizeof=_weight_bytes
         )
         self._asked: dict[RunId, Future[Signature]] = {}
         self._bulk = True

@@ -18,12 +18,14 @@ class SignedUrl:
     """Where the storage object of a run can be fetched without the key. The URL is a bearer secret: not in `repr`.
 
     `response` is the API's JSON object as it came, with "output_url" in it; or only that, when the rest is too long or
-    too deep to be shown. `life_s` says for how many seconds from its arrival the signature holds.
+    too deep to be shown. `life_s` says for how many seconds from its arrival the signature holds. `run_id` is whose it
+    is, for the log.
     """
 
     url: str = field(repr=False)
     response: Mapping[str, Any] = field(repr=False)
     life_s: float
+    run_id: RunId | None = field(default=None, compare=False)
 
 
 class Body(Protocol):

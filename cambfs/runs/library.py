@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from threading import Lock
@@ -16,6 +15,7 @@ from types import TracebackType
 
 from cachetools import TTLCache
 
+from cambfs.clock import since_boot_s
 from cambfs.deadline import Deadline
 from cambfs.errors import CambfsError, Closing, UnknownRun
 from cambfs.model import RunInfo
@@ -81,7 +81,7 @@ class Library:
         self._unverified: set[RunId] = set()  # of these facts, those that stand and fall with storage
         self._opened_generations: dict[RunId, int] = {}
         unknown_for_s = context.tuning.unknown_for_s
-        self._unknown: TTLCache[RunId, CambfsError] = TTLCache(math.inf, unknown_for_s, timer=time.monotonic)
+        self._unknown: TTLCache[RunId, CambfsError] = TTLCache(math.inf, unknown_for_s, timer=since_boot_s)
         self._size_lookahead = Lookahead()
         self._url_lookahead = Lookahead()
 

@@ -28,6 +28,7 @@ _START_TIMEOUT_S = 30.0
 _ANSWER_TIMEOUT_S = 10.0
 _END_TIMEOUT_S = 5.0
 _POLL_S = 0.02
+_PATHS = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _log = logging.getLogger(__name__)
@@ -131,6 +132,7 @@ def _be_child(work: Callable[[Report], None], send: int, log_file: Path) -> NoRe
     report, code = Report(send), 1
     try:
         os.setsid()
+        _keep_paths()
         os.chdir("/")
         os.umask(0o077)
         said = _leave_terminal(keep=send)
@@ -145,6 +147,13 @@ def _be_child(work: Callable[[Report], None], send: int, log_file: Path) -> NoRe
     finally:
         logging.shutdown()
         os._exit(code)
+
+
+def _keep_paths() -> None:
+    """What the environment names from the directory that is about to be left stays the same file."""
+    for name in _PATHS:
+        if path := os.environ.get(name):
+            os.environ[name] = str(Path(path).absolute())
 
 
 class _Ready(Report):

@@ -1,4 +1,4 @@
-"""Where the log goes: standard error in the foreground, a file of the user's otherwise.
+"""Where the log goes: standard error in the foreground, a file of the user's and the systemd journal otherwise.
 
 Only cambfs's own loggers and the binding's are shown: urllib3's would print signed URLs. Whatever a line holds, it is
 one line, and shows as it is written. No threads.
@@ -6,10 +6,14 @@ one line, and shows as it is written. No threads.
 
 from __future__ import annotations
 
+import fcntl
 import io
 import logging
+import os
 import re
 import sys
+import time
+from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
@@ -17,12 +21,15 @@ from typing import Any
 import platformdirs
 
 from cambfs.errors import ConfigError
-from cambfs.system import private_files
+from cambfs.system import journald, private_files
 from cambfs.text import visible
 
 _FORMAT = "%(asctime)s %(levelname)s %(message)s"
 _MAX_FILE_BYTES = 2 * 2**20
 _OLD_FILES = 3
+_FILE = re.compile(r".+\.log(\.[0-9]+)?")
+# For so long the log of a mount that is gone may still be asked for.
+_KEPT_S = 30 * 86400.0
 
 
 class _Lines(logging.Formatter):
@@ -43,10 +50,15 @@ def _indented(text: str) -> str:
 
 
 class _PrivateFile(RotatingFileHandler):
-    """Its files are the user's alone: a log tells what somebody listens to."""
+    """Its files are the user's alone: a log tells what somebody listens to. The one that is written is locked, so that
+    no other mount prunes it."""
 
     def _open(self) -> io.TextIOWrapper:
-        return open(self.baseFilename, "a", encoding="utf-8", errors="backslashreplace", opener=private_files.open_file)
+        opener = private_files.open_file
+        file = open(self.baseFilename, "a", encoding="utf-8", errors="backslashreplace", opener=opener)  # noqa: SIM115
+        with suppress(OSError):  # not every file system has locks
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return file
 
 
 def default_file(directory: Path, without_home: Path | None = None) -> Path:
@@ -70,22 +82,53 @@ def to_stderr(level: str) -> None:
     _install(logging.StreamHandler(sys.stderr), level)
 
 
-def to_file(file: Path, level: str) -> None:
-    """Raises ConfigError when the file cannot be written."""
+def to_file(file: Path, level: str, *more: logging.Handler) -> None:
+    """And to `more` handlers. Raises ConfigError when the file cannot be written."""
     try:
         if file.parent == _state_directory():
             private_files.make_directory(file.parent)
         handler = _PrivateFile(file, maxBytes=_MAX_FILE_BYTES, backupCount=_OLD_FILES)
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror}; name another log with --log-file") from None
-    _install(handler, level)
+    _install(handler, level, *more)
 
 
-def _install(handler: logging.Handler, level: str) -> None:
+def for_background(file: Path, level: str) -> None:
+    """To `file`, and to the journal where there is one; prunes the logs of mounts that are gone. Raises ConfigError
+    when the file cannot be written."""
+    error_log = [journald.JournaldHandler(journald.SOCKET)] if journald.SOCKET.is_socket() else []
+    to_file(file, level, *error_log)
+    with suppress(OSError):
+        prune()
+
+
+def prune() -> None:
+    """Removes what has lain in the default place for 30 days and is no living mount's log. Raises OSError when that
+    place cannot be listed."""
+    place = _state_directory()
+    for path in list(place.iterdir()) if place is not None else []:
+        if _FILE.fullmatch(path.name):
+            with suppress(OSError):  # locked by a mount that lives and had nothing to say, or gone meanwhile
+                _remove_old(path)
+
+
+def _remove_old(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if time.time() - os.fstat(descriptor).st_mtime > _KEPT_S:
+            path.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def _install(handler: logging.Handler, level: str, *more: logging.Handler) -> None:
     handler.setFormatter(_Lines(_FORMAT, "%Y-%m-%d %H:%M:%S"))
+    for other in more:  # which have times and levels of their own
+        other.setFormatter(_Lines("%(message)s"))
     for name in ("cambfs", "fuse"):
         logger = logging.getLogger(name)
-        logger.handlers[:] = [handler]
+        logger.handlers[:] = [handler, *more]
         logger.propagate = False
         logger.setLevel(level.upper())
     # Its debugging is a traceback for every errno; ours says which operation got it, and why.

@@ -24,7 +24,7 @@ from cambfs.demo.faults import Fault
 from cambfs.demo.server import Server
 from cambfs.doctor import report
 from cambfs.wiring import account_directory
-from tests.http.raw_server import Server as RawServer
+from tests.wire.raw_server import Server as RawServer
 
 LIMIT_S = 60
 KEY = "k3y-that-nobody-sees"

@@ -19,10 +19,10 @@ from cambfs.demo.server import Server as Demo
 from cambfs.doctor import network
 from cambfs.doctor.network import Observed
 from cambfs.doctor.report import Finding, State
-from cambfs.http import pool
-from cambfs.http.timing import Made
-from tests.http.raw_server import CERTIFICATE, KEY, Server, send, sized
-from tests.http.test_proxies import Proxy, tunnel
+from cambfs.wire import pool
+from cambfs.wire.timing import Made
+from tests.wire.raw_server import CERTIFICATE, KEY, Server, send, sized
+from tests.wire.test_proxies import Proxy, tunnel
 
 
 @pytest.fixture(autouse=True)
@@ -265,7 +265,7 @@ def test_the_steps_of_a_request_are_parts_of_its_time(tls_server: Server) -> Non
 
 @pytest.mark.usefixtures("trusted")
 def test_tls_through_a_proxy(tls_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cambfs.http.transport import Proxies
+    from cambfs.http.surroundings import Proxies
 
     port = int(tls_server.url.rpartition(":")[2])
     with Proxy(port, tunnel(b"HTTP/1.1 200 Connection established\r\n\r\n")) as proxy:

@@ -270,5 +270,5 @@ def test_the_named_directory_without_a_mount(tmp_path: Path) -> None:
 
 
 def test_a_directory_answers() -> None:
-    assert places.response(places.ask(Path("/")), time.monotonic() + 20) == 0
-    assert places.response(places.ask(Path("/nowhere")), time.monotonic() + 20) == errno.ENOENT
+    assert places.outcome(places.ask(Path("/")), time.monotonic() + 20) == 0
+    assert places.outcome(places.ask(Path("/nowhere")), time.monotonic() + 20) == errno.ENOENT

@@ -14,7 +14,7 @@ from cambfs.cli.doctor import read
 from cambfs.doctor import setup
 from cambfs.doctor.report import Finding, State
 from cambfs.doctor.setup import Setup
-from tests.http.raw_server import CERTIFICATE
+from tests.wire.raw_server import CERTIFICATE
 
 KEY = "k3y-that-nobody-sees"
 PASSWORD = "pr0xy-pass"
@@ -163,10 +163,10 @@ def test_base_urls(url: str, wanted: State, said: str) -> None:
         ({"HTTPS_PROXY": f"http://me:{PASSWORD}@proxy"}, State.OK, "http://proxy:80 from HTTPS_PROXY"),
         ({"ALL_PROXY": "proxy:3128"}, State.OK, "http://proxy:3128 from ALL_PROXY"),
         ({"HTTPS_PROXY": "http://proxy", "NO_PROXY": "camb.ai"}, State.OK, "none for this host, although HTTPS_PROXY"),
-        ({"HTTPS_PROXY": "ftp://proxy"}, State.BROKEN, "HTTPS_PROXY is no URL of a proxy"),
+        ({"HTTPS_PROXY": "ftp://proxy"}, State.BROKEN, "HTTPS_PROXY names a proxy that is none of http"),
         ({"HTTPS_PROXY": f"http://me:{PASSWORD}/x@proxy"}, State.BROKEN, "write %2F for /"),
         ({"HTTPS_PROXY": f"http://{PASSWORD}/x@proxy"}, State.BROKEN, "write %2F for /"),
-        ({"HTTPS_PROXY": "http://proxy:port"}, State.BROKEN, "HTTPS_PROXY is no URL"),
+        ({"HTTPS_PROXY": "http://proxy:port"}, State.BROKEN, "HTTPS_PROXY does not name a proxy"),
         ({"HTTPS_PROXY": "socks5h://proxy"}, State.OK, "socks5h://proxy:1080 from HTTPS_PROXY"),
     ],
 )
@@ -182,7 +182,7 @@ def test_a_socks_proxy_without_its_package(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("HTTPS_PROXY", "socks5://proxy")
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     found = findings()["proxy"]
-    assert (found.state, found.remedy) == (State.BROKEN, "pip install PySocks")
+    assert (found.state, found.remedy) == (State.BROKEN, "pip install PySocks, or unset it")
 
 
 def test_no_proxy_line_for_a_bad_base_url() -> None:
@@ -190,8 +190,9 @@ def test_no_proxy_line_for_a_bad_base_url() -> None:
 
 
 def test_certificates(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", "/x")
-    assert "does not read SSL_CERT_FILE" in findings()["certificates"].found
+    assert "certifi" in findings()["certificates"].found
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    assert findings()["certificates"].found.endswith(f"{CERTIFICATE}, from SSL_CERT_FILE")
     for bundle in (CERTIFICATE, CERTIFICATE.parent):
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
         assert state("certificates") is State.OK

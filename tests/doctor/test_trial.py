@@ -19,7 +19,7 @@ from cambfs.doctor.report import Finding, State
 from cambfs.doctor.setup import Setup
 from cambfs.names import RunId
 from cambfs.remote.source import SignedUrl
-from tests.http.raw_server import FLAC, KEY, OK, Server, send, sized
+from tests.wire.raw_server import FLAC, KEY, OK, Server, send, sized
 
 RUN = RunId(101)
 SIZE = samples()[101].stat().st_size

@@ -15,6 +15,7 @@ from cambfs.fuse.error_log import ErrorLog
 _TABLE = [
     (errors.NoSuchName("x"), "ENOENT"),
     (errors.UnknownRun("x", 404), "ENOENT"),
+    (errors.UnknownPath("x", 404), "ENOENT"),
     (errors.KeyRefused("x", 401), "EACCES"),
     (errors.ReadOnly("x"), "EROFS"),
     (errors.TimedOut("x"), "ETIMEDOUT"),
@@ -77,3 +78,13 @@ def test_what_a_user_causes_all_the_time_is_neither_a_warning_nor_kept(
 
     assert [record.levelno for record in caplog.records] == [logging.DEBUG]
     assert error_log.text() == b""
+
+
+def test_the_run_id_is_not_blamed_first_for_a_path_that_is_not_there() -> None:
+    error_log = ErrorLog()
+    Errnos(error_log).note("open", "/5.flac", errors.UnknownPath("run 5: the API says 404: Not Found", 404))
+    Errnos(error_log).note("open", "/6.flac", errors.UnknownRun("run 6: the API says 404: no such run", 404))
+
+    path, run = error_log.text().decode().splitlines()
+    assert path.split("\t")[-1].startswith("check that the base URL ends in /apis")
+    assert "base URL" not in run

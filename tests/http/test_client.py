@@ -34,6 +34,7 @@ from cambfs.errors import (
     ServerError,
     SignatureExpired,
     TimedOut,
+    UnknownPath,
     UnknownRun,
     Unreachable,
 )
@@ -126,12 +127,9 @@ def send_options(api: responses.RequestsMock, index: int = 0) -> dict[str, Any]:
     return api.calls[index].request.req_kwargs  # type: ignore[attr-defined, no-any-return]
 
 
-def test_proxies_and_certificates_come_from_the_environment_once_a_host(
-    api: responses.RequestsMock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_proxies_come_from_the_environment_once_a_host(
+    api: responses.RequestsMock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bundle = tmp_path / "ca.pem"
-    bundle.touch()
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     monkeypatch.setenv("NO_PROXY", "storage.example")
     api.get(STREAM, FLAC)
@@ -144,7 +142,6 @@ def test_proxies_and_certificates_come_from_the_environment_once_a_host(
     first, second, third = (send_options(api, i) for i in range(3))
     assert first["proxies"]["https"] == third["proxies"]["https"] == "http://proxy.example:3128"
     assert "https" not in second["proxies"]
-    assert first["verify"] == str(bundle)
     assert first["timeout"] == (10, 30)
 
 
@@ -182,12 +179,6 @@ def test_timeouts_that_cannot_be(timeout_s: float) -> None:
         Client(BASE, KEY, timeout_s)
 
 
-def test_a_ca_bundle_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
-    with pytest.raises(ConfigError, match="REQUESTS_CA_BUNDLE"):
-        Client(BASE, KEY)
-
-
 def test_the_key_is_not_in_repr(client: Client) -> None:
     assert repr(client) == "Client('client.camb.ai')"
 
@@ -208,18 +199,105 @@ def test_the_key_is_checked_with_one_question(api: responses.RequestsMock, clien
     assert len(api.calls) == 1
 
 
-@pytest.mark.parametrize("status", [200, 204, 302, 400, 404, 418, 422, 429, 500, 503])
-def test_any_other_answer_says_nothing_against_the_key(
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (200, "null"),
+        (200, '{"output_url": "https://storage.example/a"}'),
+        (400, '{"detail": "Invalid run id"}'),
+        (400, ""),
+        (404, '{"detail": "Run not found"}'),
+        (404, '{"error": "no such run", "status": 404}'),
+        (422, '{"detail": [{"loc": ["path", "run_id"], "msg": "too small", "type": "x"}]}'),
+    ],
+)
+def test_answers_of_an_api_that_takes_the_key(
+    api: responses.RequestsMock, client: Client, status: int, body: str
+) -> None:
+    api.get(f"{BASE}/tts-result/0", status=status, body=body)
+    client.check_key()
+    assert len(api.calls) == 1
+
+
+@pytest.mark.parametrize("status", [204, 302, 418, 429, 500, 503])
+def test_answers_from_which_nothing_is_learnt_of_the_key(
     api: responses.RequestsMock, client: Client, status: int
 ) -> None:
     api.get(f"{BASE}/tts-result/0", status=status, body=b"{}")
-    client.check_key()
+    with pytest.raises(RemoteError) as caught:
+        client.check_key()
+    assert not isinstance(caught.value, UnknownRun | KeyRefused)
 
 
 def test_no_answer_to_the_key_check(api: responses.RequestsMock, client: Client) -> None:
     api.get(f"{BASE}/tts-result/0", body=requests.ConnectionError("x"))
     with pytest.raises(LinkError):
         client.check_key()
+
+
+ABSENT = ['{"detail": "Not Found"}', "<html><h1>404 Not Found</h1></html>", "404 page not found", "", "[]"]
+
+
+@pytest.mark.parametrize("body", ABSENT)
+@pytest.mark.parametrize(
+    ("status", "said"), [(404, '{"detail":"Not Found"}'), (405, "<html>"), (200, "<!doctype html>")]
+)
+def test_a_path_that_is_not_the_apis(
+    api: responses.RequestsMock, client: Client, body: str, status: int, said: str
+) -> None:
+    api.get(f"{BASE}/tts-result/0", status=404, body=body)
+    api.post(BULK, status=status, body=said)
+    with pytest.raises(ConfigError, match=r"^no CAMB.AI API at https://client.camb.ai/apis; does the base URL end in"):
+        client.check_key()
+
+
+def test_a_web_site_for_every_path_is_not_the_api(api: responses.RequestsMock, client: Client) -> None:
+    api.get(f"{BASE}/tts-result/0", status=200, body="\n <!DOCTYPE html><title>Welcome</title>")
+    api.post(BULK, status=405)
+    with pytest.raises(ConfigError, match=r"no CAMB.AI API"):
+        client.check_key()
+
+
+def test_a_host_that_has_not_seen_the_key_proves_nothing(api: responses.RequestsMock, client: Client) -> None:
+    api.get(f"{BASE}/tts-result/0", status=302, headers={"Location": "https://elsewhere.example/login"})
+    api.get("https://elsewhere.example/login", body="{}")
+    with pytest.raises(BadResponse, match=r"elsewhere\.example"):
+        client.check_key()
+
+
+@pytest.mark.parametrize("status", [200, 400, 422])
+@pytest.mark.parametrize("body", ABSENT)
+def test_an_api_that_says_as_little_of_a_run_as_of_a_path(
+    api: responses.RequestsMock, client: Client, status: int, body: str
+) -> None:
+    api.get(f"{BASE}/tts-result/0", status=404, body=body)
+    api.post(BULK, status=status, body="{}")
+    client.check_key()
+
+
+@pytest.mark.parametrize(("status", "kind"), [(401, KeyRefused), (503, ServerError), (429, RateLimited)])
+def test_what_the_second_question_tells(
+    api: responses.RequestsMock, client: Client, status: int, kind: type[RemoteError]
+) -> None:
+    api.get(f"{BASE}/tts-result/0", status=404, body="Not Found")
+    api.post(BULK, status=status, body="{}")
+    with pytest.raises(kind):
+        client.check_key()
+
+
+@pytest.mark.parametrize("body", ABSENT)
+def test_a_404_that_tells_of_no_run_is_told_apart(api: responses.RequestsMock, client: Client, body: str) -> None:
+    api.get(STREAM, status=404, body=body)
+    with pytest.raises(UnknownPath):
+        client.open_stream(RUN)
+
+
+@pytest.mark.parametrize(("status", "body"), [(404, '{"detail": "Invalid run id"}'), (400, "Not Found"), (422, "")])
+def test_what_tells_of_a_run(api: responses.RequestsMock, client: Client, status: int, body: str) -> None:
+    api.get(STREAM, status=status, body=body)
+    with pytest.raises(UnknownRun) as caught:
+        client.open_stream(RUN)
+    assert not isinstance(caught.value, UnknownPath)
 
 
 def test_the_key_does_not_follow_a_redirect_to_another_host(api: responses.RequestsMock, client: Client) -> None:

@@ -152,6 +152,7 @@ class Mount:
         expected: Sequence[str] = (),
         key: str = KEY,
         name: str = "mnt",
+        command: Sequence[str] = (CAMBFS,),
     ) -> None:
         self.server = server
         self.home = home
@@ -161,6 +162,7 @@ class Mount:
         self.status = 0
         self._options = options
         self._key = key
+        self._command = command
         self._log_file = home / "log"
         self._was_killed = False
 
@@ -171,7 +173,7 @@ class Mount:
         with self._log_file.open("ab") as log:
             self._log_begin = log.tell()
             self.process = subprocess.Popen(
-                [CAMBFS, "mount", "-f", *cache, *self._options, str(self.path)],
+                [*self._command, "mount", "-f", *cache, *self._options, str(self.path)],
                 env=environment(self.server, self.home, CAMB_API_KEY=self._key),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

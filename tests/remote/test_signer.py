@@ -16,7 +16,7 @@ from cambfs.remote import signer as signer_module
 from cambfs.remote.signer import Signature, Signer
 from cambfs.system.workers import Workers
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result
-from tests.waiting import eventually, in_thread
+from tests.waiting import asleep, eventually, in_thread
 
 MakeSigner = Callable[[], Signer]
 
@@ -76,6 +76,17 @@ def test_it_is_asked_for_anew_before_its_life_is_over(source: FakeSource, closin
     assert signer.fresh(RunId(1)) is None
     assert _get(signer.request(RunId(1))) is not first
     assert source.count("sign") == 2
+
+
+def test_a_life_goes_on_while_the_machine_sleeps(
+    source: FakeSource, signer: Signer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.life_s = 3600.0
+    first = _get(signer.request(RunId(1)))
+    asleep(monkeypatch, 2 * 3600)
+
+    assert signer.fresh(RunId(1)) is None
+    assert _get(signer.request(RunId(1))) is not first
 
 
 def test_an_answer_without_life_is_given_all_the_same(source: FakeSource, signer: Signer) -> None:

@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, suppress
 from typing import Protocol
 
 from cambfs.errors import BrokenBody, TimedOut
-from cambfs.http.headers import Head
+from cambfs.wire.headers import Head
 
 # What peek reads at a time.
 _PEEK = 65536
@@ -41,9 +41,12 @@ Guard = Callable[[], AbstractContextManager[None]]
 
 class HttpBody:
     """A `cambfs.remote.source.Body`. `guard` makes the context in which the library's exceptions become ours; `what`
-    begins the texts of errors. After an error or `close` every `read` raises BrokenBody."""
+    begins the texts of errors. `on_end` is told once, when the body is closed, how many bytes came. After an error or
+    `close` every `read` raises BrokenBody."""
 
-    def __init__(self, raw: RawResponse, head: Head, what: str, guard: Guard) -> None:
+    def __init__(
+        self, raw: RawResponse, head: Head, what: str, guard: Guard, on_end: Callable[[int], None] = lambda _count: None
+    ) -> None:
         self.start = head.start
         self.stop = head.stop
         self.total = head.total
@@ -59,6 +62,7 @@ class HttpBody:
         self._chunked = head.chunked
         self._what = what
         self._guard = guard
+        self._on_end = on_end
         self._release_conn = raw.release_conn
         raw.release_conn = self._release  # type: ignore[method-assign]
         # the reader's own
@@ -162,3 +166,4 @@ class HttpBody:
     def _close_raw(self) -> None:
         with suppress(OSError, RuntimeError, ValueError):
             self._raw.close()
+        self._on_end(self._pulled)

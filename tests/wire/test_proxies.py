@@ -11,10 +11,10 @@ from contextlib import suppress
 import pytest
 
 from cambfs.errors import BadResponse, CambfsError, LinkError
-from cambfs.http import pool
 from cambfs.http.client import Client
-from cambfs.http.transport import Proxies
-from tests.http.raw_server import CERTIFICATE, FLAC, KEY, RUN, WAIT_S, Server, send, sized
+from cambfs.http.surroundings import Proxies
+from cambfs.wire import pool
+from tests.wire.raw_server import CERTIFICATE, FLAC, KEY, RUN, WAIT_S, Server, send, sized
 
 
 class Proxy:

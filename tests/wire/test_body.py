@@ -23,12 +23,12 @@ from cambfs.errors import (
     UnknownRun,
     Unreachable,
 )
-from cambfs.http import pool
-from cambfs.http.body import HttpBody
 from cambfs.http.client import Client
-from cambfs.http.headers import Head
 from cambfs.remote.source import SignedUrl
-from tests.http.raw_server import CERTIFICATE, CHUNKED, FLAC, KEY, OK, RUN, WAIT_S, Server, chunk, reset, send, sized
+from cambfs.wire import pool
+from cambfs.wire.body import HttpBody
+from cambfs.wire.headers import Head
+from tests.wire.raw_server import CERTIFICATE, CHUNKED, FLAC, KEY, OK, RUN, WAIT_S, Server, chunk, reset, send, sized
 
 
 @pytest.fixture(autouse=True)

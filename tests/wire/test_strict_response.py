@@ -15,10 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cambfs.http.deadline_reader import DeadlineReader, is_quiet, step
-from cambfs.http.exceptions import Malformed
-from cambfs.http.strict_response import StrictResponse
-from tests.http.raw_server import CHUNKED, FLAC, OK, WAIT_S, chunk
+from cambfs.wire.deadline_reader import DeadlineReader, is_quiet, step
+from cambfs.wire.strict_response import Malformed, StrictResponse
+from tests.wire.raw_server import CHUNKED, FLAC, OK, WAIT_S, chunk
 
 END = b"0\r\n\r\n"
 # What a body or a head may end with when it is not right.

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from requests.structures import CaseInsensitiveDict
 
-from cambfs.http.headers import Head, Span, date_s, read_framing, read_head, retry_after_s, strong_etag
+from cambfs.wire.headers import Head, Span, date_s, read_framing, read_head, retry_after_s, strong_etag
 
 
 def head(status: int, asked: Span | None = None, /, **headers: str) -> Head:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cambfs.http.signature import DEFAULT_LIFE_S, MAX_LIFE_S, life_s, tells_life
+from cambfs.remote.signature import DEFAULT_LIFE_S, MAX_LIFE_S, life_s, tells_life
 
 NOW_S = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC).timestamp()
 

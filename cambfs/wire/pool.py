@@ -2,20 +2,21 @@
 
 A connection rests before it is used again, and only one is used over which nothing came meanwhile: bytes that a server
 sends behind the end of a response, even if they look like a whole one, then never become the next response. Where none
-has rested, a new connection is made; so requests one after the other soon take turns on a few.
+has rested, a new connection is made; so requests one after the other soon take turns on a few. One that has rested
+for minutes is closed instead.
 
 A server may close a kept connection at the moment when the next request is sent on it. That says nothing about the
 request, so it is sent once more at once, on a fresh connection, whatever was asked: GET, or the POST that only reads.
 
-Not what comes over a connection (`strict_response`), nor proxies (`transport`). Threads: any number; `_Idle` has its
-own lock, a connection belongs to the thread that has taken it.
+Not what comes over a connection (`strict_response`), which address it leads to (`addresses`), nor proxies
+(`transport`). Threads: any number; `_Idle` has its own lock, a connection belongs to the thread that has taken it.
 """
 
 from __future__ import annotations
 
 import http.client
+import socket
 import ssl
-import time
 import weakref
 from collections import deque
 from functools import cache
@@ -23,21 +24,47 @@ from threading import Lock
 from typing import Any
 
 from urllib3 import HTTPConnectionPool
-from urllib3.exceptions import ClosedPoolError
+from urllib3.connection import HTTPConnection
+from urllib3.exceptions import ClosedPoolError, ConnectTimeoutError, NameResolutionError, NewConnectionError
 
-from cambfs.http.deadline_reader import is_quiet
-from cambfs.http.strict_response import StrictResponse
-from cambfs.http.timing import TimedConnection
+from cambfs.clock import since_boot_s
+from cambfs.wire.addresses import Addresses
+from cambfs.wire.deadline_reader import is_quiet
+from cambfs.wire.strict_response import StrictResponse
+from cambfs.wire.timing import TimedConnection
 
 # Longer than anything is under way that was sent together with the end of a response.
 REST_S = 0.05
+# Routers forget connections sooner than that, and a machine that slept, or moved, does not know. A request on such a
+# connection would wait for its timeout.
+STALE_S = 240.0
 # A connection that had ended, and stray bytes in place of a head. A timeout is none of these: it was waited enough.
 _LOST = (ConnectionError, ssl.SSLError, http.client.HTTPException)
 
 
-class _Connection(TimedConnection):
+class _Connection(HTTPConnection):
     response_class = StrictResponse  # type: ignore[assignment]
     rests_since: float | None = None  # when it was given back; None for a fresh one
+    addresses: Addresses  # of the host that it connects to, which all connections of its pool do
+
+
+class _DirectConnection(_Connection):
+    """To a host, or to an HTTP proxy; to others through a SOCKS proxy, which takes one address at a time."""
+
+    def _new_conn(self) -> socket.socket:
+        timeout_s = float(self.timeout or 0.0)  # always a number: each request sets one
+        try:
+            return self.addresses.connect(self._dns_host, self.port, timeout_s, self.socket_options or ())
+        except socket.gaierror as error:
+            raise NameResolutionError(self.host, self, error) from error
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, f"no connection within {timeout_s:g} s") from error
+        except OSError as error:
+            raise NewConnectionError(self, f"no connection: {error}") from error
+
+
+def _rest_s(connection: _Connection) -> float:
+    return since_boot_s() - (connection.rests_since or 0.0)
 
 
 class _Idle:
@@ -49,7 +76,7 @@ class _Idle:
         self._resting: deque[_Connection] = deque()
 
     def put(self, connection: _Connection) -> None:
-        connection.rests_since = time.monotonic()
+        connection.rests_since = since_boot_s()
         with self._lock:
             self._resting.append(connection)
             surplus = self._resting.popleft() if len(self._resting) > self._most else None
@@ -59,14 +86,14 @@ class _Idle:
     def take(self) -> _Connection | None:
         """One that has rested, and over which nothing has come; None when there is none."""
         while (connection := self._take_rested()) is not None:
-            if is_quiet(connection.sock):
+            if _rest_s(connection) < STALE_S and is_quiet(connection.sock):
                 return connection
             connection.close()
         return None
 
     def _take_rested(self) -> _Connection | None:
         with self._lock:
-            if self._resting and time.monotonic() - (self._resting[0].rests_since or 0.0) >= REST_S:
+            if self._resting and _rest_s(self._resting[0]) >= REST_S:
                 return self._resting.popleft()
             return None
 
@@ -83,6 +110,7 @@ class _Pool(HTTPConnectionPool):
     def __init__(self, host: str, port: int | None = None, maxsize: int = 1, **more: Any) -> None:
         super().__init__(host, port, maxsize=1, **more)
         self._idle = _Idle(maxsize)
+        self._addresses = Addresses()
         weakref.finalize(self, self._idle.close)
 
     def urlopen(self, method: str, url: str, *arguments: Any, **more: Any) -> Any:
@@ -94,6 +122,11 @@ class _Pool(HTTPConnectionPool):
             raise ClosedPoolError(self, "Pool is closed.")
         return self._idle.take() or self._new_conn()
 
+    def _new_conn(self) -> Any:
+        connection: Any = super()._new_conn()
+        connection.addresses = self._addresses
+        return connection
+
     def _put_conn(self, conn: Any) -> None:
         if conn is None:
             return
@@ -103,6 +136,11 @@ class _Pool(HTTPConnectionPool):
             conn.close()
 
     def _make_request(self, conn: Any, method: str, url: str, *, target: str, **more: Any) -> Any:  # type: ignore[override]  # noqa: ARG002
+        response = self._respond(conn, method, target, **more)
+        response.was_reused = conn.rests_since is not None
+        return response
+
+    def _respond(self, conn: Any, method: str, target: str, **more: Any) -> Any:
         is_tunnel = conn.proxy_is_tunneling  # a connection that fails has forgotten it
         if conn.rests_since is not None and not is_quiet(conn.sock):
             self._renew(conn, is_tunnel)
@@ -131,5 +169,7 @@ def strict(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
     """As a pool of urllib3's, but with the rules of this module."""
     if issubclass(pool, _Pool):
         return pool
-    connection = type(f"Strict{pool.ConnectionCls.__name__}", (_Connection, pool.ConnectionCls), {})
+    kind: Any = pool.ConnectionCls
+    ours = _DirectConnection if kind._new_conn is HTTPConnection._new_conn else _Connection
+    connection = type(f"Strict{kind.__name__}", (TimedConnection, ours, kind), {})
     return type(f"Strict{pool.__name__}", (_Pool, pool), {"ConnectionCls": connection})

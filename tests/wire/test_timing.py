@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from cambfs.http import timing
-from cambfs.http.timing import Made, TimedConnection
+from cambfs.wire import timing
+from cambfs.wire.timing import Made, TimedConnection
 
 
 def test_each_step_counts_from_the_end_of_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:

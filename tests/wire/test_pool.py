@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from cambfs.errors import BadResponse, CambfsError, LinkError, RemoteError, TimedOut
-from cambfs.http import pool
 from cambfs.http.client import Client
 from cambfs.names import RunId
 from cambfs.remote.source import Body, SignedUrl
-from tests.http.raw_server import CERTIFICATE, CHUNKED, FLAC, KEY, OK, RUN, WAIT_S, Script, Server, chunk, send, sized
+from cambfs.wire import pool
+from tests.waiting import asleep
+from tests.wire.raw_server import CERTIFICATE, CHUNKED, FLAC, KEY, OK, RUN, WAIT_S, Script, Server, chunk, send, sized
 
 END = b"0\r\n\r\n"
 SHORT = FLAC[:9]
@@ -298,3 +299,16 @@ def test_what_no_request_line_can_hold_is_escaped() -> None:
         server.scripts += [send(sized(FLAC))]
         drained(client.open_stored(SignedUrl(f"{server.url}/a b/ü?c d", {}, 1), 0, None))
     assert targets == [b"/a%20b/%C3%BC?c%20d"]
+
+
+@pytest.mark.usefixtures("no_rest")
+def test_a_connection_that_has_rested_for_minutes_also_asleep_is_not_used(
+    server: Server, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.scripts += [send(sized(FLAC))] * 3
+    assert whole(client) == whole(client) == FLAC
+    assert server.connections == 1
+    asleep(monkeypatch, pool.STALE_S)
+
+    assert whole(client) == FLAC
+    assert server.connections == 2

@@ -21,9 +21,8 @@ import socket
 
 from urllib3 import HTTPHeaderDict
 
-from cambfs.http.deadline_reader import DeadlineReader
-from cambfs.http.exceptions import Malformed
-from cambfs.http.headers import Framing, read_framing
+from cambfs.wire.deadline_reader import DeadlineReader
+from cambfs.wire.headers import Framing, read_framing
 
 _MAX_INTERIM = 16
 # Of one head, and of the trailers.
@@ -40,6 +39,10 @@ _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\r\n\0]*)\r\n")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(;[^\r\n\0]*)?\r\n")
 _SWITCHING_PROTOCOLS = 101
 _WITHOUT_BODY = (204, 304)
+
+
+class Malformed(http.client.HTTPException):
+    """What came is not HTTP as it should be. The text says what came, in words of ours."""
 
 
 class StrictResponse:
