@@ -155,7 +155,7 @@ def serve(
         return serve_library(
             library,
             directory,
-            url_style=UrlStyle(settings.url_style),
+            url_style=None if settings.no_url_files else UrlStyle(settings.url_style),
             allow_other=settings.allow_other,
             options=settings.options,
             on_ready=on_ready,

@@ -70,14 +70,11 @@ class Operations:
 
     use_ns = True
 
-    def __init__(
-        self, tree: Tree, failures: Failures, session: Session, timeout_s: float, *, url_owner_only: bool
-    ) -> None:
+    def __init__(self, tree: Tree, failures: Failures, session: Session, timeout_s: float) -> None:
         self._tree = tree
         self._failures = failures
         self._session = session
         self._timeout_s = timeout_s
-        self._url_owner_only = url_owner_only
         self._table = Lock()  # guards the next two
         self._open_files: dict[int, OpenFile] = {}
         self._last_fh = 0
@@ -140,7 +137,8 @@ class Operations:
         return 0
 
     def _refuse_others(self, path: str) -> None:
-        is_private = self._url_owner_only and (path.endswith(".url") or path.startswith(f"{CONTROL}/"))
+        """What has mode 0400 is refused here: without `default_permissions` the kernel does not look at modes."""
+        is_private = path.endswith(".url") or path.startswith(f"{CONTROL}/")
         if is_private and fuse.fuse_get_context()[0] not in (0, _OWNER[0]):
             raise fuse.FuseOSError(errno.EACCES)
 
@@ -220,7 +218,7 @@ def serve(
     library: Library,
     mountpoint: Path,
     *,
-    url_style: UrlStyle = UrlStyle.JSON,
+    url_style: UrlStyle | None = UrlStyle.JSON,
     allow_other: bool = False,
     options: Sequence[str] = (),
     on_ready: Callable[[], None] = lambda: None,
@@ -232,9 +230,9 @@ def serve(
     """
     journal = Journal()
     controls = {"errors": journal.text, "pid": lambda: f"{os.getpid()}\n".encode()}
-    tree = Tree(library, url_style, 0o400 if allow_other else 0o444, controls)
+    tree = Tree(library, url_style, controls)
     session = Session(on_ready)
-    operations = Operations(tree, Failures(journal), session, library.timeout_s, url_owner_only=allow_other)
+    operations = Operations(tree, Failures(journal), session, library.timeout_s)
     session.end_on_signals(library.close)
     try:
         _Binding(operations, os.fsencode(mountpoint).decode(_ENCODING), **_mount_options(allow_other, options))

@@ -82,7 +82,7 @@ def tree() -> FakeTree:
 
 @pytest.fixture
 def operations(tree: FakeTree) -> Operations:
-    return Operations(cast("Tree", tree), Failures(Journal()), Session(), 1.0, url_owner_only=True)
+    return Operations(cast("Tree", tree), Failures(Journal()), Session(), 1.0)
 
 
 @pytest.fixture
