@@ -106,8 +106,7 @@ class Content:
 
     @property
     def size(self) -> int | None:
-        facts = self.sizing.facts
-        return facts.size if facts is not None else None
+        return self.sizing.size
 
     def stop_if_there(self, offset: int, stop: int) -> int | None:
         """Where a read of offset … stop ends; None as long as some of it is missing, or it is not known that the result
@@ -227,8 +226,10 @@ class Content:
             self.spool.etag = body.etag
             self.spool.has_ranges = body.ranges and not self._api_refuses_ranges
             self._content_type = body.content_type
+        if not body.is_stored:
+            self.sizing.streamed_s = body.modified_s
         if body.total is not None and not body.is_stored:
-            self.sizing.header(body.total, body.modified_s, is_begun=self.filled.total > 0)
+            self.sizing.header(body.total, is_begun=self.filled.total > 0)
         self.is_begun = True
 
     def place(self, position: int, length: int) -> tuple[Spool, list[tuple[int, int]]]:
@@ -300,13 +301,13 @@ class Content:
 
     # What becomes of it.
 
-    def note_whole(self) -> Facts | None:
-        """Notes whether nothing is missing any more; returns the facts, once, when it should be kept."""
+    def note_whole(self) -> bool:
+        """Notes whether nothing is missing any more; says, once, that it should be kept."""
         self.is_whole = self.is_whole or self.is_complete
         if not self.is_whole or self._is_kept or not self._proof:
-            return None
+            return False
         self._is_kept = True
-        return self.sizing.facts
+        return True
 
     def keep(self, facts: Facts) -> None:
         """Puts the whole result in the cache. Without the lock."""

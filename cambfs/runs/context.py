@@ -52,6 +52,7 @@ class ObservedApi:
     right. `bytes_per_s` is how fast the last stream came that went on for long enough to show it."""
 
     stream_has_length: bool | None = None
+    stream_tells_time: bool | None = None
     bytes_per_s: float | None = None
 
 

@@ -76,7 +76,7 @@ class Run:
     # What callers ask, each in its own thread.
 
     def facts(self, patience: Patience) -> Facts:
-        """The exact size, waited for. Raises CambfsError."""
+        """The exact size and the time, waited for. Raises CambfsError."""
         return self._wait(patience, lambda: self._content.sizing.facts, self._want_size)
 
     def want_probe(self) -> None:
@@ -208,7 +208,7 @@ class Run:
         if not (is_header_to_come and self._context.api.stream_has_length):
             self._want_probe()
         self._judge()
-        if self._content.size is None and self._is_stream_needed():
+        if (self._content.size is None and self._is_stream_needed()) or self._may_stream_tell_time():
             self._want_stream()
 
     def _want_stream(self) -> None:
@@ -259,10 +259,25 @@ class Run:
 
     def _tell(self) -> None:
         """The library knows what is known here."""
-        told = self._content.sizing.facts, self._content.sizing.is_believed
+        sizing = self._content.sizing
+        if not self._is_time_to_come():
+            sizing.settle_time()
+        facts = sizing.facts
+        told = facts, facts is not None and sizing.is_believed
         if told != self._told:
             self._told = told
             self._owner.learn(self.id, *told)
+
+    def _is_time_to_come(self) -> bool:
+        """Whether storage is about to say when the result was made, or the stream whether storage's word counts."""
+        loader, sizing = self._downloader, self._content.sizing
+        is_comparing = loader.stream is not None and sizing.probe is not None and not sizing.is_compared
+        return loader.is_probe_recent and (loader.is_probing or is_comparing or self._may_stream_tell_time())
+
+    def _may_stream_tell_time(self) -> bool:
+        """Storage does not, and no stream of this API was seen that does not, either."""
+        may_tell = self._context.api.stream_tells_time is not False
+        return may_tell and self._content.sizing.is_time_left_out and not self._content.is_begun
 
     # What transfers bring, in their threads.
 
@@ -291,10 +306,10 @@ class Run:
         with self._changed:
             self._waiters.check()
             self._content.begin(body)
+            if self._content.size is None or not self._content.sizing.is_time_told:
+                self._want_probe()
             self._tell()
             self._changed.notify_all()
-            if self._content.size is None:
-                self._want_probe()
             self._waiters.let_go_on()
 
     def receive(self, transfer: Transfer, position: int, data: bytes) -> bool:
@@ -355,7 +370,7 @@ class Run:
             if self._content.is_doubtful(position, body):
                 self._hear_storage()
             if self._content.proof(position, body) is not None:
-                self._note_end(position, body)
+                self._note_end(position)
                 return None
             if transfer is not self._downloader.stream:
                 return None  # a range came to the end; whether it is one the stream will show
@@ -369,8 +384,8 @@ class Run:
     def _is_storage_heard(self) -> bool:
         return not self._downloader.is_probing or self._is_over
 
-    def _note_end(self, position: int, body: Body) -> None:
-        error = self._content.sizing.end(position, body.modified_s)
+    def _note_end(self, position: int) -> None:
+        error = self._content.sizing.end(position)
         if isinstance(error, NotWhole):
             self._context.store.refute(self.id)
         if error is not None and self._handles:
@@ -385,26 +400,35 @@ class Run:
 
     def transfer_ended(self, transfer: Transfer, error: CambfsError | None) -> None:
         self._end_if_worthless(error)
-        facts = self._note_ended(transfer, error)
+        facts = self._awaited_facts() if self._note_ended(transfer, error) else None
         if facts is not None:
             self._context.commits.add(partial(self._commit, self.lease(), facts))
+
+    def _awaited_facts(self) -> Facts | None:
+        """Those of a whole result. Storage has a moment to say when it was made."""
+        with self._changed:
+            takes_s = self._context.tuning.probe_takes_s
+            self._changed.wait_for(lambda: self._is_over or not self._is_time_to_come(), takes_s)
+            self._content.sizing.settle_time()
+            self._tell()
+            return self._content.sizing.facts
 
     def _commit(self, lease: AbstractContextManager[object], facts: Facts) -> None:
         with lease:
             self._content.keep(facts)
 
-    def _note_ended(self, transfer: Transfer, error: CambfsError | None) -> Facts | None:
-        """The facts, when the result is whole now and should be kept."""
+    def _note_ended(self, transfer: Transfer, error: CambfsError | None) -> bool:
+        """Whether the result is whole now and should be kept."""
         with self._changed:
             self._changed.notify_all()
             was_stream = self._downloader.forget(transfer, error)
             if was_stream and error is not None and not self._is_over:
                 self._fail(error)
-            facts = self._content.note_whole() if self._is_worth_keeping() else None
+            is_to_be_kept = self._is_worth_keeping() and self._content.note_whole()
             if self._handles and error is None:
                 with suppress(CambfsError):  # the next read tries again and gets the error
                     self._want_audio()
-            return facts
+            return is_to_be_kept
 
     # What probes and checks bring, in their threads.
 

@@ -1,4 +1,5 @@
-"""How long one run's result is, what that is known from, and whether the place where an answer ended is its end.
+"""How long one run's result is and when it was made, what that is known from, and whether the place where an answer
+ended is its end.
 
 A peer's word is a claim. The framing of an answer says that the body ended; the structure of the audio, the length of
 storage's object and a second answer say that the result did. It takes two of them, and none against, unless two agree
@@ -11,7 +12,6 @@ its own lock, and every method is called under that. What follows for storage, o
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -26,6 +26,9 @@ from cambfs.remote.object_store import ObjectStore, Probe
 # Two answers that just stopped at the same byte: enough to serve, not to keep.
 UNPROVEN = ""
 STORAGE = "storage"
+# When a result was made of which neither the stream nor storage tells it: the same in every mount, and a year that
+# archives of every kind can hold. 2000-01-01, UTC.
+UNKNOWN_TIME_NS = 946_684_800 * 10**9
 _ENDS_IN_A_FRAME = (End.WHOLE, End.INTACT, End.PADDED)
 
 
@@ -71,15 +74,18 @@ class _From(Enum):
 
 
 class Sizing:
-    """`facts` is None as long as the size is not known; those it begins with are from an earlier use of the run, and
-    `is_believed` when that had them from storage alone. `probe` is what storage said, once it did;
-    `matches_stream` whether its object begins like the stream, None before both heads were compared.
+    """`size` is None as long as it is not known. The `facts` it begins with are from an earlier use of the run, and
+    `is_believed` when that had them from storage alone. `probe` is what storage said, once it did; `matches_stream`
+    whether its object begins like the stream, None before both heads were compared; `streamed_s` the Last-Modified of
+    the stream, if it tells.
     """
 
     def __init__(self, run_id: RunId, store: ObjectStore, facts: Facts | None, is_believed: bool) -> None:
-        self.facts = facts
+        self.size = facts.size if facts is not None else None
+        self.streamed_s: float | None = None
         self.probe: Probe | None = None
         self.matches_stream: bool | None = None
+        self._mtime_ns = facts.mtime_ns if facts is not None else None  # as it was told, so it stays
         self._id = run_id
         self._store = store
         self._from = _From.STORAGE if is_believed else _From.BEFORE
@@ -89,6 +95,43 @@ class Sizing:
         self._told_before = facts.size if facts is not None and not is_believed else None
         self._told_most = facts.size if facts is not None else 0
 
+    @property
+    def facts(self) -> Facts | None:
+        """None as long as the size or the time is not known."""
+        if self.size is None or self._mtime_ns is None:
+            return None
+        return Facts(self.size, self._mtime_ns)
+
+    @property
+    def is_time_told(self) -> bool:
+        """A source has said when the result was made, so that storage need not be asked for just that."""
+        return self._mtime_ns is not None or self.streamed_s is not None
+
+    @property
+    def is_time_left_out(self) -> bool:
+        """Storage has answered, and does not say when the result was made; nor has the stream yet."""
+        return self.probe is not None and self.probe.modified_s is None and not self.is_time_told
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether what storage said is of the stream's file is known, as far as it can be."""
+        return self.matches_stream is not None or self._store.proven or self._store.distrusted
+
+    def settle_time(self) -> None:
+        """Nobody else is about to tell when the result was made: storage's word counts, else the stream's. Storage
+        comes first because a bare `stat` asks nobody else."""
+        if self.size is None or self._mtime_ns is not None:
+            return
+        stored_s = self._stored_s()
+        seconds = self.streamed_s if stored_s is None else stored_s
+        self._mtime_ns = UNKNOWN_TIME_NS if seconds is None else int(seconds) * 10**9
+
+    def _stored_s(self) -> float | None:
+        probe, is_same = self.probe, self._store.proven if self.matches_stream is None else self.matches_stream
+        if probe is None or not is_same or self._store.distrusted or probe.total != self.size:
+            return None
+        return probe.modified_s
+
     def is_less_than_told(self, size: int) -> bool:
         """Whether a larger size was told: no read may end there in silence."""
         return size < self._told_most
@@ -96,21 +139,21 @@ class Sizing:
     def is_storage_exceeded_by(self, position: int) -> bool:
         """Whether a byte of the stream before `position` lies beyond the size that storage told."""
         told = self._told_by_storage
-        return told is not None and position > told and self.facts is not None and self.facts.size == told
+        return told is not None and position > told and self.size == told
 
     @property
     def is_proven(self) -> bool:
-        return self.facts is not None and self._from is _From.PROOF
+        return self.size is not None and self._from is _From.PROOF
 
     @property
     def is_believed(self) -> bool:
         """The size is known only because storage was right about another run."""
-        return self.facts is not None and self._from is _From.STORAGE and not self.matches_stream
+        return self.size is not None and self._from is _From.STORAGE and not self.matches_stream
 
     @property
     def is_of_before(self) -> bool:
         """The size is known, but only from an earlier use of the run."""
-        return self.facts is not None and self._from is _From.BEFORE
+        return self.size is not None and self._from is _From.BEFORE
 
     @property
     def stored_bytes(self) -> int | None:
@@ -133,7 +176,7 @@ class Sizing:
         probe = self.probe
         if probe is None or self.stored_bytes is None or not probe.ranges or not flac.identifies(probe.head):
             return None
-        return None if self.is_proven and self.facts and self.facts.size != probe.total else probe
+        return None if self.is_proven and self.size != probe.total else probe
 
     def claimed_by(self, size: int) -> int:
         """How many of the API and storage say that the result has that size."""
@@ -144,24 +187,24 @@ class Sizing:
 
     def load(self, facts: Facts) -> None:
         """The cache knows it."""
-        self.facts = facts
+        self.size, self._mtime_ns = facts.size, facts.mtime_ns
         self._from = _From.PROOF
         self._told_most = facts.size
 
-    def header(self, total: int, modified_s: float | None, *, is_begun: bool) -> None:
+    def header(self, total: int, *, is_begun: bool) -> None:
         """The API tells the length. Raises ResultChanged when it was another in an earlier answer of which bytes have
         come (`is_begun`), and nothing spoke against that."""
         self._api_total = total
-        if self.facts is None:
-            self._learn(total, modified_s, _From.HEADER)
-        elif self.facts.size == total:
+        if self.size is None:
+            self._learn(total, _From.HEADER)
+        elif self.size == total:
             self._from = self._from if self.is_proven else _From.HEADER
         else:
-            is_settled = self.is_proven or (self._from is _From.HEADER and self.facts.size not in self._refuted)
+            is_settled = self.is_proven or (self._from is _From.HEADER and self.size not in self._refuted)
             if is_begun and is_settled:
                 raise ResultChanged(f"run {self._id}: the result has another length than before")
-            self.facts = None
-            self._learn(total, modified_s, _From.HEADER)
+            self._forget()
+            self._learn(total, _From.HEADER)
 
     def refute(self, position: int) -> None:
         """An answer ended there, and the result did not."""
@@ -169,16 +212,16 @@ class Sizing:
 
     def exceeded_by(self, position: int) -> bool:
         """Whether a byte before `position` lies beyond the proven end."""
-        return self.facts is not None and self.is_proven and position > self.facts.size
+        return self.size is not None and self.is_proven and position > self.size
 
-    def end(self, position: int, modified_s: float | None) -> CambfsError | None:
+    def end(self, position: int) -> CambfsError | None:
         """It is proven that the result ends there. Returns the error of those who have it open and were told another
         size: ResultChanged when it was longer before, NotWhole when storage said so."""
         error = self._contradiction(position)
         self._told_most = 0  # who was told of it hears of the error
-        if error is not None or (self.facts is not None and self.facts.size != position):
-            self.facts = None
-        self._learn(position, modified_s, _From.PROOF)
+        if error is not None or self.size != position:
+            self._forget()
+        self._learn(position, _From.PROOF)
         return error
 
     def _contradiction(self, position: int) -> CambfsError | None:
@@ -200,10 +243,10 @@ class Sizing:
         if self.matches_stream is None and spool is not None and spool.filled.covers(0, len(probe.head)):
             self.matches_stream = is_same = spool.read(0, len(probe.head)) == probe.head
             if not is_same and self._from is _From.STORAGE:
-                self.facts = None
-        if self.facts is None and self._is_size_told(probe):
+                self._forget()
+        if self.size is None and self._is_size_told(probe):
             self._told_by_storage = probe.total
-            self._learn(probe.total, probe.modified_s, _From.STORAGE)
+            self._learn(probe.total, _From.STORAGE)
         return is_same
 
     def _is_size_told(self, probe: Probe) -> bool:
@@ -214,9 +257,10 @@ class Sizing:
             return self._store.proven and signature(probe.head) == "FLAC"
         return self.matches_stream
 
-    def _learn(self, size: int, modified_s: float | None, source: _From) -> None:
-        if self.facts is None:
-            seconds = time.time() if modified_s is None else modified_s
-            self.facts = Facts(size, int(seconds) * 10**9)
+    def _forget(self) -> None:
+        self.size = self._mtime_ns = None
+
+    def _learn(self, size: int, source: _From) -> None:
+        self.size = size
         self._told_most = max(self._told_most, size)
         self._from = source
