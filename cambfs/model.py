@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cambfs.names import RunId
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -11,3 +13,14 @@ class Facts:
 
     size: int
     mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A result that is being downloaded: `bytes` of it are here, of `size`, None when that is not known yet.
+    `bytes_per_s` is the mean since its transfers began, all together."""
+
+    run_id: RunId
+    bytes: int
+    size: int | None
+    bytes_per_s: float

@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "cache": {"system"},
     "runs": {"cache", "remote", "system"},
     "vfs": {"runs", "cache", "remote"},
+    "status": {"runs", "cache", "remote"},
     "fuse": {"vfs", "runs", "system"},
 }
 # What only the named rooms may import.

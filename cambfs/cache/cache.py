@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from threading import Lock
 
 from cambfs.cache.descriptors import SHORTAGES, shortage, with_descriptors
-from cambfs.cache.disk import Disk
+from cambfs.cache.disk import Disk, Usage
 from cambfs.cache.lru import Entry, Idle
 from cambfs.cache.sidecar import Sidecar
 from cambfs.cache.spool import Spool, memory_spool
+from cambfs.cache.usage import CacheUsage
 from cambfs.errors import CacheDamaged, CambfsError
 from cambfs.model import Facts
 from cambfs.names import RunId
@@ -49,6 +50,7 @@ class Cache:
         self._entries: dict[RunId, Entry] = {}
         self._in_use: set[RunId] = set()
         self._idle = Idle(limit_bytes, self._drop)  # the entries that are not in use, in the order of their use
+        self._hits = self._misses = 0
         self._stamp_ns = -1
         self._is_closed = False
         self._complaints: set[str | None] = set()  # why results could not be cached since the last one that was
@@ -57,7 +59,7 @@ class Cache:
         """Evicts what the disk holds too much of. For the beginning: what is kept later is counted then, and a mount
         that keeps nothing needs no index of what is there."""
         with suppress(OSError):
-            if self._disk is not None and self._disk.usage_bytes() > self._limit_bytes:
+            if self._disk is not None and self._disk.usage().bytes > self._limit_bytes:
                 self._apply_limit()
 
     def _apply_limit(self) -> None:
@@ -112,6 +114,18 @@ class Cache:
         while self._idle and self._idle.currsize + in_use_bytes > self._limit_bytes:
             self._idle.popitem()
 
+    def usage(self) -> CacheUsage:
+        """How full it is, and how well it serves."""
+        if self._disk is not None:
+            stored, path = self._disk.usage(), str(self._disk.directory)
+        else:
+            with self._lock:
+                sizes = [entry.size for entry in self._entries.values() if entry.whole]
+            stored, path = Usage(0, len(sizes), sum(sizes)), None
+        with self._lock:
+            counts = self._hits, self._misses, self._idle.evictions
+        return CacheUsage(path, stored.bytes, self._limit_bytes, stored.results, *counts)
+
     def runs(self) -> list[RunId]:
         """Every run of which the whole result is here."""
         if self._disk is not None:
@@ -153,7 +167,12 @@ class Cache:
     def take(self, run_id: RunId) -> Taken | None:
         """What is here of the run; it is in use, and not evicted, until `give`. None when nothing is. A file that does
         not fit its sidecar is dropped. Counts as a use."""
-        return with_descriptors(lambda: self._take(run_id), self._close_idle_spool)
+        taken = with_descriptors(lambda: self._take(run_id), self._close_idle_spool)
+        is_hit = taken is not None and taken.whole
+        with self._lock:
+            self._hits += is_hit
+            self._misses += not is_hit
+        return taken
 
     def _take(self, run_id: RunId) -> Taken | None:
         with self._lock:

@@ -47,6 +47,14 @@ class Stored:
     used_ns: int
 
 
+class Usage(NamedTuple):
+    """What the results together took when the directory had this stamp."""
+
+    stamp_ns: int = 0
+    results: int = 0
+    bytes: int = 0
+
+
 class _Held(NamedTuple):
     results: Directory
     part: Directory
@@ -61,6 +69,7 @@ class Disk:
         Raises ConfigError when it cannot be used.
         """
         self.directory = directory
+        self._usage = Usage()  # one word
         try:
             self._held = self._open_directory()
             self._held.results.check_writable()
@@ -97,9 +106,13 @@ class Disk:
         found = [Stored(run_id, _size(entry), self._used_ns(run_id)) for run_id, entry in self._files()]
         return sorted(found, key=lambda stored: stored.used_ns)
 
-    def usage_bytes(self) -> int:
-        """What all results together take."""
-        return sum(_size(entry) for _, entry in self._files())
+    def usage(self) -> Usage:
+        """What all results together take. Looked at anew only when results were added or removed."""
+        stamp_ns = self.stamp_ns()
+        if not stamp_ns or stamp_ns != self._usage.stamp_ns:
+            sizes = [_size(entry) for _, entry in self._files()]
+            self._usage = Usage(stamp_ns, len(sizes), sum(sizes))
+        return self._usage
 
     def _files(self) -> Iterator[tuple[RunId, os.DirEntry[str]]]:
         """The results' files, one after the other: a list of their names takes more memory than all else of a large

@@ -10,9 +10,10 @@ import ctypes
 import errno
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from cambfs.deadline import Patience
@@ -221,16 +222,19 @@ def serve(
     url_style: UrlStyle | None = UrlStyle.JSON,
     allow_other: bool = False,
     options: Sequence[str] = (),
+    journal: Journal | None = None,
+    controls: Mapping[str, Callable[[], bytes]] = MappingProxyType({}),
     on_ready: Callable[[], None] = lambda: None,
 ) -> int | None:
     """Mounts and serves until unmounted, or until SIGINT, SIGTERM or SIGHUP; returns the signal, if there was one.
 
     Call it in the main thread, before others are started that should not get these signals: it blocks them. `on_ready`
-    is called when the kernel's first request has come. Raises ConfigError when the mount is refused.
+    is called when the kernel's first request has come. `controls` are files of `/.cambfs` beside its own: name → what
+    it shows now. Raises ConfigError when the mount is refused.
     """
-    journal = Journal()
-    controls = {"errors": journal.text, "pid": lambda: f"{os.getpid()}\n".encode()}
-    tree = Tree(library, url_style, controls)
+    journal = Journal() if journal is None else journal
+    own = {"errors": journal.text, "pid": lambda: f"{os.getpid()}\n".encode()}
+    tree = Tree(library, url_style, {**own, **controls})
     session = Session(on_ready)
     operations = Operations(tree, Failures(journal), session, library.timeout_s)
     session.end_on_signals(library.close)

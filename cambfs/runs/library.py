@@ -16,9 +16,10 @@ from types import TracebackType
 
 from cachetools import TTLCache
 
+from cambfs.cache.usage import CacheUsage
 from cambfs.deadline import Patience
 from cambfs.errors import CambfsError, Closing, UnknownRun
-from cambfs.model import Facts
+from cambfs.model import Facts, Progress
 from cambfs.names import RunId
 from cambfs.remote.signer import Signature
 from cambfs.runs.context import Context
@@ -175,6 +176,15 @@ class Library:
             self._sizes_ahead.begin(listed)
             self._urls_ahead.begin(listed)
         return listed
+
+    def progress(self) -> list[Progress]:
+        """The results that are being downloaded."""
+        with self._lock:
+            runs = list(self._runs.values())
+        return [progress for run in runs if (progress := run.progress()) is not None]
+
+    def cache_usage(self) -> CacheUsage:
+        return self._cache.usage()
 
     def known_bytes(self) -> int:
         """The sizes that are known, added up."""

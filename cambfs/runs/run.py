@@ -20,7 +20,7 @@ from typing import Protocol, TypeVar
 
 from cambfs.deadline import Patience
 from cambfs.errors import BrokenBody, CacheDamaged, CambfsError, NotWhole, ResultChanged
-from cambfs.model import Facts
+from cambfs.model import Facts, Progress
 from cambfs.names import RunId
 from cambfs.remote.object_store import Probe
 from cambfs.remote.source import Body
@@ -78,6 +78,15 @@ class Run:
     def facts(self, patience: Patience) -> Facts:
         """The exact size and the time, waited for. Raises CambfsError."""
         return self._wait(patience, lambda: self._content.sizing.facts, self._want_size)
+
+    def progress(self) -> Progress | None:
+        """None when nothing of it is being downloaded."""
+        with self._changed:
+            transfers = self._downloader.transfers()
+            if not transfers:
+                return None
+            bytes_per_s = sum(transfer.bytes_per_s for transfer in transfers)
+            return Progress(self.id, self._content.filled.total, self._content.size, bytes_per_s)
 
     def want_probe(self) -> None:
         """Asks storage for the size if that may help, and does not wait."""
