@@ -35,6 +35,7 @@ RESERVED = {
     "urllib3": {"http"},
     "click": {"cli"},
     "tqdm": {"cli"},
+    "rich": {"cli"},
     "starlette": {"demo"},
     "uvicorn": {"demo"},
 }

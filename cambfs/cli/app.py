@@ -14,6 +14,7 @@ from cambfs.cli.cache import cache
 from cambfs.cli.demo import demo
 from cambfs.cli.fetch import fetch
 from cambfs.cli.mount import mount, unmount
+from cambfs.cli.status import status
 from cambfs.errors import CambfsError
 from cambfs.text import visible
 
@@ -34,7 +35,7 @@ def cambfs() -> None:
     """
 
 
-for _command in (mount, unmount, demo, fetch, cache):
+for _command in (mount, unmount, status, demo, fetch, cache):
     cambfs.add_command(_command)
 
 

@@ -41,13 +41,21 @@ class Mounted:
 
 def mounted_at(directory: Path, mountinfo: Path = _MOUNTINFO) -> Mounted | None:
     """What lies on top at `directory`; None when it is no mount point. Works for a dead mount as well."""
-    found = None
     wanted = _resolved(directory)
+    found = [mounted for mounted in _all_mounted(mountinfo) if mounted.directory == wanted]
+    return found[-1] if found else None
+
+
+def own_mounts(mountinfo: Path = _MOUNTINFO) -> list[Path]:
+    """Where this user has mounted cambfs, in the order of the mounts."""
+    on_top = {mounted.directory: mounted for mounted in _all_mounted(mountinfo)}
+    own = f"user_id={os.getuid()}"
+    return [place for place, mounted in on_top.items() if mounted.fstype == FSTYPE and own in mounted.options]
+
+
+def _all_mounted(mountinfo: Path) -> list[Mounted]:
     # Names may hold what `splitlines` takes for an end of line; the kernel escapes line feeds, spaces and backslashes.
-    for line in mountinfo.read_bytes().split(b"\n")[:-1]:
-        mounted = _parse_line(os.fsdecode(line))
-        found = mounted if mounted.directory == wanted else found
-    return found
+    return [_parse_line(os.fsdecode(line)) for line in mountinfo.read_bytes().split(b"\n")[:-1]]
 
 
 def _resolved(directory: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 from typing import Any
 
@@ -12,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from cambfs import __version__
 from cambfs.demo.server import Server
 from tests.kernel.conftest import Mounted
-from tests.kernel.harness import Mount
+from tests.kernel.harness import CAMBFS, Mount, run
 
 
 def status_of(mount: Mount) -> dict[str, Any]:
@@ -73,3 +74,47 @@ def test_the_files_are_their_owners_alone_and_listed(mounted: Mounted) -> None:
         assert set(found) == names
         assert {stat.filemode(one.st_mode) for one in found.values()} == {"-r--------"}
         assert len({one.st_ino for one in found.values()}) == len(names)
+
+
+# The command.
+
+
+def test_the_command_shows_a_mount_to_people_and_to_programs(mounted: Mounted) -> None:
+    with mounted() as mount:
+        assert mount.run("cat 101.flac > /dev/null").status == 0
+        done = run([CAMBFS, "status", str(mount.path)])
+        assert (done.status, done.err) == (0, ""), done
+        assert done.out.startswith(f"{mount.path}  cambfs {__version__}, process {mount.process.pid}".encode())
+        assert b"\x1b" not in done.out
+        found = json.loads(run([CAMBFS, "status", "--json", str(mount.path)]).out)
+        assert found["pid"] == mount.process.pid
+
+
+def test_the_command_shows_all_mounts(mounted: Mounted) -> None:
+    with mounted(home="one") as one, mounted(home="two") as two:
+        done = run([CAMBFS, "status", "--json"])
+        assert done.status == 0, done
+        assert {str(one.path), str(two.path)} <= {found["mount_point"] for found in json.loads(done.out)}
+
+
+def test_a_mount_that_hangs_does_not_hang_the_command(mounted: Mounted) -> None:
+    with mounted() as mount:
+        os.kill(mount.process.pid, signal.SIGSTOP)
+        try:
+            done = run([CAMBFS, "status", str(mount.path)], on_hang=mount.kill)
+        finally:
+            os.kill(mount.process.pid, signal.SIGCONT)
+        assert done.status == 1
+        assert done.err == f"cambfs: {mount.path}: the mount does not answer; to end it: cambfs unmount {mount.path}\n"
+
+
+def test_the_command_watches_until_the_mount_ends(mounted: Mounted) -> None:
+    with mounted() as mount, mount.start(f"cd /; exec {CAMBFS} status --watch {mount.path}") as watching:
+        assert watching.stdout is not None
+        heads = 0
+        while heads < 2:
+            line = watching.stdout.readline()
+            assert line, "it goes on while the mount does"
+            heads += line.startswith(os.fsencode(mount.path))
+        assert run([CAMBFS, "unmount", str(mount.path)]).status == 0
+        assert watching.wait(60) == 1
