@@ -24,3 +24,15 @@ class Progress:
     bytes: int
     size: int | None
     bytes_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """What is here of a result: `received` bytes of `size` (None: not known yet), its first bytes if they are, and of a
+    cached one its SHA-256, "" when that is not known."""
+
+    received: int
+    size: int | None
+    head: bytes
+    is_cached: bool
+    sha256: str = ""

@@ -164,6 +164,7 @@ def serve(
         return serve_library(
             library,
             directory,
+            base_url=settings.base_url,
             url_style=None if settings.no_url_files else UrlStyle(settings.url_style),
             allow_other=settings.allow_other,
             options=settings.options,

@@ -22,10 +22,12 @@ from cambfs.cache.sidecar import Sidecar
 from cambfs.cache.spool import Spool, memory_spool
 from cambfs.cache.usage import CacheUsage
 from cambfs.errors import CacheDamaged, CambfsError
-from cambfs.model import Facts
+from cambfs.model import Arrived, Facts
 from cambfs.names import RunId
 
 log = logging.getLogger(__name__)
+
+_HEAD_BYTES = 4096  # in which the signature of its audio is
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,21 @@ class Cache:
         """Of a whole result that is here; None otherwise. Does not count as a use."""
         entry = with_descriptors(lambda: self._look_up_locked(run_id), self._close_idle_spool)
         return entry.facts if entry is not None and entry.whole else None
+
+    def arrived(self, run_id: RunId) -> Arrived | None:
+        """What is here of a run that nobody uses, or of a cached one; None when nothing is. Does not count as a use."""
+        entry = with_descriptors(lambda: self._look_up_locked(run_id), self._close_idle_spool)
+        if entry is None:
+            return None
+        facts = entry.facts
+        size = facts.size if facts is not None else None
+        if entry.spool is None:
+            sha256, head = self._disk.identify(run_id) if self._disk is not None else ("", b"")
+            return Arrived(entry.size, size, head, entry.whole, sha256)
+        with self._lock:  # or the spool may be closed meanwhile
+            is_here = self._entries.get(run_id) is entry and entry.spool.filled.covers(0, min(entry.size, _HEAD_BYTES))
+            head = entry.spool.read(0, min(entry.size, _HEAD_BYTES)) if is_here else b""
+        return Arrived(entry.size, size, head, entry.whole)
 
     def _look_up_locked(self, run_id: RunId) -> Entry | None:
         with self._lock:

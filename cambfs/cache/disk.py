@@ -147,6 +147,15 @@ class Disk:
         """
         return reading.facts(self._held.results, run_id)
 
+    def identify(self, run_id: RunId) -> tuple[str, bytes]:
+        """The SHA-256 in the sidecar and the first bytes, neither of them checked; empty where they cannot be had."""
+        try:
+            sidecar = reading.read_sidecar(self._held.results, run_id)
+            head = reading.head(self._held.results, run_id)
+        except (OSError, CacheDamaged):
+            return "", b""
+        return ("" if sidecar is None else sidecar.sha256), head
+
     def open(self, run_id: RunId) -> Opened | None:
         """The result's bytes, not checked, and what the sidecar says; None when it is not there.
 

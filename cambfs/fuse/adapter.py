@@ -26,6 +26,7 @@ from cambfs.fuse.signals import Session
 from cambfs.runs.library import Library
 from cambfs.vfs.open_files import OpenFile
 from cambfs.vfs.tree import CONTROL, ENTRY_TIMEOUT_S, Attributes, Tree, UrlStyle
+from cambfs.vfs.xattrs import Xattrs
 
 try:
     import fuse
@@ -71,8 +72,9 @@ class Operations:
 
     use_ns = True
 
-    def __init__(self, tree: Tree, failures: Failures, session: Session, timeout_s: float) -> None:
+    def __init__(self, tree: Tree, xattrs: Xattrs, failures: Failures, session: Session, timeout_s: float) -> None:
         self._tree = tree
+        self._xattrs = xattrs
         self._failures = failures
         self._session = session
         self._timeout_s = timeout_s
@@ -118,6 +120,15 @@ class Operations:
 
     def readdir(self, path: str, _fh: int) -> Iterator[tuple[str, int]]:
         return self._tree.names(path)
+
+    def getxattr(self, path: str, name: str) -> bytes:
+        value = self._xattrs.value(path, name)
+        if value is None:
+            raise fuse.FuseOSError(errno.ENODATA)
+        return value
+
+    def listxattr(self, path: str) -> list[str]:
+        return self._xattrs.names(path)
 
     def statfs(self, _path: str) -> dict[str, int]:
         used_bytes, files = self._tree.usage()
@@ -190,6 +201,14 @@ class _Binding(fuse.FUSE):  # type: ignore[misc]  # fusepy has no types
         _fill(status.contents, self.operations("getattr", path.decode(_ENCODING), fip))
         return 0
 
+    def getxattr(self, path: bytes, name: bytes, value: Any, size: int) -> int:
+        """`ls` and the kernel ask for names outside `user.`, too. Told that there are none of them, as before there
+        were any, most programs do not ask again."""
+        if not name.startswith(b"user."):
+            return -errno.EOPNOTSUPP
+        count: int = super().getxattr(path, name, value, size)
+        return count
+
     def read(self, path: bytes, memory: Any, size: int, offset: int, fip: Any) -> int:
         """Into libfuse's own memory, which it frees after the call: the view of it ends before that."""
         with _view_memory(memory, size, _PY_BUF_WRITE) as buffer:
@@ -219,6 +238,7 @@ def serve(
     library: Library,
     mountpoint: Path,
     *,
+    base_url: str,
     url_style: UrlStyle | None = UrlStyle.JSON,
     allow_other: bool = False,
     options: Sequence[str] = (),
@@ -236,7 +256,9 @@ def serve(
     own = {"errors": journal.text, "pid": lambda: f"{os.getpid()}\n".encode()}
     tree = Tree(library, url_style, {**own, **controls})
     session = Session(on_ready)
-    operations = Operations(tree, Failures(journal), session, library.timeout_s)
+    # A failure is the user's own business, and the audio is everybody's.
+    xattrs = Xattrs(library, base_url, (lambda _: None) if allow_other else journal.last)
+    operations = Operations(tree, xattrs, Failures(journal), session, library.timeout_s)
     session.end_on_signals(library.close)
     try:
         _Binding(operations, os.fsencode(mountpoint).decode(_ENCODING), **_mount_options(allow_other, options))

@@ -77,6 +77,11 @@ class Journal:
         with self._lock:
             return list(self._failures)
 
+    def last(self, file: str) -> str | None:
+        """The errno and the text of the last failure of a file; None when it has none."""
+        found = next((one for one in reversed(self.failures()) if one.file == file), None)
+        return None if found is None else f"{found.errno}: {found.what}"
+
     def entries(self) -> list[dict[str, str]]:
         """As `failures`, with the names of the fields."""
         return [failure._asdict() for failure in self.failures()]

@@ -15,7 +15,7 @@ from cambfs.cache.cache import Cache, Taken
 from cambfs.cache.ranges import RangeSet
 from cambfs.cache.spool import Spool
 from cambfs.errors import BrokenBody, CacheDamaged, NotWhole, ResultChanged, TooLarge
-from cambfs.model import Facts
+from cambfs.model import Arrived, Facts
 from cambfs.names import RunId
 from cambfs.remote.object_store import HEAD_BYTES
 from cambfs.remote.source import Body
@@ -126,6 +126,10 @@ class Content:
             return self.filled.gap(offset, stop)
         window = audio.tail_bytes_wanted(self._head()) if self._head() else 0
         return self.filled.gap(offset, size) or self.filled.gap(max(size - window, 0), size)
+
+    def arrived(self) -> Arrived:
+        size = self.sizing.size
+        return Arrived(self.filled.total, size, self._head() if self.filled.total else b"", is_cached=False)
 
     def _head(self) -> bytes:
         """The beginning, once it is here."""

@@ -19,7 +19,7 @@ from cachetools import TTLCache
 from cambfs.cache.usage import CacheUsage
 from cambfs.deadline import Patience
 from cambfs.errors import CambfsError, Closing, UnknownRun
-from cambfs.model import Facts, Progress
+from cambfs.model import Arrived, Facts, Progress
 from cambfs.names import RunId
 from cambfs.remote.signer import Signature
 from cambfs.runs.context import Context
@@ -176,6 +176,15 @@ class Library:
             self._sizes_ahead.begin(listed)
             self._urls_ahead.begin(listed)
         return listed
+
+    def arrived(self, run_id: RunId) -> Arrived | None:
+        """What is here of a run; None when nothing is."""
+        cached = self._cache.arrived(run_id)
+        if cached is not None and cached.is_cached:
+            return cached
+        with self._lock:
+            run = self._runs.get(run_id)
+        return cached if run is None else run.arrived()
 
     def progress(self) -> list[Progress]:
         """The results that are being downloaded."""

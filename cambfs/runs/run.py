@@ -20,7 +20,7 @@ from typing import Protocol, TypeVar
 
 from cambfs.deadline import Patience
 from cambfs.errors import BrokenBody, CacheDamaged, CambfsError, NotWhole, ResultChanged
-from cambfs.model import Facts, Progress
+from cambfs.model import Arrived, Facts, Progress
 from cambfs.names import RunId
 from cambfs.remote.object_store import Probe
 from cambfs.remote.source import Body
@@ -78,6 +78,10 @@ class Run:
     def facts(self, patience: Patience) -> Facts:
         """The exact size and the time, waited for. Raises CambfsError."""
         return self._wait(patience, lambda: self._content.sizing.facts, self._want_size)
+
+    def arrived(self) -> Arrived:
+        with self._changed:
+            return self._content.arrived()
 
     def progress(self) -> Progress | None:
         """None when nothing of it is being downloaded."""
