@@ -17,6 +17,7 @@ import errno
 import fcntl
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ from cambfs.model import Facts
 from cambfs.names import RunId, parse_run_id
 from cambfs.system import private_files
 
+# A younger directory can change and keep its stamp: file systems stamp this coarsely at worst.
+_YOUNG_NS = 2 * 10**9
 _PARTNERS = {"json": "flac", "flac": "json"}
 
 
@@ -111,7 +114,8 @@ class Disk:
         stamp_ns = self.stamp_ns()
         if not stamp_ns or stamp_ns != self._usage.stamp_ns:
             sizes = [_size(entry) for _, entry in self._files()]
-            self._usage = Usage(stamp_ns, len(sizes), sum(sizes))
+            is_settled = time.time_ns() - stamp_ns > _YOUNG_NS
+            self._usage = Usage(stamp_ns if is_settled else 0, len(sizes), sum(sizes))
         return self._usage
 
     def _files(self) -> Iterator[tuple[RunId, os.DirEntry[str]]]:

@@ -122,13 +122,13 @@ class Operations:
         return self._tree.names(path)
 
     def getxattr(self, path: str, name: str) -> bytes:
-        value = self._xattrs.value(path, name)
-        if value is None:
+        found = self._xattrs.of(path)
+        if name not in found:
             raise fuse.FuseOSError(errno.ENODATA)
-        return value
+        return found[name]
 
     def listxattr(self, path: str) -> list[str]:
-        return self._xattrs.names(path)
+        return list(self._xattrs.of(path))
 
     def statfs(self, _path: str) -> dict[str, int]:
         used_bytes, files = self._tree.usage()

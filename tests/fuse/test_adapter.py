@@ -77,13 +77,10 @@ class FakeTree:
 
 
 class FakeXattrs:
-    """One attribute of one file."""
+    """Those of one file."""
 
-    def value(self, path: str, name: str) -> bytes | None:
-        return b"remote" if (path, name) == ("/1.flac", "user.cambfs.state") else None
-
-    def names(self, path: str) -> list[str]:
-        return ["user.cambfs.state", "user.b"] if path == "/1.flac" else []
+    def of(self, path: str) -> dict[str, bytes]:
+        return {"user.cambfs.state": b"remote", "user.b": b""} if path == "/1.flac" else {}
 
 
 @pytest.fixture

@@ -22,8 +22,7 @@ ORIGIN = "https://api.test/apis/tts-result/1"
 
 
 def _all(xattrs: Xattrs, path: str = "/1.flac") -> dict[str, str]:
-    values = {name: xattrs.value(path, name) for name in xattrs.names(path)}
-    return {name.removeprefix("user."): value.decode() for name, value in values.items() if value is not None}
+    return {name.removeprefix("user."): value.decode() for name, value in xattrs.of(path).items()}
 
 
 def _of(library: Library) -> Xattrs:
@@ -102,4 +101,3 @@ def test_the_last_error_is_that_of_the_file(library: Library) -> None:
 @pytest.mark.parametrize("path", ["/", "/1.url", "/.cambfs", "/.cambfs/errors", "/01.flac", "/x"])
 def test_other_files_have_none(library: Library, path: str) -> None:
     assert _all(_of(library), path) == {}
-    assert _of(library).value(path, "user.cambfs.state") is None
