@@ -215,6 +215,8 @@ class Run:
         self._want_stream()
         if self._content.size is None and self._context.api.stream_has_length is False:
             self._want_size()
+        elif not self._content.sizing.is_time_told and self._context.api.stream_tells_time is False:
+            self._want_probe()  # whoever opens a file asks for its time next
 
     def _want_size(self) -> None:
         is_header_to_come = self._downloader.stream is not None and not self._content.is_begun
