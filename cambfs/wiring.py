@@ -31,7 +31,7 @@ _ACCOUNT = re.compile(r"[0-9a-f]{32}")
 _ACCEPTED = ".accepted"
 # A silent connection is closed after this part of the timeout, which leaves time for another one. A kept connection may
 # be dead without either end knowing.
-_CONNECTION_PATIENCE = 0.5
+_CONNECTION_SHARE = 0.5
 # A run can have a question about its URL under way beside its stream, and probes go to storage.
 _CONNECTIONS_PER_TRANSFER = 2
 # To add up what a large cache holds takes as long as to list it, and who mounts wants to look at it first.
@@ -67,7 +67,7 @@ def open_client(settings: Settings, timeout_s: float | None = None) -> Client:
     from cambfs.http.client import Client
 
     connections = settings.max_transfers * _CONNECTIONS_PER_TRANSFER
-    return Client(settings.base_url, key, timeout_s or settings.timeout * _CONNECTION_PATIENCE, connections)
+    return Client(settings.base_url, key, timeout_s or settings.timeout * _CONNECTION_SHARE, connections)
 
 
 def prepare_cache(settings: Settings) -> None:
@@ -136,10 +136,10 @@ def _ask_about_key(settings: Settings) -> tuple[KeyRefused | None, str | None]:
     with without_signals():
         asking.start()
     asking.join(_KEY_CHECK_S)
-    answer = answers[0] if answers else ConfigError(f"no answer within {_KEY_CHECK_S:g} s")
-    if isinstance(answer, KeyRefused):
-        return answer, None
-    return None, None if answer is None else f"the key could not be checked; mounted anyway: {answer}"
+    response = answers[0] if answers else ConfigError(f"no response within {_KEY_CHECK_S:g} s")
+    if isinstance(response, KeyRefused):
+        return response, None
+    return None, None if response is None else f"the key could not be checked; mounted anyway: {response}"
 
 
 def serve(
@@ -148,7 +148,7 @@ def serve(
     """Mounts at `directory` and returns when that has ended: the signal that ended it, or None. The key is in no
     environment from here on, and no core dump is made. Raises ConfigError."""
     from cambfs.fuse.adapter import serve as serve_library
-    from cambfs.fuse.error_log import Journal
+    from cambfs.fuse.error_log import ErrorLog
     from cambfs.status.counters import Counters
     from cambfs.status.files import files
     from cambfs.status.monitor import Monitor
@@ -158,9 +158,9 @@ def serve(
     private_files.forbid_core_dumps()
     keep_signals_out()
     limits.allow_many_open_files()
-    journal, counters = Journal(), Counters()
+    error_log, counters = ErrorLog(), Counters()
     with open_library(settings, declared, counters) as library:
-        monitor = Monitor(library, counters, directory, settings.base_url, journal.entries)
+        monitor = Monitor(library, counters, directory, settings.base_url, error_log.entries)
         return serve_library(
             library,
             directory,
@@ -168,7 +168,7 @@ def serve(
             url_style=None if settings.no_url_files else UrlStyle(settings.url_style),
             allow_other=settings.allow_other,
             options=settings.options,
-            journal=journal,
+            error_log=error_log,
             controls=files(monitor),
             on_ready=on_ready,
         )

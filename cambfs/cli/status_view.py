@@ -73,7 +73,7 @@ def _requests(requests: Mapping[str, Mapping[str, int]]) -> str:
 
 
 def _failures(counts: Mapping[str, int]) -> str:
-    shown = [f"{count} {'no answer' if name == 'none' else name}" for name, count in counts.items() if name != "2xx"]
+    shown = [f"{count} {'no response' if name == 'none' else name}" for name, count in counts.items() if name != "2xx"]
     return f" ({', '.join(shown)})" if shown else ""
 
 

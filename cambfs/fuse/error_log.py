@@ -51,7 +51,7 @@ class Failure(NamedTuple):
     advice: str
 
 
-class Journal:
+class ErrorLog:
     def __init__(self) -> None:
         self._lock = Lock()
         self._failures: deque[Failure] = deque(maxlen=_KEPT)

@@ -1,8 +1,8 @@
-"""How long one run's result is and when it was made, what that is known from, and whether the place where an answer
+"""How long one run's result is and when it was made, what that is known from, and whether the place where a response
 ended is its end.
 
-A peer's word is a claim. The framing of an answer says that the body ended; the structure of the audio, the length of
-storage's object and a second answer say that the result did. It takes two of them, and none against, unless two agree
+A peer's word is a claim. The framing of a response says that the body ended; the structure of the audio, the length of
+storage's object and a second response say that the result did. It takes two of them, and none against, unless two agree
 against one. Before that, in the order of belief, a size comes from the length in the stream's header, or from storage,
 if its object's own structure agrees and it begins like the stream, or storage has proven itself with another run.
 
@@ -19,11 +19,11 @@ from cambfs import flac
 from cambfs.audio import End, signature
 from cambfs.cache.spool import Spool
 from cambfs.errors import CambfsError, NotWhole, ResultChanged
-from cambfs.model import Facts
+from cambfs.model import RunInfo
 from cambfs.names import RunId
 from cambfs.remote.object_store import ObjectStore, Probe
 
-# Two answers that just stopped at the same byte: enough to serve, not to keep.
+# Two responses that just stopped at the same byte: enough to serve, not to keep.
 UNPROVEN = ""
 STORAGE = "storage"
 # When a result was made of which neither the stream nor storage tells it: the same in every mount, and a year that
@@ -36,7 +36,7 @@ _ENDS_IN_A_FRAME = (End.WHOLE, End.INTACT, End.PADDED)
 class Claims:
     """What is said of the byte offset `position`: `framed`, that HTTP ended the body there; `end`, what the structure
     of the audio says; `stored`, the length of storage's object where it begins like the stream, else None; `again`,
-    that an earlier answer ended there, too; `by_storage`, that the last bytes came from storage, and not from the
+    that an earlier response ended there, too; `by_storage`, that the last bytes came from storage, and not from the
     stream; `is_stored_whole`, that storage's object ends by its own structure, too."""
 
     position: int
@@ -74,33 +74,33 @@ class _From(Enum):
 
 
 class Sizing:
-    """`size` is None as long as it is not known. The `facts` it begins with are from an earlier use of the run, and
-    `is_believed` when that had them from storage alone. `probe` is what storage said, once it did; `matches_stream`
+    """`size` is None as long as it is not known. The `info` it begins with are from an earlier use of the run, and
+    `is_unverified` when that had them from storage alone. `probe` is what storage said, once it did; `matches_stream`
     whether its object begins like the stream, None before both heads were compared; `streamed_s` the Last-Modified of
     the stream, if it tells.
     """
 
-    def __init__(self, run_id: RunId, store: ObjectStore, facts: Facts | None, is_believed: bool) -> None:
-        self.size = facts.size if facts is not None else None
+    def __init__(self, run_id: RunId, store: ObjectStore, info: RunInfo | None, is_unverified: bool) -> None:
+        self.size = info.size if info is not None else None
         self.streamed_s: float | None = None
         self.probe: Probe | None = None
         self.matches_stream: bool | None = None
-        self._mtime_ns = facts.mtime_ns if facts is not None else None  # as it was told, so it stays
+        self._mtime_ns = info.mtime_ns if info is not None else None  # as it was told, so it stays
         self._id = run_id
         self._store = store
-        self._from = _From.STORAGE if is_believed else _From.BEFORE
+        self._from = _From.STORAGE if is_unverified else _From.BEFORE
         self._api_total: int | None = None  # as a Content-Length or a Content-Range of the API said last
-        self._refuted: set[int] = set()  # lengths at which an answer ended, and the result did not
-        self._told_by_storage = facts.size if facts is not None and is_believed else None
-        self._told_before = facts.size if facts is not None and not is_believed else None
-        self._told_most = facts.size if facts is not None else 0
+        self._refuted: set[int] = set()  # lengths at which a response ended, and the result did not
+        self._told_by_storage = info.size if info is not None and is_unverified else None
+        self._told_before = info.size if info is not None and not is_unverified else None
+        self._told_most = info.size if info is not None else 0
 
     @property
-    def facts(self) -> Facts | None:
+    def info(self) -> RunInfo | None:
         """None as long as the size or the time is not known."""
         if self.size is None or self._mtime_ns is None:
             return None
-        return Facts(self.size, self._mtime_ns)
+        return RunInfo(self.size, self._mtime_ns)
 
     @property
     def is_time_told(self) -> bool:
@@ -146,7 +146,7 @@ class Sizing:
         return self.size is not None and self._from is _From.PROOF
 
     @property
-    def is_believed(self) -> bool:
+    def is_unverified(self) -> bool:
         """The size is known only because storage was right about another run."""
         return self.size is not None and self._from is _From.STORAGE and not self.matches_stream
 
@@ -185,14 +185,14 @@ class Sizing:
     def is_claimed_by_api(self, size: int) -> bool:
         return self._api_total == size
 
-    def load(self, facts: Facts) -> None:
+    def load(self, info: RunInfo) -> None:
         """The cache knows it."""
-        self.size, self._mtime_ns = facts.size, facts.mtime_ns
+        self.size, self._mtime_ns = info.size, info.mtime_ns
         self._from = _From.PROOF
-        self._told_most = facts.size
+        self._told_most = info.size
 
     def header(self, total: int, *, is_begun: bool) -> None:
-        """The API tells the length. Raises ResultChanged when it was another in an earlier answer of which bytes have
+        """The API tells the length. Raises ResultChanged when it was another in an earlier response of which bytes have
         come (`is_begun`), and nothing spoke against that."""
         self._api_total = total
         if self.size is None:
@@ -207,7 +207,7 @@ class Sizing:
             self._learn(total, _From.HEADER)
 
     def refute(self, position: int) -> None:
-        """An answer ended there, and the result did not."""
+        """A response ended there, and the result did not."""
         self._refuted.add(position)
 
     def exceeded_by(self, position: int) -> bool:

@@ -54,7 +54,7 @@ class Counters:
         return _CountedSource(source, self)
 
     def note_request(self, question: _Question, error: CambfsError | None) -> None:
-        """A request has got its answer, or failed."""
+        """A request has got its response, or failed."""
         with self._lock:
             self._requests[question[0], _status_class(error)] += 1
             self._retries += self._failed.pop(question, False)
@@ -62,7 +62,7 @@ class Counters:
             self.note_failure(question, error)
 
     def note_failure(self, question: _Question, error: CambfsError) -> None:
-        """It failed, perhaps within the body of its answer."""
+        """It failed, perhaps within the body of its response."""
         if error.temporary:
             with self._lock:
                 self._failed[question] = True
@@ -103,13 +103,13 @@ class _CountedSource:
 
     def _ask(self, question: _Question, call: Callable[[], T]) -> T:
         try:
-            answer = call()
+            response = call()
         except CambfsError as error:
             if not isinstance(error, RemoteError) or error.status:  # with status 0 nothing was asked
                 self._counters.note_request(question, error)
             raise
         self._counters.note_request(question, None)
-        return answer
+        return response
 
 
 class _CountedBody:

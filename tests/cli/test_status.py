@@ -50,7 +50,7 @@ def _looks(status: dict[str, Any]) -> str:
     [
         "/mnt/[camb]  cambfs 9.9, process 4711, mounted for 1 h 2 min",
         "1.0 KiB of 2.0 KiB, 1 result; hits 5, misses 6, evicted 7; /c",
-        "stream 6 (1 4xx, 2 no answer), sign 4",
+        "stream 6 (1 4xx, 2 no response), sign 4",
         "350 bytes of audio; retries 8",
         "https://down.test: refused; tried again in 2 s",
         "30 %",

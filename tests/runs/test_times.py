@@ -13,7 +13,7 @@ from cambfs.names import RunId
 from cambfs.runs.library import Library
 from cambfs.runs.sizing import UNKNOWN_TIME_NS
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, StorageManner, some_flac
-from tests.waiting import MakeLibrary, eventually, in_thread, patience, read_all, size_of
+from tests.waiting import MakeLibrary, deadline, eventually, in_thread, read_all, size_of
 
 SIZE = 20_000
 CONTENT = some_flac(SIZE)
@@ -23,7 +23,7 @@ RUN = RunId(1)
 
 
 def _time_ns(library: Library) -> int:
-    return library.wait_for_facts(RUN, patience()).mtime_ns
+    return library.wait_for_info(RUN, deadline()).mtime_ns
 
 
 def _stat_first(library: Library) -> int:
@@ -36,7 +36,7 @@ def _read_first(library: Library) -> int:
 
 
 def _stat_while_open(library: Library) -> int:
-    handle = library.open(RUN, patience())
+    handle = library.open(RUN, deadline())
     try:
         return _time_ns(library)
     finally:
@@ -65,9 +65,9 @@ def _check_kept(make_library: MakeLibrary, directory: Path, look: Callable[[Libr
     assert _time_ns(library) == wanted_ns
     library.close()
     again = make_library(Cache(Disk(directory), 1 << 20))
-    facts = again.facts(RUN)
-    assert facts is not None, "it was kept"
-    assert facts.mtime_ns == wanted_ns
+    info = again.info(RUN)
+    assert info is not None, "it was kept"
+    assert info.mtime_ns == wanted_ns
 
 
 @pytest.mark.parametrize("look", _ORDERS)
@@ -108,11 +108,11 @@ def test_a_slow_storage_holds_back_the_time_and_not_the_bytes(
     gate = Gate()
     source.plan_always("stored", 1, Plan(gate=gate))
     library = make_library(probe_takes_s=1000.0)
-    handle = library.open(RUN, patience())
+    handle = library.open(RUN, deadline())
     try:
-        assert handle.read(0, 4096, patience()) == CONTENT[:4096]
+        assert handle.read(0, 4096, deadline()) == CONTENT[:4096]
         looking = in_thread(lambda: _time_ns(library))
-        assert handle.read(4096, SIZE, patience()) == CONTENT[4096:]
+        assert handle.read(4096, SIZE, deadline()) == CONTENT[4096:]
         assert not looking.done()
     finally:
         gate.open()
@@ -172,5 +172,5 @@ def test_a_result_that_changed_has_the_new_time(source: FakeSource, make_library
     assert _read_first(library) == MADE_NS
     source.add(1, Result(some_flac(SIZE + 10), etag='"b"', modified_s=MADE_S + 60))
     library.wait_until_kept(LIMIT_S)
-    library.open(RUN, patience()).close()
+    library.open(RUN, deadline()).close()
     assert _time_ns(library) == MADE_NS + 60 * 10**9

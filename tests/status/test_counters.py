@@ -8,7 +8,7 @@ from dataclasses import fields
 import pytest
 
 from cambfs.cache.cache import Cache
-from cambfs.errors import BadAnswer, BrokenBody, CambfsError, NotAudio, ServerError, UnknownRun, Unreachable
+from cambfs.errors import BadResponse, BrokenBody, CambfsError, NotAudio, ServerError, UnknownRun, Unreachable
 from cambfs.names import RunId
 from cambfs.remote.source import Body
 from cambfs.status.counters import NO_ANSWER, Counters
@@ -46,9 +46,9 @@ def test_requests_are_counted_by_kind_and_class(
 
 
 def test_what_was_never_sent_is_no_request(source: FakeSource, counters: Counters) -> None:
-    source.plan("stored", 1, Plan(error=BadAnswer("the signed URL is no URL", 0)))
+    source.plan("stored", 1, Plan(error=BadResponse("the signed URL is no URL", 0)))
     counted = counters.source(source)
-    with pytest.raises(BadAnswer):
+    with pytest.raises(BadResponse):
         counted.open_stored(counted.sign(RUN), 0, None)
     assert counters.counts().requests == {("sign", "2xx"): 1}
 

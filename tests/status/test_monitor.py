@@ -20,7 +20,7 @@ from cambfs.status.counters import Counters
 from cambfs.status.files import files
 from cambfs.status.monitor import Monitor
 from tests.fakes import FakeSource, Gate, Plan, Result, some_flac
-from tests.waiting import library_of, patience, read_all
+from tests.waiting import deadline, library_of, read_all
 
 SIZE = 20_000
 CONTENT = some_flac(SIZE)
@@ -100,8 +100,8 @@ def test_a_cache_in_memory_is_counted(source: FakeSource) -> None:
 def test_a_transfer_is_shown_while_it_goes_on(monitor: Monitor, library: Library, source: FakeSource) -> None:
     gate = Gate()
     source.plan("stream", 1, Plan(stall_at=5000, stall_gate=gate))
-    handle = library.open(RunId(1), patience())
-    assert handle.read(0, 5000, patience()) == CONTENT[:5000]
+    handle = library.open(RunId(1), deadline())
+    assert handle.read(0, 5000, deadline()) == CONTENT[:5000]
     [transfer] = _json(monitor)["transfers"]
     assert (transfer["run_id"], transfer["bytes"], transfer["size"]) == (1, 5000, SIZE)
     assert transfer["bytes_per_s"] > 0

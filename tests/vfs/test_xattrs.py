@@ -14,7 +14,7 @@ from cambfs.names import RunId
 from cambfs.runs.library import Library
 from cambfs.vfs.xattrs import Xattrs
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, StorageManner, some_bytes, some_flac
-from tests.waiting import MakeLibrary, patience, read_all
+from tests.waiting import MakeLibrary, deadline, read_all
 
 SIZE = 20_000
 CONTENT = some_flac(SIZE)
@@ -43,8 +43,8 @@ def test_of_a_result_of_which_nothing_is_here(library: Library, source: FakeSour
 def test_of_a_result_that_is_arriving(library: Library, source: FakeSource) -> None:
     gate = Gate()
     source.plan("stream", 1, Plan(stall_at=7400, stall_gate=gate))
-    handle = library.open(RunId(1), patience())
-    assert handle.read(0, 7400, patience()) == CONTENT[:7400]
+    handle = library.open(RunId(1), deadline())
+    assert handle.read(0, 7400, deadline()) == CONTENT[:7400]
     found = _all(_of(library))
     assert (found["cambfs.state"], found["mime_type"]) == ("partial 37%", "audio/flac")
     assert "cambfs.sha256" not in found
@@ -87,8 +87,8 @@ def test_the_type_is_what_the_bytes_are(source: FakeSource, make_library: MakeLi
     source.add(1, Result(wav))
     library = make_library()
     with library._use(RunId(1)):
-        handle = library.open(RunId(1), patience())
-        handle.read(0, 5000, patience())
+        handle = library.open(RunId(1), deadline())
+        handle.read(0, 5000, deadline())
         assert _all(_of(library))["mime_type"] == "audio/x-wav"
         handle.close()
 
