@@ -77,6 +77,7 @@ class Settings:
     runs: str
     runs_file: Path | None
     url_style: str
+    no_url_files: bool
     allow_other: bool
     options: tuple[str, ...]
     log_level: str
@@ -111,6 +112,7 @@ SETTINGS = {
         Setting("runs", str.strip, lambda: "", (str, int)),
         Setting("runs_file", parse_path, lambda: None),
         Setting("url_style", partial(parse_choice, URL_STYLES), lambda: "json"),
+        Setting("no_url_files", parse_bool, lambda: False, (bool,)),
         Setting("allow_other", parse_bool, lambda: False, (bool,)),
         Setting("options", parse_options, lambda: ()),
         Setting("log_level", partial(parse_choice, LOG_LEVELS), lambda: "info"),

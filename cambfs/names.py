@@ -43,11 +43,12 @@ def file_name(run_id: RunId, kind: Kind) -> str:
     return f"{run_id}.{kind.value}"
 
 
-def names_and_inodes(run_ids: Iterable[RunId]) -> Iterator[tuple[str, int]]:
+def names_and_inodes(run_ids: Iterable[RunId], *, with_urls: bool = True) -> Iterator[tuple[str, int]]:
     """Of all files of the runs, as `file_name` and `inode` give them one by one; there may be 100,000 to list."""
     for run_id in run_ids:
         yield f"{run_id}.flac", run_id << 1
-        yield f"{run_id}.url", run_id << 1 | 1
+        if with_urls:
+            yield f"{run_id}.url", run_id << 1 | 1
 
 
 def inode(run_id: RunId, kind: Kind) -> int:

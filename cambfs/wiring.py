@@ -27,6 +27,7 @@ from cambfs.system.daemon import keep_signals_out, without_signals
 if TYPE_CHECKING:
     from cambfs.http.client import Client
     from cambfs.runs.library import Library
+    from cambfs.status.counters import Counters
 
 _log = logging.getLogger(__name__)
 
@@ -83,7 +84,9 @@ def prepare_cache(settings: Settings) -> None:
 
 
 @contextmanager
-def open_library(settings: Settings, declared: Callable[[], Sequence[RunId]]) -> Iterator[Library]:
+def open_library(
+    settings: Settings, declared: Callable[[], Sequence[RunId]], counters: Counters | None = None
+) -> Iterator[Library]:
     from cambfs.cache.cache import Cache
     from cambfs.cache.disk import Disk
     from cambfs.runs.library import Library
@@ -98,7 +101,7 @@ def open_library(settings: Settings, declared: Callable[[], Sequence[RunId]]) ->
         trimming.start()
         stack.callback(trimming.cancel)
         context = make_context(
-            client,
+            client if counters is None else counters.source(client),
             cache,
             timeout_s=settings.timeout,
             max_transfers=settings.max_transfers,
@@ -159,18 +162,27 @@ def serve(
     """Mounts at `directory` and returns when that has ended: the signal that ended it, or None. The key is in no
     environment from here on, and no core dump is made. Raises ConfigError."""
     from cambfs.fuse.adapter import serve as serve_library
+    from cambfs.fuse.error_log import ErrorLog
+    from cambfs.status.counters import Counters
+    from cambfs.status.files import files
+    from cambfs.status.monitor import Monitor
     from cambfs.vfs.tree import UrlStyle
 
     private_files.forget_key_variable()
     private_files.forbid_core_dumps()
     keep_signals_out()
     limits.allow_many_open_files()
-    with open_library(settings, declared) as library:
+    error_log, counters = ErrorLog(), Counters()
+    with open_library(settings, declared, counters) as library:
+        monitor = Monitor(library, counters, directory, settings.base_url, error_log.entries)
         return serve_library(
             library,
             directory,
-            url_style=UrlStyle(settings.url_style),
+            base_url=settings.base_url,
+            url_style=None if settings.no_url_files else UrlStyle(settings.url_style),
             allow_other=settings.allow_other,
             options=settings.options,
+            error_log=error_log,
+            controls=files(monitor),
             on_ready=on_ready,
         )

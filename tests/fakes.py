@@ -102,6 +102,8 @@ class Result:
     ignores_range: bool = False
     content_type: str = "audio/flac"
     modified_s: float | None = 1_700_000_000.0
+    stream_tells_time: bool = True
+    storage_tells_time: bool = True
     stored: bytes | None = None
     part_bytes: int | None = None
 
@@ -282,7 +284,8 @@ class FakeSource:
             body.total = None if result.part_bytes is not None else body.total
         body.framed = result.framed
         body.etag, body.ranges = validator, result.ranges
-        body.content_type, body.modified_s = result.content_type, result.modified_s
+        body.content_type = result.content_type
+        body.modified_s = result.modified_s if result.stream_tells_time else None
         return body
 
     def sign(self, run_id: RunId) -> SignedUrl:
@@ -315,7 +318,7 @@ class FakeSource:
         body.ranges = with_ranges
         body.stop = (len(content) if stop is None else min(stop, len(content))) if with_ranges else None
         body.total = None if self.storage is StorageManner.NO_LENGTH else len(content)
-        body.modified_s = result.modified_s
+        body.modified_s = result.modified_s if result.storage_tells_time else None
         return body
 
     def _refuse_stored(self, number: int) -> None:

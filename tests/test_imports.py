@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "transfers": {"cache", "remote", "system"},
     "runs": {"transfers", "cache", "remote"},
     "vfs": {"runs", "cache", "remote"},
+    "status": {"runs", "cache", "remote"},
     "fuse": {"vfs", "runs", "system"},
     "doctor": {"config", "wiring", "http", "wire", "remote", "cache", "system"},
 }
@@ -37,6 +38,7 @@ RESERVED = {
     "urllib3": {"http", "wire"},
     "click": {"cli"},
     "tqdm": {"cli"},
+    "rich": {"cli"},
     "starlette": {"demo"},
     "uvicorn": {"demo"},
 }

@@ -16,15 +16,18 @@ from dataclasses import dataclass
 from threading import Lock
 
 from cambfs.cache.descriptors import SHORTAGES, shortage, with_descriptors
-from cambfs.cache.disk import Disk
+from cambfs.cache.disk import Disk, Usage
 from cambfs.cache.lru import Entry, Idle
 from cambfs.cache.sidecar import Sidecar
 from cambfs.cache.spool import Spool, memory_spool
+from cambfs.cache.usage import CacheUsage
 from cambfs.errors import CacheDamaged, CambfsError
-from cambfs.model import RunInfo
+from cambfs.model import Arrived, RunInfo
 from cambfs.names import RunId
 
 log = logging.getLogger(__name__)
+
+_HEAD_BYTES = 4096  # in which the signature of its audio is
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Cache:
         self._entries: dict[RunId, Entry] = {}
         self._in_use: set[RunId] = set()
         self._idle = Idle(limit_bytes, self._drop)  # the entries that are not in use, least recently used first
+        self._hits = self._misses = 0
         self._stamp_ns = -1
         self._is_closed = False
         self._complaints: set[str | None] = set()  # why results could not be cached, since the last success
@@ -57,7 +61,7 @@ class Cache:
         """Evicts until the disk holds no more than the limit. Called once, after mounting; later results are counted
         when they are kept."""
         with suppress(OSError):
-            if self._disk is not None and self._disk.usage_bytes() > self._limit_bytes:
+            if self._disk is not None and self._disk.usage().bytes > self._limit_bytes:
                 self._apply_limit()
 
     def _apply_limit(self) -> None:
@@ -113,6 +117,18 @@ class Cache:
         while self._idle and self._idle.currsize + in_use_bytes > self._limit_bytes:
             self._idle.popitem()
 
+    def usage(self) -> CacheUsage:
+        """How full it is, and how well it serves."""
+        if self._disk is not None:
+            stored, path = self._disk.usage(), str(self._disk.directory)
+        else:
+            with self._lock:
+                sizes = [entry.size for entry in self._entries.values() if entry.whole]
+            stored, path = Usage(0, len(sizes), sum(sizes)), None
+        with self._lock:
+            counts = self._hits, self._misses, self._idle.evictions
+        return CacheUsage(path, stored.bytes, self._limit_bytes, stored.results, *counts)
+
     def runs(self) -> list[RunId]:
         """The runs with a complete result."""
         if self._disk is not None:
@@ -124,6 +140,21 @@ class Cache:
         """The info of a complete result, or None. Does not count as a use."""
         entry = with_descriptors(lambda: self._look_up_locked(run_id), self._close_idle_spool)
         return entry.info if entry is not None and entry.whole else None
+
+    def arrived(self, run_id: RunId) -> Arrived | None:
+        """What is here of a run that nobody uses, or of a cached one; None when nothing is. Does not count as a use."""
+        entry = with_descriptors(lambda: self._look_up_locked(run_id), self._close_idle_spool)
+        if entry is None:
+            return None
+        info = entry.info
+        size = info.size if info is not None else None
+        if entry.spool is None:
+            sha256, head = self._disk.identify(run_id) if self._disk is not None else ("", b"")
+            return Arrived(entry.size, size, head, entry.whole, sha256)
+        with self._lock:  # or the spool may be closed meanwhile
+            is_here = self._entries.get(run_id) is entry and entry.spool.filled.covers(0, min(entry.size, _HEAD_BYTES))
+            head = entry.spool.read(0, min(entry.size, _HEAD_BYTES)) if is_here else b""
+        return Arrived(entry.size, size, head, entry.whole)
 
     def _look_up_locked(self, run_id: RunId) -> Entry | None:
         with self._lock:
@@ -155,10 +186,17 @@ class Cache:
         """What is here of the run, or None. It is in use, and not evicted, until `release`. A file that does not match
         its sidecar is dropped."""
         acquired = with_descriptors(lambda: self._acquire(run_id), self._close_idle_spool)
+        self._count(acquired)
         if acquired is not None:
             part = "" if acquired.whole else " so far"
             log.debug("run %d: cache hit, %d bytes%s", run_id, acquired.spool.filled.total, part)
         return acquired
+
+    def _count(self, acquired: Acquired | None) -> None:
+        is_hit = acquired is not None and acquired.whole
+        with self._lock:
+            self._hits += is_hit
+            self._misses += not is_hit
 
     def _acquire(self, run_id: RunId) -> Acquired | None:
         with self._lock:

@@ -17,6 +17,7 @@ import errno
 import fcntl
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ from cambfs.model import RunInfo
 from cambfs.names import RunId, parse_run_id
 from cambfs.system import private_files
 
+# A younger directory can change and keep its stamp: file systems stamp this coarsely at worst.
+_YOUNG_NS = 2 * 10**9
 _PARTNERS = {"json": "flac", "flac": "json"}
 
 
@@ -45,6 +48,14 @@ class Stored:
     run_id: RunId
     size: int
     used_ns: int
+
+
+class Usage(NamedTuple):
+    """What the results together took when the directory had this stamp."""
+
+    stamp_ns: int = 0
+    results: int = 0
+    bytes: int = 0
 
 
 class _Held(NamedTuple):
@@ -61,6 +72,7 @@ class Disk:
         Raises ConfigError when the directory cannot be used.
         """
         self.directory = directory
+        self._usage = Usage()  # one word
         try:
             self._held = self._open_directory()
             self._held.results.check_writable()
@@ -97,9 +109,14 @@ class Disk:
         found = [Stored(run_id, _size(entry), self._used_ns(run_id)) for run_id, entry in self._files()]
         return sorted(found, key=lambda stored: stored.used_ns)
 
-    def usage_bytes(self) -> int:
-        """The total size of all results."""
-        return sum(_size(entry) for _, entry in self._files())
+    def usage(self) -> Usage:
+        """The number and total size of all results. Counted again only after results were added or removed."""
+        stamp_ns = self.stamp_ns()
+        if not stamp_ns or stamp_ns != self._usage.stamp_ns:
+            sizes = [_size(entry) for _, entry in self._files()]
+            is_settled = time.time_ns() - stamp_ns > _YOUNG_NS
+            self._usage = Usage(stamp_ns if is_settled else 0, len(sizes), sum(sizes))
+        return self._usage
 
     def _files(self) -> Iterator[tuple[RunId, os.DirEntry[str]]]:
         """The files of the results, one at a time: a list of them would need much memory. None when the directory
@@ -133,6 +150,15 @@ class Disk:
         Raises CacheDamaged when file and sidecar do not match, or nothing proves the size.
         """
         return reading.info(self._held.results, run_id)
+
+    def identify(self, run_id: RunId) -> tuple[str, bytes]:
+        """The SHA-256 in the sidecar and the first bytes, neither of them checked; empty where they cannot be had."""
+        try:
+            sidecar = reading.read_sidecar(self._held.results, run_id)
+            head = reading.head(self._held.results, run_id)
+        except (OSError, CacheDamaged):
+            return "", b""
+        return ("" if sidecar is None else sidecar.sha256), head
 
     def open(self, run_id: RunId) -> Opened | None:
         """The bytes, not checked, the info in the sidecar, and whether the bytes are known to be right; None when there

@@ -33,8 +33,10 @@ class Idle(LRUCache[RunId, Entry]):
     def __init__(self, limit_bytes: int, drop: Callable[[RunId, Entry], None]) -> None:
         super().__init__(limit_bytes, getsizeof=lambda entry: entry.size)
         self._drop = drop
+        self.evictions = 0
 
     def popitem(self) -> tuple[RunId, Entry]:
         run_id, entry = super().popitem()
+        self.evictions += 1
         self._drop(run_id, entry)
         return run_id, entry

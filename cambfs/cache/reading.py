@@ -55,8 +55,13 @@ def read_sidecar(directory: Directory, run_id: RunId) -> Sidecar | None:
     return sidecar
 
 
+def head(directory: Directory, run_id: RunId) -> bytes:
+    """The first bytes of a result, as much of it as a sidecar has. Raises OSError."""
+    return _content(directory, audio_name(run_id))
+
+
 def _content(directory: Directory, name: str) -> bytes:
-    """Only of a regular file of this user."""
+    """The first LIMIT_BYTES, only of a regular file of this user."""
     fd = directory.open(name)
     try:
         return os.read(fd, LIMIT_BYTES) if is_own_file(os.fstat(fd)) else b""

@@ -15,6 +15,7 @@ from cambfs.cli.demo import demo
 from cambfs.cli.doctor import doctor
 from cambfs.cli.fetch import fetch
 from cambfs.cli.mount import mount, unmount
+from cambfs.cli.status import status
 from cambfs.errors import CambfsError
 from cambfs.text import visible
 
@@ -35,7 +36,7 @@ def cambfs() -> None:
     """
 
 
-for _command in (mount, unmount, demo, fetch, doctor, cache):
+for _command in (mount, unmount, status, demo, fetch, doctor, cache):
     cambfs.add_command(_command)
 
 

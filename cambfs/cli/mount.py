@@ -151,6 +151,8 @@ def stay(settings: Settings, directory: Path, declared: Callable[[], Sequence[Ru
         logs.to_file(settings.log_file, settings.log_level)
     if (warning := wiring.check_key(settings)) is not None:
         _warn(warning)
+    if settings.no_url_files:
+        words = "\n".join(line for line in words.splitlines() if ".url" not in line)
     if wiring.serve(settings, directory, declared, lambda: click.echo(words)) == signal.SIGINT:
         sys.exit(128 + signal.SIGINT)
 

@@ -85,6 +85,7 @@ _LISTED = (
 )
 _VIEW = (
     _setting("--url-style", "STYLE", f"Format of .url files: {', '.join(URL_STYLES)} (json)."),
+    _switch("--no-url-files", "Show no .url files. They hold URLs that work without a key."),
     _switch("--allow-other", "Let other users read the files."),
     click.option(
         "-o",

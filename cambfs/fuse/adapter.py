@@ -10,9 +10,10 @@ import ctypes
 import errno
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from cambfs.deadline import Deadline
@@ -25,6 +26,7 @@ from cambfs.fuse.signals import Session
 from cambfs.runs.library import Library
 from cambfs.vfs.open_files import OpenFile
 from cambfs.vfs.tree import CONTROL, ENTRY_TIMEOUT_S, Attributes, Tree, UrlStyle
+from cambfs.vfs.xattrs import Xattrs
 
 try:
     import fuse
@@ -70,14 +72,12 @@ class Operations:
 
     use_ns = True
 
-    def __init__(
-        self, tree: Tree, failures: Errnos, session: Session, timeout_s: float, *, url_owner_only: bool
-    ) -> None:
+    def __init__(self, tree: Tree, xattrs: Xattrs, failures: Errnos, session: Session, timeout_s: float) -> None:
         self._tree = tree
+        self._xattrs = xattrs
         self._failures = failures
         self._session = session
         self._timeout_s = timeout_s
-        self._url_owner_only = url_owner_only
         self._table = Lock()  # guards the next two
         self._open_files: dict[int, OpenFile] = {}
         self._last_fh = 0
@@ -121,6 +121,15 @@ class Operations:
     def readdir(self, path: str, _fh: int) -> Iterator[tuple[str, int]]:
         return self._tree.names(path)
 
+    def getxattr(self, path: str, name: str) -> bytes:
+        found = self._xattrs.of(path)
+        if name not in found:
+            raise fuse.FuseOSError(errno.ENODATA)
+        return found[name]
+
+    def listxattr(self, path: str) -> list[str]:
+        return list(self._xattrs.of(path))
+
     def statfs(self, _path: str) -> dict[str, int]:
         used_bytes, files = self._tree.usage()
         sizes = {"f_bsize": _BLOCK_BYTES, "f_frsize": _FRAGMENT_BYTES, "f_blocks": -(-used_bytes // _FRAGMENT_BYTES)}
@@ -140,7 +149,8 @@ class Operations:
         return 0
 
     def _refuse_others(self, path: str) -> None:
-        is_private = self._url_owner_only and (path.endswith(".url") or path.startswith(f"{CONTROL}/"))
+        """What has mode 0400 is refused here: without `default_permissions` the kernel does not look at modes."""
+        is_private = path.endswith(".url") or path.startswith(f"{CONTROL}/")
         if is_private and fuse.fuse_get_context()[0] not in (0, _OWNER[0]):
             raise fuse.FuseOSError(errno.EACCES)
 
@@ -191,6 +201,14 @@ class _Binding(fuse.FUSE):  # type: ignore[misc]  # fusepy has no types
         _fill(status.contents, self.operations("getattr", path.decode(_ENCODING), fip))
         return 0
 
+    def getxattr(self, path: bytes, name: bytes, value: Any, size: int) -> int:
+        """`ls` and the kernel ask for names outside `user.`, too. Told that there are none of them, as before there
+        were any, most programs do not ask again."""
+        if not name.startswith(b"user."):
+            return -errno.EOPNOTSUPP
+        count: int = super().getxattr(path, name, value, size)
+        return count
+
     def read(self, path: bytes, memory: Any, size: int, offset: int, fip: Any) -> int:
         """Into libfuse's own memory, which it frees after the call: the view of it ends before that."""
         with _view_memory(memory, size, _PY_BUF_WRITE) as buffer:
@@ -220,21 +238,27 @@ def serve(
     library: Library,
     mountpoint: Path,
     *,
-    url_style: UrlStyle = UrlStyle.JSON,
+    base_url: str,
+    url_style: UrlStyle | None = UrlStyle.JSON,
     allow_other: bool = False,
     options: Sequence[str] = (),
+    error_log: ErrorLog | None = None,
+    controls: Mapping[str, Callable[[], bytes]] = MappingProxyType({}),
     on_ready: Callable[[], None] = lambda: None,
 ) -> int | None:
     """Mounts and serves until unmounted, or until SIGINT, SIGTERM or SIGHUP; returns the signal, if there was one.
 
     Call it in the main thread, before others are started that should not get these signals: it blocks them. `on_ready`
-    is called when the kernel's first request has come. Raises ConfigError when the mount is refused.
+    is called when the kernel's first request has come. `controls` are files of `/.cambfs` beside its own: name → what
+    it shows now. Raises ConfigError when the mount is refused.
     """
-    error_log = ErrorLog()
-    controls = {"errors": error_log.text, "pid": lambda: f"{os.getpid()}\n".encode()}
-    tree = Tree(library, url_style, 0o400 if allow_other else 0o444, controls)
+    error_log = ErrorLog() if error_log is None else error_log
+    own = {"errors": error_log.text, "pid": lambda: f"{os.getpid()}\n".encode()}
+    tree = Tree(library, url_style, {**own, **controls})
     session = Session(on_ready)
-    operations = Operations(tree, Errnos(error_log), session, library.timeout_s, url_owner_only=allow_other)
+    # A failure is the user's own business, and the audio is everybody's.
+    xattrs = Xattrs(library, base_url, (lambda _: None) if allow_other else error_log.last)
+    operations = Operations(tree, xattrs, Errnos(error_log), session, library.timeout_s)
     session.end_on_signals(library.close)
     try:
         _Binding(operations, os.fsencode(mountpoint).decode(_ENCODING), **_mount_options(allow_other, options))

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from threading import Lock
+from typing import NamedTuple
 
 from cambfs import errors
 from cambfs.errors import CambfsError, RemoteError
@@ -41,16 +42,29 @@ _ADVICE: Sequence[tuple[type[CambfsError], str]] = (
 )
 
 
+class Failure(NamedTuple):
+    """One failure, for people; nothing in it is secret, and every field prints as itself. `status` is "-" where no
+    answer came."""
+
+    time: str
+    file: str
+    operation: str
+    errno: str
+    status: str
+    what: str
+    advice: str
+
+
 class ErrorLog:
     def __init__(self) -> None:
         self._lock = Lock()
-        self._lines: deque[str] = deque(maxlen=_KEPT)
+        self._failures: deque[Failure] = deque(maxlen=_KEPT)
 
     def add(self, operation: str, path: str, error: CambfsError, errno_name: str) -> None:
         """Notes one failure; the oldest of more than 100 is dropped."""
         status = error.status if isinstance(error, RemoteError) else 0
         advice = next((advice for kind, advice in _ADVICE if isinstance(error, kind)), "see the log")
-        fields = [
+        fields = (
             time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             path.removeprefix("/"),
             operation,
@@ -58,11 +72,24 @@ class ErrorLog:
             f"HTTP {status}" if status else "-",
             str(error),
             advice,
-        ]
+        )
         with self._lock:
-            self._lines.append("\t".join(map(visible, fields)))
+            self._failures.append(Failure(*map(visible, fields)))
+
+    def failures(self) -> list[Failure]:
+        """The oldest first."""
+        with self._lock:
+            return list(self._failures)
+
+    def last(self, file: str) -> str | None:
+        """The errno and the text of the last failure of a file; None when it has none."""
+        found = next((one for one in reversed(self.failures()) if one.file == file), None)
+        return None if found is None else f"{found.errno}: {found.what}"
+
+    def entries(self) -> list[dict[str, str]]:
+        """As `failures`, with the names of the fields."""
+        return [failure._asdict() for failure in self.failures()]
 
     def text(self) -> bytes:
         """A line each, oldest first: time, file, operation, errno, HTTP status, what happened and what to do."""
-        with self._lock:
-            return "".join(f"{line}\n" for line in self._lines).encode()
+        return "".join("\t".join(failure) + "\n" for failure in self.failures()).encode()

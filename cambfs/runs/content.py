@@ -14,7 +14,7 @@ from cambfs.cache.cache import Acquired, Cache
 from cambfs.cache.ranges import RangeSet
 from cambfs.cache.spool import Spool
 from cambfs.errors import CacheDamaged, ResultChanged, TooLarge
-from cambfs.model import RunInfo
+from cambfs.model import Arrived, RunInfo
 from cambfs.names import RunId
 from cambfs.remote.source import Body
 from cambfs.runs.completeness import Completeness, head_of
@@ -124,6 +124,10 @@ class Content:
         window = audio.tail_bytes_wanted(head) if head else 0
         return self.filled.gap(offset, size) or self.filled.gap(max(size - window, 0), size)
 
+    def arrived(self) -> Arrived:
+        head = head_of(self._spool, self.size) if self._spool is not None and self.filled.total else b""
+        return Arrived(self.filled.total, self.size, head, is_cached=False)
+
     def stop_if_whole(self, stop: int) -> int | None:
         """Where a read up to `stop` ends; None when the result is not complete. Without the lock."""
         size = self.size
@@ -180,8 +184,10 @@ class Content:
             self.spool.etag = body.etag
             self.spool.has_ranges = body.ranges and not self._api_refuses_ranges
             self._content_type = body.content_type
+        if not body.is_stored:
+            self.sizing.streamed_s = body.modified_s
         if body.total is not None and not body.is_stored:
-            self.sizing.header(body.total, body.modified_s, is_begun=self.filled.total > 0)
+            self.sizing.header(body.total, is_begun=self.filled.total > 0)
         self.is_begun = True
 
     def place(self, position: int, length: int) -> tuple[Spool, list[tuple[int, int]]]:
@@ -233,13 +239,13 @@ class Content:
 
     # To the cache.
 
-    def note_whole(self) -> RunInfo | None:
-        """Notes whether nothing is missing any more; returns the facts, once, when it should be kept."""
+    def note_whole(self) -> bool:
+        """Notes whether nothing is missing any more; says, once, that it should be kept."""
         self.is_whole = self.is_whole or self.is_complete
         if not self.is_whole or self._is_kept or not self._completeness.proof:
-            return None
+            return False
         self._is_kept = True
-        return self.sizing.info
+        return True
 
     def keep(self, info: RunInfo) -> None:
         """Puts the complete result into the cache. Without the lock."""

@@ -27,12 +27,14 @@ class Demand:
         self._stream()
         if self._content.size is None and self._context.api.stream_has_length is False:
             self.size()
+        elif not self._content.sizing.is_time_told and self._context.api.stream_tells_time is False:
+            self.probe()  # a program that opens a file asks for its time next
 
     def size(self) -> None:
         is_header_to_come = self._downloader.stream is not None and not self._content.is_begun
         if not (is_header_to_come and self._context.api.stream_has_length):
             self.probe()
-        if self._content.size is None and self._is_stream_needed():
+        if (self._content.size is None and self._is_stream_needed()) or self._may_stream_tell_time():
             self._stream()
 
     def probe(self) -> None:
@@ -53,6 +55,17 @@ class Demand:
         reads_on = offset > 0 and self._content.filled.covers(offset - 1, offset)
         goal = None if reads_on else max(stop, offset + self._context.tuning.span_bytes)
         self._downloader.start_span(offset, goal)
+
+    def is_time_to_come(self) -> bool:
+        """Whether storage is about to say when the result was made, or the stream whether storage's word counts."""
+        loader, sizing = self._downloader, self._content.sizing
+        is_comparing = loader.stream is not None and sizing.probe is not None and not sizing.is_compared
+        return loader.is_probe_recent and (loader.is_probing or is_comparing or self._may_stream_tell_time())
+
+    def _may_stream_tell_time(self) -> bool:
+        """Storage does not tell the time, and it is not known that streams of this API do not, either."""
+        may_tell = self._context.api.stream_tells_time is not False
+        return may_tell and self._content.sizing.is_time_left_out and not self._content.is_begun
 
     def end(self) -> None:
         """The run is not used any more."""

@@ -15,10 +15,11 @@ from types import TracebackType
 
 from cachetools import TTLCache
 
+from cambfs.cache.usage import CacheUsage
 from cambfs.clock import since_boot_s
 from cambfs.deadline import Deadline
 from cambfs.errors import CambfsError, Closing, UnknownRun
-from cambfs.model import RunInfo
+from cambfs.model import Arrived, Progress, RunInfo
 from cambfs.names import RunId
 from cambfs.remote.signer import Signature
 from cambfs.runs.lookahead import Lookahead
@@ -174,6 +175,24 @@ class Library:
             self._size_lookahead.begin(listed)
             self._url_lookahead.begin(listed)
         return listed
+
+    def arrived(self, run_id: RunId) -> Arrived | None:
+        """What is here of a run; None when nothing is."""
+        cached = self._cache.arrived(run_id)
+        if cached is not None and cached.is_cached:
+            return cached
+        with self._lock:
+            run = self._runs.get(run_id)
+        return cached if run is None else run.arrived()
+
+    def progress(self) -> list[Progress]:
+        """The results that are being downloaded."""
+        with self._lock:
+            runs = list(self._runs.values())
+        return [progress for run in runs if (progress := run.progress()) is not None]
+
+    def cache_usage(self) -> CacheUsage:
+        return self._cache.usage()
 
     def known_bytes(self) -> int:
         """The sizes that are known, added up."""

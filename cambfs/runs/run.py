@@ -18,7 +18,7 @@ from typing import Protocol, TypeVar
 
 from cambfs.deadline import Deadline
 from cambfs.errors import BrokenBody, CacheDamaged, CambfsError, NotWhole, ResultChanged
-from cambfs.model import RunInfo
+from cambfs.model import Arrived, Progress, RunInfo
 from cambfs.names import RunId
 from cambfs.remote.object_store import Probe
 from cambfs.remote.source import Body
@@ -77,8 +77,21 @@ class Run:
     # For callers, each in its own thread.
 
     def info(self, deadline: Deadline) -> RunInfo:
-        """Waits for the exact size. Raises CambfsError."""
+        """Waits for the exact size and the time. Raises CambfsError."""
         return self._wait(deadline, lambda: self._content.sizing.info, self._demand.size)
+
+    def arrived(self) -> Arrived:
+        with self._changed:
+            return self._content.arrived()
+
+    def progress(self) -> Progress | None:
+        """None when nothing of it is being downloaded."""
+        with self._changed:
+            transfers = self._downloader.transfers()
+            if not transfers:
+                return None
+            bytes_per_s = sum(transfer.bytes_per_s for transfer in transfers)
+            return Progress(self.id, self._content.filled.total, self._content.size, bytes_per_s)
 
     def want_probe(self) -> None:
         """Asks storage for the size if that may help. Does not wait."""
@@ -208,8 +221,12 @@ class Run:
         self._tell()
 
     def _tell(self) -> None:
-        """Passes the size on to the library."""
-        told = self._content.sizing.info, self._content.sizing.is_unverified
+        """Passes size and time on to the library."""
+        sizing = self._content.sizing
+        if not self._demand.is_time_to_come():
+            sizing.settle_time()
+        info = sizing.info
+        told = info, info is not None and sizing.is_unverified
         if told != self._told:
             self._told = told
             self._owner.learn(self.id, *told)
@@ -241,10 +258,10 @@ class Run:
         with self._changed:
             self._waiters.check()
             self._content.begin(body)
+            if self._content.size is None or not self._content.sizing.is_time_told:
+                self._demand.probe()
             self._tell()
             self._changed.notify_all()
-            if self._content.size is None:
-                self._demand.probe()
             self._waiters.yield_to_readers()
 
     def receive(self, transfer: Transfer, position: int, data: bytes) -> bool:
@@ -305,7 +322,7 @@ class Run:
             if self._content.is_doubtful(position, body):
                 self._hear_storage()
             if self._content.prove(position, body):
-                self._note_end(position, body)
+                self._note_end(position)
                 return None
             if transfer is not self._downloader.stream:
                 return None  # a range came to the end; whether it is one the stream will show
@@ -319,8 +336,8 @@ class Run:
     def _is_storage_heard(self) -> bool:
         return not self._downloader.is_probing or self._is_over
 
-    def _note_end(self, position: int, body: Body) -> None:
-        error = self._content.sizing.end(position, body.modified_s)
+    def _note_end(self, position: int) -> None:
+        error = self._content.sizing.end(position)
         if isinstance(error, NotWhole):
             self._context.store.refute(self.id)
         if error is not None and self._handles:
@@ -335,26 +352,35 @@ class Run:
 
     def transfer_ended(self, transfer: Transfer, error: CambfsError | None) -> None:
         self._end_if_worthless(error)
-        info = self._note_ended(transfer, error)
+        info = self._awaited_facts() if self._note_ended(transfer, error) else None
         if info is not None:
             self._context.commits.add(partial(self._commit, self.lease(), info))
+
+    def _awaited_facts(self) -> RunInfo | None:
+        """Those of a whole result. Storage has a moment to say when it was made."""
+        with self._changed:
+            takes_s = self._context.tuning.probe_takes_s
+            self._changed.wait_for(lambda: self._is_over or not self._demand.is_time_to_come(), takes_s)
+            self._content.sizing.settle_time()
+            self._tell()
+            return self._content.sizing.info
 
     def _commit(self, lease: AbstractContextManager[object], info: RunInfo) -> None:
         with lease:
             self._content.keep(info)
 
-    def _note_ended(self, transfer: Transfer, error: CambfsError | None) -> RunInfo | None:
-        """The facts, when the result is whole now and should be kept."""
+    def _note_ended(self, transfer: Transfer, error: CambfsError | None) -> bool:
+        """Whether the result is whole now and should be kept."""
         with self._changed:
             self._changed.notify_all()
             was_stream = self._downloader.forget(transfer, error)
             if was_stream and error is not None and not self._is_over:
                 self._fail(error)
-            info = self._content.note_whole() if self._is_worth_keeping() else None
+            is_to_be_kept = self._is_worth_keeping() and self._content.note_whole()
             if self._handles and error is None and not self._is_over:
                 with suppress(CambfsError):  # the next read tries again and gets the error
                     self._demand.audio()
-            return info
+            return is_to_be_kept
 
     # For probes and checks, in their threads.
 

@@ -1,4 +1,4 @@
-"""How long one run's result is, and what that is known from.
+"""How long one run's result is and when it was made, and what both are known from.
 
 In the order of trust, a size comes from the cache or a proven end, from the length in the stream's header, from an
 earlier use of the run, or from storage: if the structure of its object agrees, and it begins like the stream, or
@@ -10,7 +10,6 @@ holds its lock for every method. It returns what follows for storage and for ope
 
 from __future__ import annotations
 
-import time
 from enum import Enum, auto
 
 from cambfs import flac
@@ -22,6 +21,10 @@ from cambfs.names import RunId
 from cambfs.proof import ENDS_IN_A_FRAME
 from cambfs.remote.object_store import ObjectStore, Probe
 
+# The time of a result when neither the stream nor storage tells it: the same in every mount, and a year that archives
+# of every kind can hold. 2000-01-01, UTC.
+UNKNOWN_TIME_NS = 946_684_800 * 10**9
+
 
 class _From(Enum):
     PROOF = auto()  # or the cache, where only proven results are
@@ -31,15 +34,18 @@ class _From(Enum):
 
 
 class Sizing:
-    """`info` is None while the size is not known. The constructor's `info` is from an earlier use of the run;
+    """`size` is None while it is not known. The constructor's `info` is from an earlier use of the run;
     `is_unverified` when only storage had reported it. `probe` is what storage reported, or None. `matches_stream` is
-    whether its object begins like the stream; None before both heads were compared.
+    whether its object begins like the stream; None before both heads were compared. `streamed_s` is the Last-Modified
+    of the stream, or None.
     """
 
     def __init__(self, run_id: RunId, store: ObjectStore, info: RunInfo | None, is_unverified: bool) -> None:
-        self.info = info
+        self.size = info.size if info is not None else None
+        self.streamed_s: float | None = None
         self.probe: Probe | None = None
         self.matches_stream: bool | None = None
+        self._mtime_ns = info.mtime_ns if info is not None else None  # as it was told, so it stays
         self._id = run_id
         self._store = store
         self._from = _From.STORAGE if is_unverified else _From.BEFORE
@@ -48,8 +54,41 @@ class Sizing:
         self._told = {} if info is None else {self._from: info.size}  # the largest size reported from each source
 
     @property
-    def size(self) -> int | None:
-        return self.info.size if self.info is not None else None
+    def info(self) -> RunInfo | None:
+        """None as long as the size or the time is not known."""
+        if self.size is None or self._mtime_ns is None:
+            return None
+        return RunInfo(self.size, self._mtime_ns)
+
+    @property
+    def is_time_told(self) -> bool:
+        """A source has said when the result was made, so that storage need not be asked for just that."""
+        return self._mtime_ns is not None or self.streamed_s is not None
+
+    @property
+    def is_time_left_out(self) -> bool:
+        """Storage has answered, and does not say when the result was made; nor has the stream yet."""
+        return self.probe is not None and self.probe.modified_s is None and not self.is_time_told
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether what storage said is of the stream's file is known, as far as it can be."""
+        return self.matches_stream is not None or self._store.proven or self._store.distrusted
+
+    def settle_time(self) -> None:
+        """Nobody else is about to tell when the result was made: storage's word counts, else the stream's. Storage
+        comes first because a bare `stat` asks nobody else."""
+        if self.size is None or self._mtime_ns is not None:
+            return
+        stored_s = self._stored_s()
+        seconds = self.streamed_s if stored_s is None else stored_s
+        self._mtime_ns = UNKNOWN_TIME_NS if seconds is None else int(seconds) * 10**9
+
+    def _stored_s(self) -> float | None:
+        probe, is_same = self.probe, self._store.proven if self.matches_stream is None else self.matches_stream
+        if probe is None or not is_same or self._store.distrusted or probe.total != self.size:
+            return None
+        return probe.modified_s
 
     def is_less_than_told(self, size: int) -> bool:
         """Whether a larger size was reported: a read must not end there without an error."""
@@ -58,21 +97,21 @@ class Sizing:
     def is_storage_exceeded_by(self, position: int) -> bool:
         """Whether a byte of the stream before `position` lies beyond the size that storage reported."""
         told = self._told.get(_From.STORAGE)
-        return told is not None and position > told and self.info is not None and self.info.size == told
+        return told is not None and position > told and self.size == told
 
     @property
     def is_proven(self) -> bool:
-        return self.info is not None and self._from is _From.PROOF
+        return self.size is not None and self._from is _From.PROOF
 
     @property
     def is_unverified(self) -> bool:
         """Only storage has reported the size, and storage was right about another run."""
-        return self.info is not None and self._from is _From.STORAGE and not self.matches_stream
+        return self.size is not None and self._from is _From.STORAGE and not self.matches_stream
 
     @property
     def is_of_before(self) -> bool:
         """The size is known, but only from an earlier use of the run."""
-        return self.info is not None and self._from is _From.BEFORE
+        return self.size is not None and self._from is _From.BEFORE
 
     @property
     def stored_bytes(self) -> int | None:
@@ -95,7 +134,7 @@ class Sizing:
         probe = self.probe
         if probe is None or self.stored_bytes is None or not probe.ranges or not flac.identifies(probe.head):
             return None
-        return None if self.is_proven and self.info and self.info.size != probe.total else probe
+        return None if self.is_proven and self.size != probe.total else probe
 
     def claimed_by(self, size: int) -> int:
         """How many of API and storage say that the result has that size."""
@@ -106,24 +145,24 @@ class Sizing:
 
     def load(self, info: RunInfo) -> None:
         """The cache has the complete result."""
-        self.info = info
+        self.size, self._mtime_ns = info.size, info.mtime_ns
         self._from = _From.PROOF
         self._told = {_From.PROOF: info.size}
 
-    def header(self, total: int, modified_s: float | None, *, is_begun: bool) -> None:
+    def header(self, total: int, *, is_begun: bool) -> None:
         """A response of the API has a length. Raises ResultChanged when an earlier response had another one, bytes of
         it have arrived (`is_begun`), and nothing spoke against it."""
         self._api_total = total
-        if self.info is None:
-            self._learn(total, modified_s, _From.HEADER)
-        elif self.info.size == total:
+        if self.size is None:
+            self._learn(total, _From.HEADER)
+        elif self.size == total:
             self._from = self._from if self.is_proven else _From.HEADER
         else:
-            is_settled = self.is_proven or (self._from is _From.HEADER and self.info.size not in self._refuted)
+            is_settled = self.is_proven or (self._from is _From.HEADER and self.size not in self._refuted)
             if is_begun and is_settled:
                 raise ResultChanged(f"run {self._id}: the result has another length than before")
-            self.info = None
-            self._learn(total, modified_s, _From.HEADER)
+            self._forget()
+            self._learn(total, _From.HEADER)
 
     def refute(self, position: int) -> None:
         """A response ended there, and the result did not."""
@@ -131,16 +170,16 @@ class Sizing:
 
     def exceeded_by(self, position: int) -> bool:
         """Whether a byte before `position` lies beyond the proven end."""
-        return self.info is not None and self.is_proven and position > self.info.size
+        return self.size is not None and self.is_proven and position > self.size
 
-    def end(self, position: int, modified_s: float | None) -> CambfsError | None:
+    def end(self, position: int) -> CambfsError | None:
         """It is proven that the result ends there. Returns the error for open files that were told another size:
         ResultChanged when the result was longer before, NotWhole when storage had reported that size."""
         error = self._contradiction(position)
         self._told.clear()  # open files with these sizes get the error
-        if error is not None or (self.info is not None and self.info.size != position):
-            self.info = None
-        self._learn(position, modified_s, _From.PROOF)
+        if error is not None or self.size != position:
+            self._forget()
+        self._learn(position, _From.PROOF)
         return error
 
     def _contradiction(self, position: int) -> CambfsError | None:
@@ -162,9 +201,9 @@ class Sizing:
         if self.matches_stream is None and spool is not None and spool.filled.covers(0, len(probe.head)):
             self.matches_stream = is_same = spool.read(0, len(probe.head)) == probe.head
             if not is_same and self._from is _From.STORAGE:
-                self.info = None
-        if self.info is None and self._is_size_told(probe):
-            self._learn(probe.total, probe.modified_s, _From.STORAGE)
+                self._forget()
+        if self.size is None and self._is_size_told(probe):
+            self._learn(probe.total, _From.STORAGE)
         return is_same
 
     def _is_size_told(self, probe: Probe) -> bool:
@@ -175,9 +214,10 @@ class Sizing:
             return self._store.proven and signature(probe.head) == "FLAC"
         return self.matches_stream
 
-    def _learn(self, size: int, modified_s: float | None, source: _From) -> None:
-        if self.info is None:
-            seconds = time.time() if modified_s is None else modified_s
-            self.info = RunInfo(size, int(seconds) * 10**9)
+    def _forget(self) -> None:
+        self.size = self._mtime_ns = None
+
+    def _learn(self, size: int, source: _From) -> None:
+        self.size = size
         self._told[source] = max(self._told.get(source, 0), size)
         self._from = source

@@ -41,11 +41,16 @@ class Mounted:
 
 def mounted_at(directory: Path, mountinfo: Path = _MOUNTINFO) -> Mounted | None:
     """What lies on top at `directory`; None when it is no mount point. Works for a dead mount as well."""
-    found = None
     wanted = _resolved(directory)
-    for mounted in all_mounts(mountinfo):
-        found = mounted if mounted.directory == wanted else found
-    return found
+    found = [mounted for mounted in all_mounts(mountinfo) if mounted.directory == wanted]
+    return found[-1] if found else None
+
+
+def own_mounts(mountinfo: Path = _MOUNTINFO) -> list[Path]:
+    """Where this user has mounted cambfs, in the order of the mounts."""
+    on_top = {mounted.directory: mounted for mounted in all_mounts(mountinfo)}
+    own = f"user_id={os.getuid()}"
+    return [place for place, mounted in on_top.items() if mounted.fstype == FSTYPE and own in mounted.options]
 
 
 def all_mounts(mountinfo: Path = _MOUNTINFO) -> list[Mounted]:

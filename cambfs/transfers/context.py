@@ -52,6 +52,7 @@ class ObservedApi:
     `bytes_per_s` is the rate of the last stream that was long enough to show it."""
 
     stream_has_length: bool | None = None
+    stream_tells_time: bool | None = None
     bytes_per_s: float | None = None
 
 

@@ -8,6 +8,7 @@ here: hold it for the methods below "Locked".
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -67,7 +68,7 @@ class Downloader:
         self.stream: Transfer | None = None
         self.is_probing = False
         self.checked_at = 0.0
-        self._probe_began_at = 0.0
+        self._probe_began_at = -math.inf
         self._probe_failed = False
         self._is_checking = False
         self._spans: list[Transfer] = []
@@ -110,8 +111,13 @@ class Downloader:
             self._probe_failed = True
 
     @property
+    def is_probe_recent(self) -> bool:
+        """Storage was asked so short a time ago that it is worth waiting for what it says."""
+        return time.monotonic() - self._probe_began_at <= self._context.tuning.probe_takes_s
+
+    @property
     def is_probe_slow(self) -> bool:
-        return self.is_probing and time.monotonic() - self._probe_began_at > self._context.tuning.probe_takes_s
+        return self.is_probing and not self.is_probe_recent
 
     def start_check(self) -> None:
         """Of the cached file. Does nothing while a check is under way."""
@@ -216,6 +222,7 @@ class Downloader:
         if body is None:
             body = self._context.source.open_stream(self._id)
             self._context.api.stream_has_length = body.total is not None
+            self._context.api.stream_tells_time = body.modified_s is not None
         return body
 
     def _open_span(self, position: int, stop: int | None) -> Body:

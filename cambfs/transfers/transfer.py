@@ -83,6 +83,13 @@ class Transfer:
         self._told_to_stop = Event()
         self._body: Body | None = None
 
+    @property
+    def bytes_per_s(self) -> float:
+        """The mean since the first response came; 0 before."""
+        if self.begin_at is None:
+            return 0.0
+        return (self.position - self.first_position) / max(time.monotonic() - self.begin_at, 1e-3)
+
     def stop(self) -> None:
         """Ends it soon, from any thread; returns at once."""
         self._told_to_stop.set()

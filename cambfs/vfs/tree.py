@@ -34,6 +34,9 @@ ROOT_INODE = 1
 CONTROL = "/.cambfs"
 # No number is free beside the runs'. This one, and those below it, belong to the last run ids that there can be.
 _CONTROL_INODE = 2**64 - 1
+_DIRECTORY_MODE = stat.S_IFDIR | 0o755  # a copy of the tree gets it, and can then be removed
+_AUDIO_MODE = stat.S_IFREG | 0o444
+_SECRET_MODE = stat.S_IFREG | 0o400  # a URL gives the audio to anyone without a key
 _BLOCK_BYTES = 512
 _NAMES_KEPT = 4096
 
@@ -72,19 +75,17 @@ class Attributes(NamedTuple):
 
 
 class Tree:
-    """`controls` are the files of `/.cambfs`: name → what it shows now. They have the mode of the URLs, `url_mode`:
-    both say what is the user's own business."""
+    """`url_style` None: there are no `.url` files. `controls` are the files of `/.cambfs`: name → what it shows now.
+    They have the mode of the URLs: both say what is the user's own business."""
 
     def __init__(
         self,
         library: Library,
-        url_style: UrlStyle,
-        url_mode: int = 0o444,
+        url_style: UrlStyle | None,
         controls: Mapping[str, Callable[[], bytes]] | None = None,
     ) -> None:
         self._library = library
         self._url_style = url_style
-        self._url_mode = url_mode
         self._controls = {f"{CONTROL}/{name}": text for name, text in (controls or {}).items()}
         self._made_ns = time.time_ns()
         self._lock = Lock()  # guards all below
@@ -101,19 +102,26 @@ class Tree:
         Raises NoSuchName and other CambfsErrors.
         """
         if path == "/":
-            return Attributes(ROOT_INODE, stat.S_IFDIR | 0o555, 2, 0, self._made_ns)
+            return Attributes(ROOT_INODE, _DIRECTORY_MODE, 2, 0, self._made_ns)
         if path == CONTROL:
-            return Attributes(_CONTROL_INODE, stat.S_IFDIR | 0o555, 2, 0, self._made_ns)
+            return Attributes(_CONTROL_INODE, _DIRECTORY_MODE, 2, 0, self._made_ns)
         if path in self._controls:
             size = len(self._controls[path]())
-            return Attributes(self._control_inode(path), stat.S_IFREG | self._url_mode, 1, size, time.time_ns())
-        run_id, kind = _parse(path)
+            return Attributes(self._control_inode(path), _SECRET_MODE, 1, size, time.time_ns())
+        run_id, kind = self._parse(path)
         size_and_mtime = self._known(run_id, kind)
         if size_and_mtime is None and is_lookup_possible and self._is_first_response(path, run_id, kind):
             size_and_mtime = PROVISIONAL_SIZE, self._made_ns
         if size_and_mtime is None:
             size_and_mtime = self._waited_for(run_id, kind, deadline)
-        return Attributes(inode(run_id, kind), self._mode(kind), 1, *size_and_mtime)
+        mode = _SECRET_MODE if kind is Kind.URL else _AUDIO_MODE
+        return Attributes(inode(run_id, kind), mode, 1, *size_and_mtime)
+
+    def _parse(self, path: str) -> tuple[RunId, Kind]:
+        run_id, kind = _parse(path)
+        if kind is Kind.URL and self._url_style is None:
+            raise NoSuchName(f"{path!r}: this mount has no .url files")
+        return run_id, kind
 
     def _known(self, run_id: RunId, kind: Kind) -> tuple[int, int] | None:
         if kind is Kind.URL:
@@ -149,10 +157,8 @@ class Tree:
             self._urls_said.add(run_id)
         return len(self._text(signature.signed.response)), signature.signed_ns
 
-    def _mode(self, kind: Kind) -> int:
-        return stat.S_IFREG | (self._url_mode if kind is Kind.URL else 0o444)
-
     def _text(self, response: Mapping[str, Any]) -> bytes:
+        assert self._url_style is not None, "without a style there are no names of URLs"
         return self._url_style.text(response)
 
     def check_exists(self, path: str, deadline: Deadline) -> None:
@@ -163,7 +169,7 @@ class Tree:
         """Raises NoSuchName and other CambfsErrors."""
         if path in self._controls:
             return OpenControl(self._controls[path]())
-        run_id, kind = _parse(path)
+        run_id, kind = self._parse(path)
         if kind is Kind.FLAC:
             return OpenAudio(self._library, run_id, deadline)
         return self._open_text(run_id, self._library.signature(run_id, deadline))
@@ -185,13 +191,14 @@ class Tree:
 
     def usage(self) -> tuple[int, int]:
         """The bytes of all results whose size is known, and the number of files."""
-        return self._library.known_bytes(), len(Kind) * len(self._library.listed())
+        files_per_run = 1 if self._url_style is None else 2
+        return self._library.known_bytes(), files_per_run * len(self._library.listed())
 
     def names(self, path: str) -> Iterator[tuple[str, int]]:
         """A directory's files, each with its inode, as they are now. `/.cambfs` is not listed in `/`."""
         if path == CONTROL:
             return iter([(name.removeprefix(f"{CONTROL}/"), self._control_inode(name)) for name in self._controls])
-        return names_and_inodes(self._library.begin_listing())
+        return names_and_inodes(self._library.begin_listing(), with_urls=self._url_style is not None)
 
 
 @lru_cache(_NAMES_KEPT)

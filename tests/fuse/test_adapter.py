@@ -21,6 +21,7 @@ from cambfs.fuse.errnos import Errnos
 from cambfs.fuse.error_log import ErrorLog
 from cambfs.fuse.signals import Session
 from cambfs.vfs.tree import Attributes, Tree
+from cambfs.vfs.xattrs import Xattrs
 
 CONTENT = bytes(range(250)) * 4
 FILE = Attributes(20, stat.S_IFREG | 0o444, 1, len(CONTENT), 1_700_000_000 * 10**9 + 5)
@@ -75,6 +76,13 @@ class FakeTree:
         return 4097, 2
 
 
+class FakeXattrs:
+    """Those of one file."""
+
+    def of(self, path: str) -> dict[str, bytes]:
+        return {"user.cambfs.state": b"remote", "user.b": b""} if path == "/1.flac" else {}
+
+
 @pytest.fixture
 def tree() -> FakeTree:
     return FakeTree()
@@ -82,7 +90,7 @@ def tree() -> FakeTree:
 
 @pytest.fixture
 def operations(tree: FakeTree) -> Operations:
-    return Operations(cast("Tree", tree), Errnos(ErrorLog()), Session(), 1.0, url_owner_only=True)
+    return Operations(cast("Tree", tree), cast("Xattrs", FakeXattrs()), Errnos(ErrorLog()), Session(), 1.0)
 
 
 @pytest.fixture
@@ -260,3 +268,40 @@ def test_others_are_kept_out_of_what_is_the_users_own(
     else:
         assert operations("open", path, fuse.fuse_file_info()) == 0
     assert operations("open", "/1.flac", fuse.fuse_file_info()) == 0
+
+
+# Extended attributes.
+
+
+def _xattr(binding: Any, path: bytes, name: bytes | None, room: int) -> tuple[int, bytes]:
+    """What the binding returns and writes into `room` bytes; 0 asks for the size."""
+    memory = (ctypes.c_byte * max(room, 1))()
+    pointer = ctypes.cast(memory if room else ctypes.c_void_p(), ctypes.POINTER(ctypes.c_byte))
+    arguments = (path, pointer, room) if name is None else (path, name, pointer, room)
+    result = getattr(binding, "listxattr" if name is None else "getxattr")(*arguments)
+    return result, bytes(memory)[: max(result, 0)]
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"), [(b"user.cambfs.state", b"remote"), (None, b"user.cambfs.state\0user.b\0")]
+)
+def test_an_attribute_is_given_in_full_or_not_at_all(binding: Any, name: bytes | None, wanted: bytes) -> None:
+    assert _xattr(binding, b"/1.flac", name, 0)[0] == len(wanted)
+    assert _xattr(binding, b"/1.flac", name, len(wanted) - 1)[0] == -errno.ERANGE
+    assert _xattr(binding, b"/1.flac", name, len(wanted)) == (len(wanted), wanted)
+    assert _xattr(binding, b"/1.flac", name, 1000) == (len(wanted), wanted)
+
+
+def test_there_are_no_other_attributes(binding: Any, operations: Operations) -> None:
+    with pytest.raises(fuse.FuseOSError) as failed:
+        operations("getxattr", "/1.flac", "user.other")
+    assert failed.value.errno == errno.ENODATA
+    assert _xattr(binding, b"/1.url", None, 0)[0] == 0
+
+
+@pytest.mark.parametrize("name", [b"security.capability", b"system.posix_acl_access", b"trusted.x", b"user"])
+def test_what_only_the_kernel_asks_for_does_not_reach_the_operations(
+    binding: Any, monkeypatch: pytest.MonkeyPatch, name: bytes
+) -> None:
+    monkeypatch.setattr(Operations, "__call__", None)
+    assert _xattr(binding, b"/1.flac", name, 0)[0] == -errno.EOPNOTSUPP

@@ -138,8 +138,11 @@ def everything(server: Server, session: Session) -> None:
     session("cat", mnt / "6.flac")
     server.profile = replace(server.profile, redirect=True)
     session("cat", mnt / "6.flac")
-    for name in ("errors", "pid"):
+    for name in ("errors", "pid", "status.json", "metrics", "known"):
         session("cat", mnt / ".cambfs" / name)
+    session("getfattr", "-d", "-m", "-", *(mnt / f"{run_id}.flac" for run_id in (1, 3, 4, 5, 6)))
+    session(CAMBFS, "status", mnt)
+    session(CAMBFS, "status", "--json", mnt)
     assert len((mnt / ".cambfs" / "errors").read_text().splitlines()) >= 5
     session(CAMBFS, "fetch", "1-2,4", "-o", "out", *DEBUG)
     session(CAMBFS, "cache", "list")

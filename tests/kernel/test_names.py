@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +54,9 @@ _JUNK = (
     b"a/b",
     b"x.flac/b",
 )
+
+# Root may remove whatever it has copied. It gives up that, and nothing else.
+AS_USER = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
 
 # What is tried, with the errno that the kernel gives. It looks at the name before it looks at the mount: so a few
 # are not EROFS, and none of them changes anything.
@@ -150,8 +154,9 @@ def test_attributes(server: Server, mounted: Mounted) -> None:
         audio, url, root = ((mount.path / name).stat() for name in ("101.flac", "101.url", "."))
         size = server.results[101].stat().st_size
         assert (audio.st_size, audio.st_blocks, audio.st_nlink) == (size, -(-size // 512), 1)
-        assert stat.filemode(audio.st_mode) == stat.filemode(url.st_mode) == "-r--r--r--"
-        assert (stat.filemode(root.st_mode), root.st_nlink, root.st_ino) == ("dr-xr-xr-x", 2, 1)
+        assert (stat.filemode(audio.st_mode), stat.filemode(url.st_mode)) == ("-r--r--r--", "-r--------")
+        assert (stat.filemode(root.st_mode), root.st_nlink, root.st_ino) == ("drwxr-xr-x", 2, 1)
+        assert stat.filemode((mount.path / ".cambfs").stat().st_mode) == "drwxr-xr-x"
         assert {(found.st_uid, found.st_gid) for found in (audio, url, root)} == {(os.getuid(), os.getgid())}
         assert len({audio.st_ino, url.st_ino, root.st_ino}) == 3
         assert audio.st_mtime_ns % 10**9 == 0
@@ -159,6 +164,25 @@ def test_attributes(server: Server, mounted: Mounted) -> None:
         again = (mount.path / "101.flac").stat()
         assert again == audio, "reading changes no attribute"
         assert mount.run("du -B512 101.flac").out.split()[0] == b"%d" % audio.st_blocks
+
+
+def test_a_copy_of_the_tree_can_be_removed(mounted: Mounted, tmp_path: Path) -> None:
+    with mounted("--runs", "101") as mount:
+        copy = tmp_path / "copy"
+        done = mount.run([*AS_USER, "cp", "-r", str(mount.path), str(copy)])
+        assert done.status == 0, done
+        assert sorted(path.name for path in copy.iterdir()) == ["101.flac", "101.url"]
+        done = mount.run([*AS_USER, "rm", "-rf", str(copy)])
+        assert (done.status, copy.exists()) == (0, False), done
+
+
+def test_without_url_files_there_are_none(server: Server, mounted: Mounted) -> None:
+    with mounted("--runs", "101,105", "--no-url-files") as mount:
+        server.forget()
+        assert mount.run("ls").out.split() == [b"101.flac", b"105.flac"]
+        done = mount.read("attempt", "stat('101.url')", "open('101.url', O_RDONLY)")
+        assert done.out.split() == [b"ENOENT"] * 2
+        assert server.requests == ()
 
 
 def test_listings_agree_with_stat(server: Server, mounted: Mounted) -> None:

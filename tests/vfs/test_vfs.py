@@ -77,7 +77,7 @@ def test_the_root(tree: Tree) -> None:
     root = _look(tree, "/")
 
     assert (root.ino, root.nlink) == (1, 2)
-    assert root.mode == stat.S_IFDIR | 0o555
+    assert root.mode == stat.S_IFDIR | 0o755
     assert sorted(tree.names("/")) == sorted(
         (f"{run_id}.{kind.value}", inode(RunId(run_id), kind)) for run_id in (1, 2) for kind in Kind
     )
@@ -88,6 +88,23 @@ def test_a_file(tree: Tree) -> None:
 
     assert file == Attributes(inode(RunId(1), Kind.FLAC), stat.S_IFREG | 0o444, 1, SIZE, 1_700_000_000 * 10**9)
     assert file.blocks == 10
+
+
+def test_a_url_is_its_owners_alone(tree: Tree) -> None:
+    assert _ask(tree, "/1.url").mode == stat.S_IFREG | 0o400
+
+
+def test_without_url_files_their_names_do_not_exist_and_make_no_request(library: Library, source: FakeSource) -> None:
+    tree = Tree(library, None)
+
+    assert [name for name, _ in tree.names("/")] == ["1.flac", "2.flac"]
+    assert tree.usage()[1] == 2
+    with pytest.raises(NoSuchName):
+        _look(tree, "/1.url")
+    with pytest.raises(NoSuchName):
+        tree.open("/1.url", deadline())
+    assert source.requests == 0
+    assert _text(tree, "/1.flac") == CONTENT
 
 
 @pytest.mark.parametrize(("size", "blocks"), [(0, 0), (1, 1), (512, 1), (513, 2)])
@@ -327,10 +344,10 @@ def test_odd_characters_neither_fail_nor_begin_a_line(odd: str) -> None:
 
 
 def test_controls_are_there_and_not_listed(tree: Tree) -> None:
-    assert _look(tree, "/.cambfs").mode == stat.S_IFDIR | 0o555
+    assert _look(tree, "/.cambfs").mode == stat.S_IFDIR | 0o755
     assert _look(tree, "/.cambfs/errors").size == len(b"none\n")
     assert [name for name, _ in tree.names("/.cambfs")] == ["errors"]
     assert all(not name.startswith(".") for name, _ in tree.names("/"))
     assert _text(tree, "/.cambfs/errors") == b"none\n"
     assert tree.open("/.cambfs/errors", deadline()).direct_io
-    assert _look(tree, "/.cambfs/errors").mode == stat.S_IFREG | 0o444
+    assert _look(tree, "/.cambfs/errors").mode == stat.S_IFREG | 0o400

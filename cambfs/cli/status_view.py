@@ -1,0 +1,101 @@
+"""How `cambfs status` looks: rich renderables made of what `/.cambfs/status.json` says. Pure functions, no threads.
+
+Texts go in as `Text`, never as markup: what a server said is in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from cambfs.text import shown_size, visible
+
+_Status = Mapping[str, Any]
+_ERRORS_SHOWN = 5
+_BAR_WIDTH = 24
+
+
+def view(mounts: Sequence[_Status]) -> RenderableType:
+    """All mounts, one below the other."""
+    parts = [part for status in mounts for part in (Text(), _mount(status))]
+    return Group(*parts[1:])
+
+
+def _mount(status: _Status) -> RenderableType:
+    head = _text(status["mount_point"], "bold")
+    head.append(
+        f"  cambfs {status['version']}, process {status['pid']}, mounted for {_span(status['uptime_s'])}", "dim"
+    )
+    rows = Table.grid(padding=(0, 2))
+    rows.add_column(style="cyan", no_wrap=True)
+    rows.add_column(overflow="fold")
+    for name, shown in _rows(status):
+        rows.add_row(name, shown)
+    return Group(head, rows)
+
+
+def _rows(status: _Status) -> Iterator[tuple[str, RenderableType]]:
+    yield "API", _text(status["base_url"])
+    yield "cache", _cache(status["cache"])
+    yield "requests", _text(_requests(status["requests"]) or "none")
+    yield "received", _text(f"{shown_size(status['received_bytes'])} of audio; retries {status['retries']}")
+    for origin in status["origins"]:
+        if origin["is_open"]:
+            line = f"{origin['origin']}: {origin['reason']}; tried again in {origin['seconds_left']:.0f} s"
+            yield "unreachable", _text(line, "red")
+    if status["transfers"]:
+        yield "downloads", _transfers(status["transfers"])
+    for number, error in enumerate(status["errors"][-_ERRORS_SHOWN:]):
+        line = f"{error['time']}  {error['file']}  {error['operation']} {error['errno']}: {error['what']}"
+        yield "" if number else "last errors", _text(line, "red")
+
+
+def _cache(cache: _Status) -> Text:
+    filled = (
+        f"{shown_size(cache['bytes'])} of {shown_size(cache['limit_bytes'])}, {_counted(cache['results'], 'result')}"
+    )
+    served = f"hits {cache['hits']}, misses {cache['misses']}, evicted {cache['evictions']}"
+    return _text(f"{filled}; {served}; {cache['path'] or 'in memory'}")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _requests(requests: Mapping[str, Mapping[str, int]]) -> str:
+    return ", ".join(f"{kind} {sum(counts.values())}{_failures(counts)}" for kind, counts in requests.items())
+
+
+def _failures(counts: Mapping[str, int]) -> str:
+    shown = [f"{count} {'no response' if name == 'none' else name}" for name, count in counts.items() if name != "2xx"]
+    return f" ({', '.join(shown)})" if shown else ""
+
+
+def _transfers(transfers: Sequence[_Status]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for is_number in (False, False, True, True, True):
+        table.add_column(justify="right" if is_number else "left", no_wrap=True)
+    for one in transfers:
+        size, count = one["size"], one["bytes"]
+        bar = ProgressBar(total=size or None, completed=count, width=_BAR_WIDTH, pulse=not size)
+        of = f"{shown_size(count)} of {shown_size(size)}" if size else shown_size(count)
+        percent = f"{100 * count // size} %" if size else ""
+        table.add_row(str(one["run_id"]), bar, percent, of, f"{shown_size(int(one['bytes_per_s']))}/s")
+    return table
+
+
+def _span(seconds: float) -> str:
+    minutes, s = divmod(int(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    days, h = divmod(hours, 24)
+    parts = [f"{value} {unit}" for value, unit in ((days, "d"), (h, "h"), (m, "min"), (s, "s")) if value]
+    return " ".join(parts[:2]) or "0 s"
+
+
+def _text(text: str, style: str = "") -> Text:
+    return Text(visible(text), style)

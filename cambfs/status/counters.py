@@ -1,0 +1,140 @@
+"""Counts what a mount asks of the API and of storage, at the one place where all of it passes: the `Source`.
+
+Not counted: the check of the key at mount, redirects within a request, and the bytes of answers that are no audio.
+Threads: any. `_lock` is a leaf.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import TypeVar
+
+from cachetools import LRUCache
+
+from cambfs.errors import CambfsError, LinkError, RemoteError
+from cambfs.names import RunId
+from cambfs.remote.source import Body, SignedUrl, Source
+
+NO_ANSWER = "none"
+_FAILED_KEPT = 1024
+
+T = TypeVar("T")
+_Question = tuple[str, object]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """`requests` by kind ("stream", "sign", "bulk", "storage") and class of the status ("2xx" … "5xx", or NO_ANSWER).
+    `retries` are those of them that repeat one that failed temporarily. `received_bytes` are bytes of audio."""
+
+    requests: Mapping[tuple[str, str], int]
+    retries: int
+    received_bytes: int
+
+
+class Counters:
+    """`source` makes a Source that is counted here."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()  # guards all below
+        self._requests: Counter[tuple[str, str]] = Counter()
+        self._retries = 0
+        self._received_bytes = 0
+        # What is repeated when it is asked again. Many are never asked again.
+        self._failed: LRUCache[_Question, bool] = LRUCache(_FAILED_KEPT)
+
+    def counts(self) -> Counts:
+        with self._lock:
+            return Counts(dict(self._requests), self._retries, self._received_bytes)
+
+    def source(self, source: Source) -> Source:
+        return _CountedSource(source, self)
+
+    def note_request(self, question: _Question, error: CambfsError | None) -> None:
+        """A request has got its response, or failed."""
+        with self._lock:
+            self._requests[question[0], _status_class(error)] += 1
+            self._retries += self._failed.pop(question, False)
+        if error is not None:
+            self.note_failure(question, error)
+
+    def note_failure(self, question: _Question, error: CambfsError) -> None:
+        """It failed, perhaps within the body of its response."""
+        if error.temporary:
+            with self._lock:
+                self._failed[question] = True
+
+    def note_received(self, count: int) -> None:
+        with self._lock:
+            self._received_bytes += count
+
+
+def _status_class(error: CambfsError | None) -> str:
+    if isinstance(error, RemoteError):
+        return f"{error.status // 100}xx"
+    return NO_ANSWER if isinstance(error, LinkError) else "2xx"
+
+
+class _CountedSource:
+    """A `cambfs.remote.source.Source`, and the one that it is made of."""
+
+    def __init__(self, source: Source, counters: Counters) -> None:
+        self._source = source
+        self._counters = counters
+
+    def open_stream(self, run_id: RunId, start: int = 0, etag: str | None = None) -> Body:
+        question = "stream", run_id
+        body = self._ask(question, lambda: self._source.open_stream(run_id, start, etag))
+        return _CountedBody(body, self._counters, question)
+
+    def sign(self, run_id: RunId) -> SignedUrl:
+        return self._ask(("sign", run_id), lambda: self._source.sign(run_id))
+
+    def sign_many(self, run_ids: Sequence[RunId]) -> Mapping[RunId, SignedUrl]:
+        return self._ask(("bulk", tuple(run_ids)), lambda: self._source.sign_many(run_ids))
+
+    def open_stored(self, signed: SignedUrl, start: int, stop: int | None) -> Body:
+        question = "storage", (signed.url, start)
+        body = self._ask(question, lambda: self._source.open_stored(signed, start, stop))
+        return _CountedBody(body, self._counters, question)
+
+    def _ask(self, question: _Question, call: Callable[[], T]) -> T:
+        try:
+            response = call()
+        except CambfsError as error:
+            if not isinstance(error, RemoteError) or error.status:  # with status 0 nothing was asked
+                self._counters.note_request(question, error)
+            raise
+        self._counters.note_request(question, None)
+        return response
+
+
+class _CountedBody:
+    """A `cambfs.remote.source.Body`, and the one that it is made of."""
+
+    def __init__(self, body: Body, counters: Counters, question: _Question) -> None:
+        self.start = body.start
+        self.stop = body.stop
+        self.total = body.total
+        self.is_stored = body.is_stored
+        self.framed = body.framed
+        self.etag = body.etag
+        self.ranges = body.ranges
+        self.content_type = body.content_type
+        self.modified_s = body.modified_s
+        self.close = body.close
+        self._read = body.read
+        self._counters = counters
+        self._question = question
+
+    def read(self, limit: int) -> bytes:
+        try:
+            data = self._read(limit)
+        except CambfsError as error:
+            self._counters.note_failure(self._question, error)
+            raise
+        self._counters.note_received(len(data))
+        return data

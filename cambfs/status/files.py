@@ -1,0 +1,57 @@
+"""The files of `/.cambfs` that show what a mount says of itself, for programs: JSON, Prometheus' text format, a list.
+
+Threads: any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from cambfs.status.monitor import Monitor, Snapshot
+
+_Sample = tuple[Mapping[str, str], float]
+
+
+def files(monitor: Monitor) -> Mapping[str, Callable[[], bytes]]:
+    """Name → what it shows now."""
+    return {
+        "status.json": lambda: monitor.snapshot().as_json(),
+        "metrics": lambda: metrics(monitor.snapshot()),
+        "known": lambda: "".join(f"{run_id}\n" for run_id in monitor.known()).encode(),
+    }
+
+
+def metrics(snapshot: Snapshot) -> bytes:
+    """In the text format of Prometheus, version 0.0.4."""
+    return "".join(_lines(snapshot)).encode()
+
+
+def _lines(snapshot: Snapshot) -> Iterator[str]:
+    cache, counts = snapshot.cache, snapshot.counts
+    about = {"version": snapshot.version, "base_url": snapshot.base_url, "mount_point": snapshot.mount_point}
+    requests = [({"kind": kind, "status": status}, n) for (kind, status), n in sorted(counts.requests.items())]
+    down = [({"origin": state.origin}, float(state.is_open)) for state in snapshot.origins]
+    yield from _family("info", "gauge", "What is mounted where.", (about, 1))
+    yield from _family("start_time_seconds", "gauge", "When it was mounted, since the epoch.", ({}, snapshot.started_s))
+    yield from _family("cache_bytes", "gauge", "Size of the cached results.", ({}, cache.bytes))
+    yield from _family("cache_limit_bytes", "gauge", "Size limit of the cache.", ({}, cache.limit_bytes))
+    yield from _family("cache_results", "gauge", "Number of cached results.", ({}, cache.results))
+    yield from _family("cache_hits_total", "counter", "Results that were cached at first use.", ({}, cache.hits))
+    yield from _family("cache_misses_total", "counter", "Results that were not.", ({}, cache.misses))
+    yield from _family("cache_evictions_total", "counter", "Results evicted by this mount.", ({}, cache.evictions))
+    yield from _family("transfers", "gauge", "Results that are being downloaded.", ({}, len(snapshot.transfers)))
+    yield from _family("requests_total", "counter", "Requests by kind and class of the status.", *requests)
+    yield from _family("retries_total", "counter", "Requests that repeat a failed one.", ({}, counts.retries))
+    yield from _family("received_bytes_total", "counter", "Bytes of audio received.", ({}, counts.received_bytes))
+    yield from _family("origin_down", "gauge", "Whether an origin is taken for down.", *down)
+
+
+def _family(name: str, kind: str, text: str, *samples: _Sample) -> Iterator[str]:
+    yield f"# HELP cambfs_{name} {text}\n# TYPE cambfs_{name} {kind}\n"
+    for labels, value in samples:
+        shown = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())
+        yield f"cambfs_{name}{{{shown}}} {value}\n" if shown else f"cambfs_{name} {value}\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

@@ -1,0 +1,122 @@
+"""What a mount says of itself, gathered when somebody asks.
+
+Makes no request. Threads: any; no lock of its own, and none is held while a file is written: what a snapshot shows is
+taken piece by piece, each right at its own moment. `files` shows it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from cambfs import __version__
+from cambfs.cache.usage import CacheUsage
+from cambfs.model import Progress
+from cambfs.runs.library import Library
+from cambfs.status.counters import Counters, Counts
+
+_ERRORS_SHOWN = 10
+
+
+class OriginState(Protocol):
+    """Whether an origin is taken for down, why, and for how many seconds still."""
+
+    @property
+    def origin(self) -> str: ...
+
+    @property
+    def is_open(self) -> bool: ...
+
+    @property
+    def reason(self) -> str: ...
+
+    @property
+    def seconds_left(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """`started_s` is since the epoch. `errors` are as `/.cambfs/errors` has them, the last at the end."""
+
+    version: str
+    pid: int
+    mount_point: str
+    base_url: str
+    started_s: float
+    uptime_s: float
+    cache: CacheUsage
+    transfers: Sequence[Progress]
+    counts: Counts
+    origins: Sequence[OriginState]
+    errors: Sequence[Mapping[str, str]]
+
+    def as_json(self) -> bytes:
+        """An object. Sizes are in bytes, times in seconds, `started` is UTC."""
+        started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.started_s))
+        requests: dict[str, dict[str, int]] = {}
+        for (kind, status), count in sorted(self.counts.requests.items()):
+            requests.setdefault(kind, {})[status] = count
+        shown: dict[str, Any] = {
+            **{name: getattr(self, name) for name in ("version", "pid", "mount_point", "base_url")},
+            "started": started,
+            "uptime_s": round(self.uptime_s, 3),
+            "cache": asdict(self.cache),
+            "transfers": [asdict(one) for one in self.transfers],
+            "requests": requests,
+            "received_bytes": self.counts.received_bytes,
+            "retries": self.counts.retries,
+            "origins": [_origin(one) for one in self.origins],
+            "errors": list(self.errors),
+        }
+        return (json.dumps(shown, indent=2) + "\n").encode()
+
+
+def _origin(state: OriginState) -> dict[str, Any]:
+    left_s = round(state.seconds_left, 3)
+    return {"origin": state.origin, "is_open": state.is_open, "reason": state.reason, "seconds_left": left_s}
+
+
+class Monitor:
+    """`errors` gives the last failures, masked; `origins` those that were asked."""
+
+    def __init__(
+        self,
+        library: Library,
+        counters: Counters,
+        mount_point: Path,
+        base_url: str,
+        errors: Callable[[], Sequence[Mapping[str, str]]],
+        origins: Callable[[], Sequence[OriginState]] = tuple,
+    ) -> None:
+        self._library = library
+        self._counters = counters
+        self._mount_point = mount_point
+        self._base_url = base_url
+        self._errors = errors
+        self._origins = origins
+        self._started_s = time.time()
+        self._began_s = time.monotonic()
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(
+            version=__version__,
+            pid=os.getpid(),
+            mount_point=os.fsencode(self._mount_point).decode(errors="replace"),
+            base_url=self._base_url,
+            started_s=self._started_s,
+            uptime_s=time.monotonic() - self._began_s,
+            cache=self._library.cache_usage(),
+            transfers=self._library.progress(),
+            counts=self._counters.counts(),
+            origins=self._origins(),
+            errors=self._errors()[-_ERRORS_SHOWN:],
+        )
+
+    def known(self) -> Sequence[int]:
+        """The runs that a listing shows."""
+        return self._library.listed()
