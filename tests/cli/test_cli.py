@@ -25,10 +25,10 @@ from cambfs.cli import app, run
 from cambfs.cli.mount import settle_options
 from cambfs.config import Settings, load
 from cambfs.demo.profile import Profile
-from cambfs.demo.server import Server
 from cambfs.errors import ConfigError
 from cambfs.system import mountpoint, unmount
 from cambfs.system.mountpoint import Mounted
+from tests.api.server import Server
 
 LIMIT_S = 30
 KEY = "demo-key"

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from cambfs.demo.profile import Profile
-from cambfs.demo.server import Server
+from tests.api.server import Server
 from tests.kernel.harness import KEY, PYTHON, Mount
 
 TIMEOUT_S = 2.0

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cambfs.demo.server import Server
 from cambfs.system import mountpoint
+from tests.api.server import Server
 from tests.kernel.harness import (
     CAMBFS,
     KEY,

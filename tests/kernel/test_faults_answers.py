@@ -8,9 +8,9 @@ from email.utils import formatdate
 
 import pytest
 
-from cambfs.demo.faults import Fault
 from cambfs.demo.profile import Profile
-from cambfs.demo.server import Server
+from tests.api.faults import Fault
+from tests.api.server import Server
 from tests.kernel.conftest import Mounted
 from tests.kernel.faults import (
     FAILED,
@@ -162,7 +162,7 @@ def test_answers_that_are_no_audio(server: Server, mounted: Mounted) -> None:
 def test_a_key_that_is_revoked(server: Server, mounted: Mounted) -> None:
     with mounted(*TIMEOUT, expected=[FAILED + ".*EACCES"]) as mount:
         assert read(mount, 1).is_all_of(server.results[1])
-        key, server._store.key = server.key, "another"
+        key, server.key = server.key, "another"
         try:
             found = read(mount, 2)
             assert (found.ending, found.count) == ("EACCES", 0)
@@ -171,7 +171,7 @@ def test_a_key_that_is_revoked(server: Server, mounted: Mounted) -> None:
             assert read(mount, 1).is_all_of(server.results[1])
             assert mount.run("ls").out.split() == [b"1.flac", b"1.url"]
         finally:
-            server._store.key = key
+            server.key = key
         assert read(mount, 2).is_all_of(server.results[2])
     seen(
         SECTION, "the key is revoked", "EACCES; what is cached reads on", found.seconds, "unchanged", "EACCES, HTTP 401"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from cambfs.demo.faults import BEFORE_HEADERS, Fault
-from cambfs.demo.server import Server
+from tests.api.faults import BEFORE_HEADERS, Fault
+from tests.api.server import Server
 from tests.kernel.conftest import Mounted
 from tests.kernel.faults import fixed_server, make_results, read, seen
 from tests.kernel.harness import CAMBFS, PYTHON, Mount, environment, is_mounted, run, wait_until

@@ -13,9 +13,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cambfs.demo.faults import Fault
-from cambfs.demo.server import Server
 from cambfs.system.workers import IDLE_S
+from tests.api.faults import Fault
+from tests.api.server import Server
 from tests.kernel.faults import fixed_server, make_results, read, read_all
 from tests.kernel.harness import Mount, wait_until
 from tests.soak.chaos import Chaos
