@@ -41,6 +41,10 @@ def our_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith(_OURS)]
 
 
+def no_threads() -> bool:
+    return not our_threads()
+
+
 def patience() -> Patience:
     return Patience(LIMIT_S)
 

@@ -1,0 +1,52 @@
+"""One result, as most tests of runs use it, and reads of it."""
+
+from __future__ import annotations
+
+import pytest
+
+import cambfs.demo
+from cambfs.audio import tail_bytes_wanted
+from cambfs.errors import (
+    KeyRefused,
+)
+from cambfs.names import RunId
+from cambfs.remote import object_store
+from cambfs.runs.library import Handle, Library
+from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, some_flac
+from tests.waiting import (
+    eventually,
+    in_thread,
+    patience,
+)
+
+SIZE = 100_000
+CONTENT = some_flac(SIZE)
+UNCOUNTED = some_flac(SIZE, counted=False)
+OTHER = some_flac(SIZE, seed=5)
+SAMPLE = cambfs.demo.samples()[101].read_bytes()
+TAIL_BYTES = tail_bytes_wanted(CONTENT)
+OVERLAP_BYTES = 4096
+PROBE_BYTES = object_store.HEAD_BYTES + object_store._TAIL_BYTES
+RUN = RunId(1)
+
+
+def open_run(library: Library, run_id: int = 1) -> Handle:
+    return library.open(RunId(run_id), patience())
+
+
+def read_at(handle: Handle, offset: int, length: int) -> bytes:
+    return handle.read(offset, length, patience())
+
+
+def breaks_and_is_refused(source: FakeSource, library: Library) -> Handle:
+    """A handle of a run whose stream breaks: a read of what comes after the break fails."""
+    gate = Gate()
+    breaks = Plan(break_after=30_000, stall_at=29_999, stall_gate=gate)
+    source.plan("stream", 1, breaks, Plan(error=KeyRefused("no", 401)))
+    handle = open_run(library)
+    read = in_thread(lambda: read_at(handle, 50_000, 1000))
+    eventually(lambda: library._runs[RUN]._waiters)
+    gate.open()
+    with pytest.raises(KeyRefused):
+        read.result(LIMIT_S)
+    return handle
