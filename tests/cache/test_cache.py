@@ -2,97 +2,20 @@
 
 from __future__ import annotations
 
-import errno
-import logging
-import os
-import shutil
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
-from threading import Barrier
-from typing import Any
-
-import pytest
-
-from cambfs.cache.cache import Cache, Taken
-from cambfs.cache.disk import Disk, Stored
-from cambfs.cache.sidecar import Sidecar
-from cambfs.cache.spool import Spool
-from cambfs.errors import CacheDamaged, Closing, TooManyOpenFiles
-from cambfs.model import Facts
 from cambfs.names import RunId
-from tests.fakes import LIMIT_S, some_bytes
-from tests.waiting import in_thread
-
-MakeCache = Callable[[int], Cache]
-
-
-def _content(run_id: int, size: int = 10) -> bytes:
-    return some_bytes(size, seed=run_id)
-
-
-def _facts(size: int) -> Facts:
-    return Facts(size, 1_700_000_000 * 10**9)
-
-
-def _fill(cache: Cache, run_id: int, content: bytes) -> Spool:
-    spool = cache.new_spool(RunId(run_id))
-    spool.write(0, content)
-    spool.filled.add(0, len(content))
-    return spool
-
-
-def _fetch(cache: Cache, run_id: int, size: int = 10) -> Spool:
-    """As a run does that has come to its end; it is in use afterwards."""
-    assert cache.take(RunId(run_id)) is None
-    spool = _fill(cache, run_id, _content(run_id, size))
-    cache.commit(RunId(run_id), spool, _facts(size), "audio/flac", "frames")
-    return spool
-
-
-def _give(cache: Cache, run_id: int, spool: Spool, size: int = 10) -> None:
-    cache.give(RunId(run_id), spool, whole=True, facts=_facts(size))
-
-
-def _keep(cache: Cache, run_id: int, size: int = 10) -> None:
-    _give(cache, run_id, _fetch(cache, run_id, size), size)
-
-
-def _take(cache: Cache, run_id: int) -> Taken:
-    taken = cache.take(RunId(run_id))
-    assert taken is not None
-    return taken
-
-
-def _use(cache: Cache, run_id: int) -> bytes:
-    taken = _take(cache, run_id)
-    assert not taken.must_be_checked
-    content = taken.spool.read(0, taken.spool.filled.total)
-    cache.give(RunId(run_id), taken.spool, whole=taken.whole, facts=taken.facts)
-    return content
-
-
-@pytest.fixture(params=["disk", "memory"])
-def make_cache(request: pytest.FixtureRequest, tmp_path: Path) -> MakeCache:
-    def make(limit_bytes: int) -> Cache:
-        return Cache(Disk(tmp_path / "cache") if request.param == "disk" else None, limit_bytes)
-
-    return make
-
-
-# With a disk and without.
+from tests.cache.filling import MakeCache, content_of, facts_of, fetch, fill, give, keep, take, use
 
 
 def test_what_was_given_is_there(make_cache: MakeCache) -> None:
     cache = make_cache(100)
-    _keep(cache, 1)
+    keep(cache, 1)
 
-    assert cache.facts(RunId(1)) == _facts(10)
+    assert cache.facts(RunId(1)) == facts_of(10)
     assert cache.runs() == [1]
-    taken = _take(cache, 1)
+    taken = take(cache, 1)
     assert taken.whole
-    assert taken.facts == _facts(10)
-    assert taken.spool.read(0, 10) == _content(1)
+    assert taken.facts == facts_of(10)
+    assert taken.spool.read(0, 10) == content_of(1)
     cache.give(RunId(1), taken.spool, whole=True, facts=taken.facts)
 
 
@@ -107,21 +30,21 @@ def test_what_was_never_given_is_not_there(make_cache: MakeCache) -> None:
 def test_the_least_recently_used_goes_first(make_cache: MakeCache) -> None:
     cache = make_cache(30)
     for run_id in (1, 2, 3):
-        _keep(cache, run_id)
-    _use(cache, 1)
-    _keep(cache, 4)
+        keep(cache, run_id)
+    use(cache, 1)
+    keep(cache, 4)
 
     assert set(cache.runs()) == {1, 3, 4}
-    _keep(cache, 5, size=20)
+    keep(cache, 5, size=20)
     assert set(cache.runs()) == {4, 5}
 
 
 def test_looking_is_no_use(make_cache: MakeCache) -> None:
     cache = make_cache(20)
-    _keep(cache, 1)
-    _keep(cache, 2)
+    keep(cache, 1)
+    keep(cache, 2)
     cache.facts(RunId(1))
-    _keep(cache, 3)
+    keep(cache, 3)
 
     assert set(cache.runs()) == {2, 3}
 
@@ -129,66 +52,66 @@ def test_looking_is_no_use(make_cache: MakeCache) -> None:
 def test_the_limit_is_in_bytes(make_cache: MakeCache) -> None:
     cache = make_cache(30)
     for run_id in range(1, 7):
-        _keep(cache, run_id, size=5)
+        keep(cache, run_id, size=5)
     assert len(cache.runs()) == 6
-    _keep(cache, 7, size=30)
+    keep(cache, 7, size=30)
 
     assert cache.runs() == [7]
 
 
 def test_what_is_in_use_is_not_evicted(make_cache: MakeCache) -> None:
     cache = make_cache(20)
-    _keep(cache, 1)
-    taken = _take(cache, 1)
+    keep(cache, 1)
+    taken = take(cache, 1)
     for run_id in (2, 3, 4):
-        _keep(cache, run_id)
+        keep(cache, run_id)
 
     assert set(cache.runs()) == {1, 4}
-    assert taken.spool.read(0, 10) == _content(1)
-    _give(cache, 1, taken.spool)
-    assert _use(cache, 1) == _content(1)
+    assert taken.spool.read(0, 10) == content_of(1)
+    give(cache, 1, taken.spool)
+    assert use(cache, 1) == content_of(1)
 
 
 def test_what_is_in_use_counts(make_cache: MakeCache) -> None:
     cache = make_cache(30)
-    _keep(cache, 1, size=5)
-    spools = [_fetch(cache, run_id) for run_id in (2, 3, 4)]
+    keep(cache, 1, size=5)
+    spools = [fetch(cache, run_id) for run_id in (2, 3, 4)]
 
     assert set(cache.runs()) == {2, 3, 4}
     for run_id, spool in zip((2, 3, 4), spools, strict=True):
-        _give(cache, run_id, spool)
+        give(cache, run_id, spool)
 
 
 def test_one_larger_than_the_cache_is_not_kept_and_costs_nothing_else(make_cache: MakeCache) -> None:
     cache = make_cache(20)
-    _keep(cache, 1)
-    _keep(cache, 2, size=21)
+    keep(cache, 1)
+    keep(cache, 2, size=21)
 
     assert cache.runs() == [1]
-    assert _use(cache, 1) == _content(1)
+    assert use(cache, 1) == content_of(1)
     assert cache.take(RunId(2)) is None
 
 
 def test_a_part_is_kept_and_is_no_result(make_cache: MakeCache) -> None:
     cache = make_cache(100)
-    spool = _fill(cache, 1, b"abcd")
-    cache.give(RunId(1), spool, whole=False, facts=_facts(10))
+    spool = fill(cache, 1, b"abcd")
+    cache.give(RunId(1), spool, whole=False, facts=facts_of(10))
 
     assert cache.runs() == []
     assert cache.facts(RunId(1)) is None
-    taken = _take(cache, 1)
+    taken = take(cache, 1)
     assert not taken.whole
     assert taken.spool is spool
     assert list(taken.spool.filled) == [(0, 4)]
-    cache.commit(RunId(1), taken.spool, _facts(4), "audio/flac", "frames")
-    _give(cache, 1, taken.spool, 4)
-    assert _use(cache, 1) == b"abcd"
+    cache.commit(RunId(1), taken.spool, facts_of(4), "audio/flac", "frames")
+    give(cache, 1, taken.spool, 4)
+    assert use(cache, 1) == b"abcd"
 
 
 def test_parts_are_evicted_as_well(make_cache: MakeCache) -> None:
     cache = make_cache(20)
-    cache.give(RunId(1), _fill(cache, 1, _content(1)), whole=False, facts=None)
-    _keep(cache, 2, size=15)
+    cache.give(RunId(1), fill(cache, 1, content_of(1)), whole=False, facts=None)
+    keep(cache, 2, size=15)
 
     assert cache.take(RunId(1)) is None
 
@@ -202,517 +125,41 @@ def test_nothing_is_not_kept(make_cache: MakeCache) -> None:
 
 def test_what_was_discarded_is_gone(make_cache: MakeCache) -> None:
     cache = make_cache(100)
-    _keep(cache, 1)
-    taken = _take(cache, 1)
+    keep(cache, 1)
+    taken = take(cache, 1)
     cache.discard(RunId(1))
 
     assert cache.runs() == []
     assert cache.facts(RunId(1)) is None
     assert cache.take(RunId(1)) is None
-    assert taken.spool.read(0, 10) == _content(1)
+    assert taken.spool.read(0, 10) == content_of(1)
     taken.spool.close()
-    _keep(cache, 1)
-    assert _use(cache, 1) == _content(1)
+    keep(cache, 1)
+    assert use(cache, 1) == content_of(1)
 
 
 def test_the_same_bytes_have_the_same_serial(make_cache: MakeCache) -> None:
     cache = make_cache(20)
-    spool = _fetch(cache, 1)
+    spool = fetch(cache, 1)
     serial = spool.serial
-    _give(cache, 1, spool)
+    give(cache, 1, spool)
     for _ in range(2):
-        taken = _take(cache, 1)
+        taken = take(cache, 1)
         assert taken.spool.serial == serial
-        _give(cache, 1, taken.spool)
-    _keep(cache, 2, size=20)
-    again = _fetch(cache, 1)
+        give(cache, 1, taken.spool)
+    keep(cache, 2, size=20)
+    again = fetch(cache, 1)
 
     assert again.serial != serial
-    _give(cache, 1, again)
+    give(cache, 1, again)
 
 
 def test_a_cache_that_is_closed_keeps_nothing_in_memory(make_cache: MakeCache) -> None:
     cache = make_cache(100)
-    part = _fill(cache, 1, b"abcd")
-    late = _fill(cache, 2, b"abcd")
+    part = fill(cache, 1, b"abcd")
+    late = fill(cache, 2, b"abcd")
     cache.give(RunId(1), part, whole=False, facts=None)
     cache.close()
     cache.give(RunId(2), late, whole=False, facts=None)
 
     assert part.fileno() == late.fileno() == -1
-
-
-# With a disk.
-
-
-def test_results_outlive_the_mount(tmp_path: Path) -> None:
-    cache = Cache(Disk(tmp_path), 100)
-    _keep(cache, 1)
-    cache.close()
-    cache = Cache(Disk(tmp_path), 100)
-
-    assert cache.runs() == [1]
-    assert cache.facts(RunId(1)) == _facts(10)
-    assert _use(cache, 1) == _content(1)
-
-
-def test_parts_do_not_outlive_the_mount(tmp_path: Path) -> None:
-    cache = Cache(Disk(tmp_path), 100)
-    cache.give(RunId(1), _fill(cache, 1, b"abcd"), whole=False, facts=None)
-    cache.close()
-
-    assert Cache(Disk(tmp_path), 100).take(RunId(1)) is None
-    assert list((tmp_path / "part").iterdir()) == []
-
-
-def test_the_order_of_use_outlives_the_mount(tmp_path: Path) -> None:
-    cache = Cache(Disk(tmp_path), 30)
-    for run_id in (1, 2, 3):
-        _keep(cache, run_id)
-    _use(cache, 1)
-    cache.close()
-    cache = Cache(Disk(tmp_path), 30)
-    _keep(cache, 4)
-
-    assert set(cache.runs()) == {1, 3, 4}
-
-
-def test_a_smaller_limit_is_applied_at_the_start(tmp_path: Path) -> None:
-    cache = Cache(Disk(tmp_path), 100)
-    for run_id, size in ((1, 10), (2, 40), (3, 10)):
-        _keep(cache, run_id, size)
-    cache.close()
-    cache = Cache(Disk(tmp_path), 20)
-    cache.trim()
-
-    assert set(cache.runs()) == {1, 3}
-    assert not (tmp_path / "2.flac").exists()
-
-
-def test_what_was_used_before_the_directory_was_looked_at_is_the_newest(tmp_path: Path) -> None:
-    cache = Cache(Disk(tmp_path), 40)
-    for run_id in (1, 2, 3):
-        _keep(cache, run_id)
-        os.utime(tmp_path / f"{run_id}.json", (run_id, run_id))
-    cache.close()
-    cache = Cache(Disk(tmp_path), 40)
-    _use(cache, 1)
-    _keep(cache, 4)
-    _keep(cache, 5)
-
-    assert set(cache.runs()) == {1, 3, 4, 5}
-
-
-def test_looking_at_results_that_are_there_takes_no_index(tmp_path: Path) -> None:
-    cache = Cache(Disk(tmp_path), 100)
-    _keep(cache, 1)
-    cache.close()
-    cache = Cache(Disk(tmp_path), 100)
-    cache.trim()
-
-    assert cache.facts(RunId(1)) == _facts(10)
-    assert not cache._entries
-
-
-def test_a_damaged_file_is_dropped_at_its_first_use(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    cache = Cache(Disk(tmp_path), 100)
-    _keep(cache, 1)
-    cache.close()
-    (tmp_path / "1.flac").write_bytes(b"x" * 10)
-    cache = Cache(Disk(tmp_path), 100)
-
-    taken = _take(cache, 1)
-    assert taken.must_be_checked
-    with caplog.at_level(logging.WARNING), pytest.raises(CacheDamaged):
-        cache.check(RunId(1), taken.spool, lambda: False)
-    taken.spool.close()
-    assert "run 1" in caplog.text
-    assert cache.runs() == []
-    assert not (tmp_path / "1.flac").exists()
-    _keep(cache, 1)
-    assert _use(cache, 1) == _content(1)
-
-
-def test_a_file_that_was_moved_is_checked_once(tmp_path: Path) -> None:
-    cache = Cache(Disk(tmp_path), 100)
-    _keep(cache, 1)
-    cache.close()
-    shutil.copy2(tmp_path / "1.flac", tmp_path / "copy")
-    (tmp_path / "copy").rename(tmp_path / "1.flac")
-    cache = Cache(Disk(tmp_path), 100)
-    taken = _take(cache, 1)
-    assert taken.must_be_checked
-    with pytest.raises(Closing):
-        cache.check(RunId(1), taken.spool, lambda: True)
-    _give(cache, 1, taken.spool)
-    taken = _take(cache, 1)
-    assert taken.must_be_checked, "it was given up"
-    cache.check(RunId(1), taken.spool, lambda: False)
-    assert taken.spool.read(0, 10) == _content(1)
-    _give(cache, 1, taken.spool)
-
-    assert _use(cache, 1) == _content(1)
-    assert _use(Cache(Disk(tmp_path), 100), 1) == _content(1)
-
-
-def test_a_file_of_another_size_is_never_a_size(tmp_path: Path) -> None:
-    cache = Cache(Disk(tmp_path), 100)
-    _keep(cache, 1)
-    cache.close()
-    (tmp_path / "1.flac").write_bytes(_content(1)[:5])
-    cache = Cache(Disk(tmp_path), 100)
-
-    assert cache.facts(RunId(1)) is None
-    assert cache.runs() == []
-
-
-def test_what_is_evicted_in_use_can_be_read_on(tmp_path: Path) -> None:
-    cache, other = (Cache(Disk(tmp_path), 10) for _ in range(2))
-    _keep(cache, 1)
-    taken = _take(cache, 1)
-    _keep(other, 2)
-
-    assert not (tmp_path / "1.flac").exists()
-    assert taken.spool.read(0, 10) == _content(1)
-    _give(cache, 1, taken.spool)
-    assert cache.take(RunId(1)) is None
-
-
-def test_a_disk_that_refuses_costs_only_the_caching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    disk = Disk(tmp_path)
-    cache = Cache(disk, 100)
-    monkeypatch.setattr(disk, "new_spool", _refuse)
-    spool = _fetch(cache, 1)
-
-    assert spool.read(0, 10) == _content(1)
-    _give(cache, 1, spool)
-    assert cache.runs() == []
-
-
-def _refuse(*_arguments: object, **_more: object) -> Spool:
-    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-
-
-def test_a_full_disk_evicts_what_is_not_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = Cache(Disk(tmp_path), 100)
-    _keep(cache, 1)
-    _keep(cache, 2)
-    in_use = _take(cache, 2)
-    real = os.pwrite
-
-    def pwrite(fd: int, data: bytes, offset: int) -> int:
-        if (tmp_path / "1.flac").exists():
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(fd, data, offset)
-
-    monkeypatch.setattr(os, "pwrite", pwrite)
-    _keep(cache, 3)
-
-    assert set(cache.runs()) == {2, 3}
-    assert in_use.spool.read(0, 10) == _content(2)
-    _give(cache, 2, in_use.spool)
-
-
-def test_a_full_disk_costs_the_name_and_says_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    cache = Cache(Disk(tmp_path), 100)
-    real = os.pwrite
-
-    def pwrite(fd: int, data: bytes, offset: int) -> int:
-        if "memfd" not in str(Path(f"/proc/self/fd/{fd}").readlink()):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(fd, data, offset)
-
-    monkeypatch.setattr(os, "pwrite", pwrite)
-    with caplog.at_level(logging.WARNING):
-        spool = _fetch(cache, 1)
-
-    assert spool.read(0, 10) == _content(1)
-    assert "cannot be cached: No space left" in caplog.text
-    _give(cache, 1, spool)
-    assert cache.runs() == []
-
-
-# Two mounts with one directory.
-
-
-def test_what_another_mount_fetched_serves_this_one(tmp_path: Path) -> None:
-    cache, other = (Cache(Disk(tmp_path), 100) for _ in range(2))
-    _keep(other, 1)
-
-    assert cache.facts(RunId(1)) == _facts(10)
-    assert _use(cache, 1) == _content(1)
-
-
-def test_what_another_mount_fetched_counts(tmp_path: Path) -> None:
-    cache, other = (Cache(Disk(tmp_path), 30) for _ in range(2))
-    _keep(cache, 1)
-    _keep(cache, 2)
-    os.utime(tmp_path, ns=(0, 0))
-    _keep(other, 3)
-    _keep(cache, 4)
-
-    assert sum(path.stat().st_size for path in tmp_path.glob("*.flac")) <= 30
-
-
-def test_what_another_mount_removed_is_fetched_again(tmp_path: Path) -> None:
-    cache, other = (Cache(Disk(tmp_path), 100) for _ in range(2))
-    _keep(cache, 1)
-    other.discard(RunId(1))
-
-    _keep(cache, 1)
-    assert _use(cache, 1) == _content(1)
-
-
-def test_a_result_that_another_mount_finished_first_is_not_lost_to_a_part(tmp_path: Path) -> None:
-    cache, other = (Cache(Disk(tmp_path), 100) for _ in range(2))
-    part = _fill(cache, 1, _content(1)[:4])
-    _keep(other, 1)
-    os.utime(tmp_path, ns=(0, 0))
-    _keep(cache, 2)
-    assert set(cache.runs()) == {1, 2}
-    cache.give(RunId(1), part, whole=False, facts=None)
-
-    assert set(cache.runs()) == {1, 2}
-    assert _use(cache, 1) == _content(1)
-
-
-def test_a_part_that_fills_the_cache_beside_another_mounts_result(tmp_path: Path) -> None:
-    cache, other = (Cache(Disk(tmp_path), 20) for _ in range(2))
-    part = _fill(cache, 1, _content(1, 18))
-    _keep(other, 1, size=5)
-    os.utime(tmp_path, ns=(0, 0))
-    _keep(cache, 2, size=5)
-    cache.give(RunId(1), part, whole=False, facts=None)
-    os.utime(tmp_path, ns=(0, 0))
-    _keep(cache, 3)
-
-    assert sum(entry.size for entry in cache._entries.values()) <= 20
-    assert _use(cache, 3) == _content(3)
-
-
-def test_results_that_are_kept_at_the_same_time_are_not_looked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scans, scan = list[int](), Disk.scan
-
-    def counted(disk: Disk) -> list[Stored]:
-        scans.append(1)
-        return scan(disk)
-
-    monkeypatch.setattr(Disk, "scan", counted)
-    cache, together = Cache(Disk(tmp_path), 10_000), Barrier(8)
-    cache._apply_limit()
-
-    def keep(number: int) -> None:
-        together.wait(LIMIT_S)
-        for run_id in range(100 * number + 1, 100 * number + 21):
-            _keep(cache, run_id)
-
-    for future in [in_thread(partial(keep, number)) for number in range(8)]:
-        future.result(LIMIT_S)
-    assert len(cache.runs()) == 160
-    assert len(scans) == 1
-
-
-def test_its_own_results_are_not_looked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scans = []
-    scan = Disk.scan
-    monkeypatch.setattr(Disk, "scan", lambda disk: scans.append(1) or scan(disk))  # type: ignore[func-returns-value]
-    cache = Cache(Disk(tmp_path), 25)
-    for run_id in range(1, 6):
-        _keep(cache, run_id, 10)
-    assert set(cache.runs()) == {4, 5}
-    assert len(scans) == 1
-
-
-def test_what_is_found_wrong_while_it_is_being_kept_is_not_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cache = Cache(Disk(tmp_path), 100)
-    spool = _fill(cache, 1, _content(1))
-    describe = Disk.describe
-
-    def find_it_wrong(disk: Disk, *arguments: Any) -> Sidecar:
-        spool.is_condemned = True
-        cache.discard(RunId(1))
-        return describe(disk, *arguments)
-
-    monkeypatch.setattr(Disk, "describe", find_it_wrong)
-    cache.commit(RunId(1), spool, _facts(10), "audio/flac", "frames")
-    assert cache.runs() == []
-    assert cache.take(RunId(1)) is None
-    spool.close()
-
-
-def test_what_another_mount_put_in_a_results_place_is_another_result(tmp_path: Path) -> None:
-    cache, other = (Cache(Disk(tmp_path), 100) for _ in range(2))
-    _keep(cache, 1)
-    before = _take(cache, 1)
-    cache.give(RunId(1), before.spool, whole=True, facts=before.facts)
-    other.discard(RunId(1))
-    spool = _fill(other, 1, _content(9, 20))
-    other.commit(RunId(1), spool, _facts(20), "audio/flac", "frames")
-    _give(other, 1, spool, 20)
-
-    after = _take(cache, 1)
-    assert after.spool.read(0, 20) == _content(9, 20)
-    assert after.facts == _facts(20)
-    assert after.spool.serial != before.spool.serial
-    cache.give(RunId(1), after.spool, whole=True, facts=after.facts)
-
-
-# When there are no descriptors left.
-
-
-@pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], bool]], None]:
-    """From here on nothing can be opened as long as it is so."""
-
-    def begin(is_so: Callable[[], bool]) -> None:
-        def refusing(opens: Callable[..., int]) -> Callable[..., int]:
-            def open_(*arguments: Any, **more: Any) -> int:
-                if is_so():
-                    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-                return opens(*arguments, **more)
-
-            return open_
-
-        for name in ("open", "memfd_create"):
-            monkeypatch.setattr(os, name, refusing(getattr(os, name)))
-
-    return begin
-
-
-LOOKS: dict[str, Callable[[Cache], object]] = {
-    "take": lambda cache: cache.take(RunId(1)),
-    "facts": lambda cache: cache.facts(RunId(1)),
-    "runs": Cache.runs,
-    "new spool": lambda cache: cache.new_spool(RunId(3)),
-}
-
-
-@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
-def test_a_part_that_is_only_kept_gives_its_descriptor_up(
-    tmp_path: Path, short: Callable[[Callable[[], bool]], None], look: Callable[[Cache], object]
-) -> None:
-    _keep(Cache(Disk(tmp_path), 100), 1)
-    cache = Cache(Disk(tmp_path), 100)
-    part = _fill(cache, 2, _content(2))
-    cache.give(RunId(2), part, whole=False, facts=None)
-    short(lambda: part.fileno() >= 0)
-
-    assert look(cache) is not None
-    assert part.fileno() == -1
-
-
-def test_no_result_is_evicted_for_a_descriptor_that_it_does_not_have(
-    tmp_path: Path, short: Callable[[Callable[[], bool]], None]
-) -> None:
-    cache = Cache(Disk(tmp_path), 100)
-    _keep(cache, 1)
-    part = _fill(cache, 2, _content(2))
-    cache.give(RunId(2), part, whole=False, facts=None)
-    short(lambda: part.fileno() >= 0)
-    cache.new_spool(RunId(3)).close()
-
-    assert cache.runs() == [1]
-
-
-@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
-def test_where_none_is_left_the_error_says_so_and_nothing_is_dropped(
-    tmp_path: Path, short: Callable[[Callable[[], bool]], None], look: Callable[[Cache], object]
-) -> None:
-    _keep(Cache(Disk(tmp_path), 100), 1)
-    cache, is_short = Cache(Disk(tmp_path), 100), [True]
-    short(lambda: bool(is_short))
-    with pytest.raises(TooManyOpenFiles):
-        look(cache)
-    is_short.clear()
-
-    assert _use(cache, 1) == _content(1)
-
-
-# A disk that fails.
-
-
-def test_one_warning_says_that_nothing_can_be_cached(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    cache = Cache(Disk(tmp_path), 100)
-    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
-        patch.setattr(os, "fdatasync", _fail)
-        for run_id in (1, 2):
-            spool = _fetch(cache, run_id)
-            assert spool.read(0, 10) == _content(run_id)
-            _give(cache, run_id, spool)
-    assert [record.getMessage() for record in caplog.records] == ["run 1: cannot be cached: Input/output error"]
-    assert cache.runs() == []
-
-    _keep(cache, 3)
-    assert cache.runs() == [3]
-    monkeypatch.setattr(os, "fdatasync", _fail)
-    with caplog.at_level(logging.WARNING):
-        _give(cache, 4, _fetch(cache, 4))
-    assert "run 4" in caplog.text, "it was well in between"
-
-
-def _fail(_fd: int) -> None:
-    raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-
-@pytest.mark.parametrize("number", [errno.EIO, errno.EROFS, errno.ESTALE, errno.EFBIG, errno.ENOSPC])
-@pytest.mark.parametrize("call", ["pwrite", "truncate", "rename", "fdatasync", "utime"])
-def test_whatever_the_disk_fails_with_the_bytes_are_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
-) -> None:
-    cache, real = Cache(Disk(tmp_path), 100), getattr(os, call)
-
-    def fail(*arguments: Any, **more: Any) -> Any:
-        is_memory = call == "pwrite" and "memfd" in str(Path(f"/proc/self/fd/{arguments[0]}").readlink())
-        if is_memory:
-            return real(*arguments, **more)
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(os, call, fail)
-    spool = _fetch(cache, 1)
-    assert spool.read(0, 10) == _content(1)
-    _give(cache, 1, spool)
-    monkeypatch.undo()
-
-    assert cache.runs() == []
-    assert list((tmp_path / "part").iterdir()) == []
-    _keep(cache, 1)
-    assert _use(cache, 1) == _content(1)
-
-
-@pytest.mark.parametrize("call", ["stat", "fstat"])
-def test_a_result_that_cannot_be_looked_at_is_not_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
-    cache = Cache(Disk(tmp_path), 100)
-    _keep(cache, 1)
-    cache = Cache(Disk(tmp_path), 100)
-
-    def fail(*_arguments: Any, **_more: Any) -> os.stat_result:
-        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, call, fail)
-        facts, taken = cache.facts(RunId(1)), cache.take(RunId(1))
-    assert facts is None
-    assert taken is None
-
-
-def test_what_neither_the_disk_nor_memory_takes_is_not_cached(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    cache = Cache(Disk(tmp_path), 100)
-    monkeypatch.setattr(os, "fdatasync", _fail)
-    monkeypatch.setattr(os, "memfd_create", lambda *_: _fail(0))
-    with caplog.at_level(logging.WARNING):
-        spool = _fetch(cache, 1)
-    assert "run 1: cannot be cached: no space on the disk or in memory" in caplog.text
-    _give(cache, 1, spool)
-    assert cache.runs() == []
