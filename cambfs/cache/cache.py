@@ -119,6 +119,12 @@ class Cache:
         with self._lock:
             return [run_id for run_id, entry in self._entries.items() if entry.whole]
 
+    @property
+    def in_use(self) -> set[RunId]:
+        """The runs that were taken and not given back."""
+        with self._lock:
+            return set(self._in_use)
+
     def facts(self, run_id: RunId) -> Facts | None:
         """Of a whole result that is here; None otherwise. Does not count as a use."""
         entry = with_descriptors(lambda: self._look_up_locked(run_id), self._close_idle_spool)

@@ -77,6 +77,12 @@ class Slots:
                 self._wake_first()
 
     @property
+    def waiting(self) -> int:
+        """How many transfers wait for their turn."""
+        with self._lock:
+            return len(self._queue)
+
+    @property
     def progress_at(self) -> float:
         """When any transfer last brought bytes (time.monotonic seconds), for those who wait for their turn; 0 when none
         did."""

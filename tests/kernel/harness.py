@@ -152,6 +152,7 @@ class Mount:
         expected: Sequence[str] = (),
         key: str = KEY,
         name: str = "mnt",
+        life_s: float = _LIFE_S,
     ) -> None:
         self.server = server
         self.home = home
@@ -163,6 +164,7 @@ class Mount:
         self._key = key
         self._log_file = home / "log"
         self._was_killed = False
+        self._life_s = life_s
 
     def __enter__(self) -> Self:
         self.home.mkdir(exist_ok=True)
@@ -177,7 +179,7 @@ class Mount:
                 stdout=subprocess.PIPE,
                 stderr=log,
             )
-        self._watchdog = threading.Timer(_LIFE_S, self.kill, [signal.SIGABRT])
+        self._watchdog = threading.Timer(self._life_s, self.kill, [signal.SIGABRT])
         self._watchdog.daemon = True
         self._watchdog.start()
         try:
@@ -202,6 +204,11 @@ class Mount:
         finally:
             self.kill()
             self._watchdog.cancel()
+
+    def crash(self) -> None:
+        """Ends the daemon and leaves the dead mount."""
+        self._was_killed = True
+        self.process.kill()
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Ends the daemon as a crash would, and takes away the dead mount. Anybody who hangs in it is freed."""

@@ -164,8 +164,7 @@ def test_a_crash_is_mended(server: Server, mounted: Mounted) -> None:
         stuck = [stack.enter_context(mount.start(["cat", f"{run_id}.flac"])) for run_id in (2, 3)]
         wait_until(lambda: server.stalled >= 2, "both have stalled")
         begin = time.monotonic()
-        mount._was_killed = True
-        mount.process.kill()
+        mount.crash()
         for process in stuck:
             assert process.wait(10) == 1, "its read ended without an error"
         took_s = time.monotonic() - begin

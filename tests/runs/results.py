@@ -14,7 +14,7 @@ from cambfs.remote import object_store
 from cambfs.runs.library import Handle, Library
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, some_flac
 from tests.waiting import (
-    eventually,
+    Watched,
     in_thread,
     patience,
 )
@@ -44,8 +44,9 @@ def breaks_and_is_refused(source: FakeSource, library: Library) -> Handle:
     breaks = Plan(break_after=30_000, stall_at=29_999, stall_gate=gate)
     source.plan("stream", 1, breaks, Plan(error=KeyRefused("no", 401)))
     handle = open_run(library)
-    read = in_thread(lambda: read_at(handle, 50_000, 1000))
-    eventually(lambda: library._runs[RUN]._waiters)
+    reader = Watched()
+    read = in_thread(lambda: handle.read(50_000, 1000, reader))
+    reader.await_waiting()
     gate.open()
     with pytest.raises(KeyRefused):
         read.result(LIMIT_S)

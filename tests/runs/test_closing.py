@@ -30,6 +30,8 @@ from tests.waiting import (
     no_threads,
     our_threads,
     patience,
+    pieces,
+    raises,
     read_all,
     size_of,
 )
@@ -65,11 +67,12 @@ def test_what_came_whole_is_kept_though_all_ends_at_that_moment(
     gate = Gate()
     source.add(1, Result(CONTENT, has_length=has_length))
     source.plan("stream", 1, Plan(stall_at=SIZE, stall_gate=gate))
-    assert read_all(library, 1) == CONTENT
+    handle = open_run(library)
+    assert b"".join(pieces(handle)) == CONTENT
     gate.wait_for_arrivals()
-    one = library._runs[RUN]
     closed = in_thread(library.close)
-    eventually(lambda: one._waiters.final_error is not None)
+    eventually(lambda: raises(Closing, lambda: read_at(handle, 0, 1)))
+    handle.close()
     gate.open()
     closed.result(LIMIT_S)
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from cambfs.audio import End
 from cambfs.cache import checks
 from cambfs.cache import disk as disk_module
 from cambfs.cache import spool as spool_module
@@ -21,7 +20,6 @@ from cambfs.errors import (
 )
 from cambfs.model import Facts
 from cambfs.names import RunId
-from cambfs.remote.object_store import Probe
 from cambfs.runs.library import Library
 from tests import waiting
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result
@@ -39,6 +37,7 @@ from tests.waiting import (
     in_thread,
     no_threads,
     patience,
+    raises,
     read_all,
     size_of,
 )
@@ -202,17 +201,15 @@ def test_whoever_finds_that_bytes_are_gone_ends_it(
     source.add(1, Result(CONTENT, has_length=False))
     source.plan("stream", 1, Plan(stall_at=5000, stall_gate=stream))
     source.plan("stored", 1, Plan(gate=probe))
-    handle, run_in_use = open_run(library), library._runs[RUN]
+    handle = open_run(library)
     assert read_at(handle, 0, 5000) == CONTENT[:5000]
     probe.wait_for_arrivals()
     next((disk.directory / "part").iterdir()).write_bytes(CONTENT[:1000])
-    if looker == "caller":  # it looks at what the probe has brought
-        run_in_use._downloader.is_probing = False
-        run_in_use._content.sizing.probe = Probe(SIZE, CONTENT[:4096], End.WHOLE, True, None, None)
+    if looker == "caller":
         with pytest.raises(CacheDamaged):
-            handle.size(patience())
+            read_at(handle, 500, 1000)
     probe.open()
-    eventually(lambda: run_in_use._waiters.final_error, "nothing has ended it")
+    eventually(lambda: raises(CacheDamaged, lambda: read_at(handle, 0, 100)), "nothing has ended it")
 
     for _ in range(3):
         with pytest.raises(CacheDamaged):

@@ -21,6 +21,8 @@ from tests.runs.results import (
 from tests.waiting import (
     SHORT_DISTANCES,
     MakeLibrary,
+    cached,
+    context_of,
     eventually,
     in_thread,
     no_threads,
@@ -87,7 +89,7 @@ def test_one_that_is_nearly_finished_is_finished(source: FakeSource, library: Li
     gate.open()
     eventually(no_threads)
 
-    assert library._cache.runs() == [1]
+    assert cached(library) == [1]
     assert source.sent("stream", 1) == SIZE
     assert read_all(library, 1) == CONTENT
     assert source.count("stream") == 1
@@ -112,7 +114,7 @@ def test_a_far_place_is_fetched_by_range_and_the_holes_afterwards(
     assert read_at(handle, 60_000, 500) == CONTENT[60_000:60_500]
     eventually(lambda: not any(name.startswith("range") for name in our_threads()))
     gate.open()
-    eventually(lambda: library._cache.runs() == [1])
+    eventually(lambda: cached(library) == [1])
     assert b"".join(pieces(handle)) == CONTENT
     handle.close()
     fetched = source.sent("stream", 1) + source.sent("stored", 1)
@@ -128,8 +130,8 @@ def test_how_fast_the_last_stream_was_says_what_is_far_before_the_next_has_shown
     for run_id in (1, 2):
         source.add(run_id, Result(CONTENT, etag='"a"', ranges=True))
     read_all(before, 2)
-    eventually(lambda: before._context.api.bytes_per_s)
-    library._context.api.bytes_per_s = before._context.api.bytes_per_s
+    eventually(lambda: context_of(before).api.bytes_per_s)
+    context_of(library).api.bytes_per_s = context_of(before).api.bytes_per_s
     gate = Gate()
     source.plan("stream", 1, Plan(stall_at=5000, stall_gate=gate))
     handle = open_run(library)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cambfs.cache.cache import Cache
+from cambfs.cache.disk import Disk
 from cambfs.errors import (
     BadAnswer,
     BrokenBody,
@@ -29,6 +30,8 @@ from tests.runs.results import (
 )
 from tests.waiting import (
     MakeLibrary,
+    cached,
+    context_of,
     eventually,
     in_thread,
     no_threads,
@@ -47,7 +50,7 @@ def test_a_loose_end_before_storages_end_is_none(source: FakeSource, library: Li
 
     assert read_all(library, 1) == CONTENT
     assert size_of(library, 1) == SIZE
-    eventually(lambda: library._cache.runs() == [1])
+    eventually(lambda: cached(library) == [1])
 
 
 def test_a_loose_end_waits_for_what_storage_says(source: FakeSource, library: Library) -> None:
@@ -64,7 +67,7 @@ def test_a_loose_end_waits_for_what_storage_says(source: FakeSource, library: Li
     assert read.result(LIMIT_S) == CONTENT
 
 
-def test_a_loose_end_that_nothing_proves_is_not_kept(source: FakeSource, library: Library) -> None:
+def test_a_loose_end_that_nothing_proves_is_not_kept(source: FakeSource, library: Library, disk: Disk) -> None:
     """However often it is opened."""
     source.storage = StorageManner.UNREACHABLE
     source.add(1, Result(UNCOUNTED, has_length=False, framed=False))
@@ -74,14 +77,14 @@ def test_a_loose_end_that_nothing_proves_is_not_kept(source: FakeSource, library
         eventually(no_threads)
     library.close()
 
-    assert Cache(library._cache._disk, SIZE).runs() == []
+    assert Cache(disk, SIZE).runs() == []
 
 
 def test_a_loose_end_at_storages_end_is_kept(source: FakeSource, library: Library) -> None:
     source.add(1, Result(CONTENT, has_length=False, framed=False))
 
     assert read_all(library, 1) == CONTENT
-    eventually(lambda: library._cache.runs() == [1])
+    eventually(lambda: cached(library) == [1])
 
 
 def test_a_loose_end_that_the_audio_proves_is_kept(source: FakeSource, library: Library) -> None:
@@ -89,7 +92,7 @@ def test_a_loose_end_that_the_audio_proves_is_kept(source: FakeSource, library: 
     source.add(1, Result(SAMPLE, has_length=False, framed=False))
 
     assert read_all(library, 1) == SAMPLE
-    eventually(lambda: library._cache.runs() == [1])
+    eventually(lambda: cached(library) == [1])
 
 
 @pytest.mark.parametrize("cut_off", [1, 1000])
@@ -105,7 +108,7 @@ def test_a_loose_end_that_the_audio_refutes_is_none(
     with pytest.raises(BrokenBody, match=f"ended at byte {len(SAMPLE) - cut_off}, and the audio does not"):
         read_all(library, 1)
     eventually(no_threads)
-    assert library._cache.runs() == []
+    assert cached(library) == []
 
 
 def test_a_loose_end_that_nothing_proves_takes_two(source: FakeSource, library: Library) -> None:
@@ -116,7 +119,7 @@ def test_a_loose_end_that_nothing_proves_takes_two(source: FakeSource, library: 
     assert read_all(library, 1) == UNCOUNTED
     assert source.count("stream", 1) == 3
     eventually(no_threads)
-    assert library._cache.runs() == []
+    assert cached(library) == []
 
 
 # Ends that HTTP marks, and other things contradict.
@@ -133,8 +136,8 @@ def test_a_short_answer_costs_another(
 
     assert read_all(library, 1) == CONTENT
     assert size_of(library, 1) == SIZE
-    assert not library._context.store.distrusted
-    eventually(lambda: library._cache.runs() == [1])
+    assert not context_of(library).store.distrusted
+    eventually(lambda: cached(library) == [1])
 
 
 @pytest.mark.parametrize("has_length", [True, False])
@@ -146,7 +149,7 @@ def test_what_stays_short_is_an_error(source: FakeSource, library: Library, has_
     with pytest.raises(NotWhole):
         read_all(library, 1)
     eventually(no_threads)
-    assert library._cache.runs() == []
+    assert cached(library) == []
     assert source.count("stream", 1) == 2
 
 
@@ -168,7 +171,7 @@ def test_an_end_that_only_the_framing_marks_takes_two_answers(
 
     assert read_all(library, 1) == UNCOUNTED
     assert source.starts("stream", 1) == [0, 0]
-    eventually(lambda: library._cache.runs() == [1])
+    eventually(lambda: cached(library) == [1])
 
 
 def test_an_end_that_storage_confirms_takes_one(source: FakeSource, library: Library) -> None:
@@ -176,14 +179,14 @@ def test_an_end_that_storage_confirms_takes_one(source: FakeSource, library: Lib
 
     assert read_all(library, 1) == UNCOUNTED
     assert source.starts("stream", 1) == [0]
-    eventually(lambda: library._cache.runs() == [1])
+    eventually(lambda: cached(library) == [1])
 
 
 def test_audio_that_miscounts_is_served_where_two_agree_against_it(source: FakeSource, library: Library) -> None:
     source.add(1, Result(CONTENT + b"a tag", has_length=False))
 
     assert read_all(library, 1) == CONTENT + b"a tag"
-    eventually(lambda: library._cache.runs() == [1])
+    eventually(lambda: cached(library) == [1])
 
 
 @pytest.mark.parametrize("length", [SIZE // 2, SIZE + 1000])
@@ -197,7 +200,7 @@ def test_a_storage_of_another_length_is_not_what_a_size_comes_from(
 
     assert size_of(library, 1) == SIZE
     assert read_all(library, 1) == CONTENT
-    assert not library._context.store.distrusted
+    assert not context_of(library).store.distrusted
 
 
 def test_a_size_from_another_runs_object_ends_no_read_early(source: FakeSource, library: Library) -> None:

@@ -17,7 +17,7 @@ from cambfs.runs import waiters
 from cambfs.runs.library import Handle, Library
 from cambfs.system import slots
 from tests.fakes import FakeSource, Plan, Result, StorageManner, some_flac
-from tests.waiting import eventually, library_of, our_threads, patience, read_all
+from tests.waiting import context_of, eventually, library_of, our_threads, patience, read_all
 
 _SIZES = {1: 100, 2: 6000, 3: 9000}
 _CONTENTS = {run_id: some_flac(size, seed=run_id) for run_id, size in _SIZES.items()}
@@ -140,8 +140,8 @@ class Results(RuleBasedStateMachine):
     def rest(self) -> None:
         """Whatever is still being fetched ends, and nobody has anything open."""
         eventually(lambda: not our_threads())
-        assert not self.library._runs
-        assert not self.library._cache._in_use
+        assert not self.library.in_use
+        assert not context_of(self.library).cache.in_use
 
     def teardown(self) -> None:
         try:
@@ -149,7 +149,7 @@ class Results(RuleBasedStateMachine):
                 handle.close()
             if self._library is not None:
                 eventually(lambda: not our_threads())
-                assert not self.library._runs
+                assert not self.library.in_use
                 self.library.close()
         finally:
             for one in self._patches:

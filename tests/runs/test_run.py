@@ -34,6 +34,8 @@ from tests.runs.results import (
 )
 from tests.waiting import (
     MakeLibrary,
+    Watched,
+    cached,
     eventually,
     in_thread,
     library_of,
@@ -153,7 +155,7 @@ def test_a_cached_result_opens_although_the_api_knows_the_run_no_more(
     source.add(1, Result(CONTENT))
     library = make_library()
     assert read_all(library, 1) == CONTENT
-    eventually(lambda: library._cache.runs() == [1])
+    eventually(lambda: cached(library) == [1])
     source.plan_always("sign", 1, Plan(error=UnknownRun("gone", 404)))
     with pytest.raises(UnknownRun):
         library.signature(RunId(1), patience())
@@ -169,13 +171,15 @@ def test_a_failure_is_shared_by_all_who_wait_and_the_next_begins_anew(source: Fa
     gate = Gate()
     source.add(1, Result(CONTENT))
     source.plan("stream", 1, Plan(error=BadAnswer("nonsense", 200), gate=gate))
-    reads = [in_thread(lambda: read_all(library, 1)) for _ in range(8)]
-    eventually(lambda: RUN in library._runs and len(library._runs[RUN]._waiters) == 8)
+    callers = [Watched() for _ in range(8)]
+    opens = [in_thread(lambda caller=caller: library.open(RUN, caller)) for caller in callers]  # type: ignore[misc]
+    for caller in callers:
+        caller.await_waiting()
     gate.open()
 
-    for read in reads:
+    for open_ in opens:
         with pytest.raises(BadAnswer):
-            read.result(LIMIT_S)
+            open_.result(LIMIT_S)
     assert source.count("stream") == 1
     assert read_all(library, 1) == CONTENT
     assert source.count("stream") == 2
@@ -294,7 +298,7 @@ def test_eviction_does_not_hurt_who_has_it_open(source: FakeSource, make_library
         eventually(no_threads)
 
     assert b"".join(pieces(handle)) == some_flac(SIZE, seed=1)
-    assert len(library._cache.runs()) == 2
+    assert len(cached(library)) == 2
     handle.close()
 
 
@@ -305,7 +309,7 @@ def test_one_larger_than_the_cache_is_served(source: FakeSource, make_library: M
     assert read_all(library, 1) == CONTENT
     eventually(no_threads)
     assert read_all(library, 1) == CONTENT
-    assert library._cache.runs() == []
+    assert cached(library) == []
 
 
 @pytest.mark.tuning(close_s=0.0)

@@ -15,7 +15,18 @@ from cambfs.remote import object_store as storage_module
 from cambfs.remote.source import SignedUrl
 from cambfs.runs.library import Library
 from tests.fakes import LIMIT_S, FakeBody, FakeSource, Gate, Plan, Result, StorageManner, some_bytes, some_flac
-from tests.waiting import MakeLibrary, eventually, in_thread, our_threads, patience, read_all, size_of
+from tests.waiting import (
+    MakeLibrary,
+    Watched,
+    context_of,
+    eventually,
+    in_thread,
+    no_threads,
+    our_threads,
+    patience,
+    read_all,
+    size_of,
+)
 
 SIZE = 20_000
 CONTENT = some_flac(SIZE)
@@ -215,7 +226,7 @@ def test_another_object_is_not_believed(
     stat = in_thread(lambda: size_of(library, 1))
     gate.wait_for_arrivals()
     with caplog.at_level(logging.WARNING):
-        eventually(lambda: library._context.store.distrusted)
+        eventually(lambda: context_of(library).store.distrusted)
     assert library.facts(RunId(1)) is None
     gate.open()
     assert stat.result(LIMIT_S) == SIZE
@@ -235,14 +246,14 @@ def test_a_result_that_changes_between_two_opens_is_no_fault_of_storage(
     for has_length in (True, False):
         for content in (CONTENT, some_flac(SIZE + 7), some_flac(SIZE - 7)):
             source.add(1, Result(content, has_length=has_length))
-            library._context.store.forget(RunId(1))
+            context_of(library).store.forget(RunId(1))
             if len(content) < SIZE:  # a size was told, and no read ends before it in silence
                 with pytest.raises(ResultChanged):
                     read_all(library, 1)
             assert read_all(library, 1) == content
-            eventually(lambda: not library._runs)
+            eventually(no_threads)
 
-    assert not library._context.store.distrusted
+    assert not context_of(library).store.distrusted
 
 
 def test_an_empty_object_is_not_believed(source: FakeSource, make_library: MakeLibrary) -> None:
@@ -415,8 +426,10 @@ def test_a_failure_is_shared_and_the_next_asks_anew(source: FakeSource, make_lib
     gate = Gate()
     source.plan("sign", 1, Plan(error=KeyRefused("no", 401)))
     source.plan("stream", 1, Plan(error=KeyRefused("no", 401), gate=gate))
-    stats = [in_thread(lambda: size_of(library, 1)) for _ in range(6)]
-    eventually(lambda: RunId(1) in library._runs and len(library._runs[RunId(1)]._waiters) == 6)
+    callers = [Watched() for _ in range(6)]
+    stats = [in_thread(lambda caller=caller: library.wait_for_facts(RunId(1), caller)) for caller in callers]  # type: ignore[misc]
+    for caller in callers:
+        caller.await_waiting()
     gate.open()
     for stat in stats:
         with pytest.raises(KeyRefused):

@@ -21,7 +21,6 @@ from tests.runs.results import (
     CONTENT,
     OTHER,
     OVERLAP_BYTES,
-    RUN,
     SIZE,
     TAIL_BYTES,
     UNCOUNTED,
@@ -32,6 +31,8 @@ from tests.runs.results import (
 from tests.waiting import (
     SHORT_DISTANCES,
     MakeLibrary,
+    Watched,
+    cached,
     eventually,
     in_thread,
     no_threads,
@@ -59,7 +60,7 @@ def test_without_ranges_it_begins_anew_and_compares(source: FakeSource, library:
 
     assert read_all(library, 1) == CONTENT
     assert source.starts("stream", 1) == [0, 0, 0]
-    eventually(lambda: library._cache.runs() == [1])
+    eventually(lambda: cached(library) == [1])
 
 
 def test_ranges_of_storage_continue_the_stream_once_compared(source: FakeSource, library: Library) -> None:
@@ -192,7 +193,7 @@ def test_what_a_peer_said_of_a_part_is_no_proof_later(source: FakeSource, librar
     assert read_at(handle, 0, 1000) == CONTENT[:1000]
     handle.close()
     gate.open()
-    eventually(lambda: not library._runs)
+    eventually(no_threads)
     result.content = CONTENT
 
     with suppress(NotWhole, ResultChanged):  # the size that was told is another
@@ -221,17 +222,17 @@ def test_bytes_that_come_again_are_progress_unless_the_server_fell_silent(
     second = Plan(gate=again, stall_at=40_000, stall_gate=gate)
     source.plan("stream", 1, Plan(break_after=50_000, break_error=error), second)
     handle = open_run(library)
-    stream = library._runs[RUN]._downloader.stream
-    assert stream is not None
+    reader = Watched()
+    read = in_thread(lambda: handle.read(SIZE - 1000, 1000, reader))
     again.wait_for_arrivals()
-    before = stream.progress_at
+    before = reader.await_waiting()
     again.open()
     gate.wait_for_arrivals()
 
-    assert (stream.progress_at > before) == counts
+    assert (reader.await_waiting() > before) == counts
     gate.open()
+    assert read.result(LIMIT_S) == CONTENT[-1000:]
     assert b"".join(pieces(handle)) == CONTENT
-    assert stream.progress_at > before
     handle.close()
     eventually(lambda: cache.runs() == [1])
 

@@ -216,8 +216,8 @@ def _take(slots: Slots, turn: Turn, order: list[Turn], gate: Gate) -> Future[Non
     return in_thread(work)
 
 
-def _is_known(slots: Slots, turn: Turn, order: list[Turn]) -> bool:
-    return any(place.transfer is turn for place in slots._queue) or turn in order
+def _have_come(slots: Slots, order: list[Turn], count: int) -> bool:
+    return len(order) + slots.waiting == count
 
 
 def _has_length(order: list[Turn], length: int) -> bool:
@@ -229,9 +229,9 @@ def test_first_come_first_served(monkeypatch: pytest.MonkeyPatch) -> None:
     slots, turns, order = Slots(2), [Turn() for _ in range(6)], list[Turn]()
     gates = [Gate() for _ in turns]
     futures = []
-    for turn, gate in zip(turns, gates, strict=True):
+    for count, (turn, gate) in enumerate(zip(turns, gates, strict=True), 1):
         futures.append(_take(slots, turn, order, gate))
-        eventually(partial(_is_known, slots, turn, order))
+        eventually(partial(_have_come, slots, order, count))
 
     eventually(lambda: len(order) == 2)
     assert order == turns[:2]
@@ -251,7 +251,7 @@ def test_one_that_has_stalled_does_not_count() -> None:
     gate.wait_for_arrivals(2)
 
     third = _take(slots, Turn(), order, gate)
-    eventually(lambda: len(slots._queue) == 1)
+    eventually(lambda: slots.waiting == 1)
     assert order == [stalled, healthy]
     gate.open()
     for future in (first, second, third):
@@ -265,7 +265,7 @@ def test_one_that_nobody_wants_gives_its_slot_up_at_once(monkeypatch: pytest.Mon
     first = _take(slots, unwanted, order, gate)
     gate.wait_for_arrivals(1)
     second = _take(slots, Turn(), order, gate)
-    eventually(lambda: len(slots._queue) == 1)
+    eventually(lambda: slots.waiting == 1)
     unwanted.is_wanted = False
     slots.look(unwanted)
 
@@ -281,9 +281,9 @@ def test_one_that_is_told_to_stop_leaves_the_queue() -> None:
     gate.wait_for_arrivals(1)
     queued, last = Turn(), Turn()
     leaves = _take(slots, queued, order, gate)
-    eventually(lambda: len(slots._queue) == 1)
+    eventually(lambda: slots.waiting == 1)
     stays = _take(slots, last, order, gate)
-    eventually(lambda: len(slots._queue) == 2)
+    eventually(lambda: slots.waiting == 2)
     for turn in (last, queued):
         turn.stopping = True
         slots.look(turn)

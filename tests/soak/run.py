@@ -111,8 +111,8 @@ class _Load:
 
     def run(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        with Mount(self._server, self._directory / "long", *_CACHE, expected=["?"]) as long_lived:
-            long_lived._watchdog.cancel()
+        life_s = seconds + 10 * _SETTLE_S  # more than the last rounds need
+        with Mount(self._server, self._directory / "long", *_CACHE, expected=["?"], life_s=life_s) as long_lived:
             with self._chaos:
                 while time.monotonic() < deadline:
                     self._round(long_lived)

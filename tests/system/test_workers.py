@@ -28,7 +28,7 @@ def test_a_free_thread_is_used_again() -> None:
     workers, seen = Workers(LIMIT_S), list[int | None]()
     for number in range(20):
         workers.start(f"work-{number}", lambda: seen.append(current_thread().ident))
-        eventually(lambda: len(workers._idle) == 1)
+        assert workers.wait_idle(LIMIT_S)
     assert len(seen) == 20
     assert len(set(seen)) == 1
 
@@ -49,7 +49,9 @@ def test_threads_end_when_there_is_no_work() -> None:
     for _ in range(10):
         workers.start("work", lambda: None)
     eventually(lambda: threads() <= before)
-    assert not workers._idle
+    worked = Event()
+    workers.start("work", worked.set)
+    assert worked.wait(LIMIT_S), "it was given to a thread that has ended"
 
 
 def test_no_work_is_lost_while_threads_end() -> None:
