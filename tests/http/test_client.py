@@ -214,6 +214,7 @@ def test_any_other_answer_says_nothing_against_the_key(
 ) -> None:
     api.get(f"{BASE}/tts-result/0", status=status, body=b"{}")
     client.check_key()
+    assert len(api.calls) == 1
 
 
 def test_no_answer_to_the_key_check(api: responses.RequestsMock, client: Client) -> None:

@@ -34,14 +34,16 @@ def test_a_free_thread_is_used_again() -> None:
 
 
 def test_all_run_at_once_however_many() -> None:
-    workers, together = Workers(0.1), Barrier(41)
+    workers, together, met = Workers(0.1), Barrier(41), list[int]()
 
     def meet() -> None:
-        together.wait(LIMIT_S)
+        met.append(together.wait(LIMIT_S))
 
     for number in range(40):
         workers.start(f"work-{number}", meet)
     meet()  # raises BrokenBarrierError when one of them did not come
+    assert workers.wait_idle(LIMIT_S)
+    assert sorted(met) == list(range(41))
 
 
 def test_threads_end_when_there_is_no_work() -> None:
