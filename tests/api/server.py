@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from functools import cached_property
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp
 
 from cambfs.demo import server as demo
-from cambfs.demo.profile import Profile
 from tests.api.faults import Fault, Faults, Kind
 from tests.api.log import Record
 from tests.api.misbehaving import Misbehaving
 
 
 class Server(demo.Server):
-    def __init__(
-        self,
-        results: Mapping[int, Path],
-        profile: Profile | None = None,
-        key: str = "demo-key",
-        port: int = 0,
-        storage_port: int = 0,
-    ) -> None:
-        super().__init__(results, profile, key, port, storage_port)
-        self._misbehaving = Misbehaving(key)
+    @cached_property
+    def _misbehaving(self) -> Misbehaving:
+        return Misbehaving(self.key)
 
     def application(self) -> ASGIApp:
         api, storage = (urlsplit(url).port or 0 for url in (self.base_url, self.storage_url))

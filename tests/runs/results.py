@@ -38,11 +38,24 @@ def read_at(handle: Handle, offset: int, length: int) -> bytes:
     return handle.read(offset, length, patience())
 
 
+def stalls_at(source: FakeSource, count: int) -> Gate:
+    """Run 1's next stream waits with so many bytes sent until the gate opens."""
+    gate = Gate()
+    source.plan("stream", 1, Plan(stall_at=count, stall_gate=gate))
+    return gate
+
+
+def breaks_when_told(source: FakeSource) -> Gate:
+    """Run 1's next stream breaks after 30,000 bytes; the last of them waits until the gate opens."""
+    gate = Gate()
+    source.plan("stream", 1, Plan(break_after=30_000, stall_at=29_999, stall_gate=gate))
+    return gate
+
+
 def breaks_and_is_refused(source: FakeSource, library: Library) -> Handle:
     """A handle of a run whose stream breaks: a read of what comes after the break fails."""
-    gate = Gate()
-    breaks = Plan(break_after=30_000, stall_at=29_999, stall_gate=gate)
-    source.plan("stream", 1, breaks, Plan(error=KeyRefused("no", 401)))
+    gate = breaks_when_told(source)
+    source.plan("stream", 1, Plan(error=KeyRefused("no", 401)))
     handle = open_run(library)
     reader = Watched()
     read = in_thread(lambda: handle.read(50_000, 1000, reader))

@@ -21,6 +21,7 @@ from tests.runs.results import (
     UNCOUNTED,
     open_run,
     read_at,
+    stalls_at,
 )
 from tests.waiting import (
     SHORT_DISTANCES,
@@ -64,9 +65,8 @@ def test_close_ends_all_threads_and_all_waiting(source: FakeSource, library: Lib
 def test_what_came_whole_is_kept_though_all_ends_at_that_moment(
     source: FakeSource, library: Library, disk: Disk, has_length: bool
 ) -> None:
-    gate = Gate()
     source.add(1, Result(CONTENT, has_length=has_length))
-    source.plan("stream", 1, Plan(stall_at=SIZE, stall_gate=gate))
+    gate = stalls_at(source, SIZE)
     handle = open_run(library)
     assert b"".join(pieces(handle)) == CONTENT
     gate.wait_for_arrivals()
@@ -98,9 +98,8 @@ def test_close_does_not_wait_for_a_stream_that_lingers(
 ) -> None:
     _let_the_woken_look_before_they_are_told(monkeypatch)
     source.piece_bytes = 1000
-    gate = Gate()
     source.add(1, Result(CONTENT))
-    source.plan("stream", 1, Plan(stall_at=5000, stall_gate=gate))
+    gate = stalls_at(source, 5000)
     handle = open_run(library)
     gate.wait_for_arrivals()
     handle.close()

@@ -28,8 +28,10 @@ from tests.runs.results import (
     OTHER,
     RUN,
     SIZE,
+    breaks_when_told,
     open_run,
     read_at,
+    stalls_at,
 )
 from tests.waiting import (
     MakeLibrary,
@@ -50,8 +52,7 @@ def test_another_result_is_never_mixed_with_the_first(
     source: FakeSource, library: Library, etags: tuple[str | None, str | None]
 ) -> None:
     source.add(1, Result(CONTENT, etag=etags[0], ranges=True))
-    gate = Gate()
-    source.plan("stream", 1, Plan(break_after=30_000, stall_at=29_999, stall_gate=gate))
+    gate = breaks_when_told(source)
     old = open_run(library)
     assert read_at(old, 0, 1000) == CONTENT[:1000]
     read = in_thread(lambda: read_at(old, SIZE - 1000, 1000))
@@ -75,8 +76,7 @@ def test_another_validator_is_another_result_though_it_begins_alike(
 ) -> None:
     other = CONTENT[:60_000] + OTHER[60_000:]
     source.add(1, Result(CONTENT, etag='"a"', ranges=ranges))
-    gate = Gate()
-    source.plan("stream", 1, Plan(break_after=30_000, stall_at=29_999, stall_gate=gate))
+    gate = breaks_when_told(source)
     read = in_thread(lambda: read_all(library, 1))
     gate.wait_for_arrivals()
     source.add(1, Result(other, etag='"b"', ranges=ranges))
@@ -91,8 +91,7 @@ def test_another_validator_is_another_result_though_it_begins_alike(
 def test_another_length_is_another_result(source: FakeSource, library: Library, new_size: int) -> None:
     new = CONTENT[:new_size] if new_size < SIZE else CONTENT + OTHER[: new_size - SIZE]
     source.add(1, Result(CONTENT))
-    gate = Gate()
-    source.plan("stream", 1, Plan(break_after=30_000, stall_at=29_999, stall_gate=gate))
+    gate = breaks_when_told(source)
     read = in_thread(lambda: read_all(library, 1))
     gate.wait_for_arrivals()
     source.add(1, Result(new))
@@ -178,9 +177,8 @@ def test_a_cached_file_that_is_changed_under_a_reader_is_noticed_by_it(
 def test_wrong_bytes_end_also_a_stream_that_has_brought_all_of_them(
     source: FakeSource, library: Library, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate = Gate()
     source.add(1, Result(CONTENT, has_length=False))
-    source.plan("stream", 1, Plan(stall_at=SIZE, stall_gate=gate))
+    gate = stalls_at(source, SIZE)
     handle = open_run(library)
     assert read_at(handle, 0, SIZE) == CONTENT
     gate.wait_for_arrivals()

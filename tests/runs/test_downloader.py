@@ -17,6 +17,7 @@ from tests.runs.results import (
     TAIL_BYTES,
     open_run,
     read_at,
+    stalls_at,
 )
 from tests.waiting import (
     SHORT_DISTANCES,
@@ -41,9 +42,8 @@ def test_a_far_end_is_not_waited_for_and_what_came_serves_the_next_open(
 ) -> None:
     source.storage = StorageManner.UNREACHABLE
     source.piece_bytes = 1000
-    gate = Gate()
     source.add(1, Result(CONTENT, etag=etag, ranges=etag is not None))
-    source.plan("stream", 1, Plan(stall_at=5000, stall_gate=gate))
+    gate = stalls_at(source, 5000)
     handle = open_run(library)
     gate.wait_for_arrivals()
     handle.close()
@@ -65,9 +65,8 @@ def test_a_far_end_is_not_waited_for_and_what_came_serves_the_next_open(
 @pytest.mark.tuning(**SHORT_DISTANCES, linger_s=LIMIT_S)
 def test_somebody_who_comes_back_in_time_has_it_go_on(source: FakeSource, library: Library) -> None:
     source.piece_bytes = 1000
-    gate = Gate()
     source.add(1, Result(CONTENT))
-    source.plan("stream", 1, Plan(stall_at=5000, stall_gate=gate))
+    gate = stalls_at(source, 5000)
     handle = open_run(library)
     gate.wait_for_arrivals()
     handle.close()
@@ -80,9 +79,8 @@ def test_somebody_who_comes_back_in_time_has_it_go_on(source: FakeSource, librar
 
 def test_one_that_is_nearly_finished_is_finished(source: FakeSource, library: Library) -> None:
     source.piece_bytes = 1000
-    gate = Gate()
     source.add(1, Result(CONTENT))
-    source.plan("stream", 1, Plan(stall_at=SIZE - 5000, stall_gate=gate))
+    gate = stalls_at(source, SIZE - 5000)
     handle = open_run(library)
     gate.wait_for_arrivals()
     handle.close()
@@ -104,9 +102,8 @@ def test_a_far_place_is_fetched_by_range_and_the_holes_afterwards(
     source: FakeSource, library: Library, etag: str | None
 ) -> None:
     source.piece_bytes = 500
-    gate = Gate()
     source.add(1, Result(CONTENT, has_length=etag is not None, etag=etag, ranges=etag is not None))
-    source.plan("stream", 1, Plan(stall_at=5000, stall_gate=gate))
+    gate = stalls_at(source, 5000)
     handle = open_run(library)
     gate.wait_for_arrivals()
 
@@ -132,8 +129,7 @@ def test_how_fast_the_last_stream_was_says_what_is_far_before_the_next_has_shown
     read_all(before, 2)
     eventually(lambda: context_of(before).api.bytes_per_s)
     context_of(library).api.bytes_per_s = context_of(before).api.bytes_per_s
-    gate = Gate()
-    source.plan("stream", 1, Plan(stall_at=5000, stall_gate=gate))
+    gate = stalls_at(source, 5000)
     handle = open_run(library)
     gate.wait_for_arrivals()
 
@@ -145,9 +141,8 @@ def test_how_fast_the_last_stream_was_says_what_is_far_before_the_next_has_shown
 @pytest.mark.tuning(**SHORT_DISTANCES)
 def test_a_reader_that_goes_on_from_a_far_place_gets_a_stream_there(source: FakeSource, library: Library) -> None:
     source.piece_bytes = 500
-    gate = Gate()
     source.add(1, Result(CONTENT, etag='"a"', ranges=True))
-    source.plan("stream", 1, Plan(stall_at=5000, stall_gate=gate))
+    gate = stalls_at(source, 5000)
     handle = open_run(library)
     gate.wait_for_arrivals()
     offset, came = 60_000, b""
@@ -163,9 +158,8 @@ def test_a_reader_that_goes_on_from_a_far_place_gets_a_stream_there(source: Fake
 @pytest.mark.tuning(**SHORT_DISTANCES)
 def test_without_ranges_a_far_reader_waits_for_the_stream(source: FakeSource, library: Library) -> None:
     source.storage = StorageManner.NO_RANGES
-    gate = Gate()
     source.add(1, Result(CONTENT))
-    source.plan("stream", 1, Plan(stall_at=5000, stall_gate=gate))
+    gate = stalls_at(source, 5000)
     handle = open_run(library)
     read = in_thread(lambda: read_at(handle, SIZE - 128, 128))
     gate.wait_for_arrivals()

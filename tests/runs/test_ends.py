@@ -26,6 +26,7 @@ from tests.runs.results import (
     SAMPLE,
     SIZE,
     UNCOUNTED,
+    breaks_when_told,
     open_run,
 )
 from tests.waiting import (
@@ -233,8 +234,7 @@ def test_a_storage_that_fails_in_the_middle_costs_another_stream(
     source: FakeSource, library: Library, error: CambfsError
 ) -> None:
     source.add(1, Result(CONTENT, has_length=False))
-    gate = Gate()
-    source.plan("stream", 1, Plan(break_after=30_000, stall_at=29_999, stall_gate=gate))
+    gate = breaks_when_told(source)
     handle = open_run(library)
     assert handle.size(patience()) == SIZE
     source.plan_always("stored", 1, Plan(error=error))
@@ -247,8 +247,7 @@ def test_a_storage_that_fails_in_the_middle_costs_another_stream(
 
 def test_a_storage_that_breaks_off_again_costs_another_stream(source: FakeSource, library: Library) -> None:
     source.add(1, Result(CONTENT, has_length=False))
-    gate = Gate()
-    source.plan("stream", 1, Plan(break_after=30_000, stall_at=29_999, stall_gate=gate))
+    gate = breaks_when_told(source)
     handle = open_run(library)
     assert handle.size(patience()) == SIZE
     source.plan_always("stored", 1, Plan(break_after=100))

@@ -31,6 +31,7 @@ from tests.runs.results import (
     SIZE,
     open_run,
     read_at,
+    stalls_at,
 )
 from tests.waiting import (
     MakeLibrary,
@@ -95,9 +96,8 @@ def test_reads_end_where_the_result_ends(source: FakeSource, library: Library) -
 
 
 def test_a_read_waits_until_it_can_be_answered_in_full(source: FakeSource, library: Library) -> None:
-    gate = Gate()
     source.add(1, Result(CONTENT))
-    source.plan("stream", 1, Plan(stall_at=4999, stall_gate=gate))
+    gate = stalls_at(source, 4999)
     handle = open_run(library)
     assert read_at(handle, 0, 4999) == CONTENT[:4999]
     read = in_thread(lambda: read_at(handle, 4000, 1000))
@@ -251,9 +251,8 @@ def test_no_more_transfers_at_a_time_than_allowed(source: FakeSource, make_libra
 
 
 def test_a_killed_caller_leaves_at_once_and_the_others_stay(source: FakeSource, library: Library) -> None:
-    gate = Gate()
     source.add(1, Result(CONTENT))
-    source.plan("stream", 1, Plan(stall_at=5000, stall_gate=gate))
+    gate = stalls_at(source, 5000)
     handle = open_run(library)
     stays = in_thread(lambda: read_at(handle, 5000, 1000))
     gate.wait_for_arrivals()
@@ -269,9 +268,8 @@ def test_a_killed_caller_leaves_at_once_and_the_others_stay(source: FakeSource, 
 
 
 def test_a_read_without_progress_ends(source: FakeSource, make_library: MakeLibrary) -> None:
-    gate = Gate()
     source.add(1, Result(CONTENT))
-    source.plan("stream", 1, Plan(stall_at=5000, stall_gate=gate))
+    gate = stalls_at(source, 5000)
     library = make_library()
     handle = open_run(library)
     gate.wait_for_arrivals()

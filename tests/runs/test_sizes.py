@@ -15,6 +15,7 @@ from cambfs.remote import object_store as storage_module
 from cambfs.remote.source import SignedUrl
 from cambfs.runs.library import Library
 from tests.fakes import LIMIT_S, FakeBody, FakeSource, Gate, Plan, Result, StorageManner, some_bytes, some_flac
+from tests.runs.results import stalls_at
 from tests.waiting import (
     MakeLibrary,
     Watched,
@@ -220,8 +221,7 @@ def test_another_object_is_not_believed(
 ) -> None:
     for run_id in (1, 2):
         source.add(run_id, Result(CONTENT, has_length=False, stored=stored))
-    gate = Gate()
-    source.plan("stream", 1, Plan(stall_at=5000, stall_gate=gate))
+    gate = stalls_at(source, 5000)
     library = make_library()
     stat = in_thread(lambda: size_of(library, 1))
     gate.wait_for_arrivals()
@@ -272,9 +272,8 @@ def test_an_empty_object_is_not_believed(source: FakeSource, make_library: MakeL
 
 
 def test_another_length_than_the_header_says_is_not_believed(source: FakeSource, make_library: MakeLibrary) -> None:
-    gate = Gate()
     source.add(1, Result(CONTENT, stored=CONTENT + b"more"))
-    source.plan("stream", 1, Plan(stall_at=5000, stall_gate=gate))
+    gate = stalls_at(source, 5000)
     library = make_library()
     _prove_storage(source, library)
     stat = in_thread(lambda: size_of(library, 1))

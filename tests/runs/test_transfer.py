@@ -25,6 +25,7 @@ from tests.runs.results import (
     TAIL_BYTES,
     UNCOUNTED,
     breaks_and_is_refused,
+    breaks_when_told,
     open_run,
     read_at,
 )
@@ -65,8 +66,7 @@ def test_without_ranges_it_begins_anew_and_compares(source: FakeSource, library:
 
 def test_ranges_of_storage_continue_the_stream_once_compared(source: FakeSource, library: Library) -> None:
     source.add(1, Result(CONTENT, has_length=False))
-    gate = Gate()
-    source.plan("stream", 1, Plan(break_after=30_000, stall_at=29_999, stall_gate=gate))
+    gate = breaks_when_told(source)
     handle = open_run(library)
     assert handle.size(patience()) == SIZE
     gate.open()
@@ -79,8 +79,7 @@ def test_ranges_of_storage_continue_the_stream_once_compared(source: FakeSource,
 
 def test_ranges_that_were_not_compared_are_not_used(source: FakeSource, library: Library) -> None:
     source.add(1, Result(CONTENT, has_length=False, stored=OTHER))
-    gate = Gate()
-    source.plan("stream", 1, Plan(break_after=30_000, stall_at=29_999, stall_gate=gate))
+    gate = breaks_when_told(source)
     read = in_thread(lambda: read_all(library, 1))
     gate.wait_for_arrivals()
     eventually(lambda: source.sent("stored", 1))
@@ -92,8 +91,7 @@ def test_ranges_that_were_not_compared_are_not_used(source: FakeSource, library:
 
 def test_a_server_that_forgets_its_ranges_is_compared(source: FakeSource, library: Library) -> None:
     result = source.add(1, Result(CONTENT, etag='"a"', ranges=True))
-    gate = Gate()
-    source.plan("stream", 1, Plan(break_after=30_000, stall_at=29_999, stall_gate=gate))
+    gate = breaks_when_told(source)
     read = in_thread(lambda: read_all(library, 1))
     gate.wait_for_arrivals()
     result.ranges, result.etag = False, None
@@ -171,8 +169,7 @@ def test_a_size_that_was_told_is_not_lowered_in_silence(
 ) -> None:
     source.storage = StorageManner.UNREACHABLE
     result = source.add(1, Result(CONTENT + bytes(1000)))
-    gate = Gate()
-    source.plan("stream", 1, Plan(break_after=30_000, stall_at=29_999, stall_gate=gate))
+    gate = breaks_when_told(source)
     handle = open_run(library)
     assert handle.size(patience()) == SIZE + 1000
     result.content, result.has_length = CONTENT, next_has_length
