@@ -39,11 +39,11 @@ def asked_at(server: Server, run_id: int) -> list[float]:
 
 
 def test_who_is_told_to_wait_waits(server: Server, mounted: Mounted) -> None:
-    waits = {1: ("1", 1.0), 2: (formatdate(time.time() + 3, usegmt=True), 0.5), 3: (None, 0.1), 4: ("0", 0.1)}
-    for run_id, (words, _) in waits.items():
-        headers = {"Retry-After": words} if words is not None else {}
-        server.fail(Fault("status", run_id=run_id, status=429, body=b'{"detail": "slow down"}', headers=headers))
-    with mounted("--timeout", "8s") as mount:
+    with mounted("--timeout", "20s") as mount:
+        waits = {1: ("1", 1.0), 2: (formatdate(time.time() + 5, usegmt=True), 0.5), 3: (None, 0.1), 4: ("0", 0.1)}
+        for run_id, (words, _) in waits.items():
+            headers = {"Retry-After": words} if words is not None else {}
+            server.fail(Fault("status", run_id=run_id, status=429, body=b'{"detail": "slow down"}', headers=headers))
         reads = read_all(mount, list(waits))
         for run_id, (words, least_s) in waits.items():
             assert reads[run_id].is_all_of(server.results[run_id])

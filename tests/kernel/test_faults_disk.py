@@ -252,7 +252,7 @@ def test_another_program_that_holds_the_lock_of_an_earlier_version(server: Serve
                 assert read(mount, run_id).is_all_of(server.results[run_id])
             took_s = time.monotonic() - begin
             wait_until(lambda: mount.cached_runs() == {1, 2, 3}, "they are in the cache")
-    assert took_s < 3
+    assert took_s < 15
     seen(SECTION, "another program holds a lock in the cache directory", "the right bytes", took_s, "as always")
 
 

@@ -186,7 +186,7 @@ def test_wrong_bytes_end_also_a_stream_that_has_brought_all_of_them(
 
     with pytest.raises(CacheDamaged):
         read_at(handle, 500, 1000)
-    monkeypatch.setattr(waiting, "LIMIT_S", LIMIT_S / 4)  # long before the gate lets it go
+    monkeypatch.setattr(waiting, "LIMIT_S", LIMIT_S / 2)  # long before the gate lets it go
     eventually(no_threads)
     handle.close()
 
