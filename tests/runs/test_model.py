@@ -15,7 +15,6 @@ from cambfs.names import RunId
 from cambfs.remote import object_store, retry
 from cambfs.runs import waiters
 from cambfs.runs.library import Handle, Library
-from cambfs.system import slots
 from tests.fakes import FakeSource, Plan, Result, StorageManner, some_flac
 from tests.waiting import context_of, eventually, library_of, our_threads, patience, read_all
 
@@ -31,10 +30,10 @@ SHORT: dict[str, Any] = {
     "span_bytes": 700,
     "nearly_bytes": 0,
     "linger_s": 0.0,
+    "look_every_s": 0.002,
 }
 SMALL = {
     (waiters, "SLICE_S"): 0.002,
-    (slots, "_LOOK_EVERY_S"): 0.002,
     (object_store, "_PROOF_TAKES_S"): 0.01,
     (retry, "_FIRST_PAUSE_S"): 0.0005,
     (retry, "_LONGEST_PAUSE_S"): 0.001,

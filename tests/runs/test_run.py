@@ -22,7 +22,6 @@ from cambfs.errors import (
 )
 from cambfs.names import RunId
 from cambfs.runs.library import Library
-from cambfs.system import slots
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, StorageManner, some_flac
 from tests.runs.results import (
     CONTENT,
@@ -216,11 +215,8 @@ def test_a_result_that_is_too_large_is_refused(source: FakeSource) -> None:
 # Waiting.
 
 
-def test_a_result_that_stalls_does_not_hold_back_another(
-    source: FakeSource, make_library: MakeLibrary, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(slots, "STALLED_AFTER_S", 0.05)
-    monkeypatch.setattr(slots, "_LOOK_EVERY_S", 0.005)
+@pytest.mark.tuning(stalled_after_s=0.05, look_every_s=0.005)
+def test_a_result_that_stalls_does_not_hold_back_another(source: FakeSource, make_library: MakeLibrary) -> None:
     gate = Gate()
     for run_id in (1, 2):
         source.add(run_id, Result(CONTENT))
@@ -235,6 +231,7 @@ def test_a_result_that_stalls_does_not_hold_back_another(
     assert stalled.result(LIMIT_S) == CONTENT
 
 
+@pytest.mark.tuning(stalled_after_s=LIMIT_S)
 def test_no_more_transfers_at_a_time_than_allowed(source: FakeSource, make_library: MakeLibrary) -> None:
     gate = Gate()
     for run_id in range(1, 5):

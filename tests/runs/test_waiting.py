@@ -25,7 +25,6 @@ from cambfs.errors import (
 )
 from cambfs.remote import retry
 from cambfs.remote.retry import Backoff, retrying
-from cambfs.system import slots as slots_module
 from cambfs.system.slots import Slots
 from tests.fakes import LIMIT_S, Gate
 from tests.waiting import eventually, in_thread
@@ -224,9 +223,8 @@ def _has_length(order: list[Turn], length: int) -> bool:
     return len(order) == length
 
 
-def test_first_come_first_served(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots_module, "_LOOK_EVERY_S", 0.001)
-    slots, turns, order = Slots(2), [Turn() for _ in range(6)], list[Turn]()
+def test_first_come_first_served() -> None:
+    slots, turns, order = Slots(2, look_every_s=0.001), [Turn() for _ in range(6)], list[Turn]()
     gates = [Gate() for _ in turns]
     futures = []
     for count, (turn, gate) in enumerate(zip(turns, gates, strict=True), 1):
@@ -258,9 +256,8 @@ def test_one_that_has_stalled_does_not_count() -> None:
         future.result(LIMIT_S)
 
 
-def test_one_that_nobody_wants_gives_its_slot_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots_module, "_LOOK_EVERY_S", LIMIT_S)
-    slots, order, gate = Slots(1), list[Turn](), Gate()
+def test_one_that_nobody_wants_gives_its_slot_up_at_once() -> None:
+    slots, order, gate = Slots(1, look_every_s=LIMIT_S), list[Turn](), Gate()
     unwanted = Turn()
     first = _take(slots, unwanted, order, gate)
     gate.wait_for_arrivals(1)
