@@ -124,7 +124,7 @@ def test_a_disk_that_becomes_read_only(server: Server, mounted: Mounted, tmp_pat
             took_s = time.monotonic() - begin
             server.forget()
             assert read(mount, 1).is_all_of(server.results[1])
-            assert server.requests == ()
+            assert not [record for record in server.requests if record.run_id == 1]
         # A mount that cannot cache says so at its beginning.
         env = environment(server, tmp_path / "home")
         done = run(
