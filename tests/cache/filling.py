@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cambfs.cache.cache import Cache, Taken
+from cambfs.cache.cache import Acquired, Cache
 from cambfs.cache.spool import Spool
-from cambfs.model import Facts
+from cambfs.model import RunInfo
 from cambfs.names import RunId
 from tests.fakes import some_bytes
 
@@ -17,8 +17,8 @@ def content_of(run_id: int, size: int = 10) -> bytes:
     return some_bytes(size, seed=run_id)
 
 
-def facts_of(size: int) -> Facts:
-    return Facts(size, 1_700_000_000 * 10**9)
+def facts_of(size: int) -> RunInfo:
+    return RunInfo(size, 1_700_000_000 * 10**9)
 
 
 def fill(cache: Cache, run_id: int, content: bytes) -> Spool:
@@ -30,29 +30,29 @@ def fill(cache: Cache, run_id: int, content: bytes) -> Spool:
 
 def fetch(cache: Cache, run_id: int, size: int = 10) -> Spool:
     """As a run does that has come to its end; it is in use afterwards."""
-    assert cache.take(RunId(run_id)) is None
+    assert cache.acquire(RunId(run_id)) is None
     spool = fill(cache, run_id, content_of(run_id, size))
     cache.commit(RunId(run_id), spool, facts_of(size), "audio/flac", "frames")
     return spool
 
 
-def give(cache: Cache, run_id: int, spool: Spool, size: int = 10) -> None:
-    cache.give(RunId(run_id), spool, whole=True, facts=facts_of(size))
+def release(cache: Cache, run_id: int, spool: Spool, size: int = 10) -> None:
+    cache.release(RunId(run_id), spool, whole=True, info=facts_of(size))
 
 
 def keep(cache: Cache, run_id: int, size: int = 10) -> None:
-    give(cache, run_id, fetch(cache, run_id, size), size)
+    release(cache, run_id, fetch(cache, run_id, size), size)
 
 
-def take(cache: Cache, run_id: int) -> Taken:
-    taken = cache.take(RunId(run_id))
-    assert taken is not None
-    return taken
+def acquire(cache: Cache, run_id: int) -> Acquired:
+    acquired = cache.acquire(RunId(run_id))
+    assert acquired is not None
+    return acquired
 
 
 def use(cache: Cache, run_id: int) -> bytes:
-    taken = take(cache, run_id)
-    assert not taken.must_be_checked
-    content = taken.spool.read(0, taken.spool.filled.total)
-    cache.give(RunId(run_id), taken.spool, whole=taken.whole, facts=taken.facts)
+    acquired = acquire(cache, run_id)
+    assert not acquired.must_be_checked
+    content = acquired.spool.read(0, acquired.spool.filled.total)
+    cache.release(RunId(run_id), acquired.spool, whole=acquired.whole, info=acquired.info)
     return content

@@ -9,7 +9,7 @@ from pathlib import Path
 import cambfs.demo
 from cambfs.cache.disk import Disk
 from cambfs.cache.spool import Spool
-from cambfs.model import Facts
+from cambfs.model import RunInfo
 from cambfs.names import RunId
 
 RUN = RunId(7)
@@ -19,7 +19,7 @@ SPEECH = (Path(cambfs.demo.__file__).parent / "samples" / "101.flac").read_bytes
 PIPED = SPEECH[:21] + bytes([SPEECH[21] & 0xF0]) + bytes(4) + SPEECH[26:]
 WAV = b"RIFF" + (40).to_bytes(4, "little") + b"WAVEfmt " + bytes(32)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
-FACTS = Facts(len(CONTENT), 1_700_000_000 * 10**9)
+FACTS = RunInfo(len(CONTENT), 1_700_000_000 * 10**9)
 
 
 def no_relief() -> bool:
@@ -35,7 +35,7 @@ def new_spool(disk: Disk, content: bytes = CONTENT, run_id: RunId = RUN) -> Spoo
 
 def commit(disk: Disk, content: bytes = CONTENT, run_id: RunId = RUN) -> None:
     spool = new_spool(disk, content, run_id)
-    disk.commit(run_id, spool, Facts(len(content), FACTS.mtime_ns), "audio/flac", "frames")
+    disk.commit(run_id, spool, RunInfo(len(content), FACTS.mtime_ns), "audio/flac", "frames")
     spool.close()
 
 

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from cambfs.names import RunId
-from tests.cache.filling import MakeCache, content_of, facts_of, fetch, fill, give, keep, take, use
+from tests.cache.filling import MakeCache, acquire, content_of, facts_of, fetch, fill, keep, release, use
 
 
 def test_what_was_given_is_there(make_cache: MakeCache) -> None:
     cache = make_cache(100)
     keep(cache, 1)
 
-    assert cache.facts(RunId(1)) == facts_of(10)
+    assert cache.info(RunId(1)) == facts_of(10)
     assert cache.runs() == [1]
-    taken = take(cache, 1)
-    assert taken.whole
-    assert taken.facts == facts_of(10)
-    assert taken.spool.read(0, 10) == content_of(1)
-    cache.give(RunId(1), taken.spool, whole=True, facts=taken.facts)
+    acquired = acquire(cache, 1)
+    assert acquired.whole
+    assert acquired.info == facts_of(10)
+    assert acquired.spool.read(0, 10) == content_of(1)
+    cache.release(RunId(1), acquired.spool, whole=True, info=acquired.info)
 
 
 def test_what_was_never_given_is_not_there(make_cache: MakeCache) -> None:
     cache = make_cache(100)
 
-    assert cache.take(RunId(1)) is None
-    assert cache.facts(RunId(1)) is None
+    assert cache.acquire(RunId(1)) is None
+    assert cache.info(RunId(1)) is None
     assert cache.runs() == []
 
 
@@ -43,7 +43,7 @@ def test_looking_is_no_use(make_cache: MakeCache) -> None:
     cache = make_cache(20)
     keep(cache, 1)
     keep(cache, 2)
-    cache.facts(RunId(1))
+    cache.info(RunId(1))
     keep(cache, 3)
 
     assert set(cache.runs()) == {2, 3}
@@ -62,13 +62,13 @@ def test_the_limit_is_in_bytes(make_cache: MakeCache) -> None:
 def test_what_is_in_use_is_not_evicted(make_cache: MakeCache) -> None:
     cache = make_cache(20)
     keep(cache, 1)
-    taken = take(cache, 1)
+    acquired = acquire(cache, 1)
     for run_id in (2, 3, 4):
         keep(cache, run_id)
 
     assert set(cache.runs()) == {1, 4}
-    assert taken.spool.read(0, 10) == content_of(1)
-    give(cache, 1, taken.spool)
+    assert acquired.spool.read(0, 10) == content_of(1)
+    release(cache, 1, acquired.spool)
     assert use(cache, 1) == content_of(1)
 
 
@@ -79,7 +79,7 @@ def test_what_is_in_use_counts(make_cache: MakeCache) -> None:
 
     assert set(cache.runs()) == {2, 3, 4}
     for run_id, spool in zip((2, 3, 4), spools, strict=True):
-        give(cache, run_id, spool)
+        release(cache, run_id, spool)
 
 
 def test_one_larger_than_the_cache_is_not_kept_and_costs_nothing_else(make_cache: MakeCache) -> None:
@@ -89,51 +89,51 @@ def test_one_larger_than_the_cache_is_not_kept_and_costs_nothing_else(make_cache
 
     assert cache.runs() == [1]
     assert use(cache, 1) == content_of(1)
-    assert cache.take(RunId(2)) is None
+    assert cache.acquire(RunId(2)) is None
 
 
 def test_a_part_is_kept_and_is_no_result(make_cache: MakeCache) -> None:
     cache = make_cache(100)
     spool = fill(cache, 1, b"abcd")
-    cache.give(RunId(1), spool, whole=False, facts=facts_of(10))
+    cache.release(RunId(1), spool, whole=False, info=facts_of(10))
 
     assert cache.runs() == []
-    assert cache.facts(RunId(1)) is None
-    taken = take(cache, 1)
-    assert not taken.whole
-    assert taken.spool is spool
-    assert list(taken.spool.filled) == [(0, 4)]
-    cache.commit(RunId(1), taken.spool, facts_of(4), "audio/flac", "frames")
-    give(cache, 1, taken.spool, 4)
+    assert cache.info(RunId(1)) is None
+    acquired = acquire(cache, 1)
+    assert not acquired.whole
+    assert acquired.spool is spool
+    assert list(acquired.spool.filled) == [(0, 4)]
+    cache.commit(RunId(1), acquired.spool, facts_of(4), "audio/flac", "frames")
+    release(cache, 1, acquired.spool, 4)
     assert use(cache, 1) == b"abcd"
 
 
 def test_parts_are_evicted_as_well(make_cache: MakeCache) -> None:
     cache = make_cache(20)
-    cache.give(RunId(1), fill(cache, 1, content_of(1)), whole=False, facts=None)
+    cache.release(RunId(1), fill(cache, 1, content_of(1)), whole=False, info=None)
     keep(cache, 2, size=15)
 
-    assert cache.take(RunId(1)) is None
+    assert cache.acquire(RunId(1)) is None
 
 
 def test_nothing_is_not_kept(make_cache: MakeCache) -> None:
     cache = make_cache(100)
-    cache.give(RunId(1), cache.new_spool(RunId(1)), whole=False, facts=None)
+    cache.release(RunId(1), cache.new_spool(RunId(1)), whole=False, info=None)
 
-    assert cache.take(RunId(1)) is None
+    assert cache.acquire(RunId(1)) is None
 
 
 def test_what_was_discarded_is_gone(make_cache: MakeCache) -> None:
     cache = make_cache(100)
     keep(cache, 1)
-    taken = take(cache, 1)
+    acquired = acquire(cache, 1)
     cache.discard(RunId(1))
 
     assert cache.runs() == []
-    assert cache.facts(RunId(1)) is None
-    assert cache.take(RunId(1)) is None
-    assert taken.spool.read(0, 10) == content_of(1)
-    taken.spool.close()
+    assert cache.info(RunId(1)) is None
+    assert cache.acquire(RunId(1)) is None
+    assert acquired.spool.read(0, 10) == content_of(1)
+    acquired.spool.close()
     keep(cache, 1)
     assert use(cache, 1) == content_of(1)
 
@@ -141,25 +141,25 @@ def test_what_was_discarded_is_gone(make_cache: MakeCache) -> None:
 def test_the_same_bytes_have_the_same_serial(make_cache: MakeCache) -> None:
     cache = make_cache(20)
     spool = fetch(cache, 1)
-    serial = spool.serial
-    give(cache, 1, spool)
+    generation = spool.generation
+    release(cache, 1, spool)
     for _ in range(2):
-        taken = take(cache, 1)
-        assert taken.spool.serial == serial
-        give(cache, 1, taken.spool)
+        acquired = acquire(cache, 1)
+        assert acquired.spool.generation == generation
+        release(cache, 1, acquired.spool)
     keep(cache, 2, size=20)
     again = fetch(cache, 1)
 
-    assert again.serial != serial
-    give(cache, 1, again)
+    assert again.generation != generation
+    release(cache, 1, again)
 
 
 def test_a_cache_that_is_closed_keeps_nothing_in_memory(make_cache: MakeCache) -> None:
     cache = make_cache(100)
     part = fill(cache, 1, b"abcd")
     late = fill(cache, 2, b"abcd")
-    cache.give(RunId(1), part, whole=False, facts=None)
+    cache.release(RunId(1), part, whole=False, info=None)
     cache.close()
-    cache.give(RunId(2), late, whole=False, facts=None)
+    cache.release(RunId(2), late, whole=False, info=None)
 
     assert part.fileno() == late.fileno() == -1

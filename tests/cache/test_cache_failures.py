@@ -15,7 +15,7 @@ from cambfs.cache.cache import Cache
 from cambfs.cache.disk import Disk
 from cambfs.errors import TooManyOpenFiles
 from cambfs.names import RunId
-from tests.cache.filling import content_of, fetch, fill, give, keep, use
+from tests.cache.filling import content_of, fetch, fill, keep, release, use
 
 # When there are no descriptors left.
 
@@ -40,8 +40,8 @@ def short(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], bool]], Non
 
 
 LOOKS: dict[str, Callable[[Cache], object]] = {
-    "take": lambda cache: cache.take(RunId(1)),
-    "facts": lambda cache: cache.facts(RunId(1)),
+    "take": lambda cache: cache.acquire(RunId(1)),
+    "facts": lambda cache: cache.info(RunId(1)),
     "runs": Cache.runs,
     "new spool": lambda cache: cache.new_spool(RunId(3)),
 }
@@ -54,7 +54,7 @@ def test_a_part_that_is_only_kept_gives_its_descriptor_up(
     keep(Cache(Disk(tmp_path), 100), 1)
     cache = Cache(Disk(tmp_path), 100)
     part = fill(cache, 2, content_of(2))
-    cache.give(RunId(2), part, whole=False, facts=None)
+    cache.release(RunId(2), part, whole=False, info=None)
     short(lambda: part.fileno() >= 0)
 
     assert look(cache) is not None
@@ -67,7 +67,7 @@ def test_no_result_is_evicted_for_a_descriptor_that_it_does_not_have(
     cache = Cache(Disk(tmp_path), 100)
     keep(cache, 1)
     part = fill(cache, 2, content_of(2))
-    cache.give(RunId(2), part, whole=False, facts=None)
+    cache.release(RunId(2), part, whole=False, info=None)
     short(lambda: part.fileno() >= 0)
     cache.new_spool(RunId(3)).close()
 
@@ -100,7 +100,7 @@ def test_one_warning_says_that_nothing_can_be_cached(
         for run_id in (1, 2):
             spool = fetch(cache, run_id)
             assert spool.read(0, 10) == content_of(run_id)
-            give(cache, run_id, spool)
+            release(cache, run_id, spool)
     assert [record.getMessage() for record in caplog.records] == ["run 1: cannot be cached: Input/output error"]
     assert cache.runs() == []
 
@@ -108,7 +108,7 @@ def test_one_warning_says_that_nothing_can_be_cached(
     assert cache.runs() == [3]
     monkeypatch.setattr(os, "fdatasync", _fail)
     with caplog.at_level(logging.WARNING):
-        give(cache, 4, fetch(cache, 4))
+        release(cache, 4, fetch(cache, 4))
     assert "run 4" in caplog.text, "it was well in between"
 
 
@@ -132,7 +132,7 @@ def test_whatever_the_disk_fails_with_the_bytes_are_read(
     monkeypatch.setattr(os, call, fail)
     spool = fetch(cache, 1)
     assert spool.read(0, 10) == content_of(1)
-    give(cache, 1, spool)
+    release(cache, 1, spool)
     monkeypatch.undo()
 
     assert cache.runs() == []
@@ -154,9 +154,9 @@ def test_a_result_that_cannot_be_looked_at_is_not_there(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, call, fail)
-        facts, taken = cache.facts(RunId(1)), cache.take(RunId(1))
-    assert facts is None
-    assert taken is None
+        info, acquired = cache.info(RunId(1)), cache.acquire(RunId(1))
+    assert info is None
+    assert acquired is None
 
 
 def test_what_neither_the_disk_nor_memory_takes_is_not_cached(
@@ -168,5 +168,5 @@ def test_what_neither_the_disk_nor_memory_takes_is_not_cached(
     with caplog.at_level(logging.WARNING):
         spool = fetch(cache, 1)
     assert "run 1: cannot be cached: no space on the disk or in memory" in caplog.text
-    give(cache, 1, spool)
+    release(cache, 1, spool)
     assert cache.runs() == []

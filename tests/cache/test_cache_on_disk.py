@@ -19,7 +19,7 @@ from cambfs.cache.sidecar import Sidecar
 from cambfs.cache.spool import Spool
 from cambfs.errors import CacheDamaged, Closing
 from cambfs.names import RunId
-from tests.cache.filling import content_of, facts_of, fetch, fill, give, keep, take, use
+from tests.cache.filling import acquire, content_of, facts_of, fetch, fill, keep, release, use
 from tests.fakes import LIMIT_S
 from tests.waiting import in_thread
 
@@ -33,16 +33,16 @@ def test_results_outlive_the_mount(tmp_path: Path) -> None:
     cache = Cache(Disk(tmp_path), 100)
 
     assert cache.runs() == [1]
-    assert cache.facts(RunId(1)) == facts_of(10)
+    assert cache.info(RunId(1)) == facts_of(10)
     assert use(cache, 1) == content_of(1)
 
 
 def test_parts_do_not_outlive_the_mount(tmp_path: Path) -> None:
     cache = Cache(Disk(tmp_path), 100)
-    cache.give(RunId(1), fill(cache, 1, b"abcd"), whole=False, facts=None)
+    cache.release(RunId(1), fill(cache, 1, b"abcd"), whole=False, info=None)
     cache.close()
 
-    assert Cache(Disk(tmp_path), 100).take(RunId(1)) is None
+    assert Cache(Disk(tmp_path), 100).acquire(RunId(1)) is None
     assert list((tmp_path / "part").iterdir()) == []
 
 
@@ -92,7 +92,7 @@ def test_looking_at_results_that_are_there_takes_no_index(tmp_path: Path, monkey
     monkeypatch.setattr(Disk, "scan", lambda _: pytest.fail("an index was made"))
     cache.trim()
 
-    assert cache.facts(RunId(1)) == facts_of(10)
+    assert cache.info(RunId(1)) == facts_of(10)
 
 
 def test_a_damaged_file_is_dropped_at_its_first_use(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -102,11 +102,11 @@ def test_a_damaged_file_is_dropped_at_its_first_use(tmp_path: Path, caplog: pyte
     (tmp_path / "1.flac").write_bytes(b"x" * 10)
     cache = Cache(Disk(tmp_path), 100)
 
-    taken = take(cache, 1)
-    assert taken.must_be_checked
+    acquired = acquire(cache, 1)
+    assert acquired.must_be_checked
     with caplog.at_level(logging.WARNING), pytest.raises(CacheDamaged):
-        cache.check(RunId(1), taken.spool, lambda: False)
-    taken.spool.close()
+        cache.check(RunId(1), acquired.spool, lambda: False)
+    acquired.spool.close()
     assert "run 1" in caplog.text
     assert cache.runs() == []
     assert not (tmp_path / "1.flac").exists()
@@ -121,16 +121,16 @@ def test_a_file_that_was_moved_is_checked_once(tmp_path: Path) -> None:
     shutil.copy2(tmp_path / "1.flac", tmp_path / "copy")
     (tmp_path / "copy").rename(tmp_path / "1.flac")
     cache = Cache(Disk(tmp_path), 100)
-    taken = take(cache, 1)
-    assert taken.must_be_checked
+    acquired = acquire(cache, 1)
+    assert acquired.must_be_checked
     with pytest.raises(Closing):
-        cache.check(RunId(1), taken.spool, lambda: True)
-    give(cache, 1, taken.spool)
-    taken = take(cache, 1)
-    assert taken.must_be_checked, "it was given up"
-    cache.check(RunId(1), taken.spool, lambda: False)
-    assert taken.spool.read(0, 10) == content_of(1)
-    give(cache, 1, taken.spool)
+        cache.check(RunId(1), acquired.spool, lambda: True)
+    release(cache, 1, acquired.spool)
+    acquired = acquire(cache, 1)
+    assert acquired.must_be_checked, "it was given up"
+    cache.check(RunId(1), acquired.spool, lambda: False)
+    assert acquired.spool.read(0, 10) == content_of(1)
+    release(cache, 1, acquired.spool)
 
     assert use(cache, 1) == content_of(1)
     assert use(Cache(Disk(tmp_path), 100), 1) == content_of(1)
@@ -143,20 +143,20 @@ def test_a_file_of_another_size_is_never_a_size(tmp_path: Path) -> None:
     (tmp_path / "1.flac").write_bytes(content_of(1)[:5])
     cache = Cache(Disk(tmp_path), 100)
 
-    assert cache.facts(RunId(1)) is None
+    assert cache.info(RunId(1)) is None
     assert cache.runs() == []
 
 
 def test_what_is_evicted_in_use_can_be_read_on(tmp_path: Path) -> None:
     cache, other = (Cache(Disk(tmp_path), 10) for _ in range(2))
     keep(cache, 1)
-    taken = take(cache, 1)
+    acquired = acquire(cache, 1)
     keep(other, 2)
 
     assert not (tmp_path / "1.flac").exists()
-    assert taken.spool.read(0, 10) == content_of(1)
-    give(cache, 1, taken.spool)
-    assert cache.take(RunId(1)) is None
+    assert acquired.spool.read(0, 10) == content_of(1)
+    release(cache, 1, acquired.spool)
+    assert cache.acquire(RunId(1)) is None
 
 
 def test_a_disk_that_refuses_costs_only_the_caching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +166,7 @@ def test_a_disk_that_refuses_costs_only_the_caching(tmp_path: Path, monkeypatch:
     spool = fetch(cache, 1)
 
     assert spool.read(0, 10) == content_of(1)
-    give(cache, 1, spool)
+    release(cache, 1, spool)
     assert cache.runs() == []
 
 
@@ -178,7 +178,7 @@ def test_a_full_disk_evicts_what_is_not_in_use(tmp_path: Path, monkeypatch: pyte
     cache = Cache(Disk(tmp_path), 100)
     keep(cache, 1)
     keep(cache, 2)
-    in_use = take(cache, 2)
+    in_use = acquire(cache, 2)
     real = os.pwrite
 
     def pwrite(fd: int, data: bytes, offset: int) -> int:
@@ -191,7 +191,7 @@ def test_a_full_disk_evicts_what_is_not_in_use(tmp_path: Path, monkeypatch: pyte
 
     assert set(cache.runs()) == {2, 3}
     assert in_use.spool.read(0, 10) == content_of(2)
-    give(cache, 2, in_use.spool)
+    release(cache, 2, in_use.spool)
 
 
 def test_a_full_disk_costs_the_name_and_says_why(
@@ -211,7 +211,7 @@ def test_a_full_disk_costs_the_name_and_says_why(
 
     assert spool.read(0, 10) == content_of(1)
     assert "cannot be cached: No space left" in caplog.text
-    give(cache, 1, spool)
+    release(cache, 1, spool)
     assert cache.runs() == []
 
 
@@ -222,7 +222,7 @@ def test_what_another_mount_fetched_serves_this_one(tmp_path: Path) -> None:
     cache, other = (Cache(Disk(tmp_path), 100) for _ in range(2))
     keep(other, 1)
 
-    assert cache.facts(RunId(1)) == facts_of(10)
+    assert cache.info(RunId(1)) == facts_of(10)
     assert use(cache, 1) == content_of(1)
 
 
@@ -253,7 +253,7 @@ def test_a_result_that_another_mount_finished_first_is_not_lost_to_a_part(tmp_pa
     os.utime(tmp_path, ns=(0, 0))
     keep(cache, 2)
     assert set(cache.runs()) == {1, 2}
-    cache.give(RunId(1), part, whole=False, facts=None)
+    cache.release(RunId(1), part, whole=False, info=None)
 
     assert set(cache.runs()) == {1, 2}
     assert use(cache, 1) == content_of(1)
@@ -265,15 +265,15 @@ def test_a_part_that_fills_the_cache_beside_another_mounts_result(tmp_path: Path
     keep(other, 1, size=5)
     os.utime(tmp_path, ns=(0, 0))
     keep(cache, 2, size=5)
-    cache.give(RunId(1), part, whole=False, facts=None)
+    cache.release(RunId(1), part, whole=False, info=None)
     os.utime(tmp_path, ns=(0, 0))
     keep(cache, 3)
 
     assert use(cache, 3) == content_of(3)
-    kept = [taken for number in (1, 2, 3) if (taken := cache.take(RunId(number))) is not None]
-    assert sum(taken.spool.filled.total for taken in kept) <= 20
-    for taken in kept:
-        taken.spool.close()
+    kept = [acquired for number in (1, 2, 3) if (acquired := cache.acquire(RunId(number))) is not None]
+    assert sum(acquired.spool.filled.total for acquired in kept) <= 20
+    for acquired in kept:
+        acquired.spool.close()
 
 
 def test_results_that_are_kept_at_the_same_time_are_not_looked_for(
@@ -319,29 +319,29 @@ def test_what_is_found_wrong_while_it_is_being_kept_is_not_kept(
     describe = Disk.describe
 
     def find_it_wrong(disk: Disk, *arguments: Any) -> Sidecar:
-        spool.is_condemned = True
+        spool.is_invalid = True
         cache.discard(RunId(1))
         return describe(disk, *arguments)
 
     monkeypatch.setattr(Disk, "describe", find_it_wrong)
     cache.commit(RunId(1), spool, facts_of(10), "audio/flac", "frames")
     assert cache.runs() == []
-    assert cache.take(RunId(1)) is None
+    assert cache.acquire(RunId(1)) is None
     spool.close()
 
 
 def test_what_another_mount_put_in_a_results_place_is_another_result(tmp_path: Path) -> None:
     cache, other = (Cache(Disk(tmp_path), 100) for _ in range(2))
     keep(cache, 1)
-    before = take(cache, 1)
-    cache.give(RunId(1), before.spool, whole=True, facts=before.facts)
+    before = acquire(cache, 1)
+    cache.release(RunId(1), before.spool, whole=True, info=before.info)
     other.discard(RunId(1))
     spool = fill(other, 1, content_of(9, 20))
     other.commit(RunId(1), spool, facts_of(20), "audio/flac", "frames")
-    give(other, 1, spool, 20)
+    release(other, 1, spool, 20)
 
-    after = take(cache, 1)
+    after = acquire(cache, 1)
     assert after.spool.read(0, 20) == content_of(9, 20)
-    assert after.facts == facts_of(20)
-    assert after.spool.serial != before.spool.serial
-    cache.give(RunId(1), after.spool, whole=True, facts=after.facts)
+    assert after.info == facts_of(20)
+    assert after.spool.generation != before.spool.generation
+    cache.release(RunId(1), after.spool, whole=True, info=after.info)

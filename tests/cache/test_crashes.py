@@ -17,7 +17,7 @@ import pytest
 from cambfs.cache.directory import Directory
 from cambfs.cache.disk import Disk
 from cambfs.errors import CacheDamaged
-from cambfs.model import Facts
+from cambfs.model import RunInfo
 from tests.cache.on_disk import (
     CONTENT,
     FACTS,
@@ -60,7 +60,7 @@ def test_the_temporary_file_of_a_mount_that_lives_is_not_swept(disk: Disk) -> No
 def test_half_a_result_is_none_and_swept(disk: Disk, lost: str) -> None:
     commit(disk)
     (disk.directory / lost).unlink()
-    assert disk.facts(RUN) is None
+    assert disk.info(RUN) is None
     assert disk.open(RUN) is None
     Disk(disk.directory)
 
@@ -199,7 +199,7 @@ def test_an_older_result_is_checked_once(disk: Disk, sidecar: Path, voucher: str
     commit(disk, SPEECH)
     _age(sidecar, voucher=voucher)
 
-    assert disk.facts(RUN) == Facts(len(SPEECH), FACTS.mtime_ns)
+    assert disk.info(RUN) == RunInfo(len(SPEECH), FACTS.mtime_ns)
     assert not is_vouched_for(disk)
     assert read(disk) == SPEECH
     assert is_vouched_for(Disk(disk.directory))
@@ -216,7 +216,7 @@ def test_an_older_result_that_nothing_proves_is_damage(disk: Disk, sidecar: Path
     _age(sidecar)
 
     with pytest.raises(CacheDamaged):
-        disk.facts(RUN)
+        disk.info(RUN)
     with pytest.raises(CacheDamaged):
         read(disk)
 

@@ -46,13 +46,13 @@ def test_nobody_waits_for_another_mount_that_is_just_putting_a_result_there(
     putting = in_thread(lambda: disk.commit(RUN, spool, FACTS, "audio/flac", "frames"))
     gate.wait_for_arrivals()
     other = Disk(disk.directory)
-    assert other.facts(RUN) is None
+    assert other.info(RUN) is None
     assert other.open(RUN) is None
     gate.open()
 
     putting.result(LIMIT_S)
     assert read(other) == CONTENT, "its file was swept while it was put there"
-    assert other.facts(RUN) == FACTS
+    assert other.info(RUN) == FACTS
     spool.close()
 
 
@@ -69,7 +69,7 @@ def test_a_pair_that_was_seen_half_before_and_half_after_is_looked_at_again(
         return found
 
     monkeypatch.setattr(reading, "read_sidecar", read_and_replace)
-    assert disk.facts(RUN) == FACTS
+    assert disk.info(RUN) == FACTS
 
 
 def test_two_mounts_that_put_the_same_result_there(disk: Disk) -> None:
@@ -142,7 +142,7 @@ def test_where_only_a_part_of_it_was_removed_it_stays_where_it_is(disk: Disk) ->
 def test_a_directory_that_was_removed_is_made_anew(disk: Disk) -> None:
     commit(disk)
     shutil.rmtree(disk.directory)
-    assert disk.facts(RUN) is None
+    assert disk.info(RUN) is None
     assert disk.scan() == []
     commit(disk)
 
@@ -174,8 +174,8 @@ def test_a_directory_that_lies_where_a_file_should_is_no_reason_to_refuse(disk: 
     (disk.directory / name / "something").touch()
     cache = Cache(Disk(disk.directory), 100)
 
-    assert cache.take(RUN) is None
-    assert cache.facts(RUN) is None
+    assert cache.acquire(RUN) is None
+    assert cache.info(RUN) is None
     assert cache.runs() == []
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from cambfs.cache.disk import Disk
 from cambfs.errors import CacheDamaged, Closing
-from cambfs.model import Facts
+from cambfs.model import RunInfo
 from cambfs.names import RunId
 from tests.cache.on_disk import (
     CONTENT,
@@ -34,11 +34,11 @@ from tests.waiting import raises
 
 def test_what_was_committed_is_there_under_its_name(disk: Disk, audio: Path, sidecar: Path) -> None:
     spool = new_spool(disk)
-    assert disk.facts(RUN) is None
+    assert disk.info(RUN) is None
     assert not audio.exists()
     disk.commit(RUN, spool, FACTS, "audio/flac", "frames")
 
-    assert disk.facts(RUN) == FACTS
+    assert disk.info(RUN) == FACTS
     assert audio.read_bytes() == CONTENT
     assert json.loads(sidecar.read_text())["content_type"] == "audio/flac"
     assert json.loads(sidecar.read_text())["proof"] == "frames"
@@ -64,12 +64,12 @@ def test_a_spool_without_a_name_cannot_be_committed(disk: Disk) -> None:
 
     with pytest.raises(OSError, match="left the disk"):
         disk.commit(RUN, spool, FACTS, "audio/flac", "frames")
-    assert disk.facts(RUN) is None
+    assert disk.info(RUN) is None
     spool.close()
 
 
 def test_what_is_not_there_is_none(disk: Disk) -> None:
-    assert disk.facts(RUN) is None
+    assert disk.info(RUN) is None
     assert disk.open(RUN) is None
     disk.remove(RUN)
     disk.touch(RUN)
@@ -89,7 +89,7 @@ def test_another_length_is_noticed_without_reading(disk: Disk, audio: Path, cont
     audio.write_bytes(content)
 
     with pytest.raises(CacheDamaged):
-        disk.facts(RUN)
+        disk.info(RUN)
     with pytest.raises(CacheDamaged):
         read(disk, checked=False)
 
@@ -112,7 +112,7 @@ def test_a_sidecar_that_is_none_is_damage(disk: Disk, sidecar: Path, text: str) 
     sidecar.write_bytes(text.encode(errors="surrogateescape"))
 
     with pytest.raises(CacheDamaged, match="sidecar"):
-        disk.facts(RUN)
+        disk.info(RUN)
 
 
 def test_a_link_in_the_place_of_a_result_is_not_followed(disk: Disk, audio: Path, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_link_in_the_place_of_a_sidecar_is_not_followed(disk: Disk, sidecar: P
     sidecar.symlink_to(tmp_path / "elsewhere")
 
     with pytest.raises(CacheDamaged):
-        disk.facts(RUN)
+        disk.info(RUN)
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "07.flac", "x.flac", "0.flac", "7.wav", "9" * 30 + ".flac"])
@@ -151,7 +151,7 @@ def test_removing_leaves_it_to_those_who_have_it_open(disk: Disk, audio: Path, s
     found = disk.open(RUN)
     assert found is not None
     spool = found.spool
-    assert found.facts == FACTS
+    assert found.info == FACTS
     disk.remove(RUN)
 
     assert not audio.exists()
@@ -245,7 +245,7 @@ def test_the_stamp_changes_when_results_come_and_go(disk: Disk) -> None:
 )
 def test_verifying_looks_at_the_structure(disk: Disk, content: bytes, proof: str, is_right: bool) -> None:
     spool = new_spool(disk, content)
-    disk.commit(RUN, spool, Facts(len(content), 0), "audio/flac", proof)
+    disk.commit(RUN, spool, RunInfo(len(content), 0), "audio/flac", proof)
     spool.close()
 
     if is_right:

@@ -46,29 +46,29 @@ def test_samples_are_five_seekable_flacs_of_speech() -> None:
 def test_a_sample_is_served_as_it_is() -> None:
     with Server(samples()) as server:
         for run_id, path in samples().items():
-            answer = stream(server, run_id)
-            assert answer.content == path.read_bytes()
-            assert answer.headers["Content-Type"] == "audio/flac"
+            response = stream(server, run_id)
+            assert response.content == path.read_bytes()
+            assert response.headers["Content-Type"] == "audio/flac"
 
 
 # Framing
 
 
 def test_chunked(server: Server) -> None:
-    connection, answer = opened(server)
-    assert answer.getheader("Transfer-Encoding") == "chunked"
-    assert answer.getheader("Content-Length") is None
-    assert answer.read() == FLAC
+    connection, response = opened(server)
+    assert response.getheader("Transfer-Encoding") == "chunked"
+    assert response.getheader("Content-Length") is None
+    assert response.read() == FLAC
     assert connection.sock is not None
     connection.close()
 
 
 def test_content_length(server: Server) -> None:
     set_profile(server, length="content-length")
-    connection, answer = opened(server)
-    assert answer.getheader("Content-Length") == str(len(FLAC))
-    assert answer.getheader("Transfer-Encoding") is None
-    assert answer.read() == FLAC
+    connection, response = opened(server)
+    assert response.getheader("Content-Length") == str(len(FLAC))
+    assert response.getheader("Transfer-Encoding") is None
+    assert response.read() == FLAC
     connection.close()
 
 
@@ -111,11 +111,11 @@ def test_the_latency_is_waited_out(server: Server) -> None:
 @pytest.mark.parametrize("length", ["chunked", "content-length", "close"])
 def test_a_range_is_honoured_in_every_framing(server: Server, length: str) -> None:
     set_profile(server, ranges=True, length=length)
-    answer = stream(server, Range="bytes=100-1999")
-    assert answer.status_code == 206
-    assert answer.headers["Content-Range"] == f"bytes 100-1999/{len(FLAC)}"
-    assert answer.headers["Accept-Ranges"] == "bytes"
-    assert answer.content == FLAC[100:2000]
+    response = stream(server, Range="bytes=100-1999")
+    assert response.status_code == 206
+    assert response.headers["Content-Range"] == f"bytes 100-1999/{len(FLAC)}"
+    assert response.headers["Accept-Ranges"] == "bytes"
+    assert response.content == FLAC[100:2000]
 
 
 @pytest.mark.parametrize(
@@ -123,16 +123,16 @@ def test_a_range_is_honoured_in_every_framing(server: Server, length: str) -> No
 )
 def test_forms_of_a_range(server: Server, asked: str, start: int, stop: int) -> None:
     set_profile(server, ranges=True)
-    answer = stream(server, Range=f"bytes={asked}")
-    assert answer.headers["Content-Range"] == f"bytes {start}-{stop - 1}/{len(FLAC)}"
-    assert answer.content == FLAC[start:stop]
+    response = stream(server, Range=f"bytes={asked}")
+    assert response.headers["Content-Range"] == f"bytes {start}-{stop - 1}/{len(FLAC)}"
+    assert response.content == FLAC[start:stop]
 
 
 def test_a_range_behind_the_end(server: Server) -> None:
     set_profile(server, ranges=True)
-    answer = stream(server, Range="bytes=3076-")
-    assert answer.status_code == 416
-    assert answer.headers["Content-Range"] == "bytes */3076"
+    response = stream(server, Range="bytes=3076-")
+    assert response.status_code == 416
+    assert response.headers["Content-Range"] == "bytes */3076"
 
 
 def test_if_range(server: Server) -> None:
@@ -140,8 +140,8 @@ def test_if_range(server: Server) -> None:
     etag = stream(server).headers["ETag"]
     assert etag.startswith('"')
     assert stream(server, **{"Range": "bytes=9-", "If-Range": etag}).status_code == 206
-    answer = stream(server, **{"Range": "bytes=9-", "If-Range": '"another"'})
-    assert (answer.status_code, answer.content) == (200, FLAC)
+    response = stream(server, **{"Range": "bytes=9-", "If-Range": '"another"'})
+    assert (response.status_code, response.content) == (200, FLAC)
 
 
 def test_the_etag_is_another_when_the_file_is(server: Server, tmp_path: Path) -> None:
@@ -153,9 +153,9 @@ def test_the_etag_is_another_when_the_file_is(server: Server, tmp_path: Path) ->
 
 
 def test_a_range_is_ignored_otherwise(server: Server) -> None:
-    answer = stream(server, Range="bytes=100-")
-    assert (answer.status_code, answer.content) == (200, FLAC)
-    assert not {"Accept-Ranges", "ETag", "Content-Range"} & set(answer.headers)
+    response = stream(server, Range="bytes=100-")
+    assert (response.status_code, response.content) == (200, FLAC)
+    assert not {"Accept-Ranges", "ETag", "Content-Range"} & set(response.headers)
 
 
 # Refusals
@@ -163,20 +163,20 @@ def test_a_range_is_ignored_otherwise(server: Server) -> None:
 
 @pytest.mark.parametrize("headers", [{}, {"x-api-key": "another"}])
 def test_the_key_is_checked(server: Server, headers: dict[str, str]) -> None:
-    for answer in (
+    for response in (
         requests.get(f"{server.base_url}/tts-result/1", headers=headers, timeout=LIMIT_S),
         requests.post(f"{server.base_url}/tts-results", headers=headers, timeout=LIMIT_S),
     ):
-        assert answer.status_code == 401
-        assert answer.json() == {"error": "Invalid API key", "status": 401}
+        assert response.status_code == 401
+        assert response.json() == {"error": "Invalid API key", "status": 401}
 
 
 @pytest.mark.parametrize("status", [400, 404, 422])
 def test_an_unknown_run(server: Server, status: int) -> None:
     set_profile(server, unknown_status=status)
-    for answer in (stream(server, 99), sign(server, 99)):
-        assert answer.status_code == status
-        detail = answer.json()["detail"]
+    for response in (stream(server, 99), sign(server, 99)):
+        assert response.status_code == status
+        detail = response.json()["detail"]
         assert (detail[0]["msg"] if status == 422 else detail) == "Invalid run id"
 
 
@@ -186,9 +186,9 @@ def test_a_forbidden_run(server: Server) -> None:
 
 
 def test_a_run_id_that_is_no_integer(server: Server) -> None:
-    answer = stream(server, "8f14e45f-ceea-467f-a8c0-7c2b7c3f5a11")
-    assert answer.status_code == 422
-    assert answer.json()["detail"][0]["loc"] == ["path", "run_id"]
+    response = stream(server, "8f14e45f-ceea-467f-a8c0-7c2b7c3f5a11")
+    assert response.status_code == 422
+    assert response.json()["detail"][0]["loc"] == ["path", "run_id"]
 
 
 def test_an_unknown_output_type(server: Server) -> None:
@@ -205,7 +205,7 @@ def test_other_methods_and_paths(server: Server) -> None:
 def test_the_first_requests_are_too_many(server: Server) -> None:
     set_profile(server, busy=2)
     answers = [stream(server) for _ in range(3)]
-    assert [answer.status_code for answer in answers] == [429, 429, 200]
+    assert [response.status_code for response in answers] == [429, 429, 200]
     assert answers[0].headers["Retry-After"] == "0"
     assert stream(server, 2).status_code == 429
     assert sign(server).status_code == 429
@@ -249,6 +249,6 @@ def test_an_unknown_run_in_bulk(server: Server) -> None:
 
 @pytest.mark.parametrize("run_ids", [[], [1], [1, 2, 3, 4, 5, 6], ["x", 1], [True, 1]])
 def test_bulk_takes_two_to_five_integers(server: Server, run_ids: list[object]) -> None:
-    answer = bulk(server, *run_ids)
-    assert answer.status_code == 422
-    assert answer.json()["detail"][0]["loc"] == ["body", "run_ids"]
+    response = bulk(server, *run_ids)
+    assert response.status_code == 422
+    assert response.json()["detail"][0]["loc"] == ["body", "run_ids"]

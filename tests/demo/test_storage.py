@@ -38,19 +38,19 @@ def test_the_signed_url_says_how_long_it_lives(server: Server) -> None:
 
 
 def test_storage_with_ranges(server: Server) -> None:
-    answer = stored(signed_url(server), Range="bytes=0-99")
-    assert (answer.status_code, answer.content) == (206, FLAC[:100])
-    assert answer.headers["Content-Range"] == f"bytes 0-99/{len(FLAC)}"
-    assert answer.headers["Content-Length"] == "100"
-    assert answer.headers["ETag"].startswith('"')
-    assert answer.headers["Last-Modified"].endswith("GMT")
+    response = stored(signed_url(server), Range="bytes=0-99")
+    assert (response.status_code, response.content) == (206, FLAC[:100])
+    assert response.headers["Content-Range"] == f"bytes 0-99/{len(FLAC)}"
+    assert response.headers["Content-Length"] == "100"
+    assert response.headers["ETag"].startswith('"')
+    assert response.headers["Last-Modified"].endswith("GMT")
 
 
 def test_storage_without_ranges(server: Server) -> None:
     set_profile(server, storage="no-ranges")
-    answer = stored(signed_url(server), Range="bytes=0-99")
-    assert (answer.status_code, answer.content) == (200, FLAC)
-    assert not {"Accept-Ranges", "Content-Range"} & set(answer.headers)
+    response = stored(signed_url(server), Range="bytes=0-99")
+    assert (response.status_code, response.content) == (200, FLAC)
+    assert not {"Accept-Ranges", "Content-Range"} & set(response.headers)
 
 
 @pytest.mark.parametrize("storage", ["ranges", "no-ranges", "wav", "other"])
@@ -61,10 +61,10 @@ def test_storage_refuses_head(server: Server, storage: str) -> None:
 
 def test_storage_refuses_a_wrong_signature(server: Server) -> None:
     url = signed_url(server)
-    answer = stored(url.replace("audio_1.", "audio_2."))
-    assert answer.status_code == 403
-    assert answer.headers["Content-Type"] == "application/xml"
-    assert b"<Code>SignatureDoesNotMatch</Code>" in answer.content
+    response = stored(url.replace("audio_1.", "audio_2."))
+    assert response.status_code == 403
+    assert response.headers["Content-Type"] == "application/xml"
+    assert b"<Code>SignatureDoesNotMatch</Code>" in response.content
     assert stored(url.partition("?")[0]).status_code == 403
 
 
@@ -114,13 +114,13 @@ def test_stream_and_storage_disagree_on_the_etag(server: Server) -> None:
 
 def test_the_stream_is_redirected_to_the_other_origin(server: Server) -> None:
     set_profile(server, redirect=True)
-    answer = stream(server)
-    assert answer.status_code == 307
-    assert answer.headers["Location"].startswith(server.storage_url)
-    assert stored(answer.headers["Location"]).content == FLAC
+    response = stream(server)
+    assert response.status_code == 307
+    assert response.headers["Location"].startswith(server.storage_url)
+    assert stored(response.headers["Location"]).content == FLAC
 
 
 def test_a_redirected_stream_is_framed_and_cut_into_ranges_as_others(server: Server) -> None:
     set_profile(server, redirect=True, ranges=True, length="content-length")
-    answer = stored(stream(server).headers["Location"], Range="bytes=5-9")
-    assert (answer.status_code, answer.content, answer.headers["Content-Length"]) == (206, FLAC[5:10], "5")
+    response = stored(stream(server).headers["Location"], Range="bytes=5-9")
+    assert (response.status_code, response.content, response.headers["Content-Length"]) == (206, FLAC[5:10], "5")

@@ -15,8 +15,8 @@ from cambfs.runs.library import Handle, Library
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, some_flac
 from tests.waiting import (
     Watched,
+    deadline,
     in_thread,
-    patience,
 )
 
 SIZE = 100_000
@@ -31,11 +31,11 @@ RUN = RunId(1)
 
 
 def open_run(library: Library, run_id: int = 1) -> Handle:
-    return library.open(RunId(run_id), patience())
+    return library.open(RunId(run_id), deadline())
 
 
 def read_at(handle: Handle, offset: int, length: int) -> bytes:
-    return handle.read(offset, length, patience())
+    return handle.read(offset, length, deadline())
 
 
 def stalls_at(source: FakeSource, count: int) -> Gate:

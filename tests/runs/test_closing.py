@@ -25,12 +25,12 @@ from tests.runs.results import (
 )
 from tests.waiting import (
     SHORT_DISTANCES,
+    deadline,
     eventually,
     in_thread,
     library_of,
     no_threads,
     our_threads,
-    patience,
     pieces,
     raises,
     read_all,
@@ -88,7 +88,7 @@ def test_nothing_is_asked_after_close(source: FakeSource, library: Library) -> N
     with pytest.raises(Closing):
         size_of(library, 1)
     with pytest.raises(Closing):
-        library.signature(RUN, patience())
+        library.signature(RUN, deadline())
     assert source.requests == 0
 
 

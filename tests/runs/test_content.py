@@ -11,14 +11,14 @@ from cambfs.cache import checks
 from cambfs.cache import disk as disk_module
 from cambfs.cache import spool as spool_module
 from cambfs.cache.disk import Disk
-from cambfs.deadline import Patience
+from cambfs.deadline import Deadline
 from cambfs.errors import (
     CacheDamaged,
+    Cancelled,
     Closing,
-    GivenUp,
     ResultChanged,
 )
-from cambfs.model import Facts
+from cambfs.model import RunInfo
 from cambfs.names import RunId
 from cambfs.runs.library import Library
 from tests import waiting
@@ -35,10 +35,10 @@ from tests.runs.results import (
 )
 from tests.waiting import (
     MakeLibrary,
+    deadline,
     eventually,
     in_thread,
     no_threads,
-    patience,
     raises,
     read_all,
     size_of,
@@ -109,11 +109,11 @@ def test_another_validator_before_any_byte_came_is_no_change(source: FakeSource,
     gate = Gate()
     source.plan("stream", 1, Plan(break_after=0, stall_at=0, stall_gate=gate), Plan())
     library = make_library()
-    handle = library.open(RunId(1), patience())
+    handle = library.open(RunId(1), deadline())
     result.etag = '"b"'
     gate.open()
 
-    assert handle.read(0, 4096, patience()) == CONTENT[:4096]
+    assert handle.read(0, 4096, deadline()) == CONTENT[:4096]
     handle.close()
 
 
@@ -226,7 +226,7 @@ def check(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> Gate:
     """The result is there, and to read it through takes until the gate opens."""
     spool = disk.new_spool(RUN, lambda: False)
     spool.write(0, CONTENT)
-    disk.commit(RUN, spool, Facts(SIZE, 0), "audio/flac", "frames")
+    disk.commit(RUN, spool, RunInfo(SIZE, 0), "audio/flac", "frames")
     spool.close()
     (disk.directory / "1.flac").touch()
     gate, sha256 = Gate(), checks.sha256
@@ -256,17 +256,17 @@ def test_it_is_read_through_once_for_all_before_anything_is_used(
 
 def test_who_waits_for_it_can_be_killed(library: Library, check: Gate) -> None:
     is_killed = Event()
-    open_ = in_thread(lambda: library.open(RUN, Patience(LIMIT_S, is_killed.is_set)))
+    open_ = in_thread(lambda: library.open(RUN, Deadline(LIMIT_S, is_killed.is_set)))
     check.wait_for_arrivals()
     is_killed.set()
 
-    with pytest.raises(GivenUp):
+    with pytest.raises(Cancelled):
         open_.result(LIMIT_S)
     check.open()
 
 
 def test_the_end_of_the_mount_ends_it(library: Library, check: Gate, disk: Disk) -> None:
-    open_ = in_thread(lambda: library.open(RUN, patience()))
+    open_ = in_thread(lambda: library.open(RUN, deadline()))
     check.wait_for_arrivals()
     closing = in_thread(library.close)
     with pytest.raises(Closing):

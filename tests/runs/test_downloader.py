@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cambfs.errors import (
-    BadAnswer,
+    BadResponse,
 )
 from cambfs.runs.library import Library
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, StorageManner
@@ -176,7 +176,7 @@ def test_without_ranges_a_far_reader_waits_for_the_stream(source: FakeSource, li
 def test_ranges_that_fail_cost_only_the_wait(source: FakeSource, library: Library) -> None:
     gate = Gate()
     source.add(1, Result(CONTENT, etag='"a"', ranges=True))
-    source.plan("stream", 1, Plan(stall_at=5000, stall_gate=gate), Plan(error=BadAnswer("416", 416)))
+    source.plan("stream", 1, Plan(stall_at=5000, stall_gate=gate), Plan(error=BadResponse("416", 416)))
     handle = open_run(library)
     gate.wait_for_arrivals()
     read = in_thread(lambda: read_at(handle, SIZE - 128, 128))

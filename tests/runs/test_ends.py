@@ -7,7 +7,7 @@ import pytest
 from cambfs.cache.cache import Cache
 from cambfs.cache.disk import Disk
 from cambfs.errors import (
-    BadAnswer,
+    BadResponse,
     BrokenBody,
     CambfsError,
     NotWhole,
@@ -33,10 +33,10 @@ from tests.waiting import (
     MakeLibrary,
     cached,
     context_of,
+    deadline,
     eventually,
     in_thread,
     no_threads,
-    patience,
     pieces,
     read_all,
     size_of,
@@ -63,7 +63,7 @@ def test_a_loose_end_waits_for_what_storage_says(source: FakeSource, library: Li
     gate.wait_for_arrivals()
     eventually(lambda: source.sent("stream", 1) == 30_000)
 
-    assert library.facts(RUN) is None
+    assert library.info(RUN) is None
     gate.open()
     assert read.result(LIMIT_S) == CONTENT
 
@@ -236,7 +236,7 @@ def test_a_storage_that_fails_in_the_middle_costs_another_stream(
     source.add(1, Result(CONTENT, has_length=False))
     gate = breaks_when_told(source)
     handle = open_run(library)
-    assert handle.size(patience()) == SIZE
+    assert handle.size(deadline()) == SIZE
     source.plan_always("stored", 1, Plan(error=error))
     gate.open()
 
@@ -249,7 +249,7 @@ def test_a_storage_that_breaks_off_again_costs_another_stream(source: FakeSource
     source.add(1, Result(CONTENT, has_length=False))
     gate = breaks_when_told(source)
     handle = open_run(library)
-    assert handle.size(patience()) == SIZE
+    assert handle.size(deadline()) == SIZE
     source.plan_always("stored", 1, Plan(break_after=100))
     gate.open()
 
@@ -259,7 +259,7 @@ def test_a_storage_that_breaks_off_again_costs_another_stream(source: FakeSource
 
 
 @pytest.mark.parametrize(
-    "error", [ServerError("down", 500), RateLimited("busy", 429, 60.0), BadAnswer("null", 200), TimedOut("silent")]
+    "error", [ServerError("down", 500), RateLimited("busy", 429, 60.0), BadResponse("null", 200), TimedOut("silent")]
 )
 @pytest.mark.tuning(probe_takes_s=0.05)
 def test_an_api_that_does_not_sign_costs_the_shortcut(

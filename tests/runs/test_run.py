@@ -10,11 +10,11 @@ import pytest
 from cambfs.cache.cache import Cache
 from cambfs.cache.disk import Disk
 from cambfs.cache.sidecar import Sidecar
-from cambfs.deadline import Patience
+from cambfs.deadline import Deadline
 from cambfs.errors import (
-    BadAnswer,
+    BadResponse,
     CambfsError,
-    GivenUp,
+    Cancelled,
     ServerError,
     TimedOut,
     TooLarge,
@@ -36,12 +36,12 @@ from tests.waiting import (
     MakeLibrary,
     Watched,
     cached,
+    deadline,
     eventually,
     in_thread,
     library_of,
     no_threads,
     our_threads,
-    patience,
     pieces,
     read_all,
     size_of,
@@ -113,12 +113,12 @@ def test_a_read_fills_its_buffer_and_at_the_end_only_a_part_of_it(source: FakeSo
     handle = open_run(library)
     buffer = bytearray(b"-" * 5000)
 
-    assert handle.readinto(4000, memoryview(buffer), patience()) == 5000
+    assert handle.readinto(4000, memoryview(buffer), deadline()) == 5000
     assert buffer == CONTENT[4000:9000]
     buffer[:] = b"-" * 5000
-    assert handle.readinto(SIZE - 10, memoryview(buffer), patience()) == 10
+    assert handle.readinto(SIZE - 10, memoryview(buffer), deadline()) == 10
     assert buffer == CONTENT[-10:] + b"-" * 4990
-    assert handle.readinto(SIZE, memoryview(buffer), patience()) == 0
+    assert handle.readinto(SIZE, memoryview(buffer), deadline()) == 0
     handle.close()
 
 
@@ -157,7 +157,7 @@ def test_a_cached_result_opens_although_the_api_knows_the_run_no_more(
     eventually(lambda: cached(library) == [1])
     source.plan_always("sign", 1, Plan(error=UnknownRun("gone", 404)))
     with pytest.raises(UnknownRun):
-        library.signature(RunId(1), patience())
+        library.signature(RunId(1), deadline())
 
     assert read_all(library, 1) == CONTENT
     assert library.listed() == [1]
@@ -169,7 +169,7 @@ def test_a_cached_result_opens_although_the_api_knows_the_run_no_more(
 def test_a_failure_is_shared_by_all_who_wait_and_the_next_begins_anew(source: FakeSource, library: Library) -> None:
     gate = Gate()
     source.add(1, Result(CONTENT))
-    source.plan("stream", 1, Plan(error=BadAnswer("nonsense", 200), gate=gate))
+    source.plan("stream", 1, Plan(error=BadResponse("nonsense", 200), gate=gate))
     callers = [Watched() for _ in range(8)]
     opens = [in_thread(lambda caller=caller: library.open(RUN, caller)) for caller in callers]  # type: ignore[misc]
     for caller in callers:
@@ -177,7 +177,7 @@ def test_a_failure_is_shared_by_all_who_wait_and_the_next_begins_anew(source: Fa
     gate.open()
 
     for open_ in opens:
-        with pytest.raises(BadAnswer):
+        with pytest.raises(BadResponse):
             open_.result(LIMIT_S)
     assert source.count("stream") == 1
     assert read_all(library, 1) == CONTENT
@@ -254,10 +254,10 @@ def test_a_killed_caller_leaves_at_once_and_the_others_stay(source: FakeSource, 
     stays = in_thread(lambda: read_at(handle, 5000, 1000))
     gate.wait_for_arrivals()
 
-    with pytest.raises(GivenUp):
-        handle.read(5000, 1000, Patience(LIMIT_S, lambda: True))
-    with pytest.raises(GivenUp):
-        library.open(RUN, Patience(LIMIT_S, lambda: True)).read(5000, 1, Patience(LIMIT_S, lambda: True))
+    with pytest.raises(Cancelled):
+        handle.read(5000, 1000, Deadline(LIMIT_S, lambda: True))
+    with pytest.raises(Cancelled):
+        library.open(RUN, Deadline(LIMIT_S, lambda: True)).read(5000, 1, Deadline(LIMIT_S, lambda: True))
     assert not stays.done()
     gate.open()
     assert stays.result(LIMIT_S) == CONTENT[5000:6000]
@@ -272,7 +272,7 @@ def test_a_read_without_progress_ends(source: FakeSource, make_library: MakeLibr
     gate.wait_for_arrivals()
 
     with pytest.raises(TimedOut):
-        handle.read(5000, 1, Patience(0.05))
+        handle.read(5000, 1, Deadline(0.05))
     assert read_at(handle, 0, 5000) == CONTENT[:5000]
     gate.open()
     assert read_at(handle, 5000, 1) == CONTENT[5000:5001]

@@ -34,10 +34,10 @@ from tests.waiting import (
     MakeLibrary,
     Watched,
     cached,
+    deadline,
     eventually,
     in_thread,
     no_threads,
-    patience,
     pieces,
     read_all,
     size_of,
@@ -68,7 +68,7 @@ def test_ranges_of_storage_continue_the_stream_once_compared(source: FakeSource,
     source.add(1, Result(CONTENT, has_length=False))
     gate = breaks_when_told(source)
     handle = open_run(library)
-    assert handle.size(patience()) == SIZE
+    assert handle.size(deadline()) == SIZE
     gate.open()
 
     assert b"".join(pieces(handle)) == CONTENT
@@ -171,7 +171,7 @@ def test_a_size_that_was_told_is_not_lowered_in_silence(
     result = source.add(1, Result(CONTENT + bytes(1000)))
     gate = breaks_when_told(source)
     handle = open_run(library)
-    assert handle.size(patience()) == SIZE + 1000
+    assert handle.size(deadline()) == SIZE + 1000
     result.content, result.has_length = CONTENT, next_has_length
     gate.open()
 
