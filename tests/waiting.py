@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from dataclasses import fields
 from threading import Thread
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import pytest
 
@@ -17,7 +18,7 @@ from cambfs.deadline import Deadline
 from cambfs.names import RunId
 from cambfs.remote.source import Source
 from cambfs.runs.library import Handle, Library
-from cambfs.transfers.context import Tuning, make_context
+from cambfs.transfers.context import Context, Tuning, make_context
 from cambfs.vfs.open_files import OpenFile
 from tests.fakes import LIMIT_S
 
@@ -31,20 +32,57 @@ _OURS = ("stream-", "range-", "size-", "tail-", "sign-", "check-", "commit")
 SHORT_DISTANCES = {"far_bytes": 1000, "far_s": 0.0, "rate_after_s": 0.0, "span_bytes": 2000, "nearly_bytes": 0}
 
 
+_contexts: WeakKeyDictionary[Library, Context] = WeakKeyDictionary()
+
+
 def library_of(source: Source, cache: Cache, declared: Sequence[int] = (), **options: Any) -> Library:
     """`options` as `make_context` takes them, and fields of its tuning, in which nobody lingers for long."""
     tuning = Tuning(**{"linger_s": 0.02, **{name: options.pop(name) for name in _TUNED & options.keys()}})
     context = make_context(source, cache, **{"timeout_s": LIMIT_S, "tuning": tuning, **options})
     runs = [RunId(number) for number in declared]
-    return Library(context, lambda: runs)
+    library = Library(context, lambda: runs)
+    _contexts[library] = context
+    return library
+
+
+def context_of(library: Library) -> Context:
+    """Of one that `library_of` has made."""
+    return _contexts[library]
+
+
+def cached(library: Library) -> list[RunId]:
+    """The runs of which the whole result is in its cache."""
+    return context_of(library).cache.runs()
 
 
 def our_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith(_OURS)]
 
 
+def no_threads() -> bool:
+    return not our_threads()
+
+
 def deadline() -> Deadline:
     return Deadline(LIMIT_S)
+
+
+class Watched(Deadline):
+    """One that tells a test what its caller is told while it waits: when bytes last came, again and again."""
+
+    def __init__(self) -> None:
+        super().__init__(LIMIT_S)
+        self.told: list[float] = []
+
+    def check(self, progress_at: float = 0.0) -> None:
+        self.told.append(progress_at)
+        super().check(progress_at)
+
+    def await_waiting(self) -> float:
+        """Returns when the caller waits, having looked once more; what it was told then."""
+        looks = len(self.told)
+        eventually(lambda: len(self.told) > looks + 1, "nobody waits")
+        return self.told[-1]
 
 
 def eventually(is_so: Callable[[], object], what: str = "it never became so") -> None:
@@ -53,6 +91,15 @@ def eventually(is_so: Callable[[], object], what: str = "it never became so") ->
     while not is_so():
         assert time.monotonic() < deadline, what
         time.sleep(0.002)
+
+
+def raises(error: type[Exception], call: Callable[[], object]) -> bool:
+    """Whether it does just now."""
+    try:
+        call()
+    except error:
+        return True
+    return False
 
 
 def in_thread(call: Callable[[], T]) -> Future[T]:

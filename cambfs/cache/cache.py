@@ -136,6 +136,12 @@ class Cache:
         with self._lock:
             return [run_id for run_id, entry in self._entries.items() if entry.whole]
 
+    @property
+    def in_use(self) -> set[RunId]:
+        """The runs that were taken and not given back."""
+        with self._lock:
+            return set(self._in_use)
+
     def info(self, run_id: RunId) -> RunInfo | None:
         """The info of a complete result, or None. Does not count as a use."""
         entry = with_descriptors(lambda: self._look_up_locked(run_id), self._close_idle_spool)

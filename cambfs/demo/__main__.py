@@ -1,4 +1,4 @@
-"""`python -m cambfs.demo`: the embedded API alone, with an option for each field of its profile, until Ctrl-C.
+"""`python -m cambfs.demo`: the API of the demo alone, with an option for each field of its profile, until Ctrl-C.
 
 Needs the extra `cambfs[demo]`. The server has its own thread; this one waits.
 """

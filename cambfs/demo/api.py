@@ -5,78 +5,70 @@ Runs in the server's thread.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from typing import Any
 
 from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from cambfs.demo.answer import Answer, json_answer
-from cambfs.demo.base import Application, Refused, error, invalid, stream
-from cambfs.demo.content import Content, same
-from cambfs.demo.faults import Kind
+from cambfs.demo.audio import Audio
 from cambfs.demo.profile import Profile
+from cambfs.demo.responses import Refused, error, invalid, stream
+from cambfs.demo.store import Store
 
 BASE_PATH = "/apis"
+_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 _BULK_MIN, _BULK_MAX = 2, 5
 _INTEGER = re.compile(r"[+-]?[0-9]{1,30}", re.ASCII)
 
 
-class Api(Application):
+class Api:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
     def routes(self) -> list[Route]:
-        any_method = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+        # Coroutines, because Starlette would run plain functions in threads of its own.
         return [
-            Route(BASE_PATH + "/tts-result/{run_id}", self._result, methods=any_method),
-            Route(BASE_PATH + "/tts-results", self._results, methods=any_method),
+            Route(BASE_PATH + "/tts-result/{run_id}", self._result, methods=_METHODS),
+            Route(BASE_PATH + "/tts-results", self._results, methods=_METHODS),
         ]
 
-    async def _result(self, request: Request) -> Answer:
+    async def _result(self, request: Request) -> Response:
         _only(request, "GET")
         output_type = request.query_params.get("output_type", "raw_bytes")
-        kind: Kind = "sign" if output_type == "file_url" else "stream"
-        run_id = _integer(request.path_params["run_id"])
-        await self.note(request, kind, run_id)
-        self._admit(request, kind, run_id)
+        text = request.path_params["run_id"]
+        run_id = int(text) if _INTEGER.fullmatch(text) else None
+        await self._admit(request, output_type, run_id)
         if run_id is None:
             raise invalid(["path", "run_id"], "Input should be a valid integer", "int_parsing")
         if output_type not in ("raw_bytes", "file_url"):
             raise invalid(["query", "output_type"], "Input should be 'raw_bytes' or 'file_url'", "enum")
-        return self._url(request, run_id) if kind == "sign" else self._audio(request, run_id)
+        audio = self._known(run_id)
+        if output_type == "file_url":
+            return JSONResponse({"output_url": self._store.sign(run_id)})
+        if self._store.profile.redirect:
+            return RedirectResponse(self._store.redirection(run_id))
+        return stream(request, audio, self._store.profile)
 
-    def _url(self, request: Request, run_id: int) -> Answer:
-        fault = self.take_fault("sign", run_id)
-        self._known(run_id)
-        return self.finish(request, json_answer({"output_url": self.store.sign(run_id)}), fault)
-
-    def _audio(self, request: Request, run_id: int) -> Answer:
-        profile = self.store.profile
-        fault = self.take_fault("stream", run_id, profile.length)
-        content = self._known(run_id)
-        if profile.redirect:
-            answer = Answer(Content(), 307, {"Location": self.store.redirection(run_id)})
-        else:
-            answer = stream(request, content, profile)
-        return self.finish(request, answer, fault)
-
-    async def _results(self, request: Request) -> Answer:
+    async def _results(self, request: Request) -> Response:
         _only(request, "POST")
-        await self.note(request, "bulk")
-        self._admit(request, "bulk", None)
-        profile = self.store.profile
+        await self._admit(request, "bulk", None)
+        profile = self._store.profile
         if profile.bulk == "absent":
             raise error(404, "Not Found")
         run_ids = _run_ids(await request.body())
-        fault = self.take_fault("bulk", None)
         if profile.bulk == "fails":
             raise error(400, "Invalid run ids")
-        return self.finish(request, json_answer(self._bulk(run_ids, profile)), fault)
+        return JSONResponse(self._bulk(run_ids, profile))
 
     def _bulk(self, run_ids: list[int], profile: Profile) -> dict[str, Any]:
         answer: dict[str, Any] = {}
         for run_id in run_ids:
-            if run_id in self.store.results and run_id not in profile.forbidden:
-                url = self.store.sign(run_id)
+            if run_id in self._store.results and run_id not in profile.forbidden:
+                url = self._store.sign(run_id)
                 answer[str(run_id)] = url if profile.bulk == "strings" else {"output_url": url}
             elif profile.bulk_unknown == "fail":
                 raise error(400, "Invalid run id")
@@ -84,24 +76,24 @@ class Api(Application):
                 answer[str(run_id)] = None if profile.bulk_unknown == "null" else "Invalid run id"
         return answer
 
-    def _admit(self, request: Request, kind: Kind, run_id: int | None) -> None:
-        if request.headers.get("x-api-key") != self.store.key:
-            raise Refused(json_answer({"error": "Invalid API key", "status": 401}, 401))
-        if self.store.is_busy(kind, run_id):
+    async def _admit(self, request: Request, kind: str, run_id: int | None) -> None:
+        await asyncio.sleep(self._store.profile.latency_s)
+        if request.headers.get("x-api-key") != self._store.key:
+            raise Refused(JSONResponse({"error": "Invalid API key", "status": 401}, 401))
+        if self._store.is_busy(kind, run_id):
             raise error(429, "Too many requests", {"Retry-After": "0"})
 
-    def _known(self, run_id: int) -> Content:
+    def _known(self, run_id: int) -> Audio:
         """The run's audio. Raises Refused."""
-        profile = self.store.profile
+        profile = self._store.profile
         if run_id in profile.forbidden:
             raise error(403, "Not allowed to read this run")
-        path = self.store.results.get(run_id)
-        if path is None and profile.unknown_status == 422:
-            raise invalid(["path", "run_id"], "Invalid run id", "value_error")
-        if path is None:
-            raise error(profile.unknown_status, "Invalid run id")
         try:
-            return same(path)
+            return self._store.streamed(run_id)
+        except KeyError:
+            if profile.unknown_status == 422:
+                raise invalid(["path", "run_id"], "Invalid run id", "value_error") from None
+            raise error(profile.unknown_status, "Invalid run id") from None
         except OSError:
             raise error(500, "Failed to fetch the audio") from None
 
@@ -109,10 +101,6 @@ class Api(Application):
 def _only(request: Request, method: str) -> None:
     if request.method != method:
         raise error(405, "Method Not Allowed", {"Allow": method})
-
-
-def _integer(text: str) -> int | None:
-    return int(text) if _INTEGER.fullmatch(text) else None
 
 
 def _run_ids(body: bytes) -> list[int]:

@@ -1,4 +1,4 @@
-"""How the embedded API behaves: one frozen value. What goes wrong now and then is in `faults`.
+"""How the API of the demo behaves: one frozen value.
 
 Every field's help text is its contract; the command line of `cambfs.demo` is made from these fields. No threads.
 """

@@ -1,4 +1,4 @@
-"""Starts and stops the embedded API: two origins on loopback, for as long as a `with` lasts.
+"""Starts and stops the API: two origins on loopback, for as long as a `with` lasts.
 
 Needs the extra `cambfs[demo]`; without it importing this module raises ImportError. One thread a server,
 "cambfs-demo": uvicorn's event loop, in which all requests are answered. Everything public here may be used from any
@@ -8,21 +8,29 @@ thread, before, during and after the `with`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any, Self
 
 import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
 
-from cambfs.demo.api import BASE_PATH
-from cambfs.demo.app import Origins
-from cambfs.demo.faults import Fault, Kind
-from cambfs.demo.log import Record
+from cambfs.demo.api import BASE_PATH, Api
 from cambfs.demo.profile import Profile
+from cambfs.demo.responses import Refused, error
+from cambfs.demo.storage import Storage
 from cambfs.demo.store import Store
-from cambfs.demo.wire import WireProtocol
 
 _HOST = "127.0.0.1"
 _START_S = 10.0
@@ -33,8 +41,8 @@ _ROUND_S = 0.005
 class Server:
     """An API with these results: run id → the file that holds its audio.
 
-    `results` may be changed while it runs, and `profile` set to another: both hold from the next request on. A file
-    that is replaced is served anew; one that shrinks while it is sent breaks the connection.
+    `results` may be changed while it runs, and `profile` and `key` set to others: all hold from the next request on. A
+    file that is replaced is served anew.
 
     `port` and `storage_port` 0 mean any free port. `start` raises OSError when a port is taken. `stop` ends also
     connections that are under way, within a second. `base_url`, `storage_url` are set by `start` and stay set.
@@ -57,6 +65,10 @@ class Server:
     def key(self) -> str:
         return self._store.key
 
+    @key.setter
+    def key(self, key: str) -> None:
+        self._store.key = key
+
     @property
     def storage_url(self) -> str:
         return self._store.storage_url
@@ -73,38 +85,12 @@ class Server:
     def profile(self, profile: Profile) -> None:
         self._store.profile = profile
 
-    @property
-    def requests(self) -> tuple[Record, ...]:
-        """Every request since the start or `forget`, oldest first, also those that are being answered."""
-        return self._store.log.snapshot()
+    def application(self) -> ASGIApp:
+        """What answers at both ports; a subclass may wrap it."""
+        routes = [*Api(self._store).routes(), *Storage(self._store).routes()]
+        return Starlette(routes=routes, exception_handlers={Refused: _refused, HTTPException: _not_routed})
 
-    def count(self, kind: Kind, run_id: int | None = None) -> int:
-        """How many requests of a kind there were, for one run or for all, refused ones included."""
-        return sum(record.kind == kind and run_id in (None, record.run_id) for record in self.requests)
-
-    def forget(self) -> None:
-        """Empties the log."""
-        self._store.log.clear()
-
-    def fail(self, fault: Fault) -> None:
-        """Lets a coming request go wrong."""
-        self._store.faults.add(fault)
-
-    def heal(self) -> None:
-        """Takes back the faults that have not happened yet, and releases what has stalled."""
-        self._store.faults.clear()
-        self.release()
-
-    @property
-    def stalled(self) -> int:
-        """How many answers have stalled and are still connected."""
-        return self._store.stalled.count
-
-    def release(self) -> None:
-        """Lets the answers go on that have stalled by now."""
-        self._store.stalled.release()
-
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -121,22 +107,32 @@ class Server:
         self.base_url = f"http://{_HOST}:{api}{BASE_PATH}"
         self._store.storage_url = f"http://{_HOST}:{storage}"
         self._store.closed_url = f"http://{_HOST}:{closed}"
-        self._uvicorn = _Uvicorn(Origins(self._store, {api: "api", storage: "storage"}))
+        self._uvicorn = _Uvicorn(self.application())
         self._thread = threading.Thread(target=self._uvicorn.run, args=(listeners,), name="cambfs-demo", daemon=True)
         self._thread.start()
         if not self._uvicorn.ready.wait(_START_S):
-            raise RuntimeError("the embedded API did not start")
+            raise RuntimeError("the demo's API did not start")
 
     def stop(self) -> None:
         """Returns when the thread has ended and the ports are free; does nothing when it does not run."""
         if self._thread is None:
             return
-        self._uvicorn.ask_to_stop()
+        self._uvicorn.should_exit = True
         self._thread.join(_STOP_S)
         if self._thread.is_alive():
-            raise RuntimeError("the embedded API did not stop")
+            raise RuntimeError("the demo's API did not stop")
         self._thread = None
         self._closed.close()
+
+
+async def _refused(_request: Request, refused: Exception) -> Response:
+    assert isinstance(refused, Refused)
+    return refused.response
+
+
+async def _not_routed(_request: Request, cause: Exception) -> Response:
+    assert isinstance(cause, HTTPException)
+    return error(cause.status_code, cause.detail).response
 
 
 def _listeners(ports: tuple[int, int]) -> list[socket.socket]:
@@ -148,15 +144,33 @@ def _listeners(ports: tuple[int, int]) -> list[socket.socket]:
         raise
 
 
-class _Uvicorn(uvicorn.Server):
-    """uvicorn that says when it has started, is woken to stop, and then waits for nobody."""
+class _Protocol(H11Protocol):
+    """Shows itself to the applications, as `request.state.connection`: ASGI has no say in how a body ends."""
 
-    def __init__(self, app: Origins) -> None:
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, {**app_state, "connection": self}, _loop)
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn that says when it has started, and waits for nobody when it stops."""
+
+    def __init__(self, application: ASGIApp) -> None:
+        async def quiet(scope: Scope, receive: Receive, send: Send) -> None:
+            # A client may leave whenever it likes, and so may the server; uvicorn would log both as errors.
+            with contextlib.suppress(ClientDisconnect, asyncio.CancelledError):
+                await application(scope, receive, send)
+
         super().__init__(
             uvicorn.Config(
-                app,
+                quiet,
                 interface="asgi3",
-                http=WireProtocol,
+                http=_Protocol,
                 loop="asyncio",
                 ws="none",
                 lifespan="off",
@@ -171,32 +185,21 @@ class _Uvicorn(uvicorn.Server):
         )
         self.ready = threading.Event()
 
-    def ask_to_stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._wake.set)
-
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._wake = asyncio.Event()
         await super().startup(sockets)
         self.ready.set()
 
-    async def main_loop(self) -> None:
-        # The base class looks every 0.1 s; the tick it takes then only keeps the Date header.
-        while not self._wake.is_set():
-            await self.on_tick(0)
-            try:
-                await asyncio.wait_for(self._wake.wait(), 1)
-            except TimeoutError:
-                continue
-
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # asyncio leaks a connection that was accepted when the server closes before it has its transport.
+        loop = asyncio.get_running_loop()
         for listener in (found for server in self.servers for found in server.sockets):
-            self._loop.remove_reader(listener)
+            loop.remove_reader(listener)
         while self.server_state.connections or asyncio.all_tasks() - {asyncio.current_task()}:
             for connection in list(self.server_state.connections):
                 connection.transport.abort()
             await asyncio.sleep(_ROUND_S)
+            for task in self.server_state.tasks:
+                task.cancel()
         for server in self.servers:
             server.close()
         for listener in sockets or []:

@@ -1,7 +1,7 @@
-"""Which runs the embedded API has, the objects in its storage, and the URLs that are signed for them.
+"""Which runs the API has, how it behaves, and the URLs that are signed for its results.
 
-Not HTTP. `results`, `profile` and `faults` may be changed by any thread while the server's thread reads them: each is
-read once a request. The busy counters and `stalled` belong to the server's thread.
+Not HTTP. `results`, `profile` and `key` may be changed by any thread while the server's thread reads them. The
+counters of refused requests belong to the server's thread.
 """
 
 from __future__ import annotations
@@ -18,28 +18,23 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode
 
-from cambfs.demo.content import Content, as_other, as_wav, same
-from cambfs.demo.faults import Faults, Kind
-from cambfs.demo.log import Log
+from cambfs.demo import audio
+from cambfs.demo.audio import Audio
 from cambfs.demo.profile import Profile
-from cambfs.demo.wire import Stalled
 
 _SIGNATURE = "&X-Amz-Signature="
 
 
 class Store:
-    """Everything that both applications of one server share."""
+    """Everything that the API and the storage share."""
 
     def __init__(self, results: Mapping[int, Path], profile: Profile, key: str) -> None:
         self.results = dict(results)
         self.key = key
-        self.faults = Faults()
-        self.log = Log()
-        self.stalled = Stalled()
         self.storage_url = ""
         self.closed_url = ""
         self._secret = os.urandom(32)
-        self._refused: Counter[tuple[Kind, int | None]] = Counter()
+        self._refused: Counter[tuple[str, int | None]] = Counter()
         self._profile = profile
 
     @property
@@ -51,19 +46,26 @@ class Store:
         self._profile = profile
         self._refused = Counter()
 
-    def is_busy(self, kind: Kind, run_id: int | None) -> bool:
+    def is_busy(self, kind: str, run_id: int | None) -> bool:
         """Whether this request is one of the first that are turned away."""
         if self._refused[kind, run_id] >= self.profile.busy:
             return False
         self._refused[kind, run_id] += 1
         return True
 
-    def stored(self, run_id: int) -> Content:
-        """What storage holds for a run. Raises KeyError when there is no such run, OSError when its file is gone."""
-        make = {"wav": as_wav, "other": as_other}.get(self.profile.storage, same)
-        content = make(self.results[run_id])
+    def streamed(self, run_id: int) -> Audio:
+        """What the API streams for a run. Raises KeyError for an unknown run, OSError when its file is gone."""
+        return audio.read(self.results[run_id])
+
+    def stored(self, run_id: int) -> Audio:
+        """What storage holds for a run. Raises what `streamed` does."""
+        found = self.streamed(run_id)
+        if self.profile.storage == "wav":
+            found = audio.as_wav(found)
+        elif self.profile.storage == "other":
+            found = audio.as_other(found)
         # Two services do not agree on ETags, not even for the same bytes.
-        return replace(content, etag=f'"s-{content.etag[1:]}')
+        return replace(found, etag=f'"{self.profile.storage}-{found.etag[1:]}')
 
     def sign(self, run_id: int) -> str:
         """A URL of the run's stored object, another at each call."""

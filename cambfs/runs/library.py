@@ -296,6 +296,12 @@ class Library:
         if error is not None:
             raise error.with_traceback(None)
 
+    @property
+    def in_use(self) -> set[RunId]:
+        """The runs that somebody has open or waits for, or that a transfer works for."""
+        with self._lock:
+            return {*self._runs, *self._detached}
+
     def wait_until_kept(self, timeout_s: float) -> None:
         """Returns when nothing is being fetched or put into the cache any more, or after the timeout."""
         self._context.workers.wait_idle(timeout_s)

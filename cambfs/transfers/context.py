@@ -30,6 +30,7 @@ class Tuning:
     end_takes_s       how long an unproven end waits for storage
     stored_worth_bytes   a range from storage that brings less before it breaks is not worth another
     unknown_for_s     how long an unknown run is not requested again; it may be created, so not longer
+    stalled_after_s   after so long without bytes a transfer gives its slot up; checked every `look_every_s`
     close_s           how long unmounting waits for transfers to end
     """
 
@@ -43,6 +44,8 @@ class Tuning:
     end_takes_s: float = 3.0
     stored_worth_bytes: int = 1 << 20
     unknown_for_s: float = 5.0
+    stalled_after_s: float = 1.0
+    look_every_s: float = 0.1
     close_s: float = 1.0
 
 
@@ -84,18 +87,18 @@ def make_context(
     max_result_bytes: int = 4 << 30,
     tuning: Tuning | None = None,
 ) -> Context:
-    workers, closing = Workers(), Event()
+    workers, closing, tuning = Workers(), Event(), tuning or Tuning()
     signer = Signer(source, workers, timeout_s, closing)
     return Context(
         source=source,
         signer=signer,
         store=ObjectStore(source, signer, workers, timeout_s, closing),
         cache=cache,
-        slots=Slots(max_transfers),
+        slots=Slots(max_transfers, tuning.stalled_after_s, tuning.look_every_s),
         workers=workers,
         commits=CommitQueue(workers),
         closing=closing,
         timeout_s=timeout_s,
         max_result_bytes=max_result_bytes,
-        tuning=tuning or Tuning(),
+        tuning=tuning,
     )

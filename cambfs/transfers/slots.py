@@ -15,11 +15,6 @@ from typing import Protocol
 
 from cambfs.errors import Closing
 
-# After so long without bytes a transfer no longer keeps the others waiting.
-STALLED_AFTER_S = 1.0
-# How often the first waiting transfer checks for a stalled one.
-_LOOK_EVERY_S = 0.1
-
 
 class Turn(Protocol):
     """A transfer, as far as the queue knows it."""
@@ -48,8 +43,12 @@ class _Place:
 
 
 class Slots:
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, stalled_after_s: float = 1.0, look_every_s: float = 0.1) -> None:
+        """A transfer that has brought nothing for `stalled_after_s` does not keep the others waiting. Nobody tells the
+        first of them that one has stalled, so it looks every `look_every_s`."""
         self._limit = limit
+        self._stalled_after_s = stalled_after_s
+        self._look_every_s = look_every_s
         self._lock = Lock()  # guards all below
         self._running: dict[Turn, float] = {}  # each with the time at which its turn began
         self._queue: deque[_Place] = deque()
@@ -76,6 +75,12 @@ class Slots:
                 self._wake_first()
 
     @property
+    def waiting(self) -> int:
+        """How many transfers wait for their turn."""
+        with self._lock:
+            return len(self._queue)
+
+    @property
     def progress_at(self) -> float:
         """When any transfer last brought bytes (time.monotonic seconds); 0 when none has."""
         with self._lock:
@@ -92,7 +97,7 @@ class Slots:
     def _await(self, place: _Place) -> None:
         while not self._enter(place):
             is_first = self._queue[0] is place
-            place.look.wait(_LOOK_EVERY_S if is_first else None)
+            place.look.wait(self._look_every_s if is_first else None)
             place.look.clear()
 
     def _enter(self, place: _Place) -> bool:
@@ -105,7 +110,7 @@ class Slots:
             return True
 
     def _busy(self) -> int:
-        since = time.monotonic() - STALLED_AFTER_S
+        since = time.monotonic() - self._stalled_after_s
         return sum(one.is_wanted and max(one.received_at, began) > since for one, began in self._running.items())
 
     def _wake_first(self) -> None:

@@ -357,7 +357,10 @@ def test_a_log_may_be_a_link_of_the_users_own(shared: Path, tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("_loggers")
 def test_a_log_may_be_a_device() -> None:
-    written(Path("/dev/null"))
+    device = Path("/dev/null")
+    before = device.stat()
+    written(device)
+    assert (device.stat().st_mode, device.stat().st_rdev) == (before.st_mode, before.st_rdev)
 
 
 TERMINAL = "\x1b]0;title\x07\x1b[2J\x9b31m\r\n2026-01-01 00:00:00 ERROR forged\x85\u2028\u202e\ud800\t\x7f\0"

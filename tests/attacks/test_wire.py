@@ -68,10 +68,11 @@ def test_a_body_that_is_slow_but_comes_is_read_to_its_end() -> None:
     def slow() -> Iterator[bytes]:
         yield sized(FLAC)[: -len(FLAC)]
         for byte in FLAC:
-            server.over.wait(SHORT_S / 30)
+            server.over.wait(timeout_s / 50)
             yield bytes([byte])
 
-    with WireServer(lambda *_: slow()) as server, Client(server.url, KEY, SHORT_S) as client:
+    timeout_s = 2.0  # for each of more than 100 bytes
+    with WireServer(lambda *_: slow()) as server, Client(server.url, KEY, timeout_s) as client:
         assert drained(client) == FLAC
 
 

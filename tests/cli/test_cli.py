@@ -26,12 +26,12 @@ import pytest
 from cambfs.cli import app, run
 from cambfs.cli.mount import settle_options
 from cambfs.config import Settings, load
-from cambfs.demo.faults import Fault
 from cambfs.demo.profile import Profile
-from cambfs.demo.server import Server
 from cambfs.errors import ConfigError
 from cambfs.system import mountpoint, unmount
 from cambfs.system.mountpoint import Mounted
+from tests.api.faults import Fault
+from tests.api.server import Server
 from tests.wire.raw_server import CERTIFICATE
 
 LIMIT_S = 30

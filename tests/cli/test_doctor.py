@@ -20,10 +20,10 @@ import pytest
 from cambfs.cli import doctor, run
 from cambfs.config import ApiKey, load
 from cambfs.demo import samples
-from cambfs.demo.faults import Fault
-from cambfs.demo.server import Server
 from cambfs.doctor import report
 from cambfs.wiring import account_directory
+from tests.api.faults import Fault
+from tests.api.server import Server
 from tests.wire.raw_server import Server as RawServer
 
 LIMIT_S = 60

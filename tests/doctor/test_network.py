@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from cambfs.config import ApiKey, Settings, load
-from cambfs.demo.faults import Fault
 from cambfs.demo.profile import Profile
-from cambfs.demo.server import Server as Demo
 from cambfs.doctor import network
 from cambfs.doctor.network import Observed
 from cambfs.doctor.report import Finding, State
 from cambfs.wire import pool
 from cambfs.wire.timing import Made
+from tests.api.faults import Fault
+from tests.api.server import Server as Demo
 from tests.wire.raw_server import CERTIFICATE, KEY, Server, send, sized
 from tests.wire.test_proxies import Proxy, tunnel
 

@@ -11,14 +11,14 @@ import pytest
 
 from cambfs.config import ApiKey, Settings, load
 from cambfs.demo import samples
-from cambfs.demo.faults import Fault
 from cambfs.demo.profile import Profile
-from cambfs.demo.server import Server as Demo
 from cambfs.doctor import trial
 from cambfs.doctor.report import Finding, State
 from cambfs.doctor.setup import Setup
 from cambfs.names import RunId
 from cambfs.remote.source import SignedUrl
+from tests.api.faults import Fault
+from tests.api.server import Server as Demo
 from tests.wire.raw_server import FLAC, KEY, OK, Server, send, sized
 
 RUN = RunId(101)

@@ -227,6 +227,7 @@ def test_answers_from_which_nothing_is_learnt_of_the_key(
     with pytest.raises(RemoteError) as caught:
         client.check_key()
     assert not isinstance(caught.value, UnknownRun | KeyRefused)
+    assert len(api.calls) == 1
 
 
 def test_no_answer_to_the_key_check(api: responses.RequestsMock, client: Client) -> None:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import pytest
 
-from cambfs.demo.server import Server
+from tests.api.server import Server
 from tests.kernel import audio as making
 from tests.kernel.audio import Audio
 from tests.kernel.harness import KEY, Mount, detach, mounts_below

@@ -153,6 +153,7 @@ class Mount:
         key: str = KEY,
         name: str = "mnt",
         command: Sequence[str] = (CAMBFS,),
+        life_s: float = _LIFE_S,
     ) -> None:
         self.server = server
         self.home = home
@@ -165,6 +166,7 @@ class Mount:
         self._command = command
         self._log_file = home / "log"
         self._was_killed = False
+        self._life_s = life_s
 
     def __enter__(self) -> Self:
         self.home.mkdir(exist_ok=True)
@@ -179,7 +181,7 @@ class Mount:
                 stdout=subprocess.PIPE,
                 stderr=log,
             )
-        self._watchdog = threading.Timer(_LIFE_S, self.kill, [signal.SIGABRT])
+        self._watchdog = threading.Timer(self._life_s, self.kill, [signal.SIGABRT])
         self._watchdog.daemon = True
         self._watchdog.start()
         try:
@@ -204,6 +206,11 @@ class Mount:
         finally:
             self.kill()
             self._watchdog.cancel()
+
+    def crash(self) -> None:
+        """Ends the daemon and leaves the dead mount."""
+        self._was_killed = True
+        self.process.kill()
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Ends the daemon as a crash would, and takes away the dead mount. Anybody who hangs in it is freed."""

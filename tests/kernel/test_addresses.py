@@ -6,7 +6,7 @@ import socket
 import sys
 from pathlib import Path
 
-from cambfs.demo.server import Server
+from tests.api.server import Server
 from tests.kernel.audio import Audio
 from tests.kernel.harness import Mount
 

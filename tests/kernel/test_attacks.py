@@ -20,8 +20,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from cambfs.demo.faults import Fault
-from cambfs.demo.server import Server
+from tests.api.faults import Fault
+from tests.api.server import Server
 from tests.kernel.audio import Audio
 from tests.kernel.conftest import Mounted
 from tests.kernel.harness import CAMBFS, Mount, detach, environment, is_mounted, run, wait_until

@@ -7,12 +7,13 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from cambfs.demo.server import Server
 from cambfs.system import mountpoint
+from tests.api.server import Server
 from tests.kernel.harness import (
     CAMBFS,
     KEY,
@@ -158,10 +159,13 @@ def test_of_several_mounts_at_once_one_wins_and_the_others_say_so(
 def test_what_was_made_is_not_removed_from_under_another_mount(tmp_path: Path) -> None:
     """Whoever made the directory may lose the race for it."""
     directory = tmp_path / "made"
-    with mountpoint.made(directory, keep=True), mountpoint.claimed(directory):
-        mountpoint._remove(directory)
+    with ExitStack() as winner:
+        with mountpoint.made(directory, keep=False):
+            winner.enter_context(mountpoint.claimed(directory))
         assert directory.is_dir()
-    mountpoint._remove(directory)
+    directory.rmdir()
+    with mountpoint.made(directory, keep=False):
+        assert directory.is_dir()
     assert not directory.exists()
 
 

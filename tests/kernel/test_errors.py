@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from cambfs.demo.faults import BEFORE_HEADERS, Fault
 from cambfs.demo.profile import Profile
-from cambfs.demo.server import Server
+from tests.api.faults import BEFORE_HEADERS, Fault
+from tests.api.server import Server
 from tests.kernel.audio import Audio
 from tests.kernel.conftest import Mounted
 from tests.kernel.harness import Mount, wait_until

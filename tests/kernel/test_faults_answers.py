@@ -8,9 +8,9 @@ from email.utils import formatdate
 
 import pytest
 
-from cambfs.demo.faults import Fault
 from cambfs.demo.profile import Profile
-from cambfs.demo.server import Server
+from tests.api.faults import Fault
+from tests.api.server import Server
 from tests.kernel.conftest import Mounted
 from tests.kernel.faults import (
     FAILED,
@@ -39,11 +39,11 @@ def asked_at(server: Server, run_id: int) -> list[float]:
 
 
 def test_who_is_told_to_wait_waits(server: Server, mounted: Mounted) -> None:
-    waits = {1: ("1", 1.0), 2: (formatdate(time.time() + 3, usegmt=True), 0.5), 3: (None, 0.1), 4: ("0", 0.1)}
-    for run_id, (words, _) in waits.items():
-        headers = {"Retry-After": words} if words is not None else {}
-        server.fail(Fault("status", run_id=run_id, status=429, body=b'{"detail": "slow down"}', headers=headers))
-    with mounted("--timeout", "8s") as mount:
+    with mounted("--timeout", "20s") as mount:
+        waits = {1: ("1", 1.0), 2: (formatdate(time.time() + 5, usegmt=True), 0.5), 3: (None, 0.1), 4: ("0", 0.1)}
+        for run_id, (words, _) in waits.items():
+            headers = {"Retry-After": words} if words is not None else {}
+            server.fail(Fault("status", run_id=run_id, status=429, body=b'{"detail": "slow down"}', headers=headers))
         reads = read_all(mount, list(waits))
         for run_id, (words, least_s) in waits.items():
             assert reads[run_id].is_all_of(server.results[run_id])
@@ -162,7 +162,7 @@ def test_answers_that_are_no_audio(server: Server, mounted: Mounted) -> None:
 def test_a_key_that_is_revoked(server: Server, mounted: Mounted) -> None:
     with mounted(*TIMEOUT, expected=[FAILED + ".*EACCES"]) as mount:
         assert read(mount, 1).is_all_of(server.results[1])
-        key, server._store.key = server.key, "another"
+        key, server.key = server.key, "another"
         try:
             found = read(mount, 2)
             assert (found.ending, found.count) == ("EACCES", 0)
@@ -171,7 +171,7 @@ def test_a_key_that_is_revoked(server: Server, mounted: Mounted) -> None:
             assert read(mount, 1).is_all_of(server.results[1])
             assert mount.run("ls").out.split() == [b"1.flac", b"1.url"]
         finally:
-            server._store.key = key
+            server.key = key
         assert read(mount, 2).is_all_of(server.results[2])
     seen(
         SECTION, "the key is revoked", "EACCES; what is cached reads on", found.seconds, "unchanged", "EACCES, HTTP 401"

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from cambfs.demo.faults import BEFORE_HEADERS, Fault
-from cambfs.demo.server import Server
+from tests.api.faults import BEFORE_HEADERS, Fault
+from tests.api.server import Server
 from tests.kernel.conftest import Mounted
 from tests.kernel.faults import fixed_server, make_results, read, seen
 from tests.kernel.harness import CAMBFS, PYTHON, Mount, environment, is_mounted, run, wait_until
 
 SECTION = "Signals, unmounting, crashes"
-LIMIT_S = 2.0
-END_S = 5.0
+LIMIT_S = 15.0
+END_S = 15.0
 STAT, OPEN, READ = 1, 2, 3
 # Signal handlers of Python run when the call returns, so only one that never returns takes the time of the test.
 _STUCK = {
@@ -90,7 +90,7 @@ def test_who_is_stuck_ends_at_once(number: signal.Signals, server: Server, mount
             assert process.poll() is None, _NAMES[where]
             begin = time.monotonic()
             process.send_signal(number)
-            assert process.wait(10) == -number, _NAMES[where]
+            assert process.wait(LIMIT_S) == -number, _NAMES[where]
             took_s = time.monotonic() - begin
             assert took_s < LIMIT_S
             seen(
@@ -164,8 +164,7 @@ def test_a_crash_is_mended(server: Server, mounted: Mounted) -> None:
         stuck = [stack.enter_context(mount.start(["cat", f"{run_id}.flac"])) for run_id in (2, 3)]
         wait_until(lambda: server.stalled >= 2, "both have stalled")
         begin = time.monotonic()
-        mount._was_killed = True
-        mount.process.kill()
+        mount.crash()
         for process in stuck:
             assert process.wait(10) == 1, "its read ended without an error"
         took_s = time.monotonic() - begin

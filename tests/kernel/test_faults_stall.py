@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from cambfs.demo.faults import BEFORE_HEADERS, Fault
-from cambfs.demo.server import Server
+from tests.api.faults import BEFORE_HEADERS, Fault
+from tests.api.server import Server
 from tests.kernel.conftest import Mounted
 from tests.kernel.faults import (
     FAILED,

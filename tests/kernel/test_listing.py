@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cambfs.demo.server import Server
+from tests.api.server import Server
 from tests.kernel.conftest import Mounted
 from tests.kernel.harness import CAMBFS, Mount, environment, run, wait_until
 

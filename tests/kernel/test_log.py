@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from cambfs.demo.profile import Profile
-from cambfs.demo.server import Server
+from tests.api.server import Server
 from tests.kernel.audio import Audio
 from tests.kernel.conftest import Mounted
 from tests.kernel.harness import wait_until

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cambfs.demo.profile import Profile
-from cambfs.demo.server import Server
+from tests.api.server import Server
 from tests.kernel.conftest import Mounted
 from tests.kernel.harness import Mount
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cambfs.demo.faults import Fault
 from cambfs.demo.profile import Profile
-from cambfs.demo.server import Server
+from tests.api.faults import Fault
+from tests.api.server import Server
 from tests.kernel.audio import Audio
 from tests.kernel.conftest import Mounted
 from tests.kernel.harness import wait_until

@@ -10,8 +10,8 @@ from pathlib import Path
 import fuse
 
 from cambfs.demo import samples
-from cambfs.demo.server import Server
 from cambfs.fuse import adapter, errnos
+from tests.api.server import Server
 from tests.kernel.harness import KEY, Mount, run
 
 _PAGE = Path(__file__).parents[2] / "docs" / "semantics.md"

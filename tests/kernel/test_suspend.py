@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from cambfs.demo.server import Server
+from tests.api.server import Server
 from tests.kernel.harness import Mount
 
 # `cambfs`, on a machine that has slept for as many seconds as a file has bytes.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cambfs.demo.profile import Profile
-from cambfs.demo.server import Server
+from tests.api.server import Server
 from tests.kernel.conftest import Mounted
 
 _ORDERS = {

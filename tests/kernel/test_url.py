@@ -9,7 +9,7 @@ import re
 import pytest
 
 from cambfs.demo.profile import Profile
-from cambfs.demo.server import Server
+from tests.api.server import Server
 from tests.kernel.conftest import Mounted
 from tests.kernel.harness import PYTHON, run, wait_until
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cambfs.demo.server import Server
+from tests.api.server import Server
 from tests.kernel.conftest import Mounted
 
 

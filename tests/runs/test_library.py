@@ -8,7 +8,17 @@ from cambfs.errors import BadResponse, UnknownRun
 from cambfs.names import RunId
 from cambfs.runs.library import Library
 from tests.fakes import FakeSource, Result, some_flac
-from tests.waiting import MakeLibrary, deadline, eventually, library_of, our_threads, read_all, size_of
+from tests.waiting import (
+    MakeLibrary,
+    cached,
+    context_of,
+    deadline,
+    eventually,
+    library_of,
+    our_threads,
+    read_all,
+    size_of,
+)
 
 SIZE = 5000
 _COUNT = 40
@@ -50,8 +60,8 @@ def test_lists_what_another_mount_left_in_the_cache(library: Library, source: Fa
     read_all(library, 50)
     eventually(lambda: not our_threads())
 
-    assert 50 in library._cache.runs()
-    assert 50 in library_of(source, library._cache).listed()
+    assert 50 in cached(library)
+    assert 50 in library_of(source, context_of(library).cache).listed()
 
 
 def test_does_not_list_what_the_api_does_not_know(source: FakeSource, make_library: MakeLibrary) -> None:

@@ -15,9 +15,8 @@ from cambfs.names import RunId
 from cambfs.remote import object_store, retry
 from cambfs.runs import waiters
 from cambfs.runs.library import Handle, Library
-from cambfs.transfers import slots
 from tests.fakes import FakeSource, Plan, Result, StorageManner, some_flac
-from tests.waiting import deadline, eventually, library_of, our_threads, read_all
+from tests.waiting import context_of, deadline, eventually, library_of, our_threads, read_all
 
 _SIZES = {1: 100, 2: 6000, 3: 9000}
 _CONTENTS = {run_id: some_flac(size, seed=run_id) for run_id, size in _SIZES.items()}
@@ -31,10 +30,10 @@ SHORT: dict[str, Any] = {
     "span_bytes": 700,
     "nearly_bytes": 0,
     "linger_s": 0.0,
+    "look_every_s": 0.002,
 }
 SMALL = {
     (waiters, "SLICE_S"): 0.002,
-    (slots, "_LOOK_EVERY_S"): 0.002,
     (object_store, "_PROOF_TAKES_S"): 0.01,
     (retry, "_FIRST_PAUSE_S"): 0.0005,
     (retry, "_LONGEST_PAUSE_S"): 0.001,
@@ -140,8 +139,8 @@ class Results(RuleBasedStateMachine):
     def rest(self) -> None:
         """Whatever is still being fetched ends, and nobody has anything open."""
         eventually(lambda: not our_threads())
-        assert not self.library._runs
-        assert not self.library._cache._in_use
+        assert not self.library.in_use
+        assert not context_of(self.library).cache.in_use
 
     def teardown(self) -> None:
         try:
@@ -149,7 +148,7 @@ class Results(RuleBasedStateMachine):
                 handle.close()
             if self._library is not None:
                 eventually(lambda: not our_threads())
-                assert not self.library._runs
+                assert not self.library.in_use
                 self.library.close()
         finally:
             for one in self._patches:

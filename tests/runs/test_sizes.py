@@ -15,7 +15,19 @@ from cambfs.remote import object_store as storage_module
 from cambfs.remote.source import SignedUrl
 from cambfs.runs.library import Library
 from tests.fakes import LIMIT_S, FakeBody, FakeSource, Gate, Plan, Result, StorageManner, some_bytes, some_flac
-from tests.waiting import MakeLibrary, deadline, eventually, in_thread, our_threads, read_all, size_of
+from tests.runs.results import stalls_at
+from tests.waiting import (
+    MakeLibrary,
+    Watched,
+    context_of,
+    deadline,
+    eventually,
+    in_thread,
+    no_threads,
+    our_threads,
+    read_all,
+    size_of,
+)
 
 SIZE = 20_000
 CONTENT = some_flac(SIZE)
@@ -209,13 +221,12 @@ def test_another_object_is_not_believed(
 ) -> None:
     for run_id in (1, 2):
         source.add(run_id, Result(CONTENT, has_length=False, stored=stored))
-    gate = Gate()
-    source.plan("stream", 1, Plan(stall_at=5000, stall_gate=gate))
+    gate = stalls_at(source, 5000)
     library = make_library()
     stat = in_thread(lambda: size_of(library, 1))
     gate.wait_for_arrivals()
     with caplog.at_level(logging.WARNING):
-        eventually(lambda: library._context.store.distrusted)
+        eventually(lambda: context_of(library).store.distrusted)
     assert library.info(RunId(1)) is None
     gate.open()
     assert stat.result(LIMIT_S) == SIZE
@@ -235,14 +246,14 @@ def test_a_result_that_changes_between_two_opens_is_no_fault_of_storage(
     for has_length in (True, False):
         for content in (CONTENT, some_flac(SIZE + 7), some_flac(SIZE - 7)):
             source.add(1, Result(content, has_length=has_length))
-            library._context.store.forget(RunId(1))
+            context_of(library).store.forget(RunId(1))
             if len(content) < SIZE:  # a size was told, and no read ends before it in silence
                 with pytest.raises(ResultChanged):
                     read_all(library, 1)
             assert read_all(library, 1) == content
-            eventually(lambda: not library._runs)
+            eventually(no_threads)
 
-    assert not library._context.store.distrusted
+    assert not context_of(library).store.distrusted
 
 
 def test_an_empty_object_is_not_believed(source: FakeSource, make_library: MakeLibrary) -> None:
@@ -261,9 +272,8 @@ def test_an_empty_object_is_not_believed(source: FakeSource, make_library: MakeL
 
 
 def test_another_length_than_the_header_says_is_not_believed(source: FakeSource, make_library: MakeLibrary) -> None:
-    gate = Gate()
     source.add(1, Result(CONTENT, stored=CONTENT + b"more"))
-    source.plan("stream", 1, Plan(stall_at=5000, stall_gate=gate))
+    gate = stalls_at(source, 5000)
     library = make_library()
     _prove_storage(source, library)
     stat = in_thread(lambda: size_of(library, 1))
@@ -415,8 +425,10 @@ def test_a_failure_is_shared_and_the_next_asks_anew(source: FakeSource, make_lib
     gate = Gate()
     source.plan("sign", 1, Plan(error=KeyRefused("no", 401)))
     source.plan("stream", 1, Plan(error=KeyRefused("no", 401), gate=gate))
-    stats = [in_thread(lambda: size_of(library, 1)) for _ in range(6)]
-    eventually(lambda: RunId(1) in library._runs and len(library._runs[RunId(1)]._waiters) == 6)
+    callers = [Watched() for _ in range(6)]
+    stats = [in_thread(lambda caller=caller: library.wait_for_info(RunId(1), caller)) for caller in callers]  # type: ignore[misc]
+    for caller in callers:
+        caller.await_waiting()
     gate.open()
     for stat in stats:
         with pytest.raises(KeyRefused):

@@ -25,7 +25,6 @@ from cambfs.errors import (
 )
 from cambfs.remote import retry
 from cambfs.remote.retry import Backoff, retrying
-from cambfs.transfers import slots as slots_module
 from cambfs.transfers.slots import Slots
 from tests.fakes import LIMIT_S, Gate
 from tests.waiting import eventually, in_thread
@@ -216,22 +215,21 @@ def _take(slots: Slots, turn: Turn, order: list[Turn], gate: Gate) -> Future[Non
     return in_thread(work)
 
 
-def _is_known(slots: Slots, turn: Turn, order: list[Turn]) -> bool:
-    return any(place.transfer is turn for place in slots._queue) or turn in order
+def _have_come(slots: Slots, order: list[Turn], count: int) -> bool:
+    return len(order) + slots.waiting == count
 
 
 def _has_length(order: list[Turn], length: int) -> bool:
     return len(order) == length
 
 
-def test_first_come_first_served(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots_module, "_LOOK_EVERY_S", 0.001)
-    slots, turns, order = Slots(2), [Turn() for _ in range(6)], list[Turn]()
+def test_first_come_first_served() -> None:
+    slots, turns, order = Slots(2, look_every_s=0.001), [Turn() for _ in range(6)], list[Turn]()
     gates = [Gate() for _ in turns]
     futures = []
-    for turn, gate in zip(turns, gates, strict=True):
+    for count, (turn, gate) in enumerate(zip(turns, gates, strict=True), 1):
         futures.append(_take(slots, turn, order, gate))
-        eventually(partial(_is_known, slots, turn, order))
+        eventually(partial(_have_come, slots, order, count))
 
     eventually(lambda: len(order) == 2)
     assert order == turns[:2]
@@ -251,21 +249,20 @@ def test_one_that_has_stalled_does_not_count() -> None:
     gate.wait_for_arrivals(2)
 
     third = _take(slots, Turn(), order, gate)
-    eventually(lambda: len(slots._queue) == 1)
+    eventually(lambda: slots.waiting == 1)
     assert order == [stalled, healthy]
     gate.open()
     for future in (first, second, third):
         future.result(LIMIT_S)
 
 
-def test_one_that_nobody_wants_gives_its_slot_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots_module, "_LOOK_EVERY_S", LIMIT_S)
-    slots, order, gate = Slots(1), list[Turn](), Gate()
+def test_one_that_nobody_wants_gives_its_slot_up_at_once() -> None:
+    slots, order, gate = Slots(1, look_every_s=LIMIT_S), list[Turn](), Gate()
     unwanted = Turn()
     first = _take(slots, unwanted, order, gate)
     gate.wait_for_arrivals(1)
     second = _take(slots, Turn(), order, gate)
-    eventually(lambda: len(slots._queue) == 1)
+    eventually(lambda: slots.waiting == 1)
     unwanted.is_wanted = False
     slots.look(unwanted)
 
@@ -281,9 +278,9 @@ def test_one_that_is_told_to_stop_leaves_the_queue() -> None:
     gate.wait_for_arrivals(1)
     queued, last = Turn(), Turn()
     leaves = _take(slots, queued, order, gate)
-    eventually(lambda: len(slots._queue) == 1)
+    eventually(lambda: slots.waiting == 1)
     stays = _take(slots, last, order, gate)
-    eventually(lambda: len(slots._queue) == 2)
+    eventually(lambda: slots.waiting == 2)
     for turn in (last, queued):
         turn.stopping = True
         slots.look(turn)

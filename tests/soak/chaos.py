@@ -15,11 +15,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from cambfs.demo.faults import BEFORE_HEADERS, Fault
 from cambfs.demo.profile import Profile
-from cambfs.demo.server import Server
+from tests.api.faults import BEFORE_HEADERS, Fault
+from tests.api.server import Server
 
 _PAUSE_S = 0.03
 _MOST_PENDING = 20
@@ -31,26 +30,18 @@ class Chaos:
     says whether all is well for now."""
 
     def __init__(self, server: Server, versions: Mapping[int, tuple[Path, ...]], seed: int) -> None:
-        self.happened: Counter[str] = Counter()
+        self._changes: Counter[str] = Counter()
         self._server = server
         self._versions = versions
         self._chance = random.Random(seed)
         self._calm = threading.Lock()  # held while the API is changed, and while all is to be well
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="chaos")
-        self._count_what_happens()
 
-    def _count_what_happens(self) -> None:
-        faults: Any = self._server._store.faults
-        take = faults.take
-
-        def taken(kind: Any, run_id: Any) -> Fault | None:
-            fault: Fault | None = take(kind, run_id)
-            if fault is not None:
-                self.happened[_name(fault)] += 1
-            return fault
-
-        faults.take = taken
+    @property
+    def happened(self) -> Counter[str]:
+        """How often each kind of trouble came."""
+        return self._changes + Counter(map(_name, self._server.faults.taken))
 
     def __enter__(self) -> Chaos:
         self._thread.start()
@@ -79,8 +70,8 @@ class Chaos:
         what = self._chance.random()
         if what < 0.9:
             self._server.fail(self._fault())
-        if len(self._server._store.faults._pending) > _MOST_PENDING:
-            self._server._store.faults.clear()
+        if len(self._server.faults) > _MOST_PENDING:
+            self._server.faults.clear()
         if what > 0.97:
             self._server.release()
         elif what > 0.94:
@@ -91,18 +82,18 @@ class Chaos:
             self._change()
 
     def _outage(self) -> None:
-        self.happened["outage"] += 1
+        self._changes["outage"] += 1
         self._server.stop()
         time.sleep(self._chance.uniform(0.1, 1.5))
         self._server.start()
 
     def _change(self) -> None:
-        self.happened["another result"] += 1
+        self._changes["another result"] += 1
         run_id = self._chance.choice(sorted(self._versions))
         self._server.results[run_id] = self._chance.choice(self._versions[run_id])
 
     def _profile(self) -> Profile:
-        self.happened["another behaviour"] += 1
+        self._changes["another behaviour"] += 1
         chance = self._chance
         return Profile(
             length=chance.choice(("chunked", "content-length", "close")),

@@ -13,9 +13,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cambfs.demo.faults import Fault
-from cambfs.demo.server import Server
 from cambfs.system.workers import IDLE_S
+from tests.api.faults import Fault
+from tests.api.server import Server
 from tests.kernel.faults import fixed_server, make_results, read, read_all
 from tests.kernel.harness import Mount, wait_until
 from tests.soak.chaos import Chaos
@@ -111,8 +111,8 @@ class _Load:
 
     def run(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        with Mount(self._server, self._directory / "long", *_CACHE, expected=["?"]) as long_lived:
-            long_lived._watchdog.cancel()
+        life_s = seconds + 10 * _SETTLE_S  # more than the last rounds need
+        with Mount(self._server, self._directory / "long", *_CACHE, expected=["?"], life_s=life_s) as long_lived:
             with self._chaos:
                 while time.monotonic() < deadline:
                     self._round(long_lived)

@@ -18,7 +18,7 @@ from pathlib import Path
 from cambfs.system import daemon
 from cambfs.errors import ConfigError, LinkError
 
-daemon._ANSWER_TIMEOUT_S = 0.3
+daemon._ANSWER_TIMEOUT_S = {answer_timeout}
 daemon._START_TIMEOUT_S = {start_timeout}
 directory = Path(sys.argv[1])
 inherited = os.open("/dev/zero", os.O_RDONLY)
@@ -44,11 +44,12 @@ except ConfigError as error:
 
 
 def start(
-    directory: Path, work: str, answers: str = "return True", start_timeout: float = 20
+    directory: Path, work: str, answers: str = "return True", start_timeout: float = 20, answer_timeout: float = 20
 ) -> subprocess.CompletedProcess[str]:
     indented = ["\n".join("    " + line for line in part.strip("\n").split("\n")) for part in (work, answers)]
-    program = _PROGRAM.format(work=indented[0], answers=indented[1], start_timeout=start_timeout)
-    return subprocess.run([sys.executable, "-c", program, directory], capture_output=True, text=True, timeout=30)
+    timeouts = {"start_timeout": start_timeout, "answer_timeout": answer_timeout}
+    program = _PROGRAM.format(work=indented[0], answers=indented[1], **timeouts)
+    return subprocess.run([sys.executable, "-c", program, directory], capture_output=True, text=True, timeout=60)
 
 
 def child(directory: Path) -> int:
@@ -56,7 +57,7 @@ def child(directory: Path) -> int:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -139,7 +140,7 @@ def test_an_unexpected_exception_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("answers", ["return False", 'raise OSError("dead")', "stay()"])
 def test_a_tree_that_does_not_answer_ends_the_child(tmp_path: Path, answers: str) -> None:
-    done = start(tmp_path, "report.ready()\nstay()", answers.replace("stay()", "time.sleep(60)"))
+    done = start(tmp_path, "report.ready()\nstay()", answers.replace("stay()", "time.sleep(60)"), answer_timeout=0.3)
     assert done.stdout.startswith("error: the mount did not answer")
     assert not is_running(child(tmp_path))
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from cambfs.demo.server import Server
 from cambfs.system import journald, logs
+from tests.api.server import Server
 from tests.kernel.harness import environment
 
 DAY_S = 86400.0

@@ -28,20 +28,22 @@ def test_a_free_thread_is_used_again() -> None:
     workers, seen = Workers(LIMIT_S), list[int | None]()
     for number in range(20):
         workers.start(f"work-{number}", lambda: seen.append(current_thread().ident))
-        eventually(lambda: len(workers._idle) == 1)
+        assert workers.wait_idle(LIMIT_S)
     assert len(seen) == 20
     assert len(set(seen)) == 1
 
 
 def test_all_run_at_once_however_many() -> None:
-    workers, together = Workers(0.1), Barrier(41)
+    workers, together, met = Workers(0.1), Barrier(41), list[int]()
 
     def meet() -> None:
-        together.wait(LIMIT_S)
+        met.append(together.wait(LIMIT_S))
 
     for number in range(40):
         workers.start(f"work-{number}", meet)
     meet()  # raises BrokenBarrierError when one of them did not come
+    assert workers.wait_idle(LIMIT_S)
+    assert sorted(met) == list(range(41))
 
 
 def test_threads_end_when_there_is_no_work() -> None:
@@ -49,7 +51,9 @@ def test_threads_end_when_there_is_no_work() -> None:
     for _ in range(10):
         workers.start("work", lambda: None)
     eventually(lambda: threads() <= before)
-    assert not workers._idle
+    worked = Event()
+    workers.start("work", worked.set)
+    assert worked.wait(LIMIT_S), "it was given to a thread that has ended"
 
 
 def test_no_work_is_lost_while_threads_end() -> None:

@@ -29,12 +29,6 @@ class Clock:
 
 
 @pytest.fixture
-def _forgetful(library: Library) -> None:
-    """It does not remember which runs are unknown."""
-    library._unknown = type(library._unknown)(1000, 0.0)
-
-
-@pytest.fixture
 def library(source: FakeSource, make_library: MakeLibrary) -> Library:
     source.add(1, Result(CONTENT))
     return make_library(declared=[1, 2])
@@ -144,7 +138,7 @@ def test_what_is_no_lookup_is_never_answered_provisionally(tree: Tree, path: str
 
 
 @pytest.mark.parametrize("path", ["/2.flac", "/2.url"])
-@pytest.mark.usefixtures("_forgetful")
+@pytest.mark.tuning(unknown_for_s=0.0)
 def test_a_name_is_answered_provisionally_once_as_long_as_the_kernel_may_remember_it(
     tree: Tree, clock: Clock, path: str
 ) -> None:

@@ -6,7 +6,6 @@ import select
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -129,14 +128,16 @@ def test_bytes_that_come_while_it_rests_are_nobodys(
     assert server.connections == 2
 
 
-def test_bytes_that_come_a_little_behind_the_end(server: Server, client: Client) -> None:
+def test_bytes_that_come_a_little_behind_the_end(
+    server: Server, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without a rest they would stand before the next response, or be taken for it."""
+    monkeypatch.setattr(pool, "REST_S", WAIT_S)
     read = threading.Event()
 
     def belated(connection: socket.socket) -> bool:
         connection.sendall(CHUNKED + chunk(SHORT) + END)
         assert read.wait(WAIT_S)
-        time.sleep(pool.REST_S / 2)
         connection.sendall(EVIL)
         return True
 
@@ -258,7 +259,7 @@ def test_on_a_fresh_connection_it_is_sent_once(
 @pytest.mark.usefixtures("no_rest")
 def test_a_timeout_is_not_repeated(server: Server) -> None:
     server.scripts += [send(sized(FLAC)), server.stall(), send(sized(SHORT))]
-    with Client(server.url, KEY, timeout_s=0.3) as client:
+    with Client(server.url, KEY, timeout_s=1.0) as client:
         whole(client)
         with pytest.raises(TimedOut):
             whole(client)

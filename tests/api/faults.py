@@ -1,4 +1,4 @@
-"""What goes wrong in the embedded API, and how often. How it looks on the wire is in `answer` and `wire`.
+"""What goes wrong in the API, and how often. How it looks on the wire is in `misbehaving` and `wire`.
 
 Threads: tests add and clear from theirs, the server's thread takes; a lock is held for each.
 """
@@ -24,10 +24,10 @@ class Fault:
                    `after_bytes` at the body's end or past it, what is missing is the last chunk
           stall    nothing more is sent until Server.release()
           drip     from `after_bytes` on, one byte every `interval_s`
-          status   `status`, `headers` and `body` instead of the answer
+          status   `status`, `headers` and `body` instead of the response
           length   the Content-Length says `lie_bytes` more than there are (negative: fewer); the connection stays open
-          content  200 and `body` as `content_type`, framed as the profile says, instead of the audio or object
-    after_bytes    bytes of this answer's body, from where it starts; BEFORE_HEADERS: not even the status line is sent
+          content  200 and `body` as `content_type`, framed as the response that it takes the place of
+    after_bytes    bytes of this response's body, from where it starts; BEFORE_HEADERS: not even the status line is sent
     times          for so many requests; None: until Server.heal()
     """
 
@@ -45,11 +45,15 @@ class Fault:
 
 
 class Faults:
-    """The faults that are to come; of those that fit a request the oldest is taken."""
+    """The faults that are to come; of those that fit a request the oldest is taken. `taken`: those that were."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pending: list[tuple[Fault, int | None]] = []
+        self.taken: list[Fault] = []
+
+    def __len__(self) -> int:
+        return len(self._pending)
 
     def add(self, fault: Fault) -> None:
         with self._lock:
@@ -59,11 +63,13 @@ class Faults:
         with self._lock:
             self._pending.clear()
 
-    def take(self, kind: Kind, run_id: int | None) -> Fault | None:
+    def take(self, kind: Kind, run_id: int | None, *, is_success: bool) -> Fault | None:
+        """What happens to a response. Only a `status` takes the place of one that is an error already."""
         with self._lock:
             for index, (fault, left) in enumerate(self._pending):
-                if fault.target == kind and fault.run_id in (None, run_id):
+                if fault.target == kind and fault.run_id in (None, run_id) and (is_success or fault.kind == "status"):
                     self._use(index, fault, left)
+                    self.taken.append(fault)
                     return fault
         return None
 

@@ -1,4 +1,4 @@
-"""What was asked of the embedded API: one record a request, those under way included.
+"""What was asked of the API: one record a request, those under way included.
 
 Threads: the server's thread writes, any thread reads; a lock is held for each.
 """
@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from cambfs.demo.faults import Kind
+from tests.api.faults import Kind
 
 Origin = Literal["api", "storage"]
 
@@ -23,8 +23,8 @@ class Record:
     query     as sent, so with the signature of a signed URL
     range     the Range header, or None
     had_key   the key was sent, in any header or in the address
-    status    0 until the answer's status is known
-    sent      bytes of the answer's body handed to the connection so far
+    status    0 until the response's status is known
+    sent      bytes of the response's body handed to the connection so far
     time_s    when it arrived, as time.monotonic() counts
     """
 
