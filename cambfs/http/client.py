@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
 from cambfs.errors import BadAnswer, ConfigError, KeyRefused, RemoteError, ResultChanged
 from cambfs.http import answers
 from cambfs.http.body import HttpBody
+from cambfs.http.breaker import Breakers
 from cambfs.http.exchange import Answer, Exchange
 from cambfs.http.headers import Span, retry_after_s
 from cambfs.http.masking import Key
@@ -74,6 +75,19 @@ class Client:
             raise
         except RemoteError:
             return
+
+    @property
+    def breakers(self) -> Breakers:
+        """Which origins are down, of the API and of the storage behind it."""
+        return self._exchange.breakers
+
+    def look(self) -> None:
+        what = "the API"
+        if not self.breakers.of(self._base).is_open:
+            self._exchange.connect(what)
+            return
+        with suppress(RemoteError):
+            self._sign(RunId(0), what)
 
     def open_stream(self, run_id: RunId, start: int = 0, etag: str | None = None) -> HttpBody:
         """As `Source.open_stream`. Without an etag it asks from 0 whatever `start` is: nothing else would prove that

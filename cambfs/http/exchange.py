@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import http.client
 import re
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -27,6 +28,7 @@ import urllib3.exceptions
 
 from cambfs.errors import BadAnswer, LinkError, TimedOut
 from cambfs.http.body import HttpBody
+from cambfs.http.breaker import Breakers
 from cambfs.http.deadline_reader import step
 from cambfs.http.exceptions import Kinds, fault
 from cambfs.http.headers import Head, Span, date_s, read_head
@@ -40,6 +42,7 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _AS_IT_IS = re.compile(r"[\x21-\x7e]+")
 _KINDS = Kinds(
     timeouts=(requests.Timeout, urllib3.exceptions.TimeoutError),
+    connect_timeouts=(requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError),
     tls=(requests.exceptions.SSLError, urllib3.exceptions.SSLError),
     proxies=(requests.exceptions.ProxyError, urllib3.exceptions.ProxyError),
     malformed=(requests.exceptions.InvalidHeader, requests.exceptions.InvalidURL, urllib3.exceptions.InvalidHeader),
@@ -71,7 +74,8 @@ class Answer:
 
 
 class Exchange:
-    """Asks the API at `base` with `key`, and others without. Raises ConfigError for an impossible CA bundle."""
+    """Asks the API at `base` with `key`, and others without. A request to an origin that is down fails at once, as
+    `breakers` say. Raises ConfigError for an impossible CA bundle."""
 
     def __init__(self, base: Origin, key: Key, timeout_s: float, connections: int) -> None:
         self._base = base
@@ -79,11 +83,25 @@ class Exchange:
         self._timeout_s = timeout_s
         self._verify = ca_bundle()
         self._session = Session(connections)
+        self.breakers = Breakers()
         self._proxies = Proxies()
 
     def close(self) -> None:
         """Closes the idle connections. Bodies that are open stay so."""
         self._session.close()
+
+    def connect(self, what: str) -> None:
+        """Connects to the API, if no proxy is in between, and asks nothing. Raises LinkError."""
+        if self._proxies.towards(self._base):
+            return
+        address = self._base.host.strip("[]"), self._base.port
+        timeout_s = min(self._timeout_s, CONNECT_TIMEOUT_S)
+        attempt = self.breakers.of(self._base).attempt(what, is_request=False)
+        with attempt, self._guard(what, self._base, in_body=False):
+            try:
+                socket.create_connection(address, timeout_s).close()
+            except TimeoutError:
+                raise requests.ConnectTimeout from None
 
     def get(self, what: str, url: str, headers: Mapping[str, str], with_key: bool) -> Answer:
         """The first answer that is no redirect. Raises BadAnswer for one that leads too far or to where it may not."""
@@ -151,7 +169,7 @@ class Exchange:
         if _AS_IT_IS.fullmatch(request.url):
             prepared.url = request.url  # requests writes it in another way, which a signature may not cover
         timeouts = (min(self._timeout_s, CONNECT_TIMEOUT_S), self._timeout_s)
-        with self._guard(what, origin, in_body=False):
+        with self.breakers.of(origin).attempt(what), self._guard(what, origin, in_body=False):
             response = self._session.send(
                 prepared,
                 stream=True,
@@ -174,5 +192,7 @@ class Exchange:
         try:
             with step(self._timeout_s):
                 yield
+            if in_body:
+                self.breakers.of(origin).heard()
         except _FOREIGN as error:
             raise fault(error, what, str(origin), self._timeout_s, in_body, _KINDS) from None

@@ -24,7 +24,7 @@ from typing import Any
 
 from urllib3 import HTTPConnectionPool
 from urllib3.connection import HTTPConnection
-from urllib3.exceptions import ClosedPoolError
+from urllib3.exceptions import ClosedPoolError, ReadTimeoutError
 
 from cambfs.http.deadline_reader import is_quiet
 from cambfs.http.strict_response import StrictResponse
@@ -108,6 +108,10 @@ class _Pool(HTTPConnectionPool):
             self._renew(conn, is_tunnel)
         try:
             return super()._make_request(conn, method, target, **more)
+        except ReadTimeoutError:
+            if conn.rests_since is not None:
+                self._idle.close()  # dead without either end knowing, and so may be the others
+            raise
         except _LOST:
             if conn.rests_since is None:
                 raise

@@ -11,6 +11,7 @@ from threading import Event
 from cambfs.cache.cache import Cache
 from cambfs.cache.commit_queue import CommitQueue
 from cambfs.remote.object_store import ObjectStore
+from cambfs.remote.outlook import Outlook
 from cambfs.remote.signer import Signer
 from cambfs.remote.source import Source
 from cambfs.system.slots import Slots
@@ -63,6 +64,7 @@ class Context:
     source: Source
     signer: Signer
     store: ObjectStore
+    outlook: Outlook
     cache: Cache
     slots: Slots
     workers: Workers
@@ -89,6 +91,7 @@ def make_context(
         source=source,
         signer=signer,
         store=ObjectStore(source, signer, workers, timeout_s, closing),
+        outlook=Outlook(source, workers),
         cache=cache,
         slots=Slots(max_transfers),
         workers=workers,

@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from threading import Lock
 from types import TracebackType
 
-from cachetools import TTLCache
+from cachetools import LRUCache, TTLCache
 
 from cambfs.deadline import Patience
 from cambfs.errors import CambfsError, Closing, UnknownRun
@@ -26,6 +26,9 @@ from cambfs.runs.lookahead import Ahead
 from cambfs.runs.run import Run
 
 log = logging.getLogger(__name__)
+
+# As many as can be declared.
+_UNLISTED_KEPT = 1_000_000
 
 
 class Lease(AbstractContextManager["Lease"]):
@@ -82,6 +85,8 @@ class Library:
         self._opened_serials: dict[RunId, int] = {}
         unknown_for_s = context.tuning.unknown_for_s
         self._unknown: TTLCache[RunId, CambfsError] = TTLCache(math.inf, unknown_for_s, timer=time.monotonic)
+        self._unlisted: LRUCache[RunId, bool] = LRUCache(_UNLISTED_KEPT)  # which the API did not know
+        self._declared_last = declared()
         self._sizes_ahead = Ahead()
         self._urls_ahead = Ahead()
 
@@ -136,6 +141,7 @@ class Library:
             beside_other = run_id in self._detached
             same_bytes = self._opened_serials.get(run_id) == serial and not beside_other
             self._opened_serials[run_id] = -1 if beside_other else serial
+            self._unlisted.pop(run_id, None)
         return Handle(lease, same_bytes=same_bytes, beside_other=beside_other)
 
     def signature(self, run_id: RunId, patience: Patience) -> Signature:
@@ -159,14 +165,28 @@ class Library:
 
     def listed(self) -> list[RunId]:
         """The runs that are known, in their order: cached, declared, or found in this mount; without those that the API
-        just did not know."""
+        did not know when it was last asked. A change of the declared runs brings them back, and so does an open."""
         declared = self._declared()
         with self._lock:
+            self._note_declared(declared)
             found = {run_id for run_id, facts in self._facts.items() if facts is not None}
             found.update(self._opened_serials, declared)
-            found.difference_update(self._unknown)
+            found.difference_update(self._unlisted)
             found.update(self._cache.runs())
             return sorted(found)
+
+    def _note_declared(self, declared: Sequence[RunId]) -> None:
+        # Cheap as long as it is the same object; a young file is read again and again.
+        if declared is not self._declared_last and declared != self._declared_last:
+            self._unlisted.clear()
+        self._declared_last = declared
+
+    def with_url(self, listed: Sequence[RunId]) -> Container[RunId]:
+        """Those of the listed runs whose `.url` can be had: all, or, while the API cannot be reached, those whose URL
+        holds still."""
+        if all(map(self._signer.fresh, listed)) or self._context.outlook.is_api_there():
+            return set(listed)
+        return {run_id for run_id in listed if self._signer.fresh(run_id) is not None}
 
     def begin_listing(self) -> list[RunId]:
         """What `listed` gives, for somebody who is about to go through it."""
@@ -246,6 +266,8 @@ class Library:
     def learn(self, run_id: RunId, facts: Facts | None, is_believed: bool) -> None:
         with self._lock:
             self._facts[run_id] = facts
+            if facts is not None:
+                self._unlisted.pop(run_id, None)
             if is_believed:
                 self._believed.add(run_id)
             else:
@@ -268,6 +290,7 @@ class Library:
     def _note_unknown(self, run_id: RunId, error: CambfsError) -> None:
         with self._lock:
             self._unknown[run_id] = error
+            self._unlisted[run_id] = True
 
     def _check_open(self) -> None:
         if self._context.closing.is_set():
