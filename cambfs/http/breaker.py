@@ -57,6 +57,7 @@ class Breaker:
         self._is_trying = False
         self._answered_at = float("-inf")
         self._silent_at = float("-inf")  # when it fell silent, if it was not heard since
+        self._is_question_due = False
 
     @contextmanager
     def attempt(self, what: str, *, is_request: bool = True) -> Iterator[None]:
@@ -84,6 +85,13 @@ class Breaker:
     def is_open(self) -> bool:
         """Whether requests fail at once, but for one now and then."""
         return self._failure is not None
+
+    def takes_question(self) -> bool:
+        """Whether the caller should ask the origin something simple, because one request was not answered: that may be
+        about this one result. True for one caller each time."""
+        with self._lock:
+            is_due, self._is_question_due = self._is_question_due, False
+            return is_due
 
     def state(self, origin: str) -> OriginState:
         with self._lock:
@@ -123,18 +131,18 @@ class Breaker:
             self._failure, self._reason = copy.copy(error), reason
 
     def _opens(self, error: LinkError, began_at: float) -> bool:
-        """Whether the failure of a request says that the origin is down. A request that nobody answers says so if
-        another one, made before it, was not answered either: the first connection may have been a kept one, dead
-        without either end knowing."""
-        if self._answered_at >= began_at:
+        """Whether the failure of a request says that the origin is down. Silence says so the second time in a row. The
+        first time, the connection may have been a kept one, dead without either end knowing, or only the one result
+        is stuck."""
+        if self._answered_at > began_at:
             return False
         if isinstance(error, Unreachable | ConnectTimedOut):
             return True
-        if not isinstance(error, TimedOut) or self._heard_at >= began_at:
+        if not isinstance(error, TimedOut) or self._heard_at > began_at:
             return False
         is_first = self._silent_at <= self._heard_at
         if is_first:
-            self._silent_at = self._clock()
+            self._silent_at, self._is_question_due = self._clock(), True
         return not is_first and self._silent_at <= began_at
 
 

@@ -27,6 +27,7 @@ from cambfs.http.sniff import refuse_other_than_audio
 from cambfs.names import RunId
 from cambfs.remote.source import SignedUrl
 
+_NO_RUN = RunId(0)
 _MAX_JSON = 2**20
 _MAX_MESSAGE = 2**16
 _KEY = re.compile(r"[\x21-\x7e]+")
@@ -51,7 +52,7 @@ class Client:
             raise ConfigError(f"the timeout must be a number of seconds above 0, not {timeout_s}")
         self._key = Key(key)
         self._timeout_s = timeout_s
-        self._exchange = Exchange(self._base, self._key, timeout_s, connections)
+        self._exchange = Exchange(self._base, self._key, timeout_s, connections, self._sign_url(_NO_RUN))
 
     def __repr__(self) -> str:
         return f"Client({str(self._base)!r})"
@@ -67,10 +68,10 @@ class Client:
         self._exchange.close()
 
     def check_key(self) -> None:
-        """Asks one cheap question (0 is never a run). Raises KeyRefused when the API refuses the key, LinkError when
+        """Asks one cheap question. Raises KeyRefused when the API refuses the key, LinkError when
         there is no answer; any other answer says nothing against the key."""
         try:
-            self._sign(RunId(0), "the key")
+            self._sign(_NO_RUN, "the key")
         except KeyRefused:
             raise
         except RemoteError:
@@ -87,7 +88,7 @@ class Client:
             self._exchange.connect(what)
             return
         with suppress(RemoteError):
-            self._sign(RunId(0), what)
+            self._sign(_NO_RUN, what)
 
     def open_stream(self, run_id: RunId, start: int = 0, etag: str | None = None) -> HttpBody:
         """As `Source.open_stream`. Without an etag it asks from 0 whatever `start` is: nothing else would prove that
@@ -133,15 +134,16 @@ class Client:
         return body
 
     def _sign(self, run_id: RunId, what: str) -> SignedUrl:
-        answer = self._exchange.get(
-            what, f"{self._base_url}/tts-result/{run_id}?output_type=file_url", {}, with_key=True
-        )
+        answer = self._exchange.get(what, self._sign_url(run_id), {}, with_key=True)
         found, content = self._json_answer(answer, what)
         signed = self._signed(found if isinstance(found.get("output_url"), str) else None, answer.now_s())
         if signed is None:
             words = "" if "output_url" in found else answers.message(content, hide=self._key)
             raise BadAnswer(answers.with_words(f"{what}: the API gave no usable output_url", words), answer.status)
         return signed
+
+    def _sign_url(self, run_id: RunId) -> str:
+        return f"{self._base_url}/tts-result/{run_id}?output_type=file_url"
 
     def _signed(self, found: Any, now_s: float) -> SignedUrl | None:
         """What one run's entry of an answer gives; None when it gives nothing clear."""

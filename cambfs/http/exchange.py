@@ -26,7 +26,7 @@ from urllib.parse import urljoin
 import requests
 import urllib3.exceptions
 
-from cambfs.errors import BadAnswer, LinkError, TimedOut
+from cambfs.errors import BadAnswer, CambfsError, LinkError, TimedOut
 from cambfs.http.body import HttpBody
 from cambfs.http.breaker import Breakers
 from cambfs.http.deadline_reader import step
@@ -38,6 +38,7 @@ from cambfs.http.transport import Proxies, Session, ca_bundle
 
 CONNECT_TIMEOUT_S = 10.0
 MAX_REDIRECTS = 5
+_QUESTION = "the API"
 _REDIRECTS = (301, 302, 303, 307, 308)
 _AS_IT_IS = re.compile(r"[\x21-\x7e]+")
 _KINDS = Kinds(
@@ -75,14 +76,15 @@ class Answer:
 
 class Exchange:
     """Asks the API at `base` with `key`, and others without. A request to an origin that is down fails at once, as
-    `breakers` say. Raises ConfigError for an impossible CA bundle."""
+    `breakers` say. The API answers `question_url` at once. Raises ConfigError for an impossible CA bundle."""
 
-    def __init__(self, base: Origin, key: Key, timeout_s: float, connections: int) -> None:
+    def __init__(self, base: Origin, key: Key, timeout_s: float, connections: int, question_url: str) -> None:
         self._base = base
         self._key = key
         self._timeout_s = timeout_s
         self._verify = ca_bundle()
         self._session = Session(connections)
+        self._question_url = question_url
         self.breakers = Breakers()
         self._proxies = Proxies()
 
@@ -169,7 +171,11 @@ class Exchange:
         if _AS_IT_IS.fullmatch(request.url):
             prepared.url = request.url  # requests writes it in another way, which a signature may not cover
         timeouts = (min(self._timeout_s, CONNECT_TIMEOUT_S), self._timeout_s)
-        with self.breakers.of(origin).attempt(what), self._guard(what, origin, in_body=False):
+        with (
+            self._doubt(what, origin),
+            self.breakers.of(origin).attempt(what),
+            self._guard(what, origin, in_body=False),
+        ):
             response = self._session.send(
                 prepared,
                 stream=True,
@@ -179,6 +185,17 @@ class Exchange:
                 allow_redirects=False,
             )
         return Answer(response, origin, own=with_key)
+
+    @contextmanager
+    def _doubt(self, what: str, origin: Origin) -> Iterator[None]:
+        """After a request that the API did not answer, asks it the question: is it the API, or this one result?"""
+        try:
+            yield
+        except TimedOut:
+            if origin == self._base and what != _QUESTION and self.breakers.of(origin).takes_question():
+                with suppress(CambfsError):
+                    self.get(_QUESTION, self._question_url, {}, with_key=True).raw.close()
+            raise
 
     def _http_body(self, answer: Answer, head: Head, what: str) -> HttpBody:
         if self._key.is_in(head.content_type):  # it is kept
