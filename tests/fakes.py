@@ -291,7 +291,7 @@ class FakeSource:
         self._result(run_id)
         return self._sign(run_id)
 
-    def look(self) -> None:
+    def look(self, run_id: RunId) -> None:  # noqa: ARG002
         if self.look_error is not None:
             raise self.look_error
 

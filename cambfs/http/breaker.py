@@ -58,11 +58,12 @@ class Breaker:
         self._answered_at = float("-inf")
         self._silent_at = float("-inf")  # when it fell silent, if it was not heard since
         self._is_question_due = False
+        self._stuck = ""  # what it fell silent about, if it answered a question since
 
     @contextmanager
     def attempt(self, what: str, *, is_request: bool = True) -> Iterator[None]:
-        """Held around a request until the head of its response is there, or around connecting. Raises a LinkError at
-        once while the origin is down. `what` begins the texts of errors."""
+        """Held around a request until the head of its response is there. Raises a LinkError at once while the origin is
+        down. `what` begins the texts of errors. Without `is_request`, success proves nothing."""
         began_at = self._clock()
         is_trial = self._admit(what, began_at)
         try:
@@ -70,7 +71,7 @@ class Breaker:
             if is_request:
                 self._note_answer()
         except LinkError as error:
-            self._note_failure(error, str(error).removeprefix(f"{what}: "), began_at, is_trial)
+            self._note_failure(error, what, began_at, is_trial)
             raise
         finally:
             if is_trial:
@@ -92,6 +93,11 @@ class Breaker:
         with self._lock:
             is_due, self._is_question_due = self._is_question_due, False
             return is_due
+
+    def note_stuck(self, what: str) -> None:
+        """The origin answered the question: another silence about the same says nothing more."""
+        with self._lock:
+            self._stuck = what
 
     def state(self, origin: str) -> OriginState:
         with self._lock:
@@ -119,18 +125,18 @@ class Breaker:
             self._heard_at = self._answered_at = self._clock()
             self._failure, self._pause_s = None, FIRST_PAUSE_S
 
-    def _note_failure(self, error: LinkError, reason: str, began_at: float, is_trial: bool) -> None:
+    def _note_failure(self, error: LinkError, what: str, began_at: float, is_trial: bool) -> None:
         with self._lock:
-            if not (is_trial or (self._failure is None and self._opens(error, began_at))):
+            if not (is_trial or (self._failure is None and self._opens(error, what, began_at))):
                 return
             now = self._clock()
             is_quick = now - began_at < _QUICK_S
             self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S) if is_trial and not is_quick else FIRST_PAUSE_S
             error.down_for_s = _jitter.uniform(0.8, 1.0) * self._pause_s
             self._retry_at = now + error.down_for_s
-            self._failure, self._reason = copy.copy(error), reason
+            self._failure, self._reason = copy.copy(error), str(error).removeprefix(f"{what}: ")
 
-    def _opens(self, error: LinkError, began_at: float) -> bool:
+    def _opens(self, error: LinkError, what: str, began_at: float) -> bool:
         """Whether the failure of a request says that the origin is down. Silence says so the second time in a row. The
         first time, the connection may have been a kept one, dead without either end knowing, or only the one result
         is stuck."""
@@ -142,8 +148,8 @@ class Breaker:
             return False
         is_first = self._silent_at <= self._heard_at
         if is_first:
-            self._silent_at, self._is_question_due = self._clock(), True
-        return not is_first and self._silent_at <= began_at
+            self._silent_at, self._is_question_due, self._stuck = self._clock(), True, ""
+        return not is_first and self._silent_at <= began_at and what != self._stuck
 
 
 class Breakers:

@@ -24,10 +24,12 @@ from cambfs.http.masking import Key
 from cambfs.http.origins import allowed_origin, base_origin
 from cambfs.http.signature import life_s
 from cambfs.http.sniff import refuse_other_than_audio
-from cambfs.names import RunId
+from cambfs.names import MAX_RUN_ID, RunId
 from cambfs.remote.source import SignedUrl
 
 _NO_RUN = RunId(0)
+# Hardly one either, but the API has to look for it, as for any other.
+_LAST_RUN = RunId(MAX_RUN_ID)
 _MAX_JSON = 2**20
 _MAX_MESSAGE = 2**16
 _KEY = re.compile(r"[\x21-\x7e]+")
@@ -52,7 +54,7 @@ class Client:
             raise ConfigError(f"the timeout must be a number of seconds above 0, not {timeout_s}")
         self._key = Key(key)
         self._timeout_s = timeout_s
-        self._exchange = Exchange(self._base, self._key, timeout_s, connections, self._sign_url(_NO_RUN))
+        self._exchange = Exchange(self._base, self._key, timeout_s, connections, self._sign_url(_LAST_RUN))
 
     def __repr__(self) -> str:
         return f"Client({str(self._base)!r})"
@@ -82,13 +84,12 @@ class Client:
         """Which origins are down, of the API and of the storage behind it."""
         return self._exchange.breakers
 
-    def look(self) -> None:
-        what = "the API"
+    def look(self, run_id: RunId) -> None:
         if not self.breakers.of(self._base).is_open:
-            self._exchange.connect(what)
+            self._exchange.connect("the API")
             return
         with suppress(RemoteError):
-            self._sign(_NO_RUN, what)
+            self.sign(run_id)
 
     def open_stream(self, run_id: RunId, start: int = 0, etag: str | None = None) -> HttpBody:
         """As `Source.open_stream`. Without an etag it asks from 0 whatever `start` is: nothing else would prove that

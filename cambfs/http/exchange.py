@@ -173,7 +173,7 @@ class Exchange:
         timeouts = (min(self._timeout_s, CONNECT_TIMEOUT_S), self._timeout_s)
         with (
             self._doubt(what, origin),
-            self.breakers.of(origin).attempt(what),
+            self.breakers.of(origin).attempt(what, is_request=what != _QUESTION),
             self._guard(what, origin, in_body=False),
         ):
             response = self._session.send(
@@ -192,9 +192,11 @@ class Exchange:
         try:
             yield
         except TimedOut:
-            if origin == self._base and what != _QUESTION and self.breakers.of(origin).takes_question():
+            breaker = self.breakers.of(origin)
+            if origin == self._base and what != _QUESTION and breaker.takes_question():
                 with suppress(CambfsError):
                     self.get(_QUESTION, self._question_url, {}, with_key=True).raw.close()
+                    breaker.note_stuck(what)
             raise
 
     def _http_body(self, answer: Answer, head: Head, what: str) -> HttpBody:

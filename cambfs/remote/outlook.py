@@ -12,6 +12,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
 
 from cambfs.errors import CambfsError
+from cambfs.names import RunId
 from cambfs.remote.source import Source
 from cambfs.system.workers import Workers
 
@@ -31,22 +32,22 @@ class Outlook:
         self._workers = workers
         self._look: _Look | None = None  # one word
 
-    def is_api_there(self) -> bool:
-        """Found out within a second; False when that is not enough."""
+    def is_api_there(self, run_id: RunId) -> bool:
+        """Found out within a second, with a request about this run if need be; False when that is not enough."""
         look = self._look
         if look is None or look.came.done():
             look = self._look = _Look()
-            self._begin(look)
+            self._begin(look, run_id)
         try:
             look.came.result(max(0.0, look.wait_until - time.monotonic()))
         except (CambfsError, FutureTimeout):
             return False
         return True
 
-    def _begin(self, look: _Look) -> None:
+    def _begin(self, look: _Look, run_id: RunId) -> None:
         def work() -> None:
             try:
-                self._source.look()
+                self._source.look(run_id)
                 look.came.set_result(None)
             except Exception as error:  # raised where it is waited for
                 look.came.set_exception(error)

@@ -179,12 +179,14 @@ class Library:
         # Cheap as long as it is the same object; a young file is read again and again.
         if declared is not self._declared_last and declared != self._declared_last:
             self._unlisted.clear()
+            self._unknown.clear()
         self._declared_last = declared
 
     def with_url(self, listed: Sequence[RunId]) -> Container[RunId]:
         """Those of the listed runs whose `.url` can be had: all, or, while the API cannot be reached, those whose URL
         holds still."""
-        if all(map(self._signer.fresh, listed)) or self._context.outlook.is_api_there():
+        to_ask = next((run_id for run_id in listed if self._signer.fresh(run_id) is None), None)
+        if to_ask is None or self._context.outlook.is_api_there(to_ask):
             return set(listed)
         return {run_id for run_id in listed if self._signer.fresh(run_id) is not None}
 

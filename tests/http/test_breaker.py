@@ -97,6 +97,15 @@ def test_silence_opens_it_the_second_time(breaker: Breaker, clock: Clock) -> Non
     _refuses(breaker)
 
 
+def test_silence_about_what_is_stuck_says_nothing(breaker: Breaker, clock: Clock) -> None:
+    for _ in range(3):
+        _failed(breaker, SILENT, lambda: clock.wait(10))
+        breaker.note_stuck("run 1")
+    with pytest.raises(TimedOut), breaker.attempt("run 2"):
+        raise TimedOut("run 2: api.example does not answer in time")
+    _refuses(breaker)
+
+
 def test_silence_to_many_who_asked_together_counts_once(breaker: Breaker, clock: Clock) -> None:
     first, second = breaker.attempt("run 1"), breaker.attempt("run 2")
     first.__enter__()

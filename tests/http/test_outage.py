@@ -16,7 +16,7 @@ from tests.waiting import eventually
 
 TIMEOUT_S = 0.3
 UNKNOWN = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
-QUESTION = b"/tts-result/0?output_type=file_url"
+QUESTION = b"/tts-result/9223372036854775807?output_type=file_url"
 
 
 @pytest.fixture
@@ -70,6 +70,17 @@ def test_one_result_that_is_stuck_holds_no_other_back(server: Server, client: Cl
     assert asked.count(QUESTION) == 3
 
 
+def test_an_api_that_answers_questions_and_no_more_is_down(server: Server, client: Client, asked: list[bytes]) -> None:
+    server.scripts += [server.stall(), send(UNKNOWN), server.stall(), server.stall()]
+    for run_id in (5, 5, 6):
+        with pytest.raises(TimedOut):
+            client.sign(RunId(run_id))
+    assert asked.count(QUESTION) == 1
+    with pytest.raises(TimedOut, match="tried again in"):
+        client.sign(RunId(7))
+    assert len(asked) == 4
+
+
 def test_a_refusal_is_found_out_once(closed_url: str) -> None:
     with Client(closed_url, KEY, timeout_s=TIMEOUT_S) as client:
         with pytest.raises(Unreachable) as first:
@@ -106,7 +117,7 @@ def test_an_api_that_is_down_leaves_storage_alone(server: Server, closed_url: st
 
 
 def test_a_look_makes_no_request(server: Server, client: Client, asked: list[bytes]) -> None:
-    client.look()
+    client.look(RUN)
     eventually(lambda: server.connections == 1, "it connects")
     assert asked == []
 
@@ -115,7 +126,7 @@ def test_a_look_at_nothing(closed_url: str) -> None:
     with Client(closed_url, KEY, timeout_s=TIMEOUT_S) as client:
         for _ in range(2):
             with pytest.raises(Unreachable):
-                client.look()
+                client.look(RUN)
         assert client.breakers.states()[0].is_open
 
 
@@ -126,6 +137,6 @@ def test_a_look_at_an_api_that_was_down_asks_it(
     monkeypatch.setattr("cambfs.http.breaker.FIRST_PAUSE_S", 0.0)
     with pytest.raises(LinkError):
         client.sign(RUN)
-    client.look()
-    assert asked[1:] == [QUESTION, QUESTION]
+    client.look(RunId(6))
+    assert asked[1:] == [QUESTION, b"/tts-result/6?output_type=file_url"]
     assert not client.breakers.states()[0].is_open
