@@ -129,6 +129,13 @@ def test_one_silent_request_says_nothing_while_others_are_served(breaker: Breake
     _answered(breaker)
 
 
+def test_a_silence_while_others_were_served_is_not_the_first(breaker: Breaker, clock: Clock) -> None:
+    _failed(breaker, SILENT, lambda: clock.wait(9), breaker.heard, lambda: clock.wait(1))
+    assert not breaker.takes_question()
+    _failed(breaker, SILENT, lambda: clock.wait(10))
+    _answered(breaker)
+
+
 def test_a_refusal_that_is_older_than_an_answer_says_nothing(breaker: Breaker, clock: Clock) -> None:
     clock.wait(1)
     _failed(breaker, REFUSED, lambda: clock.wait(1), lambda: _answered(breaker))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from unittest.mock import Mock
 
 import pytest
 
-from cambfs.errors import LinkError, TimedOut, UnknownRun, Unreachable
+from cambfs.errors import ConnectTimedOut, LinkError, TimedOut, UnknownRun, Unreachable
 from cambfs.http.client import Client
 from cambfs.names import RunId
 from cambfs.remote.source import SignedUrl
+from tests.fakes import LIMIT_S
 from tests.http.raw_server import FLAC, KEY, RUN, Server, send, sized
-from tests.waiting import eventually
+from tests.waiting import eventually, in_thread
 
 TIMEOUT_S = 0.3
 UNKNOWN = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
@@ -68,6 +70,21 @@ def test_one_result_that_is_stuck_holds_no_other_back(server: Server, client: Cl
         with pytest.raises(UnknownRun):
             client.sign(RunId(6))
     assert asked.count(QUESTION) == 3
+
+
+def test_silence_says_nothing_while_another_body_comes(server: Server, client: Client, asked: list[bytes]) -> None:
+    long = FLAC + bytes(300_000)
+    server.scripts += [send(sized(long)), server.stall()]
+    body = client.open_stream(RUN)
+    silent = in_thread(lambda: client.sign(RunId(6)))
+    eventually(lambda: len(asked) == 2, "it is asked")
+    read = 0
+    while data := body.read(10_000):
+        read += len(data)
+    assert read == len(long)
+    with pytest.raises(TimedOut):
+        silent.result(LIMIT_S)
+    assert QUESTION not in asked
 
 
 def test_an_api_that_answers_questions_and_no_more_is_down(server: Server, client: Client, asked: list[bytes]) -> None:
@@ -128,6 +145,13 @@ def test_a_look_at_nothing(closed_url: str) -> None:
             with pytest.raises(Unreachable):
                 client.look(RUN)
         assert client.breakers.states()[0].is_open
+
+
+def test_a_look_that_makes_no_connection_in_time(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cambfs.http.exchange.socket.create_connection", Mock(side_effect=TimeoutError))
+    with pytest.raises(ConnectTimedOut, match="does not answer in time"):
+        client.look(RUN)
+    assert client.breakers.states()[0].is_open
 
 
 def test_a_look_at_an_api_that_was_down_asks_it(
