@@ -3,7 +3,8 @@
 One `Breaker` an origin; origins do not share their fate. A breaker is closed as long as the origin answers. A request
 that fails because nothing answers opens it: for some seconds every other request fails at once, with the same class of
 error. Then it is half open: the next request tries, and the others still fail at once. An answer of any status closes
-it. No request is made for its sake, and none that is under way is disturbed.
+it. No request that is under way is disturbed. The only request made for a breaker's sake is the question that
+`exchange` asks after a silence: one stuck result is no reason to refuse all others.
 
 Threads: any. `Breaker._lock` and `Breakers._lock` are leaves, and neither is held while a request is under way.
 """
@@ -127,7 +128,7 @@ class Breaker:
 
     def _note_failure(self, error: LinkError, what: str, began_at: float, is_trial: bool) -> None:
         with self._lock:
-            if not (is_trial or (self._failure is None and self._opens(error, what, began_at))):
+            if not (is_trial if self._failure is not None else self._opens(error, what, began_at)):
                 return
             now = self._clock()
             is_quick = now - began_at < _QUICK_S

@@ -192,6 +192,15 @@ def test_an_answer_to_an_older_request_closes_it(breaker: Breaker) -> None:
     _answered(breaker)
 
 
+def test_a_trial_that_fails_after_an_older_request_was_answered_says_nothing(breaker: Breaker, clock: Clock) -> None:
+    older = breaker.attempt("run 1")
+    older.__enter__()
+    _failed(breaker, REFUSED)
+    clock.wait(FIRST_PAUSE_S)
+    _failed(breaker, SILENT, lambda: clock.wait(1), lambda: older.__exit__(None, None, None), lambda: clock.wait(9))
+    _answered(breaker)
+
+
 def test_to_connect_is_no_answer(breaker: Breaker, clock: Clock) -> None:
     _failed(breaker, SILENT, lambda: clock.wait(10))
     with breaker.attempt("the API", is_request=False):
