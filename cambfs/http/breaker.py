@@ -2,7 +2,7 @@
 
 One `Breaker` an origin; origins do not share their fate. A breaker is closed as long as the origin answers. A request
 that fails because nothing answers opens it: for some seconds every other request fails at once, with the same class of
-error. Then it is half open: the next request tries, and the others still fail at once. An answer of any status closes
+error. Then it is half open: the next request tries, and the others still fail at once. A response of any status closes
 it. No request that is under way is disturbed. The only request made for a breaker's sake is the question that
 `exchange` asks after a silence: one stuck result is no reason to refuse all others.
 

@@ -16,7 +16,7 @@ from cambfs.names import RunId
 from cambfs.remote.source import Source
 from cambfs.system.workers import Workers
 
-# A listing waits no longer than this for its answer. It is a few round trips, also by way of a satellite.
+# A listing waits no longer than this for its response. It is a few round trips, also by way of a satellite.
 _LOOK_S = 1.0
 
 

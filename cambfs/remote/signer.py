@@ -50,7 +50,7 @@ def _expires_at(_run_id: RunId, signature: Signature, now_s: float) -> float:
 
 
 def _weight_bytes(signature: Signature) -> int:
-    return _ENTRY_BYTES + len(json.dumps(signature.signed.answer))
+    return _ENTRY_BYTES + len(json.dumps(signature.signed.response))
 
 
 class Signer:
@@ -140,14 +140,14 @@ class Signer:
             self._settle(run_id, signed)
 
     def _ask_many(self, batch: Sequence[RunId]) -> None:
-        answers = self._bulk_answers(batch) if self._bulk and len(batch) > 1 else {}
+        answers = self._bulk_responses(batch) if self._bulk and len(batch) > 1 else {}
         for run_id, signed in answers.items():
             self._settle(run_id, signed)
         for run_id in batch:
             if run_id not in answers:  # each in its own thread: one that stalls does not hold back the others
                 self._start_one(run_id)
 
-    def _bulk_answers(self, batch: Sequence[RunId]) -> dict[RunId, SignedUrl]:
+    def _bulk_responses(self, batch: Sequence[RunId]) -> dict[RunId, SignedUrl]:
         timeout_s = self._timeout_s * _BULK_PATIENCE
         try:
             return dict(retrying(lambda: self._source.sign_many(batch), timeout_s, self._closing))

@@ -8,7 +8,7 @@ from threading import Barrier, Event
 
 import pytest
 
-from cambfs.errors import BadAnswer, BrokenBody, ConnectTimedOut, LinkError, ServerError, TimedOut, Unreachable
+from cambfs.errors import BadResponse, BrokenBody, ConnectTimedOut, LinkError, ServerError, TimedOut, Unreachable
 from cambfs.http.breaker import FIRST_PAUSE_S, LONGEST_PAUSE_S, Breaker, Breakers, OriginState
 from cambfs.http.origins import origin_of
 from tests.waiting import eventually
@@ -84,7 +84,9 @@ def test_what_a_user_reads_while_it_is_open(breaker: Breaker, clock: Clock) -> N
     assert str(REFUSED) == "run 1: api.example refuses the connection"
 
 
-@pytest.mark.parametrize("error", [ServerError("busy", 503), BadAnswer("odd", 0), BrokenBody("cut"), LinkError("lost")])
+@pytest.mark.parametrize(
+    "error", [ServerError("busy", 503), BadResponse("odd", 0), BrokenBody("cut"), LinkError("lost")]
+)
 def test_other_failures_leave_it_closed(error: Exception, breaker: Breaker) -> None:
     for _ in range(5):
         _failed(breaker, error)
@@ -175,7 +177,7 @@ def test_a_trial_that_fails_keeps_it_open(breaker: Breaker, clock: Clock) -> Non
     assert type(_refuses(breaker)) is TimedOut, "for the reason that there is now"
 
 
-@pytest.mark.parametrize("error", [BadAnswer("odd", 0), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [BadResponse("odd", 0), KeyboardInterrupt()])
 def test_a_trial_that_says_nothing_leaves_the_next_one_to_try(
     error: BaseException, breaker: Breaker, clock: Clock
 ) -> None:
