@@ -7,6 +7,7 @@ from their own threads. The caller's thread waits, so that Ctrl-C finds it.
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -68,7 +69,7 @@ class Fetch:
     def _work(self) -> None:
         while not self._stop.is_set() and (run_id := self._next()) is not None:
             try:
-                self._progress.done(run_id, self._fetch(run_id))
+                self._progress.done(run_id, self._outlast(run_id))
             except Cancelled:
                 return
             except CambfsError as error:
@@ -80,6 +81,18 @@ class Fetch:
     def _next(self) -> RunId | None:
         with self._lock:
             return next(self._runs, None)
+
+    def _outlast(self, run_id: RunId) -> int:
+        """Fetches a run, again while the API is down and the timeout lasts: all that are left would fail at once."""
+        give_up_at = time.monotonic() + self._library.timeout_s
+        while True:
+            try:
+                return self._fetch(run_id)
+            except CambfsError as error:
+                if error.down_for_s is None or time.monotonic() + error.down_for_s >= give_up_at:
+                    raise
+                if self._stop.wait(error.down_for_s + _SLICE_S):
+                    raise Cancelled("the fetch was stopped") from error
 
     def _fetch(self, run_id: RunId) -> int:
         if self._directory is None:

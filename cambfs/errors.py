@@ -28,6 +28,7 @@ the kernel gets garbage). `errnos` holds the one table that turns them into errn
     └── LinkError           there was no response, or it broke off       (temporary)
         ├── Unreachable         not resolved, not routed, refused
         ├── TimedOut            no progress within the timeout
+        │   └── ConnectTimedOut     not even a connection
         └── BrokenBody          the body ended before its end
 """
 
@@ -38,9 +39,10 @@ import errno
 
 class CambfsError(Exception):
     """The base of all. `str()` is one line without secrets, fit for a user; `temporary` says whether asking again
-    can help."""
+    can help; `down_for_s` that the host is down, and every request to it fails at once for so many seconds."""
 
     temporary = False
+    down_for_s: float | None = None
 
 
 class NoSuchName(CambfsError):
@@ -133,7 +135,10 @@ class BadResponse(RemoteError):
 
 
 class LinkError(CambfsError):
+    """`was_sent`: a request was made, or tried; not when the host is known to be down."""
+
     temporary = True
+    was_sent = True
 
 
 class Unreachable(LinkError):
@@ -145,6 +150,10 @@ class Unreachable(LinkError):
 
 
 class TimedOut(LinkError):
+    pass
+
+
+class ConnectTimedOut(TimedOut):
     pass
 
 

@@ -6,7 +6,7 @@ Not the files themselves (`tree`). Pure functions, no threads.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from enum import Enum
 from typing import NewType
 
@@ -43,11 +43,12 @@ def file_name(run_id: RunId, kind: Kind) -> str:
     return f"{run_id}.{kind.value}"
 
 
-def names_and_inodes(run_ids: Iterable[RunId], *, with_urls: bool = True) -> Iterator[tuple[str, int]]:
-    """Of all files of the runs, as `file_name` and `inode` give them one by one; there may be 100,000 to list."""
+def names_and_inodes(run_ids: Iterable[RunId], with_url: Container[RunId]) -> Iterator[tuple[str, int]]:
+    """Of all files of the runs, as `file_name` and `inode` give them one by one; there may be 100,000 to list. The
+    `.url` only of those in `with_url`."""
     for run_id in run_ids:
         yield f"{run_id}.flac", run_id << 1
-        if with_urls:
+        if run_id in with_url:
             yield f"{run_id}.url", run_id << 1 | 1
 
 

@@ -34,9 +34,9 @@ _log = logging.getLogger(__name__)
 _KEY_CHECK_S = 3.0
 _ACCOUNT = re.compile(r"[0-9a-f]{32}")
 _ACCEPTED = ".accepted"
-# A silent connection is closed after this part of the timeout, which leaves time for another one. A kept connection may
-# be dead without either end knowing.
-_CONNECTION_SHARE = 0.5
+# A silent connection is closed after this part of the timeout, which leaves time for another one to fall silent as
+# well. A kept connection may be dead without either end knowing.
+_CONNECTION_SHARE = 0.4
 # A run can have a question about its URL under way beside its stream, and probes go to storage.
 _CONNECTIONS_PER_TRANSFER = 2
 # To add up what a large cache holds takes as long as to list it, and who mounts wants to look at it first.

@@ -192,6 +192,7 @@ class FakeSource:
     piece_bytes: int = 1 << 20
     life_s: float = 3600.0
     bulk_error: Exception | None = None
+    look_error: LinkError | None = None
     bulk_leaves_out: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
@@ -292,6 +293,10 @@ class FakeSource:
         self._take_plan("sign", run_id)
         self._result(run_id)
         return self._sign(run_id)
+
+    def look(self, run_id: RunId) -> None:  # noqa: ARG002
+        if self.look_error is not None:
+            raise self.look_error
 
     def sign_many(self, run_ids: Sequence[RunId]) -> Mapping[RunId, SignedUrl]:
         assert 2 <= len(run_ids) <= 5, f"{len(run_ids)} ids in one call"

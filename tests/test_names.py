@@ -60,6 +60,8 @@ def test_the_two_files_of_a_run_have_two_inodes() -> None:
 def test_a_listing_has_the_same_names_and_inodes() -> None:
     runs = [RunId(1), RunId(77), RunId(MAX_RUN_ID)]
 
-    found = [(file_name(run, kind), inode(run, kind)) for run in runs for kind in Kind]
-    assert list(names_and_inodes(runs)) == found
-    assert list(names_and_inodes(runs, with_urls=False)) == found[::2]
+    both = [(file_name(run, kind), inode(run, kind)) for run in runs for kind in Kind]
+
+    assert list(names_and_inodes(runs, runs)) == both
+    assert list(names_and_inodes(runs, runs[:1])) == [*both[:2], *both[2::2]]
+    assert list(names_and_inodes(runs, ())) == both[::2]

@@ -21,6 +21,7 @@ from cambfs.http import response_text
 from cambfs.http.exchange import Exchange, Response
 from cambfs.http.masking import Key
 from cambfs.http.origins import base_origin
+from cambfs.names import MAX_RUN_ID
 from cambfs.wire.headers import Span, date_s
 
 _RESOLVE_S = 5.0
@@ -63,7 +64,8 @@ class Prober:
         self.base = base_origin(settings.base_url)
         self.base_url = settings.base_url.rstrip("/")
         self.key = Key(settings.key.reveal())
-        self.exchange = Exchange(self.base, self.key, timeout_s, connections=0)
+        question_url = f"{self.base_url}/tts-result/{MAX_RUN_ID}?output_type=file_url"
+        self.exchange = Exchange(self.base, self.key, timeout_s, connections=0, question_url=question_url)
 
     def close(self) -> None:
         self.exchange.close()

@@ -10,22 +10,28 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-from cambfs.errors import BadResponse, ConfigError, ResultChanged, UnknownPath, UnknownRun
+from cambfs.errors import BadResponse, ConfigError, RemoteError, ResultChanged, UnknownPath, UnknownRun
 from cambfs.http import response_text
+from cambfs.http.breaker import Breakers
 from cambfs.http.exchange import Exchange, Response
 from cambfs.http.masking import Key
 from cambfs.http.origins import allowed_origin, base_origin
 from cambfs.http.sniff import refuse_other_than_audio
-from cambfs.names import RunId
+from cambfs.names import MAX_RUN_ID, RunId
 from cambfs.remote.signature import life_s
 from cambfs.remote.source import SignedUrl
 from cambfs.wire.body import HttpBody
 from cambfs.wire.headers import Span, retry_after_s
 
+_NO_RUN = RunId(0)
+# Hardly one either, but the API has to look for it, as for any other.
+_LAST_RUN = RunId(MAX_RUN_ID)
+# How long an API that has answered is taken to be there: a listing then costs no round trip.
+_STILL_THERE_S = 10.0
 _MAX_JSON = 2**20
 _MAX_MESSAGE = 2**16
 _NO_SUCH_ENDPOINT = (404, 405, 501)
@@ -52,7 +58,7 @@ class Client:
             raise ConfigError(f"the timeout must be a number of seconds above 0, not {timeout_s}")
         self._key = Key(key)
         self._timeout_s = timeout_s
-        self._exchange = Exchange(self._base, self._key, timeout_s, connections)
+        self._exchange = Exchange(self._base, self._key, timeout_s, connections, self._url_of(_LAST_RUN))
 
     def __repr__(self) -> str:
         return f"Client({str(self._base)!r})"
@@ -72,7 +78,7 @@ class Client:
         Raises KeyRefused when it does not; ConfigError when what answers is not the API; another RemoteError, or
         LinkError, when neither can be told."""
         what = "the key"
-        response = self._exchange.get(what, self._url_of(RunId(0)), {}, with_key=True)
+        response = self._exchange.get(what, self._url_of(_NO_RUN), {}, with_key=True)
         try:
             is_there = self._is_of_the_api(response, what) or self._has_bulk(what)
         except UnknownRun:
@@ -80,6 +86,20 @@ class Client:
         if not is_there:
             shown = response_text.plain(self._base_url, hide=self._key)
             raise ConfigError(f"no CAMB.AI API at {shown}; does the base URL end in /apis?")
+
+    @property
+    def breakers(self) -> Breakers:
+        """Which origins are down, of the API and of the storage behind it."""
+        return self._exchange.breakers
+
+    def look(self, run_id: RunId) -> None:
+        breaker = self.breakers.of(self._base)
+        if not breaker.is_open:
+            if not breaker.was_heard_within(_STILL_THERE_S):
+                self._exchange.connect("the API")
+            return
+        with suppress(RemoteError):
+            self.sign(run_id)
 
     def open_stream(self, run_id: RunId, start: int = 0, etag: str | None = None) -> HttpBody:
         """As `Source.open_stream`. Without an etag it asks from 0 whatever `start` is: nothing else would prove that

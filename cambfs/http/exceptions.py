@@ -14,7 +14,15 @@ import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cambfs.errors import BadResponse, BrokenBody, CambfsError, LinkError, TimedOut, Unreachable
+from cambfs.errors import (
+    BadResponse,
+    BrokenBody,
+    CambfsError,
+    ConnectTimedOut,
+    LinkError,
+    TimedOut,
+    Unreachable,
+)
 from cambfs.http.response_text import plain
 from cambfs.wire.strict_response import Malformed
 
@@ -34,9 +42,11 @@ _MAX_CHAIN = 40
 
 @dataclass(frozen=True)
 class Kinds:
-    """Which types of the libraries mean: waited too long; TLS failed; the proxy failed; not HTTP, or not a URL."""
+    """Which types of the libraries mean: waited too long; and that for a connection; TLS failed; the proxy failed; not
+    HTTP, or not a URL."""
 
     timeouts: Types
+    connect_timeouts: Types
     tls: Types
     proxies: Types
     malformed: Types
@@ -53,6 +63,8 @@ def fault(error: BaseException, what: str, host: str, timeout_s: float, in_body:
     found = _unreachable(chain, f"{what}: {peer}")
     if found is not None:
         return found
+    if _first(chain, kinds.connect_timeouts):
+        return ConnectTimedOut(f"{what}: {peer} does not answer in time")
     if _first(chain, (TimeoutError, *kinds.timeouts)):
         silent = f"sent nothing more for {timeout_s:g} s" if in_body else "does not answer in time"
         return TimedOut(f"{what}: {peer} {silent}")

@@ -26,11 +26,13 @@ import requests
 import urllib3.exceptions
 
 from cambfs.errors import BadResponse, CambfsError, ConfigError, LinkError, TimedOut, Unreachable
+from cambfs.http.breaker import Breakers
 from cambfs.http.exceptions import Kinds, fault
 from cambfs.http.masking import Key
 from cambfs.http.origins import Origin, allowed_origin, origin_of
 from cambfs.http.request_log import RequestLog
 from cambfs.http.surroundings import Proxies, tls_context
+from cambfs.wire.addresses import Addresses
 from cambfs.wire.body import HttpBody
 from cambfs.wire.deadline_reader import step
 from cambfs.wire.headers import Head, Span, date_s, read_head
@@ -39,10 +41,12 @@ from cambfs.wire.transport import Session
 
 CONNECT_TIMEOUT_S = 10.0
 MAX_REDIRECTS = 5
+_QUESTION = "the API"
 _REDIRECTS = (301, 302, 303, 307, 308)
 _AS_IT_IS = re.compile(r"[\x21-\x7e]+")
 _KINDS = Kinds(
     timeouts=(requests.Timeout, urllib3.exceptions.TimeoutError),
+    connect_timeouts=(requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError),
     tls=(requests.exceptions.SSLError, urllib3.exceptions.SSLError),
     proxies=(requests.exceptions.ProxyError, urllib3.exceptions.ProxyError),
     malformed=(requests.exceptions.InvalidHeader, requests.exceptions.InvalidURL, urllib3.exceptions.InvalidHeader),
@@ -82,13 +86,16 @@ class Response:
 
 
 class Exchange:
-    """Asks the API at `base` with `key`, and others without. Raises ConfigError for an impossible proxy or CA
-    bundle."""
+    """Asks the API at `base` with `key`, and others without. A request to an origin that is down fails at once, as
+    `breakers` say. The API answers `question_url` at once. Raises ConfigError for an impossible proxy or CA bundle."""
 
-    def __init__(self, base: Origin, key: Key, timeout_s: float, connections: int) -> None:
+    def __init__(self, base: Origin, key: Key, timeout_s: float, connections: int, question_url: str) -> None:
         self._base = base
         self._key = key
         self._timeout_s = timeout_s
+        self._question_url = question_url
+        self.breakers = Breakers()
+        self._addresses = Addresses()
         self._proxies = Proxies()
         self._proxies.towards(base)
         self._session = Session(connections, tls_context())
@@ -96,6 +103,18 @@ class Exchange:
     def close(self) -> None:
         """Closes the idle connections. Bodies that are open stay so."""
         self._session.close()
+
+    def connect(self, what: str) -> None:
+        """Connects to the API, if no proxy is in between, and asks nothing. Raises LinkError."""
+        if self._proxies.towards(self._base):
+            return
+        timeout_s = min(self._timeout_s, CONNECT_TIMEOUT_S)
+        attempt = self.breakers.of(self._base).attempt(what, is_request=False)
+        with attempt, self._guard(what, self._base, in_body=False):
+            try:
+                self._addresses.connect(self._base.host, self._base.port, timeout_s).close()
+            except TimeoutError:
+                raise requests.ConnectTimeout from None
 
     def get(
         self, what: str, url: str, headers: Mapping[str, str], with_key: bool, logged_as: str | None = None
@@ -170,7 +189,11 @@ class Exchange:
         proxies = self._proxies_towards(origin, what)
         timeouts = (min(self._timeout_s, CONNECT_TIMEOUT_S), self._timeout_s)
         log = RequestLog(request.method, request.url, origin, logged_as or what, own=with_key, hide=self._key)
-        with self._guard(what, origin, in_body=False, log=log):
+        with (
+            self._doubt(what, origin),
+            self.breakers.of(origin).attempt(what, is_request=what != _QUESTION),
+            self._guard(what, origin, in_body=False, log=log),
+        ):
             response = self._session.send(
                 prepared,
                 stream=True,
@@ -187,6 +210,19 @@ class Exchange:
         except ConfigError as error:  # of another host than the API, or this client would not be there
             raise Unreachable(f"{what}: {origin} cannot be reached: {error}") from None
 
+    @contextmanager
+    def _doubt(self, what: str, origin: Origin) -> Iterator[None]:
+        """After a request that the API did not answer, asks it the question: is it the API, or this one result?"""
+        try:
+            yield
+        except TimedOut:
+            breaker = self.breakers.of(origin)
+            if origin == self._base and what != _QUESTION and breaker.takes_question():
+                with suppress(CambfsError):
+                    self.get(_QUESTION, self._question_url, {}, with_key=True).raw.close()
+                    breaker.note_stuck(what)
+            raise
+
     def _http_body(self, response: Response, head: Head, what: str) -> HttpBody:
         if self._key.is_in(head.content_type):  # it is kept
             head = replace(head, content_type="")
@@ -199,6 +235,8 @@ class Exchange:
         try:
             with step(self._timeout_s):
                 yield
+            if in_body:
+                self.breakers.of(origin).heard()
         except _FOREIGN as error:
             found = self._naming_proxy(fault(error, what, str(origin), self._timeout_s, in_body, _KINDS), origin)
             if log is not None:

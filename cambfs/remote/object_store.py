@@ -176,7 +176,9 @@ class ObjectStore:
             self._signed(run_id, None)
         except (UnknownRun, KeyRefused):
             raise
-        except CambfsError:
+        except CambfsError as error:
+            if error.down_for_s is not None:  # the breaker knows better for how long
+                raise
             with self._lock:
                 self._failed_signings += 1
                 if self._failed_signings >= _FAILED_SIGNINGS:
@@ -264,9 +266,10 @@ class ObjectStore:
     def _open_stored(self, signed: SignedUrl, start: int, stop: int | None) -> Body:
         try:
             return self._source.open_stored(signed, start, stop)
-        except LinkError:
+        except LinkError as error:
+            down_for_s = _UNREACHABLE_FOR_S if error.down_for_s is None else error.down_for_s
             with self._lock:
-                self._unreachable_until = time.monotonic() + _UNREACHABLE_FOR_S
+                self._unreachable_until = time.monotonic() + down_for_s
             raise
 
     def _signed(self, run_id: RunId, refused: SignedUrl | None) -> SignedUrl:

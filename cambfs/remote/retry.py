@@ -37,10 +37,10 @@ class Backoff:
         self._begin_at = time.monotonic()
         self._failures = 0
 
-    def pause_s(self, error: CambfsError) -> float:
+    def pause_s(self, error: CambfsError, *, outlast_outage: bool = False) -> float:
         """How long to wait before the next try. Raises `error` when it is not temporary, or when the next try would
-        begin after the timeout."""
-        if not error.temporary:
+        begin after the timeout; also when the host is down, unless that is to be outlasted."""
+        if not error.temporary or (error.down_for_s is not None and not outlast_outage):
             raise error
         ceiling = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(self._failures, _MOST_DOUBLED))
         pause_s = _jitter.uniform(ceiling / 2, ceiling)

@@ -18,7 +18,7 @@ from threading import Event, Lock
 from cachetools import TLRUCache
 
 from cambfs.clock import since_boot_s
-from cambfs.errors import CambfsError, RemoteError, Unreachable
+from cambfs.errors import CambfsError, RemoteError
 from cambfs.names import RunId
 from cambfs.remote.retry import retrying
 from cambfs.remote.source import SignedUrl, Source
@@ -31,8 +31,6 @@ _LIFE_USED = 0.8
 # How much of them is kept: 100,000 of the usual length. The other parts of an entry weigh about as much as a short URL.
 _KEPT_BYTES = 64 << 20
 _ENTRY_BYTES = 300
-# How long an unreachable API is not asked again: a listing has many names.
-_OUTAGE_S = 2.0
 # Anything else may be about these runs, or about now.
 _NO_SUCH_ENDPOINT = (404, 405, 501)
 # The part of the timeout that a bulk request may take, before single requests follow.
@@ -68,8 +66,6 @@ class Signer:
         )
         self._asked: dict[RunId, Future[Signature]] = {}
         self._bulk = True
-        self._outage: Unreachable | None = None  # how the last attempt failed, if there was no response
-        self._outage_until = 0.0
 
     def fresh(self, run_id: RunId) -> Signature | None:
         """A valid one, without a request; None when there is none."""
@@ -77,8 +73,7 @@ class Signer:
             return self._fresh.get(run_id)
 
     def request(self, run_id: RunId) -> Future[Signature]:
-        """A valid one; concurrent callers share the request. The future fails with CambfsError; without a request for
-        2 s after the API was unreachable."""
+        """A valid one; concurrent callers share the request. The future fails with CambfsError."""
         future, is_new = self._future(run_id)
         if is_new:
             self._start_one(run_id)
@@ -104,8 +99,6 @@ class Signer:
             known = self._known(run_id)
             if known is not None:
                 return known, False
-            if self._outage is not None and time.monotonic() < self._outage_until:
-                return _failed(Unreachable(f"run {run_id}: the API is out of reach", self._outage.errno)), False
             future = self._asked[run_id] = Future()
             return future, True
 
@@ -137,24 +130,15 @@ class Signer:
         return future
 
     def _ask_one(self, run_id: RunId) -> None:
-        timeout_s = self._timeout_s if self._outage is None else 0.0
         try:
-            signed = retrying(lambda: self._source.sign(run_id), timeout_s, self._closing)
+            signed = retrying(lambda: self._source.sign(run_id), self._timeout_s, self._closing)
         except CambfsError as error:
-            if isinstance(error, Unreachable):
-                self._note_outage(error)
             self._settle(run_id).set_exception(error)
         except Exception as error:
             log.exception("run %d: unexpected error while asking for a signed URL", run_id)
             self._settle(run_id).set_exception(CambfsError(f"an internal error: {type(error).__name__}, see the log"))
         else:
-            self._note_outage(None)
             self._settle(run_id, signed)
-
-    def _note_outage(self, error: Unreachable | None) -> None:
-        with self._lock:
-            self._outage = error
-            self._outage_until = time.monotonic() + _OUTAGE_S
 
     def _ask_many(self, batch: Sequence[RunId]) -> None:
         answers = self._bulk_responses(batch) if self._bulk and len(batch) > 1 else {}
@@ -165,7 +149,7 @@ class Signer:
                 self._start_one(run_id)
 
     def _bulk_responses(self, batch: Sequence[RunId]) -> dict[RunId, SignedUrl]:
-        timeout_s = self._timeout_s * _BULK_PATIENCE if self._outage is None else 0.0
+        timeout_s = self._timeout_s * _BULK_PATIENCE
         try:
             return dict(retrying(lambda: self._source.sign_many(batch), timeout_s, self._closing))
         except RemoteError as error:
@@ -187,9 +171,3 @@ class Signer:
         if signed is not None:
             future.set_result(signature)
         return future
-
-
-def _failed(error: CambfsError) -> Future[Signature]:
-    future: Future[Signature] = Future()
-    future.set_exception(error)
-    return future

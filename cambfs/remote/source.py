@@ -66,7 +66,14 @@ class Body(Protocol):
 
 
 class Source(Protocol):
-    """Every call raises RemoteError or LinkError, retries nothing, and gives up after the timeout it was made with."""
+    """Every call raises RemoteError or LinkError, retries nothing, and gives up after the timeout it was made with.
+
+    A LinkError whose `down_for_s` is set says that the host does not answer: for so long each call to it fails at once.
+    """
+
+    def look(self, run_id: RunId) -> None:
+        """Raises LinkError when the API cannot be reached. Makes no request; or one about this run, if the API was down
+        a moment ago."""
 
     def open_stream(self, run_id: RunId, start: int = 0, etag: str | None = None) -> Body:
         """Asks the API for a run's audio from `start` on (start > 0 only with the etag of an earlier Body of the run).

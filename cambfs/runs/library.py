@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from threading import Lock
 from types import TracebackType
 
-from cachetools import TTLCache
+from cachetools import LRUCache, TTLCache
 
 from cambfs.cache.usage import CacheUsage
 from cambfs.clock import since_boot_s
@@ -27,6 +27,9 @@ from cambfs.runs.run import Run
 from cambfs.transfers.context import Context
 
 log = logging.getLogger(__name__)
+
+# As many as can be declared.
+_UNLISTED_KEPT = 1_000_000
 
 
 class Lease(AbstractContextManager["Lease"]):
@@ -83,6 +86,8 @@ class Library:
         self._opened_generations: dict[RunId, int] = {}
         unknown_for_s = context.tuning.unknown_for_s
         self._unknown: TTLCache[RunId, CambfsError] = TTLCache(math.inf, unknown_for_s, timer=since_boot_s)
+        self._unlisted: LRUCache[RunId, bool] = LRUCache(_UNLISTED_KEPT)  # which the API did not know
+        self._declared_last = declared()
         self._size_lookahead = Lookahead()
         self._url_lookahead = Lookahead()
 
@@ -136,6 +141,7 @@ class Library:
             beside_other = run_id in self._detached
             same_bytes = self._opened_generations.get(run_id) == generation and not beside_other
             self._opened_generations[run_id] = -1 if beside_other else generation
+            self._unlisted.pop(run_id, None)
         return Handle(lease, same_bytes=same_bytes, beside_other=beside_other)
 
     def signature(self, run_id: RunId, deadline: Deadline) -> Signature:
@@ -159,14 +165,31 @@ class Library:
         return self._signer.fresh(run_id)
 
     def listed(self) -> list[RunId]:
-        """The known runs, sorted: cached, declared or found in this mount, without those that the API does not know."""
+        """The known runs, sorted: cached, declared or found in this mount, without those that the API did not know when
+        it was last asked. A change of the declared runs brings these back, and so does an open."""
         declared = self._declared()
         with self._lock:
+            self._note_declared(declared)
             found = {run_id for run_id, info in self._info.items() if info is not None}
             found.update(self._opened_generations, declared)
-            found.difference_update(self._unknown)
+            found.difference_update(self._unlisted)
             found.update(self._cache.runs())
             return sorted(found)
+
+    def _note_declared(self, declared: Sequence[RunId]) -> None:
+        # Cheap as long as it is the same object; a young file is read again and again.
+        if declared is not self._declared_last and declared != self._declared_last:
+            self._unlisted.clear()
+            self._unknown.clear()
+        self._declared_last = declared
+
+    def with_url(self, listed: Sequence[RunId]) -> Container[RunId]:
+        """Those of the listed runs whose `.url` can be had: all, or, while the API cannot be reached, those whose URL
+        holds still."""
+        to_ask = next((run_id for run_id in listed if self._signer.fresh(run_id) is None), None)
+        if to_ask is None or self._context.outlook.is_api_there(to_ask):
+            return set(listed)
+        return {run_id for run_id in listed if self._signer.fresh(run_id) is not None}
 
     def begin_listing(self) -> list[RunId]:
         """As `listed`, at the beginning of a directory listing."""
@@ -264,6 +287,8 @@ class Library:
     def learn(self, run_id: RunId, info: RunInfo | None, is_unverified: bool) -> None:
         with self._lock:
             self._info[run_id] = info
+            if info is not None:
+                self._unlisted.pop(run_id, None)
             if is_unverified:
                 self._unverified.add(run_id)
             else:
@@ -286,6 +311,7 @@ class Library:
     def _note_unknown(self, run_id: RunId, error: CambfsError) -> None:
         with self._lock:
             self._unknown[run_id] = error
+            self._unlisted[run_id] = True
 
     def _check_open(self) -> None:
         if self._context.closing.is_set():

@@ -78,12 +78,21 @@ def _status_class(error: CambfsError | None) -> str:
     return NO_ANSWER if isinstance(error, LinkError) else "2xx"
 
 
+def _was_sent(error: CambfsError) -> bool:
+    if isinstance(error, RemoteError):
+        return error.status != 0
+    return not isinstance(error, LinkError) or error.was_sent
+
+
 class _CountedSource:
     """A `cambfs.remote.source.Source`, and the one that it is made of."""
 
     def __init__(self, source: Source, counters: Counters) -> None:
         self._source = source
         self._counters = counters
+
+    def look(self, run_id: RunId) -> None:
+        self._source.look(run_id)
 
     def open_stream(self, run_id: RunId, start: int = 0, etag: str | None = None) -> Body:
         question = "stream", run_id
@@ -105,7 +114,7 @@ class _CountedSource:
         try:
             response = call()
         except CambfsError as error:
-            if not isinstance(error, RemoteError) or error.status:  # with status 0 nothing was asked
+            if _was_sent(error):
                 self._counters.note_request(question, error)
             raise
         self._counters.note_request(question, None)

@@ -11,6 +11,7 @@ from threading import Event
 from cambfs.cache.cache import Cache
 from cambfs.cache.commit_queue import CommitQueue
 from cambfs.remote.object_store import ObjectStore
+from cambfs.remote.outlook import Outlook
 from cambfs.remote.signer import Signer
 from cambfs.remote.source import Source
 from cambfs.system.workers import Workers
@@ -67,6 +68,7 @@ class Context:
     source: Source
     signer: Signer
     store: ObjectStore
+    outlook: Outlook
     cache: Cache
     slots: Slots
     workers: Workers
@@ -93,6 +95,7 @@ def make_context(
         source=source,
         signer=signer,
         store=ObjectStore(source, signer, workers, timeout_s, closing),
+        outlook=Outlook(source, workers),
         cache=cache,
         slots=Slots(max_transfers, tuning.stalled_after_s, tuning.look_every_s),
         workers=workers,

@@ -128,7 +128,8 @@ class Transfer:
                         return
                     if self.position >= before + self._floor_bytes:
                         backoff.progress()
-                    self._pause(backoff.pause_s(error), error)
+                    # A reader in the middle of a file waits for a network that is gone for a moment.
+                    self._pause(backoff.pause_s(error, outlast_outage=self.begin_at is not None), error)
 
     def _is_over(self, error: CambfsError) -> bool:
         """Whether only the mark of the end was lost. Raises Closing after `stop`."""

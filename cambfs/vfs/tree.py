@@ -198,7 +198,8 @@ class Tree:
         """A directory's files, each with its inode, as they are now. `/.cambfs` is not listed in `/`."""
         if path == CONTROL:
             return iter([(name.removeprefix(f"{CONTROL}/"), self._control_inode(name)) for name in self._controls])
-        return names_and_inodes(self._library.begin_listing(), with_urls=self._url_style is not None)
+        listed = self._library.begin_listing()
+        return names_and_inodes(listed, self._library.with_url(listed) if self._url_style is not None else ())
 
 
 @lru_cache(_NAMES_KEPT)

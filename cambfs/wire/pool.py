@@ -25,7 +25,13 @@ from typing import Any
 
 from urllib3 import HTTPConnectionPool
 from urllib3.connection import HTTPConnection
-from urllib3.exceptions import ClosedPoolError, ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import (
+    ClosedPoolError,
+    ConnectTimeoutError,
+    NameResolutionError,
+    NewConnectionError,
+    ReadTimeoutError,
+)
 
 from cambfs.clock import since_boot_s
 from cambfs.wire.addresses import Addresses
@@ -146,6 +152,10 @@ class _Pool(HTTPConnectionPool):
             self._renew(conn, is_tunnel)
         try:
             return super()._make_request(conn, method, target, **more)
+        except ReadTimeoutError:
+            if conn.rests_since is not None:
+                self._idle.close()  # dead without either end knowing, and so may be the others
+            raise
         except _LOST:
             if conn.rests_since is None:
                 raise

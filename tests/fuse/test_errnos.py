@@ -19,6 +19,7 @@ _TABLE = [
     (errors.KeyRefused("x", 401), "EACCES"),
     (errors.ReadOnly("x"), "EROFS"),
     (errors.TimedOut("x"), "ETIMEDOUT"),
+    (errors.ConnectTimedOut("x"), "ETIMEDOUT"),
     (errors.ResultChanged("x"), "ESTALE"),
     (errors.TooLarge("x"), "EFBIG"),
     (errors.NoSpace("x"), "ENOSPC"),

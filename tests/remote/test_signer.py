@@ -10,7 +10,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from cambfs.errors import BadResponse, CambfsError, Closing, ServerError, TimedOut, UnknownRun, Unreachable
+from cambfs.errors import BadResponse, CambfsError, Closing, ServerError, UnknownRun, Unreachable
 from cambfs.names import RunId
 from cambfs.remote import signer as signer_module
 from cambfs.remote.signer import Signature, Signer
@@ -266,44 +266,13 @@ def test_retries_end_when_all_ends(source: FakeSource, signer: Signer, closing: 
         _get(future)
 
 
-def test_an_outage_is_waited_for_once_and_not_by_every_name(
-    source: FakeSource, closing: Event, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for run_id in (1, 2, 3):
-        source.add(run_id, Result(b"fLaC"))
-        source.plan_always("sign", run_id, Plan(error=Unreachable("gone")))
-    signer = Signer(source, Workers(), 0.2, closing)
+def test_nobody_asks_again_while_the_api_is_down(source: FakeSource, signer: Signer) -> None:
+    down = Unreachable("gone")
+    down.down_for_s = 4.0
+    source.plan_always("sign", 1, Plan(error=down))
     with pytest.raises(Unreachable):
         _get(signer.request(RunId(1)))
-
-    with pytest.raises(Unreachable):
-        _get(signer.request(RunId(2)))
-    assert source.count("sign", 2) == 0
-
-    monkeypatch.setattr(signer_module, "_OUTAGE_S", 0.0)
-    signer._note_outage(Unreachable("gone"))
-    with pytest.raises(Unreachable):
-        _get(signer.request(RunId(3)))
-    assert source.count("sign", 3) == 1, "during an outage nothing is asked for again and again"
-
-
-def test_an_answer_ends_an_outage(source: FakeSource, signer: Signer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signer_module, "_OUTAGE_S", 0.0)
-    signer._note_outage(Unreachable("gone"))
-    assert _get(signer.request(RunId(1))).signed.url
-    source.plan("sign", 2, Plan(error=ServerError("busy", 503)))
-    assert _get(signer.request(RunId(2))).signed.url
-    assert source.count("sign", 2) == 2, "it is asked for again as before the outage"
-
-
-def test_a_run_that_stalls_is_no_outage(source: FakeSource, closing: Event) -> None:
-    for run_id in (1, 2):
-        source.add(run_id, Result(b"fLaC"))
-    source.plan_always("sign", 1, Plan(error=TimedOut("silent")))
-    signer = Signer(source, Workers(), 0.1, closing)
-    with pytest.raises(TimedOut):
-        _get(signer.request(RunId(1)))
-    assert _get(signer.request(RunId(2))).signed.url
+    assert source.count("sign", 1) == 1
 
 
 def test_one_bad_id_does_not_end_bulk(source: FakeSource, signer: Signer) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from cambfs.errors import BadResponse, UnknownRun
+from cambfs.cache.cache import Cache
+from cambfs.errors import BadResponse, UnknownRun, Unreachable
 from cambfs.names import RunId
 from cambfs.runs.library import Library
-from tests.fakes import FakeSource, Result, some_flac
+from cambfs.transfers.context import Tuning, make_context
+from tests.fakes import LIMIT_S, FakeSource, Result, some_flac
 from tests.waiting import (
     MakeLibrary,
     cached,
@@ -72,6 +74,48 @@ def test_does_not_list_what_the_api_does_not_know(source: FakeSource, make_libra
 
     assert library.listed() == [1]
     assert library.listed() == [1]
+
+
+def test_what_the_api_does_not_know_stays_out_when_it_may_be_asked_again(source: FakeSource) -> None:
+    runs = [[RunId(1), RunId(2)]]
+    context = make_context(source, Cache(None, 1 << 20), timeout_s=LIMIT_S, tuning=Tuning(unknown_for_s=0.0))
+    library = Library(context, lambda: runs[0])
+    with pytest.raises(UnknownRun):
+        read_all(library, 2)
+    assert library.listed() == [1]
+    runs[0] = list(runs[0])
+    assert library.listed() == [1], "another list, but the same runs"
+
+    source.add(2, Result(some_flac(SIZE)))
+    read_all(library, 2)
+    assert library.listed() == [1, 2]
+    library.close()
+
+
+def test_a_change_of_the_declared_runs_brings_back_what_was_not_known(source: FakeSource) -> None:
+    runs = [[RunId(1), RunId(2)]]
+    library = Library(make_context(source, Cache(None, 1 << 20), timeout_s=LIMIT_S), lambda: runs[0])
+    with pytest.raises(UnknownRun):
+        read_all(library, 2)
+    runs[0] = [RunId(2), RunId(3)]
+    assert library.listed() == [2, 3]
+
+    with pytest.raises(UnknownRun):
+        read_all(library, 2)
+    assert library.listed() == [3], "it was asked for anew"
+    library.close()
+
+
+def test_only_urls_that_are_known_are_listed_while_the_api_cannot_be_reached(
+    source: FakeSource, make_library: MakeLibrary
+) -> None:
+    source.add(1, Result(some_flac(SIZE)))
+    library = make_library(declared=[1, 2])
+    assert library.with_url(library.listed()) == {1, 2}
+    library.signature(RunId(1), deadline())
+    source.look_error = Unreachable("gone")
+    assert library.with_url(library.listed()) == {1}
+    assert library.with_url([RunId(1)]) == {1}, "nobody looks for what is known"
 
 
 def test_listing_asks_for_nothing(library: Library, source: FakeSource) -> None:

@@ -253,7 +253,7 @@ def test_a_stalled_body_times_out_and_stays_ended(server: Server, hasty: Client)
 
 @pytest.mark.parametrize("begun", [b"", OK, OK + b"Content-Length: 5\r\n\r\n"])
 def test_a_stalled_beginning_times_out(server: Server, hasty: Client, begun: bytes) -> None:
-    server.scripts += [server.stall(begun)]
+    server.scripts += [server.stall(begun), server.stall()]  # the second is what the client asks then
     with pytest.raises(TimedOut):
         hasty.open_stream(RUN)
 

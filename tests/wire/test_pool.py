@@ -258,12 +258,27 @@ def test_on_a_fresh_connection_it_is_sent_once(
 
 @pytest.mark.usefixtures("no_rest")
 def test_a_timeout_is_not_repeated(server: Server) -> None:
+    asked: list[bytes] = []
+    server.on_request = asked.append
     server.scripts += [send(sized(FLAC)), server.stall(), send(sized(SHORT))]
     with Client(server.url, KEY, timeout_s=1.0) as client:
         whole(client)
         with pytest.raises(TimedOut):
             whole(client)
-    assert server.connections == 1
+    assert asked.count(b"/tts-result/5") == 2
+
+
+@pytest.mark.usefixtures("no_rest")
+def test_after_silence_on_a_kept_connection_none_of_the_others_is_used(server: Server) -> None:
+    server.scripts += [send(sized(FLAC)), send(sized(FLAC)), server.stall(), send(sized(SHORT)), send(sized(FLAC))]
+    with Client(server.url, KEY, timeout_s=0.3) as client:
+        for body in [client.open_stream(RUN), client.open_stream(RUN)]:
+            drained(body)
+        assert server.connections == 2
+        with pytest.raises(TimedOut):
+            whole(client)
+        assert server.connections == 3, "the next request came on a fresh one"
+        assert whole(client) == FLAC
 
 
 @pytest.mark.usefixtures("no_rest")

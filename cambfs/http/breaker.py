@@ -1,0 +1,176 @@
+"""Which origins do not answer: a request to one that is down fails at once instead of waiting for nothing.
+
+One `Breaker` an origin; origins do not share their fate. A breaker is closed as long as the origin answers. A request
+that fails because nothing answers opens it: for some seconds every other request fails at once, with the same class of
+error. Then it is half open: the next request tries, and the others still fail at once. A response of any status closes
+it. No request that is under way is disturbed. The only request made for a breaker's sake is the question that
+`exchange` asks after a silence: one stuck result is no reason to refuse all others.
+
+Threads: any. `Breaker._lock` and `Breakers._lock` are leaves, and neither is held while a request is under way.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Lock
+
+from cachetools import LRUCache
+
+from cambfs.errors import ConnectTimedOut, LinkError, TimedOut, Unreachable
+from cambfs.http.origins import Origin
+
+FIRST_PAUSE_S = 5.0
+LONGEST_PAUSE_S = 30.0
+# What fails sooner than this costs nobody anything to try: such an origin is tried every few seconds.
+_QUICK_S = 1.0
+# The API, its storage, and hosts that they redirect to: a few. A server that invents names does not fill the memory.
+_ORIGINS_KEPT = 64
+_jitter = random.Random()
+
+
+@dataclass(frozen=True)
+class OriginState:
+    """What is known of one origin, without secrets. `origin` is scheme://host[:port]; `reason` says why it is down, ""
+    when it is not; `seconds_left` is when a request is tried again, 0 when the next one is."""
+
+    origin: str
+    is_open: bool
+    reason: str
+    seconds_left: float
+
+
+class Breaker:
+    """Of one origin. `clock` counts seconds, and never goes back."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._heard_at = float("-inf")  # when it last sent anything; one word, written by any thread
+        self._lock = Lock()  # guards all below
+        self._failure: LinkError | None = None  # why it is open; None while it is closed
+        self._reason = ""
+        self._retry_at = 0.0
+        self._pause_s = FIRST_PAUSE_S
+        self._is_trying = False
+        self._answered_at = float("-inf")
+        self._silent_at = float("-inf")  # when it fell silent, if it was not heard since
+        self._is_question_due = False
+        self._stuck = ""  # what it fell silent about, if it answered a question since
+
+    @contextmanager
+    def attempt(self, what: str, *, is_request: bool = True) -> Iterator[None]:
+        """Held around a request until the head of its response is there. Raises a LinkError at once while the origin is
+        down. `what` begins the texts of errors. Without `is_request`, success proves nothing."""
+        began_at = self._clock()
+        is_trial = self._admit(what, began_at)
+        try:
+            yield
+            if is_request:
+                self._note_answer()
+        except LinkError as error:
+            self._note_failure(error, what, began_at, is_trial)
+            raise
+        finally:
+            if is_trial:
+                with self._lock:
+                    self._is_trying = False
+
+    def heard(self) -> None:
+        """Bytes of a response came: nobody is silent who sends them."""
+        self._heard_at = self._clock()
+
+    def was_heard_within(self, seconds: float) -> bool:
+        return self._clock() - self._heard_at < seconds
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests fail at once, but for one now and then."""
+        return self._failure is not None
+
+    def takes_question(self) -> bool:
+        """Whether the caller should ask the origin something simple, because one request was not answered: that may be
+        about this one result. True for one caller each time."""
+        with self._lock:
+            is_due, self._is_question_due = self._is_question_due, False
+            return is_due
+
+    def note_stuck(self, what: str) -> None:
+        """The origin answered the question: another silence about the same says nothing more."""
+        with self._lock:
+            self._stuck = what
+
+    def state(self, origin: str) -> OriginState:
+        with self._lock:
+            if self._failure is None:
+                return OriginState(origin, False, "", 0.0)
+            return OriginState(origin, True, self._reason, max(0.0, self._retry_at - self._clock()))
+
+    def _admit(self, what: str, now: float) -> bool:
+        """Whether the request is the one that tries, on behalf of all."""
+        with self._lock:
+            if self._failure is None:
+                return False
+            if now >= self._retry_at and not self._is_trying:
+                self._is_trying = True
+                return True
+            left_s = max(self._retry_at - now, 0.0)
+            when = "is being tried again" if self._is_trying else f"is tried again in {max(left_s, 1):.0f} s"
+            error = copy.copy(self._failure)
+        error.args = (f"{what}: {self._reason}; it {when}",)
+        error.down_for_s, error.was_sent = left_s, False
+        raise error
+
+    def _note_answer(self) -> None:
+        with self._lock:
+            self._heard_at = self._answered_at = self._clock()
+            self._failure, self._pause_s = None, FIRST_PAUSE_S
+
+    def _note_failure(self, error: LinkError, what: str, began_at: float, is_trial: bool) -> None:
+        with self._lock:
+            if not (is_trial if self._failure is not None else self._opens(error, what, began_at)):
+                return
+            now = self._clock()
+            is_quick = now - began_at < _QUICK_S
+            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S) if is_trial and not is_quick else FIRST_PAUSE_S
+            error.down_for_s = _jitter.uniform(0.8, 1.0) * self._pause_s
+            self._retry_at = now + error.down_for_s
+            self._failure, self._reason = copy.copy(error), str(error).removeprefix(f"{what}: ")
+
+    def _opens(self, error: LinkError, what: str, began_at: float) -> bool:
+        """Whether the failure of a request says that the origin is down. Silence says so the second time in a row. The
+        first time, the connection may have been a kept one, dead without either end knowing, or only the one result
+        is stuck."""
+        if self._answered_at > began_at:
+            return False
+        if isinstance(error, Unreachable | ConnectTimedOut):
+            return True
+        if not isinstance(error, TimedOut) or self._heard_at > began_at:
+            return False
+        is_first = self._silent_at <= self._heard_at
+        if is_first:
+            self._silent_at, self._is_question_due, self._stuck = self._clock(), True, ""
+        return not is_first and self._silent_at <= began_at and what != self._stuck
+
+
+class Breakers:
+    """The breakers of all origins that are asked."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()  # guards _kept
+        self._kept: LRUCache[Origin, Breaker] = LRUCache(_ORIGINS_KEPT)
+
+    def of(self, origin: Origin) -> Breaker:
+        with self._lock:
+            if origin not in self._kept:
+                self._kept[origin] = Breaker()
+            return self._kept[origin]
+
+    def states(self) -> tuple[OriginState, ...]:
+        """Of every origin that was asked."""
+        with self._lock:
+            kept = list(self._kept.items())
+        return tuple(breaker.state(f"{origin.scheme}://{origin}") for origin, breaker in kept)

@@ -1,0 +1,56 @@
+"""For how long nobody asks a storage that could not be asked."""
+
+from __future__ import annotations
+
+from threading import Event
+
+import pytest
+
+from cambfs.errors import CambfsError, StorageUseless, TimedOut, Unreachable
+from cambfs.names import RunId
+from cambfs.remote.object_store import ObjectStore
+from cambfs.remote.signer import Signer
+from cambfs.system.workers import Workers
+from tests.fakes import FakeSource, Plan, Result, some_flac
+
+RUN = RunId(1)
+
+
+@pytest.fixture
+def store(source: FakeSource) -> ObjectStore:
+    source.add(RUN, Result(some_flac(5000)))
+    workers, closing = Workers(), Event()
+    return ObjectStore(source, Signer(source, workers, 0.1, closing), workers, 0.1, closing)
+
+
+def _down(seconds: float) -> CambfsError:
+    error = Unreachable("gone")
+    error.down_for_s = seconds
+    return error
+
+
+def test_an_api_that_is_down_says_nothing_against_storage(source: FakeSource, store: ObjectStore) -> None:
+    source.plan_always("sign", RUN, Plan(error=_down(4.0)))
+    for _ in range(5):
+        with pytest.raises(Unreachable):
+            store.probe(RUN)
+    assert store.usable
+
+
+def test_an_api_that_does_not_sign_is_left_alone_for_a_while(source: FakeSource, store: ObjectStore) -> None:
+    source.plan_always("sign", RUN, Plan(error=TimedOut("silent")))
+    for _ in range(3):
+        assert store.usable
+        with pytest.raises(TimedOut):
+            store.probe(RUN)
+    assert not store.usable
+
+
+@pytest.mark.parametrize(("error", "is_usable"), [(_down(0.0), True), (_down(20.0), False), (TimedOut("x"), False)])
+def test_a_storage_that_is_down_is_asked_again_when_it_is_tried_again(
+    error: CambfsError, is_usable: bool, source: FakeSource, store: ObjectStore
+) -> None:
+    source.plan_always("stored", RUN, Plan(error=error))
+    with pytest.raises(StorageUseless):
+        store.probe(RUN)
+    assert store.usable == is_usable
