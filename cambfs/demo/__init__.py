@@ -1,8 +1,7 @@
 """An API on loopback that behaves like the real one, or misbehaves as told: for `cambfs demo`, tests and benches.
 
 Not a part of the file system: nothing in cambfs imports it but the command `demo`. `cambfs.demo.server` is where to
-start; it needs the extra `cambfs[demo]` and raises ImportError without it, while this module, `profile` and `faults`
-need nothing. No threads run here.
+start. No threads run here.
 """
 
 from __future__ import annotations

@@ -611,15 +611,6 @@ def test_the_demo_at_a_directory_that_was_there_leaves_it(shell: Shell) -> None:
     assert shell.mountpoint.is_dir()
 
 
-def test_the_demo_without_its_packages_is_one_line(shell: Shell) -> None:
-    program = "import sys; sys.modules['uvicorn'] = None; from cambfs.cli import main; main(['demo'])"
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=LIMIT_S, cwd=shell.directory
-    )
-    assert complaint(done) == "the demo needs more packages; run: pip install 'cambfs[demo]'"
-    assert not (shell.directory / "camb").exists()
-
-
 # Fetching.
 
 
