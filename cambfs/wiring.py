@@ -19,7 +19,7 @@ from cambfs.config import Settings
 from cambfs.errors import CambfsError, ConfigError, KeyRefused
 from cambfs.names import RunId
 from cambfs.system import limits, private_files
-from cambfs.system.daemon import keep_signals_out, without_signals
+from cambfs.system.daemon import keep_signals_out, tell_service_manager, without_signals
 
 if TYPE_CHECKING:
     from cambfs.http.client import Client
@@ -151,12 +151,19 @@ def serve(
     private_files.forbid_core_dumps()
     keep_signals_out()
     limits.allow_many_open_files()
+
+    def mounted() -> None:
+        limits.forgo_root()
+        on_ready()
+
     with open_library(settings, declared) as library:
-        return serve_library(
+        signal = serve_library(
             library,
             directory,
             url_style=UrlStyle(settings.url_style),
             allow_other=settings.allow_other,
             options=settings.options,
-            on_ready=on_ready,
+            on_ready=mounted,
         )
+        tell_service_manager("STOPPING=1")
+    return signal

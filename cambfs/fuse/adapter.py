@@ -71,13 +71,21 @@ class Operations:
     use_ns = True
 
     def __init__(
-        self, tree: Tree, failures: Failures, session: Session, timeout_s: float, *, url_owner_only: bool
+        self,
+        tree: Tree,
+        failures: Failures,
+        session: Session,
+        timeout_s: float,
+        *,
+        url_owner_only: bool,
+        umask: int = 0,
     ) -> None:
         self._tree = tree
         self._failures = failures
         self._session = session
         self._timeout_s = timeout_s
         self._url_owner_only = url_owner_only
+        self._umask = umask
         self._table = Lock()  # guards the next two
         self._open_files: dict[int, OpenFile] = {}
         self._last_fh = 0
@@ -110,7 +118,8 @@ class Operations:
         self._session.end()
 
     def getattr(self, path: str, fh: Any = None) -> Attributes:
-        return self._tree.attributes(path, self._patience(), is_lookup_possible=fh is None)
+        attributes = self._tree.attributes(path, self._patience(), is_lookup_possible=fh is None)
+        return attributes._replace(mode=attributes.mode & ~self._umask) if self._umask else attributes
 
     def access(self, path: str, mode: int) -> int:
         if mode != os.F_OK:
@@ -234,10 +243,16 @@ def serve(
     controls = {"errors": journal.text, "pid": lambda: f"{os.getpid()}\n".encode()}
     tree = Tree(library, url_style, 0o400 if allow_other else 0o444, controls)
     session = Session(on_ready)
-    operations = Operations(tree, Failures(journal), session, library.timeout_s, url_owner_only=allow_other)
+    mount_options = _mount_options(allow_other, options)
+    umask = int(str(mount_options.pop("umask", "0")), 8)
+    if umask:  # without this the kernel leaves all checks to us
+        mount_options["default_permissions"] = True
+    operations = Operations(
+        tree, Failures(journal), session, library.timeout_s, url_owner_only=allow_other, umask=umask
+    )
     session.end_on_signals(library.close)
     try:
-        _Binding(operations, os.fsencode(mountpoint).decode(_ENCODING), **_mount_options(allow_other, options))
+        _Binding(operations, os.fsencode(mountpoint).decode(_ENCODING), **mount_options)
     except RuntimeError as error:
         raise ConfigError(f"cannot mount at {mountpoint}") from error
     finally:
