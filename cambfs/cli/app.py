@@ -11,6 +11,7 @@ import click
 
 from cambfs import __version__
 from cambfs.cli.cache import cache
+from cambfs.cli.completion import completion
 from cambfs.cli.demo import demo
 from cambfs.cli.fetch import fetch
 from cambfs.cli.mount import mount, unmount
@@ -34,7 +35,7 @@ def cambfs() -> None:
     """
 
 
-for _command in (mount, unmount, demo, fetch, cache):
+for _command in (mount, unmount, demo, fetch, cache, completion):
     cambfs.add_command(_command)
 
 
