@@ -36,7 +36,7 @@ class Machine:
         (self.checkout / "pyproject.toml").write_text("[project]\n")
         for name in _SYSTEM:
             (self.bin / name).symlink_to(shutil.which(name) or name)
-        for name in (*_TOOLS, "fusermount", "systemd-analyze"):
+        for name in (*_TOOLS, "dpkg-deb", "fusermount", "systemd-analyze"):
             self.has(name, _WORKS)
         self.has("id", f"echo {uid}")
         self.has("ldconfig", "echo '	libfuse.so.2 (libc6,x86-64) => /lib/libfuse.so.2'")
