@@ -149,6 +149,14 @@ def test_an_environment_that_was_copied_is_made_anew(machine: Machine) -> None:
     assert stamp.read_text() == right
 
 
+def test_a_package_that_is_there_is_not_asked_for(user: Machine) -> None:
+    """Only the name of its command is not the one that is looked for; `cambfs` says how to mend that."""
+    user.lacks("fusermount")
+    user.has("fusermount3", _WORKS)
+    done = user.setup("run")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_sudo_without_apt_installs_nothing(user: Machine) -> None:
     user.has("sudo", _SUDO)
     user.lacks("sox")
