@@ -131,9 +131,10 @@ def _become_user(request: Request) -> None:
         limits.become(uid, gid, os.getgrouplist(name, gid) if name else [gid])
     except OSError as error:
         raise ConfigError(f"-o uid={uid}: cannot become this user: {error.strerror}") from None
-    os.environ.update(HOME=home, USER=name, LOGNAME=name)
-    for variable in [variable for variable in os.environ if variable.startswith("XDG_")]:
+    # Root's own settings, a key above all, are not for this user, whose config.toml says where a key goes.
+    for variable in [variable for variable in os.environ if variable.startswith(("XDG_", "CAMB"))]:
         del os.environ[variable]
+    os.environ.update(HOME=home, USER=name, LOGNAME=name)
 
 
 def _account(uid: int) -> tuple[str, str, int]:

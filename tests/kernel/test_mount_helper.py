@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from cambfs.cli import mount_helper
 from cambfs.cli.mount_helper import parse, translate
 from cambfs.demo.server import Server
 from cambfs.errors import ConfigError
-from tests.kernel.harness import CAMBFS, Done, detach, environment, is_mounted, run
+from tests.kernel.harness import CAMBFS, KEY, Done, detach, environment, is_mounted, run
 
 _HELPER = str(Path(CAMBFS).with_name("mount.cambfs"))
 _NOBODY = 65534
@@ -100,3 +101,18 @@ def test_another_user_cannot_be_mounted_for_without_root(server: Server, directo
     )
     assert (done.status, done.err.count("\n")) == (1, 1)
     assert "only root can mount for another user" in done.err
+
+
+def test_the_user_who_is_mounted_for_gets_none_of_roots_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above all no key: the user's config.toml says where a key goes."""
+    became = []
+    monkeypatch.setattr("cambfs.system.limits.become", lambda *ids: became.append(ids))
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr(
+        "os.environ", {"CAMB_API_KEY": KEY, "CAMBFS_RUNS": "1", "XDG_CONFIG_HOME": "/root", "PATH": "/"}
+    )
+    request = parse(["cambfs", "/mnt", "-o", "uid=4000000,gid=7"])
+    translate(request)
+    mount_helper._become_user(request)
+    assert became == [(4000000, 7, [7])]
+    assert os.environ == {"PATH": "/", "HOME": "/nonexistent", "USER": "", "LOGNAME": ""}
