@@ -332,7 +332,7 @@ def test_allow_other_needs_a_line_of_roots(tmp_path: Path, monkeypatch: pytest.M
 BREAKING = [
     "encoding=utf-8", "foreground", "nothreads", "debug", "attr_timeout=60", "entry_timeout=1",
     "negative_timeout=9", "ac_attr_timeout=9", "kernel_cache", "auto_cache", "direct_io", "use_ino", "uid=1",
-    "gid=1", "umask=0", "nonempty", "modules=iconv", "remember=9", "max_background=1", "=", "ro=1",
+    "gid=1", "umask=9", "nonempty", "modules=iconv", "remember=9", "max_background=1", "=", "ro=1",
     "max_read", "max_read=", "max_read=x", "max_read=-1", "max_readahead=1k", "context", "context=",
     "allow_root=1", "auto_unmount=", "MAX_READ=4096", "suid", "fsname=x", "subtype=y",
 ]  # fmt: skip
