@@ -14,8 +14,8 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import BinaryIO, Protocol
 
-from cambfs.deadline import Patience
-from cambfs.errors import CambfsError, GivenUp, KeyRefused, NoSpace
+from cambfs.deadline import Deadline
+from cambfs.errors import CambfsError, Cancelled, KeyRefused, NoSpace
 from cambfs.names import Kind, RunId, file_name
 from cambfs.runs.library import Library
 
@@ -69,7 +69,7 @@ class Fetch:
         while not self._stop.is_set() and (run_id := self._next()) is not None:
             try:
                 self._progress.done(run_id, self._fetch(run_id))
-            except GivenUp:
+            except Cancelled:
                 return
             except CambfsError as error:
                 if isinstance(error, KeyRefused) and error.status == 401:
@@ -88,21 +88,21 @@ class Fetch:
             return self._read(run_id, file)
 
     def _read(self, run_id: RunId, file: BinaryIO | None) -> int:
-        handle = self._library.open(run_id, self._patience())
+        handle = self._library.open(run_id, self._deadline())
         offset = 0
         try:
-            while piece := handle.read(offset, _PIECE_BYTES, self._patience()):
+            while piece := handle.read(offset, _PIECE_BYTES, self._deadline()):
                 if file is not None:
                     file.write(piece)
                 offset += len(piece)
-                facts = self._library.facts(run_id)
-                self._progress.advanced(run_id, len(piece), facts.size if facts else None)
+                info = self._library.info(run_id)
+                self._progress.advanced(run_id, len(piece), info.size if info else None)
         finally:
             handle.close()
         return offset
 
-    def _patience(self) -> Patience:
-        return Patience(self._library.timeout_s, self._stop.is_set)
+    def _deadline(self) -> Deadline:
+        return Deadline(self._library.timeout_s, self._stop.is_set)
 
 
 @contextmanager
