@@ -22,7 +22,7 @@ from cambfs.config import Settings
 from cambfs.errors import ConfigError, KeyRefused, LinkError, RemoteError, TimedOut
 from cambfs.names import RunId
 from cambfs.system import limits, private_files
-from cambfs.system.daemon import keep_signals_out, without_signals
+from cambfs.system.daemon import keep_signals_out, tell_service_manager, without_signals
 
 if TYPE_CHECKING:
     from cambfs.http.client import Client
@@ -173,9 +173,14 @@ def serve(
     keep_signals_out()
     limits.allow_many_open_files()
     error_log, counters = ErrorLog(), Counters()
+
+    def mounted() -> None:
+        limits.forgo_root()
+        on_ready()
+
     with open_library(settings, declared, counters) as library:
         monitor = Monitor(library, counters, directory, settings.base_url, error_log.entries)
-        return serve_library(
+        signal = serve_library(
             library,
             directory,
             base_url=settings.base_url,
@@ -184,5 +189,7 @@ def serve(
             options=settings.options,
             error_log=error_log,
             controls=files(monitor),
-            on_ready=on_ready,
+            on_ready=mounted,
         )
+        tell_service_manager("STOPPING=1")
+    return signal

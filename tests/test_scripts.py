@@ -8,14 +8,15 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 _SETUP = Path(__file__).parents[1] / "scripts/setup"
 _SYSTEM = ("sh", "dirname", "cat", "cksum", "grep", "mktemp", "rm", "tail", "tr", "env")
-_TOOLS = ("getfattr", "curl", "espeak-ng", "ffmpeg", "file", "flac", "mpv", "ps", "rsync", "sox", "fusermount")
+_TOOLS = ("getfattr", "curl", "espeak-ng", "ffmpeg", "file", "flac", "man", "mpv", "ps", "rsync", "sox")
 _WORKS = "exit 0"
 _APT = 'echo "apt-get $*" >>"$LOG"'
 _SUDO = '[ "$1" = -n ] && shift; "$@"'
@@ -35,7 +36,7 @@ class Machine:
         (self.checkout / "pyproject.toml").write_text("[project]\n")
         for name in _SYSTEM:
             (self.bin / name).symlink_to(shutil.which(name) or name)
-        for name in _TOOLS:
+        for name in (*_TOOLS, "dpkg-deb", "fusermount", "systemd-analyze"):
             self.has(name, _WORKS)
         self.has("id", f"echo {uid}")
         self.has("ldconfig", "echo '	libfuse.so.2 (libc6,x86-64) => /lib/libfuse.so.2'")
@@ -52,14 +53,14 @@ class Machine:
     def installed(self, extras: str) -> None:
         done = subprocess.run(["cksum"], input=b"[project]\n", capture_output=True, check=True)
         self._write(self.checkout / ".venv/bin/python", _WORKS)
-        (self.checkout / ".venv/.installed").write_text(f"{extras} {done.stdout.decode()}")
+        (self.checkout / ".venv/.installed").write_text(f"{extras} {done.stdout.decode().strip()} {self.checkout}\n")
 
     def _write(self, path: Path, script: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"#!{shutil.which('sh')}\n{script}\n")
         path.chmod(0o755)
 
-    def setup(self, purpose: str) -> subprocess.CompletedProcess[str]:
+    def setup(self, purpose: str, *, as_nobody: bool = False) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [self.checkout / "scripts/setup", purpose],
             env={"PATH": str(self.bin), "LOG": str(self.log)},
@@ -68,6 +69,7 @@ class Machine:
             text=True,
             timeout=30,
             start_new_session=True,  # without a terminal
+            user=65534 if as_nobody and os.geteuid() == 0 else None,
         )
 
     def installs(self) -> list[str]:
@@ -113,6 +115,46 @@ def test_where_nothing_can_be_installed_one_line_names_all_that_is_missing(machi
     ]
 
     assert _refusal(machine.setup(purpose)).endswith(f"apt install {' '.join(wanted)}\n")
+
+
+@pytest.fixture
+def borrowed() -> Iterator[Machine]:
+    """A machine whose checkout the user can read and not write."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        machine = Machine(Path(name), 1000)
+        machine.checkout.chmod(0o555)
+        yield machine
+
+
+def test_a_checkout_that_cannot_be_written_is_one_line(borrowed: Machine) -> None:
+    (borrowed.checkout / ".venv/.installed").write_text("of an older version\n")
+    words = f"cannot write in {borrowed.checkout}; use a copy that belongs to you: cp -r '{borrowed.checkout}' ~/cambfs"
+    assert _refusal(borrowed.setup("run", as_nobody=True)) == f"scripts/setup: {words}\n"
+
+
+def test_a_checkout_that_is_set_up_needs_no_writing(borrowed: Machine) -> None:
+    done = borrowed.setup("run", as_nobody=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_an_environment_that_was_copied_is_made_anew(machine: Machine) -> None:
+    """Its commands would still start what is in the old place."""
+    machine.has("python3", '[ "$1" = -m ] && echo "$*" >>"$LOG"; exit 0')
+    stamp = machine.checkout / ".venv/.installed"
+    right = stamp.read_text()
+    stamp.write_text(right.replace(str(machine.checkout), "/elsewhere"))
+    assert machine.setup("test").returncode == 0
+    assert machine.log.read_text() == "-m venv --clear .venv\n"
+    assert stamp.read_text() == right
+
+
+def test_a_package_that_is_there_is_not_asked_for(user: Machine) -> None:
+    """Only the name of its command is not the one that is looked for; `cambfs` says how to mend that."""
+    user.lacks("fusermount")
+    user.has("fusermount3", _WORKS)
+    done = user.setup("run")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_sudo_without_apt_installs_nothing(user: Machine) -> None:

@@ -11,6 +11,7 @@ import click
 
 from cambfs import __version__
 from cambfs.cli.cache import cache
+from cambfs.cli.completion import completion
 from cambfs.cli.demo import demo
 from cambfs.cli.doctor import doctor
 from cambfs.cli.fetch import fetch
@@ -36,7 +37,7 @@ def cambfs() -> None:
     """
 
 
-for _command in (mount, unmount, status, demo, fetch, doctor, cache):
+for _command in (mount, unmount, status, demo, fetch, doctor, cache, completion):
     cambfs.add_command(_command)
 
 

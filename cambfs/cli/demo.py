@@ -16,7 +16,6 @@ import click
 from cambfs.cli.mount import check, claimed, settle_options, stay
 from cambfs.cli.options import DIRECTORY, FOR_DEMO, duration_option, size_option, with_settings
 from cambfs.config import ApiKey, Settings
-from cambfs.errors import ConfigError
 from cambfs.system import mountpoint
 
 if TYPE_CHECKING:
@@ -92,11 +91,8 @@ def demo(settings: Settings, directory: Path, url_life: float, latency: float | 
 
 def _server(profile: Profile) -> Server:
     from cambfs.demo import samples
+    from cambfs.demo.server import Server
 
-    try:
-        from cambfs.demo.server import Server
-    except ImportError:
-        raise ConfigError("the demo needs more packages; run: pip install 'cambfs[demo]'") from None
     return Server(samples(), profile)
 
 

@@ -42,6 +42,7 @@ _FORMS = {
     "default_permissions": "",
     "max_read": "=[0-9]{1,9}",
     "max_readahead": "=[0-9]{1,9}",
+    "umask": "=[0-7]{1,4}",
     "context": "=.+",
     "fscontext": "=.+",
     "defcontext": "=.+",
@@ -107,7 +108,9 @@ def _check_option(option: str) -> None:
     if name not in _FORMS:
         raise ConfigError(f"-o {option}: unknown option; known are allow_other, {', '.join(_FORMS)}")
     if not re.fullmatch(name + _FORMS[name], option):
-        wants = {"": "takes no value", "=.+": "wants a value"}.get(_FORMS[name], "wants a number of bytes")
+        wants = {"": "takes no value", "=.+": "wants a value", "=[0-7]{1,4}": "wants an octal number, such as 077"}.get(
+            _FORMS[name], "wants a number of bytes"
+        )
         raise ConfigError(f"-o {option}: {name} {wants}")
 
 
@@ -143,7 +146,14 @@ def stay(settings: Settings, directory: Path, declared: Callable[[], Sequence[Ru
     """Mounts in the foreground until that is ended from outside; `words` are said when the files are there. Exits with
     130 after Ctrl-C, as a shell expects."""
     from cambfs import wiring
-    from cambfs.system import logs
+    from cambfs.system import daemon, logs
+
+    if settings.no_url_files:
+        words = "\n".join(line for line in words.splitlines() if ".url" not in line)
+
+    def on_ready() -> None:
+        click.echo(words)
+        daemon.tell_service_manager("READY=1")
 
     if settings.log_file is None:
         logs.to_stderr(settings.log_level)
@@ -151,9 +161,7 @@ def stay(settings: Settings, directory: Path, declared: Callable[[], Sequence[Ru
         logs.to_file(settings.log_file, settings.log_level)
     if (warning := wiring.check_key(settings)) is not None:
         _warn(warning)
-    if settings.no_url_files:
-        words = "\n".join(line for line in words.splitlines() if ".url" not in line)
-    if wiring.serve(settings, directory, declared, lambda: click.echo(words)) == signal.SIGINT:
+    if wiring.serve(settings, directory, declared, on_ready) == signal.SIGINT:
         sys.exit(128 + signal.SIGINT)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from cambfs.config import LOG_LEVELS, SETTINGS, URL_STYLES, Settings, load, unknown_variables
 from cambfs.text import visible
@@ -35,6 +36,12 @@ class _Value(_ParamType):
             return self._parse(value) if isinstance(value, str) else value
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+    def shell_complete(self, _ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        if self.name in ("DIR", "FILE"):
+            return [CompletionItem(incomplete, type=self.name.lower())]
+        choices = self._parse.args[0] if isinstance(self._parse, functools.partial) else ()
+        return [CompletionItem(choice) for choice in choices if choice.startswith(incomplete)]
 
 
 DIRECTORY = _Value("DIR", parse_path)

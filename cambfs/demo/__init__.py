@@ -1,8 +1,7 @@
 """A small API on this machine that answers as the real one does: for `cambfs demo`, and for the tests to build on.
 
 Not a part of the file system: nothing in cambfs imports it but the command `demo`. `cambfs.demo.server` is where to
-start; it needs the extra `cambfs[demo]` and raises ImportError without it, while this module and `profile` need
-nothing. No threads run here.
+start. No threads run here.
 """
 
 from __future__ import annotations

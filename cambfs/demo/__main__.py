@@ -1,6 +1,6 @@
 """`python -m cambfs.demo`: the API of the demo alone, with an option for each field of its profile, until Ctrl-C.
 
-Needs the extra `cambfs[demo]`. The server has its own thread; this one waits.
+The server has its own thread; this one waits.
 """
 
 from __future__ import annotations
@@ -40,9 +40,6 @@ def _serve(results: dict[int, Path], profile: Profile, key: str, port: int, stor
         with Server(results, profile, key, port, storage_port) as server:
             print(f"CAMB_BASE_URL={server.base_url} CAMB_API_KEY={server.key}", flush=True)
             signal.sigwait(ends)
-    except ImportError as error:
-        print(f"{error}; install the extra: pip install 'cambfs[demo]'", file=sys.stderr)
-        return 1
     except OSError as error:
         print(f"port {port} or {storage_port}: {error.strerror}", file=sys.stderr)
         return 1

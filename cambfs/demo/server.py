@@ -1,8 +1,7 @@
 """Starts and stops the API: two origins on loopback, for as long as a `with` lasts.
 
-Needs the extra `cambfs[demo]`; without it importing this module raises ImportError. One thread a server,
-"cambfs-demo": uvicorn's event loop, in which all requests are answered. Everything public here may be used from any
-thread, before, during and after the `with`.
+One thread a server, "cambfs-demo": uvicorn's event loop, in which all requests are answered. Everything public here
+may be used from any thread, before, during and after the `with`.
 """
 
 from __future__ import annotations

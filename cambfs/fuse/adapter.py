@@ -72,12 +72,15 @@ class Operations:
 
     use_ns = True
 
-    def __init__(self, tree: Tree, xattrs: Xattrs, failures: Errnos, session: Session, timeout_s: float) -> None:
+    def __init__(
+        self, tree: Tree, xattrs: Xattrs, failures: Errnos, session: Session, timeout_s: float, umask: int = 0
+    ) -> None:
         self._tree = tree
         self._xattrs = xattrs
         self._failures = failures
         self._session = session
         self._timeout_s = timeout_s
+        self._umask = umask
         self._table = Lock()  # guards the next two
         self._open_files: dict[int, OpenFile] = {}
         self._last_fh = 0
@@ -110,7 +113,8 @@ class Operations:
         self._session.end()
 
     def getattr(self, path: str, fh: Any = None) -> Attributes:
-        return self._tree.attributes(path, self._deadline(), is_lookup_possible=fh is None)
+        attributes = self._tree.attributes(path, self._deadline(), is_lookup_possible=fh is None)
+        return attributes._replace(mode=attributes.mode & ~self._umask) if self._umask else attributes
 
     def access(self, path: str, mode: int) -> int:
         if mode != os.F_OK:
@@ -258,10 +262,14 @@ def serve(
     session = Session(on_ready)
     # A failure is the user's own business, and the audio is everybody's.
     xattrs = Xattrs(library, base_url, (lambda _: None) if allow_other else error_log.last)
-    operations = Operations(tree, xattrs, Errnos(error_log), session, library.timeout_s)
+    mount_options = _mount_options(allow_other, options)
+    umask = int(str(mount_options.pop("umask", "0")), 8)
+    if umask:  # without this the kernel leaves all checks to us
+        mount_options["default_permissions"] = True
+    operations = Operations(tree, xattrs, Errnos(error_log), session, library.timeout_s, umask)
     session.end_on_signals(library.close)
     try:
-        _Binding(operations, os.fsencode(mountpoint).decode(_ENCODING), **_mount_options(allow_other, options))
+        _Binding(operations, os.fsencode(mountpoint).decode(_ENCODING), **mount_options)
     except RuntimeError as error:
         raise ConfigError(f"cannot mount at {mountpoint}") from error
     finally:

@@ -1,4 +1,5 @@
-"""Going to the background: a child of its own session, which tells its parent how the start went.
+"""Going to the background: a child of its own session, which tells its parent how the start went. In the foreground the
+service manager is told.
 
 Not what the child does there (`wiring`). The fork comes before any thread of ours is started, for a child has none of
 its parent's threads. The parent starts one, after the fork: a question to a mount that hangs cannot be taken back.
@@ -12,6 +13,7 @@ import logging
 import os
 import select
 import signal
+import socket
 import sys
 import threading
 import time
@@ -52,6 +54,15 @@ class Report:
     def _send(self, kind: str, text: str) -> None:
         with suppress(OSError):
             os.write(self._fd, (json.dumps([kind, text]) + "\n").encode())
+
+
+def tell_service_manager(state: str) -> None:
+    """`READY=1` and the like, as sd_notify(3) does; nothing where this process is no service, or is one of a manager
+    that has gone."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address.startswith(("/", "@")):
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.sendto(state.encode(), address.replace("@", "\0", 1) if address[0] == "@" else address)
 
 
 def start(

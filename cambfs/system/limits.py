@@ -1,14 +1,40 @@
-"""What this process may take of the machine: open files.
+"""What this process may take of the machine: open files, and the right to mount for a user.
 
-No threads: called once, before any others run.
+No threads: called before any others run, but for `forgo_root`, which is for all threads.
 """
 
 from __future__ import annotations
 
+import ctypes
+import os
 import resource
+import struct
+
+CAP_SYS_ADMIN = 21  # of <linux/capability.h>, as the version
+_CAPABILITY_VERSION = 0x20080522
 
 
 def allow_many_open_files() -> None:
     """Every open or partly fetched result has a descriptor; the usual limit is meant for programs that use select."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def become(uid: int, gid: int, groups: list[int]) -> None:
+    """Makes root's process one of this user, who may still mount anywhere until `forgo_root`. Raises OSError."""
+    os.setgroups(groups)
+    os.setresgid(gid, gid, gid)
+    # The kernel keeps the rights while root is the saved user, and takes them from all threads when that ends.
+    os.setresuid(uid, uid, 0)
+    # Effective and permitted, not inheritable, twice 32 bits.
+    rights = struct.pack("6I", 1 << CAP_SYS_ADMIN, 1 << CAP_SYS_ADMIN, 0, 0, 0, 0)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.capset(struct.pack("Ii", _CAPABILITY_VERSION, 0), rights) != 0:
+        raise OSError(ctypes.get_errno(), "capset")
+
+
+def forgo_root() -> None:
+    """Ends what `become` has left of root; nothing else changes."""
+    real, _, saved = os.getresuid()
+    if real != saved:
+        os.setresuid(real, real, real)

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cambfs.errors import ConfigError
+from cambfs.system.limits import CAP_SYS_ADMIN
 
 FSTYPE = "fuse.cambfs"
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _DEVICE = Path("/dev/fuse")
-_CAP_SYS_ADMIN = 21  # of <linux/capability.h>
 _FUSE_CONF = Path("/etc/fuse.conf")
 
 
@@ -150,7 +150,7 @@ def _check_usable(directory: Path) -> None:
         raise ConfigError(_directory_trouble(directory, error)) from None
     if not is_empty:
         raise ConfigError(f"{directory}: is not empty; name an empty directory")
-    if not os.access(directory, os.W_OK):
+    if not (_may_mount() or os.access(directory, os.W_OK)):
         raise ConfigError(f"{directory}: you cannot mount where you cannot write; name a directory of your own")
 
 
@@ -222,7 +222,7 @@ def has_capability(which: str, status: Path = Path("/proc/self/status")) -> bool
     """Whether CAP_SYS_ADMIN is in a set of this process: CapEff (it may mount itself), CapBnd (a program of root's that
     it starts may)."""
     found = re.search(rf"^{which}:\s*([0-9a-f]+)", status.read_text(), re.MULTILINE)
-    return found is not None and bool(int(found[1], 16) >> _CAP_SYS_ADMIN & 1)
+    return found is not None and bool(int(found[1], 16) >> CAP_SYS_ADMIN & 1)
 
 
 def _fusermount_trouble() -> str:
