@@ -13,16 +13,19 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cambfs.config import Settings
 from cambfs.errors import CambfsError, ConfigError, KeyRefused
 from cambfs.names import RunId
+from cambfs.reload import Reload
 from cambfs.system import limits, private_files
 from cambfs.system.daemon import keep_signals_out, without_signals
 
 if TYPE_CHECKING:
+    from cambfs.cache.cache import Cache
     from cambfs.http.client import Client
+    from cambfs.run_list import DeclaredRuns
     from cambfs.runs.library import Library
 
 _KEY_CHECK_S = 3.0
@@ -35,6 +38,12 @@ _CONNECTION_PATIENCE = 0.5
 _CONNECTIONS_PER_TRANSFER = 2
 # To add up what a large cache holds takes as long as to list it, and who mounts wants to look at it first.
 _TRIM_AFTER_S = 2.0
+
+
+class Parts(NamedTuple):
+    client: Client
+    cache: Cache
+    library: Library
 
 
 def account_directory(settings: Settings) -> Path:
@@ -52,6 +61,16 @@ def account_directories(cache_dir: Path) -> list[Path]:
         return []
     except OSError as error:
         raise ConfigError(f"cannot use the cache directory {cache_dir}: {error.strerror}") from None
+
+
+def has_cached_results(settings: Settings) -> bool:
+    """Whether any result of this account is on the disk; a quick look, which proves nothing."""
+    if settings.no_disk_cache:
+        return False
+    try:
+        return any(path.suffix == ".flac" for path in account_directory(settings).iterdir())
+    except OSError:
+        return False
 
 
 def _key(settings: Settings) -> str:
@@ -79,6 +98,13 @@ def prepare_cache(settings: Settings) -> None:
 
 @contextmanager
 def open_library(settings: Settings, declared: Callable[[], Sequence[RunId]]) -> Iterator[Library]:
+    with open_parts(settings, declared) as parts:
+        yield parts.library
+
+
+@contextmanager
+def open_parts(settings: Settings, declared: Callable[[], Sequence[RunId]]) -> Iterator[Parts]:
+    """Raises ConfigError."""
     from cambfs.cache.cache import Cache
     from cambfs.cache.disk import Disk
     from cambfs.runs.context import make_context
@@ -99,7 +125,7 @@ def open_library(settings: Settings, declared: Callable[[], Sequence[RunId]]) ->
             max_transfers=settings.max_transfers,
             max_result_bytes=settings.max_result_size,
         )
-        yield stack.enter_context(closing(Library(context, declared)))
+        yield Parts(client, cache, stack.enter_context(closing(Library(context, declared))))
 
 
 def check_key(settings: Settings) -> str | None:
@@ -140,10 +166,15 @@ def _ask_about_key(settings: Settings) -> tuple[KeyRefused | None, str | None]:
 
 
 def serve(
-    settings: Settings, directory: Path, declared: Callable[[], Sequence[RunId]], on_ready: Callable[[], None]
+    settings: Settings,
+    directory: Path,
+    declared: DeclaredRuns,
+    on_ready: Callable[[], None],
+    reread: Callable[[], Settings] | None = None,
 ) -> int | None:
-    """Mounts at `directory` and returns when that has ended: the signal that ended it, or None. The key is in no
-    environment from here on, and no core dump is made. Raises ConfigError."""
+    """Mounts at `directory` and returns when that has ended: the signal that ended it, or None. SIGHUP reads the
+    settings again with `reread`; without it, SIGHUP ends the mount. The key is in no environment from here on, and no
+    core dump is made. Raises ConfigError."""
     from cambfs.fuse.adapter import serve as serve_library
     from cambfs.vfs.tree import UrlStyle
 
@@ -151,12 +182,15 @@ def serve(
     private_files.forbid_core_dumps()
     keep_signals_out()
     limits.allow_many_open_files()
-    with open_library(settings, declared) as library:
+    with open_parts(settings, declared) as parts:
+        reload = None if reread is None else Reload(settings, reread, parts.client, parts.cache, declared)
         return serve_library(
-            library,
+            parts.library,
             directory,
             url_style=UrlStyle(settings.url_style),
             allow_other=settings.allow_other,
             options=settings.options,
+            source=f"cambfs#{settings.profile}" if settings.profile else "cambfs",
             on_ready=on_ready,
+            on_hangup=reload,
         )

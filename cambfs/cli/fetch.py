@@ -16,7 +16,7 @@ import click
 from cambfs.cli.cache import shown_size
 from cambfs.cli.options import DIRECTORY, FOR_FETCH, with_settings
 from cambfs.config import Settings
-from cambfs.errors import CambfsError, ConfigError
+from cambfs.errors import CambfsError, ConfigError, SettingError
 from cambfs.names import RunId
 from cambfs.text import visible
 
@@ -41,7 +41,7 @@ def fetch(settings: Settings, items: tuple[str, ...], output: Path | None) -> No
     private_files.forbid_core_dumps()
     wanted = _parse(items)
     if settings.no_disk_cache and output is None:
-        raise ConfigError("without a disk cache there is nowhere to fetch to; name a directory with -o")
+        raise SettingError("without a disk cache there is nowhere to fetch to; name a directory with -o")
     if settings.log_file is None:
         logs.to_stderr(settings.log_level)
     else:

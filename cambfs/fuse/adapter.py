@@ -44,7 +44,7 @@ _OPTIONS: dict[str, str | int | bool] = {
     "raw_fi": True,
     "foreground": True,
     **dict.fromkeys(("ro", "nosuid", "nodev", "noexec", "use_ino", "intr"), True),
-    **dict.fromkeys(("fsname", "subtype"), "cambfs"),
+    "subtype": "cambfs",
     "attr_timeout": 0,
     "entry_timeout": ENTRY_TIMEOUT_S,
     "max_background": 512,
@@ -223,21 +223,24 @@ def serve(
     url_style: UrlStyle = UrlStyle.JSON,
     allow_other: bool = False,
     options: Sequence[str] = (),
+    source: str = "cambfs",
     on_ready: Callable[[], None] = lambda: None,
+    on_hangup: Callable[[], None] | None = None,
 ) -> int | None:
-    """Mounts and serves until unmounted, or until SIGINT, SIGTERM or SIGHUP; returns the signal, if there was one.
+    """Mounts and serves until unmounted, or until SIGINT or SIGTERM; returns the signal, if there was one.
 
-    Call it in the main thread, before others are started that should not get these signals: it blocks them. `on_ready`
-    is called when the kernel's first request has come. Raises ConfigError when the mount is refused.
+    SIGHUP calls `on_hangup`; without it, SIGHUP ends the mount, too. Call it in the main thread, before others are
+    started that should not get these signals: it blocks them. `source` is what `df` shows. `on_ready` is called when
+    the kernel's first request has come. Raises ConfigError when the mount is refused.
     """
     journal = Journal()
     controls = {"errors": journal.text, "pid": lambda: f"{os.getpid()}\n".encode()}
     tree = Tree(library, url_style, 0o400 if allow_other else 0o444, controls)
     session = Session(on_ready)
     operations = Operations(tree, Failures(journal), session, library.timeout_s, url_owner_only=allow_other)
-    session.end_on_signals(library.close)
+    session.end_on_signals(library.close, on_hangup)
     try:
-        _Binding(operations, os.fsencode(mountpoint).decode(_ENCODING), **_mount_options(allow_other, options))
+        _Binding(operations, os.fsencode(mountpoint).decode(_ENCODING), **_mount_options(source, allow_other, options))
     except RuntimeError as error:
         raise ConfigError(f"cannot mount at {mountpoint}") from error
     finally:
@@ -245,6 +248,8 @@ def serve(
     return session.ended_by
 
 
-def _mount_options(allow_other: bool, options: Sequence[str]) -> dict[str, str | int | bool]:
+def _mount_options(source: str, allow_other: bool, options: Sequence[str]) -> dict[str, str | int | bool]:
     chosen = (option.partition("=") for option in options)
-    return _OPTIONS | {"allow_other": allow_other} | {name: value or True for name, _, value in chosen}
+    return (
+        _OPTIONS | {"fsname": source, "allow_other": allow_other} | {name: value or True for name, _, value in chosen}
+    )

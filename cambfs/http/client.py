@@ -44,11 +44,9 @@ class Client:
     def __init__(self, base_url: str, key: str, timeout_s: float = 30.0, connections: int = 128) -> None:
         self._base_url = base_url.rstrip("/")
         self._base = base_origin(self._base_url)
-        if not _KEY.fullmatch(key):
-            raise ConfigError("the API key is empty, or has a space or an invalid character; copy it again")
+        self._key = Key(_checked(key))
         if not 0 < timeout_s < float("inf"):
             raise ConfigError(f"the timeout must be a number of seconds above 0, not {timeout_s}")
-        self._key = Key(key)
         self._timeout_s = timeout_s
         self._exchange = Exchange(self._base, self._key, timeout_s, connections)
 
@@ -64,6 +62,11 @@ class Client:
     def close(self) -> None:
         """Closes the idle connections. Bodies that are open stay so."""
         self._exchange.close()
+
+    def use_key(self, key: str) -> None:
+        """Replaces the key, for requests that begin from here on. Raises ConfigError for an impossible key."""
+        self._key = self._key.replaced_by(_checked(key))
+        self._exchange.use_key(self._key)
 
     def check_key(self) -> None:
         """Asks one cheap question (0 is never a run). Raises KeyRefused when the API refuses the key, LinkError when
@@ -165,3 +168,9 @@ class Client:
         status, code = answer.status, answers.storage_code(self._exchange.error_content(answer, what, _MAX_MESSAGE))
         text = answers.with_words(f"{what}: {answer.origin} says {status}{_STORED.get(status, '')}", code)
         raise answers.storage_error(text, status, code, retry_after_s(answer.headers, answer.now_s()))
+
+
+def _checked(key: str) -> str:
+    if not _KEY.fullmatch(key):
+        raise ConfigError("the API key is empty, or has a space or an invalid character; copy it again")
+    return key

@@ -81,6 +81,10 @@ class Exchange:
         self._session = Session(connections)
         self._proxies = Proxies()
 
+    def use_key(self, key: Key) -> None:
+        """For requests that begin from here on."""
+        self._key = key
+
     def close(self) -> None:
         """Closes the idle connections. Bodies that are open stay so."""
         self._session.close()

@@ -716,3 +716,14 @@ def test_what_neither_the_disk_nor_memory_takes_is_not_cached(
     assert "run 1: cannot be cached: no space on the disk or in memory" in caplog.text
     _give(cache, 1, spool)
     assert cache.runs() == []
+
+
+def test_the_limit_can_change_while_it_is_in_force(make_cache: MakeCache) -> None:
+    cache = make_cache(1000)
+    for run_id in (1, 2, 3):
+        _keep(cache, run_id, 100)
+    cache.set_limit(200)
+    assert sorted(cache.runs()) == [2, 3]
+    cache.set_limit(300)
+    _keep(cache, 4, 100)
+    assert sorted(cache.runs()) == [2, 3, 4]
