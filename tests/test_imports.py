@@ -33,7 +33,7 @@ RESERVED = {
     "requests": {"http"},
     "urllib3": {"http"},
     "click": {"cli"},
-    "tqdm": {"cli"},
+    "rich": {"cli"},
     "starlette": {"demo"},
     "uvicorn": {"demo"},
 }

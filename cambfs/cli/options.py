@@ -63,7 +63,7 @@ class Value(_ParamType):
             self.fail(str(error), param, ctx)
 
 
-class _PathValue(Value):
+class PathValue(Value):
     """A path, absolute from where it is written: in the configuration it begins at the configuration."""
 
     def __init__(self, name: str) -> None:
@@ -85,8 +85,8 @@ def _base(param: click.Parameter | None, ctx: click.Context | None) -> Path | No
     return ctx.obj.directory if isinstance(ctx.obj, _Start) else None
 
 
-DIRECTORY = _PathValue("DIR")
-_FILE = _PathValue("FILE")
+DIRECTORY = PathValue("DIR")
+_FILE = PathValue("FILE")
 _SIZE = Value("SIZE", parse_size)
 _TIME = Value("TIME", parse_duration)
 
@@ -190,12 +190,9 @@ _TRANSFER = (
     Setting("--max-result-size", _SIZE, "Refuse results larger than this.", default="4GiB"),
     Setting("--timeout", _TIME, "Time without progress before an operation fails: 30, 30s, 2m.", default="30s"),
 )
-RUNS_FILE = Setting(
-    "--runs-file", _FILE, "File of runs to list, one run or range a line. Changes take effect while mounted."
-)
 _LISTED = (
     Setting("--runs", Value("RUNS", _runs), "Runs to list, for example 1-100,205. Other runs open, too."),
-    RUNS_FILE,
+    Setting("--runs-file", _FILE, "File of runs to list, one run or range a line. Changes take effect while mounted."),
 )
 _VIEW = (
     Setting("--url-style", click.Choice(URL_STYLES, case_sensitive=False), "Format of .url files.", default="json"),
