@@ -52,20 +52,46 @@ def fetch(
     Results that are in the cache are not downloaded again. After Ctrl-C, the same command goes on where it was. The
     exit code is 1 when a run is unknown or fails.
     """
+    wanted = _parse(items, runs_file)
+    fetch_into_cache(settings, wanted, output, verbose=verbose)
+
+
+def fetch_into_cache(
+    settings: Settings,
+    wanted: tuple[RunId, ...],
+    output: Path | None = None,
+    *,
+    verbose: bool = False,
+    anew: bool = False,
+) -> None:
+    """Fetches the runs, and says how it went. With `anew` what the cache has of them goes first, if the API answers.
+    Exits with 1 when a run is not there in the end."""
     from cambfs.system import private_files
     from cambfs.system.daemon import ending_on_signals
 
-    private_files.forbid_core_dumps()
-    wanted = _parse(items, runs_file)
     if settings.no_disk_cache and output is None:
         raise SettingError("without a disk cache there is nowhere to fetch to; name a directory with -o")
+    _make(output)
+    private_files.forbid_core_dumps()
     if click.get_current_context().get_parameter_source("log_level") is ParameterSource.DEFAULT:
         settings = replace(settings, log_level="warning")  # retries and the like are no news here
-    _make(output)
     with ending_on_signals():
+        if anew:
+            _drop(settings, wanted)
         is_complete = _fetch(settings, wanted, output, verbose)
     if not is_complete or (output is None and not _have_stayed(settings, wanted)):
         sys.exit(1)
+
+
+def _drop(settings: Settings, wanted: tuple[RunId, ...]) -> None:
+    from cambfs.cache.disk import Disk
+    from cambfs.wiring import account_directory, open_client
+
+    with open_client(settings) as client:
+        client.check_key()
+    disk = Disk(account_directory(settings))
+    for run_id in wanted:
+        disk.remove(run_id)
 
 
 def _parse(items: tuple[str, ...], runs_file: Path | None) -> tuple[RunId, ...]:

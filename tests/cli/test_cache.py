@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import pty
 import re
@@ -14,7 +15,10 @@ import termios
 from functools import partial
 from pathlib import Path
 
-from tests.cli.shell import LIMIT_S, Shell, complaint
+import pytest
+
+from cambfs.demo.server import Server
+from tests.cli.shell import KEY, LIMIT_S, Shell, complaint
 
 
 def test_the_cache_is_listed_without_key_and_network(shell: Shell) -> None:
@@ -84,7 +88,7 @@ def test_verify_finds_a_damaged_result_and_removes_it(shell: Shell) -> None:
 
 def test_clear_asks_first(shell: Shell) -> None:
     shell("fetch", "1-2")
-    assert "--yes" in shell("cache", "clear").stderr
+    assert "nothing was removed: there is no terminal" in shell("cache", "clear").stderr
     command = [sys.executable, "-m", "cambfs", "cache", "clear"]
     declined = subprocess.run(command, input="n\n", env=shell.environ, capture_output=True, text=True, timeout=LIMIT_S)
     assert declined.returncode == 1
@@ -96,3 +100,54 @@ def test_clear_asks_first(shell: Shell) -> None:
 def test_a_cache_that_cannot_be_read_is_one_line(shell: Shell) -> None:
     (shell.directory / "file").touch()
     assert "cannot use the cache directory" in complaint(shell("cache", "list", "--cache-dir", "file"))
+
+
+def test_runs_are_cleared_without_a_question(shell: Shell) -> None:
+    shell("fetch", "1-3")
+    done = shell("cache", "clear", "1-2", "77")
+    assert (done.returncode, done.stdout) == (0, "removed 2 results, 585.9 KiB; 1 not in the cache\n")
+    assert shell("cache", "clear", "3").stdout == "removed 1 result, 293.0 KiB\n"
+    assert "'x' is not a run id" in complaint(shell("cache", "clear", "x"), 2)
+
+
+def test_the_list_tells_accounts_apart_and_shows_no_key(shell: Shell, api: Server) -> None:
+    shell("fetch", "1")
+    shell("fetch", "1-2", "--base-url", api.base_url.replace("127.0.0.1", "localhost"))
+    lines = [line.split() for line in shell("cache", "list").stdout.splitlines()]
+    assert lines[0][-1] == "ACCOUNT"
+    assert [line[0] for line in lines[1:4]] == ["1", "1", "2"]
+    accounts = [line[-1] for line in lines[1:4]]
+    assert len(set(accounts)) == 2
+    listed = shell("cache", "list", "--json").stdout
+    assert KEY not in listed
+    results = json.loads(listed)
+    assert [(one["run"], one["size"], one["account"]) for one in results] == [
+        (int(line[0]), 300_004, line[-1]) for line in lines[1:4]
+    ]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", one["last_used"]) for one in results)
+    shell("cache", "clear", "-y")
+    assert json.loads(shell("cache", "list", "--json").stdout) == []
+
+
+def test_refresh_downloads_again(shell: Shell, api: Server) -> None:
+    shell("fetch", "1-3")
+    api.forget()
+    done = shell("cache", "refresh", "1-2")
+    assert (done.returncode, done.stderr) == (0, "cambfs: 2 fetched\n")
+    assert api.count("stream") == 2
+    assert shell("fetch", "1-3").stderr == "cambfs: 0 fetched, 3 already there\n"
+
+
+@pytest.mark.parametrize("wrong", [{"CAMB_BASE_URL": "http://127.0.0.1:9/apis"}, {"CAMB_API_KEY": "wrong"}])
+def test_refresh_removes_nothing_when_the_api_does_not_answer(shell: Shell, wrong: dict[str, str]) -> None:
+    shell("fetch", "1", "--timeout", "1", **wrong)
+    (directory,) = (shell.directory / "home/.cache/cambfs").iterdir()
+    for name in ("1.flac", "1.json"):
+        (directory / name).write_text("{}")
+    complaint(shell("cache", "refresh", "1", "--timeout", "3", **wrong))
+    assert (directory / "1.flac").exists()
+
+
+def test_refreshing_nothing_is_refused(shell: Shell) -> None:
+    assert "Missing argument 'RUN...'" in complaint(shell("cache", "refresh"), 2)
+    assert "nowhere to fetch to" in complaint(shell("cache", "refresh", "1", "--no-disk-cache"), 2)
