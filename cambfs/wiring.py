@@ -162,7 +162,7 @@ def _ask_about_key(settings: Settings) -> tuple[KeyRefused | None, str | None]:
     answer = answers[0] if answers else ConfigError(f"no answer within {_KEY_CHECK_S:g} s")
     if isinstance(answer, KeyRefused):
         return answer, None
-    return None, None if answer is None else f"the key could not be checked; mounted anyway: {answer}"
+    return None, None if answer is None else f"mounted, but the key could not be checked: {answer}"
 
 
 def serve(

@@ -20,7 +20,14 @@ from cambfs.text import visible
 _log = logging.getLogger(__name__)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """`umount` is another name of `unmount`; the help shows one of them."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return super().get_command(ctx, "unmount" if cmd_name == "umount" else cmd_name)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, "-V", "--version", message="cambfs %(version)s")
 def cambfs() -> None:
     """Mount the results of CAMB.AI text-to-speech runs as files.

@@ -115,11 +115,13 @@ def settle_options(settings: Settings) -> Settings:
 def _check_option(option: str) -> None:
     name = option.split("=")[0]
     if name in _NEVER:
-        raise SettingError(f"-o {option}: not possible; the mount is always {','.join(_ALWAYS[:4])}, named cambfs")
+        raise SettingError(
+            f"-o {option}: leave it out; cambfs always mounts with {','.join(_ALWAYS[:4])} under its own name"
+        )
     if name not in _FORMS:
         raise SettingError(f"-o {option}: unknown option; known are allow_other, {', '.join(_FORMS)}")
     if not re.fullmatch(name + _FORMS[name], option):
-        wants = {"": "takes no value", "=.+": "wants a value"}.get(_FORMS[name], "wants a number of bytes")
+        wants = {"": "takes no value", "=.+": "needs a value"}.get(_FORMS[name], "needs a number of bytes")
         raise SettingError(f"-o {option}: {name} {wants}")
 
 

@@ -47,6 +47,13 @@ def test_help_imports_nothing_that_takes_long() -> None:
 
 def test_the_version_is_told(shell: Shell) -> None:
     assert re.fullmatch(r"cambfs \d+\.\d+\.\d+\n", shell("--version").stdout)
+    assert shell("-V").stdout == shell("--version").stdout
+
+
+def test_h_shows_the_help_of_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for path, _ in commands(app.cambfs):
+        assert run([*path, "-h"]) == 0
+        assert capsys.readouterr().out.startswith(f"Usage: cambfs {' '.join(path)} ")
 
 
 def test_an_unexpected_exception_is_one_line(

@@ -96,6 +96,27 @@ def test_a_foreign_mount_is_left_alone(tmp_path: Path, monkeypatch: pytest.Monke
         unmount.unmount(tmp_path)
 
 
+@pytest.mark.parametrize(("uid", "owner"), [(0, "user root"), (4_000_000_000, "uid 4000000000")])
+def test_another_users_mount_is_left_alone_and_the_reason_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uid: int, owner: str
+) -> None:
+    mounted = Mounted(tmp_path, "fuse.cambfs", "0:50", ("ro", f"user_id={uid}", "group_id=0"))
+    monkeypatch.setattr(unmount, "mounted_at", lambda _: mounted)
+    monkeypatch.setattr(unmount, "_detach", lambda *_, **__: pytest.fail("unmounted"))
+    monkeypatch.setattr(os, "geteuid", lambda: 4242)
+    for lazy in (True, False):
+        with pytest.raises(ConfigError, match=f"was mounted by {owner}; only that user and root can unmount it"):
+            unmount.unmount(tmp_path, lazy=lazy)
+
+
+def test_umount_is_the_same_command(shell: Shell) -> None:
+    assert shell("mount", "mnt").returncode == 0
+    assert shell("umount", "mnt").returncode == 0
+    assert mountpoint.mounted_at(shell.mountpoint) is None
+    assert "see: cambfs umount --help" in complaint(shell("umount"), 2)
+    assert "umount " not in shell("--help").stdout.replace("unmount", "")
+
+
 @pytest.mark.parametrize(
     ("fusermount", "umount", "said"),
     [
