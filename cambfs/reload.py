@@ -12,7 +12,7 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from cambfs.config import Settings
-from cambfs.errors import CambfsError
+from cambfs.errors import CambfsError, SettingError
 from cambfs.system import logs
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ class Reload:
         try:
             # The options of the mount were settled at its start.
             wanted = replace(self._read(), options=self._settings.options, allow_other=self._settings.allow_other)
+            if wanted.key is None:
+                raise SettingError("there is no API key any more")
             changed = [one.name for one in fields(Settings) if self._differs(one.name, wanted)]
             self._apply(wanted, changed)
         except CambfsError as error:

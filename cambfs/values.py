@@ -56,6 +56,8 @@ def parse_path(text: str) -> Path:
         return Path(text).expanduser().absolute()
     except RuntimeError:
         raise ValueError(f"{quoted(text)} is in the home directory of an unknown user") from None
+    except FileNotFoundError:
+        raise ValueError(f"{quoted(text)} is relative, and the working directory was removed; cd to another") from None
 
 
 def parse_options(text: str) -> tuple[str, ...]:

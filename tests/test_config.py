@@ -20,7 +20,9 @@ from cambfs.cli.options import (
     FOR_MOUNT,
     SETTINGS,
     RereadableCommand,
+    TolerantCommand,
     known_variables,
+    mistakes_in_settings,
     rereading,
     settings_of,
 )
@@ -504,6 +506,38 @@ def test_mount_options_come_as_a_list_from_everywhere(tmp_path: Path) -> None:
         "nodev",
         "noexec",
     )
+
+
+def test_a_command_that_reports_mistakes_begins_in_spite_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = TolerantCommand("every", params=list(FOR_MOUNT))
+    monkeypatch.setattr(config, "config_file", lambda: tmp_path / "config.toml")
+    monkeypatch.setenv("CAMBFS_TIMEOUT", "soon")
+    monkeypatch.setenv("CAMB_API_KEY", "a b")
+    (tmp_path / "config.toml").write_text("timeout = 1\nmax_transfers = 0\nurl_style = 'plain'")
+    ctx = command.make_context("every", [])
+    settings = settings_of(ctx)
+    assert (settings.timeout, settings.max_transfers, settings.url_style, settings.key) == (30.0, 64, "plain", None)
+    places = [str(mistake).partition(": ")[0] for mistake in mistakes_in_settings(ctx) or ()]
+    assert sorted(places) == sorted([str(tmp_path / "config.toml"), "CAMBFS_TIMEOUT", "CAMB_API_KEY"])
+    (tmp_path / "config.toml").write_text("timeouts = 1")
+    ctx = command.make_context("every", [])
+    assert settings_of(ctx).url_style == "json"
+    assert "did you mean timeout?" in str((mistakes_in_settings(ctx) or [])[0])
+    with pytest.raises(click.UsageError):
+        command.make_context("every", ["--timeout", "soon"])
+
+
+def test_a_directory_that_is_gone_matters_only_for_relative_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert load(["--log-file", "/log"], {}, tmp_path / "none").log_file == Path("/log")
+    with pytest.raises(click.UsageError, match="the working directory was removed"):
+        load(["--log-file", "log"], {}, tmp_path / "none")
 
 
 def test_settings_are_read_again_as_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -29,13 +29,20 @@ if TYPE_CHECKING:
 else:
     _ParamType = click.ParamType  # generic in new versions only
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
 _STORED = "cambfs.stored"
 _ARGUMENTS = "cambfs.arguments"
+_MISTAKES = "cambfs.mistakes"
 _LONGEST_MESSAGE = 300
 # Not settings: what the tests and scripts of this project look at.
 _NO_SETTINGS = ("CAMBFS_NO_SKIPS", "CAMBFS_RELIABILITY", "CAMBFS_BENCH_NAMESPACE")
+
+
+def _working_directory() -> Path | None:
+    """None when it was removed, which matters only for relative paths."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ class _Start:
     """What was when the command began, and is not in a mount that reads its settings again: it works in another
     directory, and its environment has no key."""
 
-    directory: Path = field(default_factory=Path.cwd)
+    directory: Path | None = field(default_factory=_working_directory)
     key: str = field(default_factory=lambda: os.environ.get(config.KEY_VARIABLE, ""), repr=False)
 
 
@@ -85,6 +92,28 @@ def _base(param: click.Parameter | None, ctx: click.Context | None) -> Path | No
     return ctx.obj.directory if isinstance(ctx.obj, _Start) else None
 
 
+def _refuse(ctx: click.Context, error: ConfigError) -> None:
+    """Raises the error, unless the command is one that reports what is wrong with the settings."""
+    if (mistakes := mistakes_in_settings(ctx)) is None:
+        raise error from None
+    mistakes.append(error)
+
+
+def mistakes_in_settings(ctx: click.Context) -> list[ConfigError] | None:
+    """What was wrong, for a TolerantCommand; such a setting has its default, and a wrong key is no key. None for
+    another command, which does not begin with a wrong setting."""
+    found: list[ConfigError] | None = ctx.meta.get(_MISTAKES)
+    return found
+
+
+class TolerantCommand(click.Command):
+    """A command that begins although the environment, the configuration or the key file have mistakes."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_MISTAKES] = []
+        return super().parse_args(ctx, args)
+
+
 DIRECTORY = PathValue("DIR")
 _FILE = PathValue("FILE")
 _SIZE = Value("SIZE", parse_size)
@@ -113,7 +142,8 @@ class Setting(click.Option):
             if not (place := self._place(ctx)):
                 raise
             message = "must be true or false" if self.is_flag else error.message[:_LONGEST_MESSAGE]
-            raise SettingError(f"{place}: {message}") from None
+            _refuse(ctx, SettingError(f"{place}: {message}"))
+            return None
 
     def _place(self, ctx: click.Context) -> str:
         """Empty for the command line, which click names itself."""
@@ -130,10 +160,13 @@ def _read_config(ctx: click.Context, _: click.Parameter, profile: str | None) ->
     if profile and not re.fullmatch(r"[A-Za-z0-9_-]{1,60}", profile):
         raise click.BadParameter("a profile's name has letters, digits, - and _ only")
     ctx.obj = ctx.obj or _Start()
-    file = config.config_file()
-    if file is None and profile:
-        raise SettingError("no home directory is known for config.toml, which has the profiles; set HOME")
-    stored = {} if file is None else config.read_config(file, profile or "", _NAMES)
+    file, stored = config.config_file(), {}
+    try:
+        if file is None and profile:
+            raise SettingError("no home directory is known for config.toml, which has the profiles; set HOME")
+        stored = {} if file is None else config.read_config(file, profile or "", _NAMES)
+    except SettingError as error:
+        _refuse(ctx, error)
     ctx.meta[_STORED] = stored
     ctx.default_map = {name: one.value for name, one in stored.items()}
     return profile or ""
@@ -251,11 +284,15 @@ def settings_of(ctx: click.Context) -> Settings:
     values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if "options" in values:
         values["options"] = tuple(option for some in values["options"] for option in some)
-    if values.get("no_disk_cache"):
-        values.setdefault("cache_size", config.DEFAULT_MEMORY_BYTES)
-    elif "cache_dir" in ctx.params and "cache_dir" not in values:
-        values["cache_dir"] = config.cache_directory()
-    return Settings(key=_key(ctx) if "api_key_file" in ctx.params else None, **values)
+    try:
+        if values.get("no_disk_cache"):
+            values.setdefault("cache_size", config.DEFAULT_MEMORY_BYTES)
+        elif "cache_dir" in ctx.params and "cache_dir" not in values:
+            values["cache_dir"] = config.cache_directory()
+        values["key"] = _key(ctx) if "api_key_file" in ctx.params else None
+    except ConfigError as error:
+        _refuse(ctx, error)
+    return Settings(**values)
 
 
 def _key(ctx: click.Context) -> ApiKey | None:
@@ -285,18 +322,3 @@ def rereading(ctx: click.Context) -> Callable[[], Settings]:
     raises SettingError."""
     start, arguments = ctx.obj, ctx.meta[_ARGUMENTS]
     return lambda: settings_of(ctx.command.make_context(ctx.info_name, list(arguments), obj=start))
-
-
-def duration_option(flag: str, default: str | None, text: str) -> Callable[[Command], Command]:
-    return click.option(flag, type=_TIME, metavar="TIME", default=default, show_default=True, help=text)
-
-
-def size_option(flag: str, text: str) -> Callable[[Command], Command]:
-    """Of at least one byte."""
-
-    def parse(given: str) -> int:
-        if (size := parse_size(given)) < 1:
-            raise ValueError("0 is too little")
-        return size
-
-    return click.option(flag, type=Value("SIZE", parse), metavar="SIZE", help=text)
