@@ -141,7 +141,7 @@ class Setting(click.Option):
         except click.BadParameter as error:
             if not (place := self._place(ctx)):
                 raise
-            message = "must be true or false" if self.is_flag else error.message[:_LONGEST_MESSAGE]
+            message = "must be true or false" if self.is_flag else error.message[:_LONGEST_MESSAGE].rstrip(".")
             _refuse(ctx, SettingError(f"{place}: {message}"))
             return None
 
