@@ -16,8 +16,8 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import BinaryIO, Protocol
 
-from cambfs.deadline import Patience
-from cambfs.errors import CambfsError, GivenUp, KeyRefused, NoSpace
+from cambfs.deadline import Deadline
+from cambfs.errors import CambfsError, Cancelled, KeyRefused, NoSpace
 from cambfs.names import Kind, RunId, file_name
 from cambfs.runs.library import Handle, Library
 
@@ -73,7 +73,7 @@ class Fetch:
             try:
                 size, was_there = self._fetch(run_id)
                 self._progress.done(run_id, size, was_there=was_there)
-            except GivenUp:
+            except Cancelled:
                 return
             except CambfsError as error:
                 if isinstance(error, KeyRefused) and error.status == 401:
@@ -88,7 +88,7 @@ class Fetch:
     def _fetch(self, run_id: RunId) -> tuple[int, bool]:
         """The size of the result, and whether it was where it should be already."""
         was_cached = self._library.is_cached(run_id)
-        handle = self._library.open(run_id, self._patience())
+        handle = self._library.open(run_id, self._deadline())
         try:
             pieces = _Pieces(self._read(handle), (lambda _: None) if was_cached else self._progress.advanced)
             if self._directory is None:
@@ -104,10 +104,10 @@ class Fetch:
             return sum(file.write(piece) for piece in pieces), False
 
     def _read(self, handle: Handle) -> Callable[[int], bytes]:
-        return lambda offset: handle.read(offset, _PIECE_BYTES, self._patience())
+        return lambda offset: handle.read(offset, _PIECE_BYTES, self._deadline())
 
-    def _patience(self) -> Patience:
-        return Patience(self._library.timeout_s, self._stop.is_set)
+    def _deadline(self) -> Deadline:
+        return Deadline(self._library.timeout_s, self._stop.is_set)
 
 
 class _Pieces:

@@ -1,4 +1,4 @@
-"""How long one caller waits, and when it has stopped wanting an answer.
+"""How long one caller waits, and when it has stopped wanting a response.
 
 Not the waiting itself (`run`), nor how often a request is repeated (`retry`). No threads.
 """
@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import TypeVar
 
-from cambfs.errors import GivenUp, TimedOut
+from cambfs.errors import Cancelled, TimedOut
 
 # A caller that was killed notices within one slice.
 SLICE_S = 0.05
@@ -19,19 +19,20 @@ SLICE_S = 0.05
 T = TypeVar("T")
 
 
-class Patience:
-    """One operation's: made when it begins. `given_up` is asked about every SLICE_S whether the caller was killed."""
+class Deadline:
+    """One operation's: made when it begins. `is_cancelled` is asked about every SLICE_S whether the caller was
+    killed."""
 
-    def __init__(self, timeout_s: float, given_up: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, timeout_s: float, is_cancelled: Callable[[], bool] = lambda: False) -> None:
         self.timeout_s = timeout_s
-        self._given_up = given_up
+        self._is_cancelled = is_cancelled
         self._since = time.monotonic()
 
     def check(self, progress_at: float = 0.0) -> None:
-        """Raises GivenUp when the caller is gone, TimedOut when neither the operation's beginning nor `progress_at`
+        """Raises Cancelled when the caller is gone, TimedOut when neither the operation's beginning nor `progress_at`
         (time.monotonic seconds) lies within the timeout."""
-        if self._given_up():
-            raise GivenUp("the caller was killed")
+        if self._is_cancelled():
+            raise Cancelled("the caller was killed")
         if time.monotonic() - max(self._since, progress_at) > self.timeout_s:
             raise TimedOut(f"no progress for {self.timeout_s:g} s")
 

@@ -8,7 +8,7 @@ the kernel gets garbage). `errnos` holds the one table that turns them into errn
     ├── ReadOnly            any attempt to write
     ├── ConfigError         something cambfs needs is missing or wrong; the text says what to do
     │   └── SettingError        a setting or an argument is wrong: the command was called wrongly
-    ├── GivenUp             the caller was killed while it waited
+    ├── Cancelled             the caller was killed while it waited
     ├── Closing             the mount is being unmounted
     ├── TooLarge            a result beyond the largest that is allowed
     ├── NoSpace             no room for the bytes, and nothing left to evict
@@ -17,15 +17,15 @@ the kernel gets garbage). `errnos` holds the one table that turns them into errn
     ├── CacheDamaged        a cached result is not what its sidecar says
     ├── ResultChanged       the result is not the one whose first bytes were read
     ├── NotWhole            what comes ends before the result does, again and again, or cannot be proven not to
-    ├── RemoteError         the API or the storage answered, and the answer is no
+    ├── RemoteError         the API or the storage answered, and the response is no
     │   ├── UnknownRun          400, 404, 422
     │   ├── KeyRefused          401, 403
     │   ├── SignatureExpired    403 from storage
     │   ├── RateLimited         429                                     (temporary)
     │   ├── ServerError         408, 5xx                                (temporary)
     │   ├── NotAudio            200, and anything but audio as content
-    │   └── BadAnswer           any other answer that makes no sense
-    └── LinkError           there was no answer, or it broke off       (temporary)
+    │   └── BadResponse           any other response that makes no sense
+    └── LinkError           there was no response, or it broke off       (temporary)
         ├── Unreachable         not resolved, not routed, refused
         ├── TimedOut            no progress within the timeout
         └── BrokenBody          the body ended before its end
@@ -59,7 +59,7 @@ class SettingError(ConfigError):
     pass
 
 
-class GivenUp(CambfsError):
+class Cancelled(CambfsError):
     pass
 
 
@@ -128,7 +128,7 @@ class NotAudio(RemoteError):
     pass
 
 
-class BadAnswer(RemoteError):
+class BadResponse(RemoteError):
     pass
 
 

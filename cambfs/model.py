@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class RunInfo:
     """`size` in bytes, exact, below 2^63; `mtime_ns` since the epoch, the same for as long as anybody remembers it."""
 
     size: int

@@ -33,7 +33,7 @@ _ACCOUNT = re.compile(r"[0-9a-f]{32}")
 _ACCEPTED = ".accepted"
 # A silent connection is closed after this part of the timeout, which leaves time for another one. A kept connection may
 # be dead without either end knowing.
-_CONNECTION_PATIENCE = 0.5
+_CONNECTION_SHARE = 0.5
 # A run can have a question about its URL under way beside its stream, and probes go to storage.
 _CONNECTIONS_PER_TRANSFER = 2
 # To add up what a large cache holds takes as long as to list it, and who mounts wants to look at it first.
@@ -85,7 +85,7 @@ def open_client(settings: Settings, timeout_s: float | None = None) -> Client:
     from cambfs.http.client import Client
 
     connections = settings.max_transfers * _CONNECTIONS_PER_TRANSFER
-    return Client(settings.base_url, key, timeout_s or settings.timeout * _CONNECTION_PATIENCE, connections)
+    return Client(settings.base_url, key, timeout_s or settings.timeout * _CONNECTION_SHARE, connections)
 
 
 def prepare_cache(settings: Settings) -> None:
@@ -159,10 +159,10 @@ def _ask_about_key(settings: Settings) -> tuple[KeyRefused | None, str | None]:
     with without_signals():
         asking.start()
     asking.join(_KEY_CHECK_S)
-    answer = answers[0] if answers else ConfigError(f"no answer within {_KEY_CHECK_S:g} s")
-    if isinstance(answer, KeyRefused):
-        return answer, None
-    return None, None if answer is None else f"mounted, but the key could not be checked: {answer}"
+    response = answers[0] if answers else ConfigError(f"no response within {_KEY_CHECK_S:g} s")
+    if isinstance(response, KeyRefused):
+        return response, None
+    return None, None if response is None else f"mounted, but the key could not be checked: {response}"
 
 
 def serve(

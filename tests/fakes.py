@@ -15,7 +15,7 @@ from functools import cache
 from threading import Condition, Lock
 
 from cambfs.errors import (
-    BadAnswer,
+    BadResponse,
     BrokenBody,
     LinkError,
     ServerError,
@@ -108,7 +108,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Plan:
-    """What goes otherwise than usual with one request. `gate`: the answer waits there; `stall_at`: the body waits at
+    """What goes otherwise than usual with one request. `gate`: the response waits there; `stall_at`: the body waits at
     `stall_gate` with that many bytes sent; `break_after`: it breaks off with that many sent, by `break_error`;
     `end_at`: it says of the content up to there that it is all; `content`: it is of another content than the result."""
 
@@ -270,7 +270,7 @@ class FakeSource:
             content, validator = plan.content, result.etag and '"another"'
         takes_range = result.ranges and not result.ignores_range and etag is not None and etag == validator
         if takes_range and start >= len(content):
-            raise BadAnswer(f"run {run_id}: the API says 416", 416)
+            raise BadResponse(f"run {run_id}: the API says 416", 416)
         first = start if takes_range else 0
         end = len(content) if plan.end_at is None else plan.end_at
         if first and result.part_bytes is not None:

@@ -44,7 +44,7 @@ _AFTER = """
 - A result that changes its length while somebody has it open: the kernel has one size for all who have a name open. Who
   opened the former one gets ESTALE for what was not fetched.
 - A body that ends with its connection, in a format that does not say how long it is, where storage cannot be asked: it
-  takes two answers that end at the same byte, and is not kept on the disk.
+  takes two responses that end at the same byte, and is not kept on the disk.
 """
 
 

@@ -11,7 +11,7 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from cambfs.cache.cache import Cache
-from cambfs.deadline import Patience
+from cambfs.deadline import Deadline
 from cambfs.names import RunId
 from cambfs.remote.source import Source
 from cambfs.runs.context import Tuning, make_context
@@ -41,8 +41,8 @@ def our_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith(_OURS)]
 
 
-def patience() -> Patience:
-    return Patience(LIMIT_S)
+def deadline() -> Deadline:
+    return Deadline(LIMIT_S)
 
 
 def eventually(is_so: Callable[[], object], what: str = "it never became so") -> None:
@@ -69,7 +69,7 @@ def in_thread(call: Callable[[], T]) -> Future[T]:
 
 def read_all(library: Library, run_id: int, at_a_time: int = 4096) -> bytes:
     """As `cat` does: opened, read until nothing comes, closed."""
-    handle = library.open(RunId(run_id), patience())
+    handle = library.open(RunId(run_id), deadline())
     try:
         return b"".join(pieces(handle, at_a_time))
     finally:
@@ -78,16 +78,16 @@ def read_all(library: Library, run_id: int, at_a_time: int = 4096) -> bytes:
 
 def pieces(handle: Handle, at_a_time: int = 4096) -> Iterator[bytes]:
     offset = 0
-    while piece := handle.read(offset, at_a_time, patience()):
+    while piece := handle.read(offset, at_a_time, deadline()):
         yield piece
         offset += len(piece)
 
 
 def size_of(library: Library, run_id: int) -> int:
-    return library.wait_for_facts(RunId(run_id), patience()).size
+    return library.wait_for_info(RunId(run_id), deadline()).size
 
 
-def read(file: OpenFile, offset: int, length: int, patience: Patience) -> bytes:
+def read(file: OpenFile, offset: int, length: int, deadline: Deadline) -> bytes:
     """What a read of an open file gives."""
     buffer = memoryview(bytearray(length))
-    return bytes(buffer[: file.readinto(offset, buffer, patience)])
+    return bytes(buffer[: file.readinto(offset, buffer, deadline)])

@@ -21,20 +21,20 @@ from cambfs.cache.lru import Entry, Idle
 from cambfs.cache.sidecar import Sidecar
 from cambfs.cache.spool import Spool, memory_spool
 from cambfs.errors import CacheDamaged, CambfsError
-from cambfs.model import Facts
+from cambfs.model import RunInfo
 from cambfs.names import RunId
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Taken:
-    """What `take` hands out; the taker owns the spool until it gives it back. Nothing of it may be used before `check`
-    where it `must_be_checked`."""
+class Acquired:
+    """What `acquire` hands out; the taker owns the spool until it gives it back. Nothing of it may be used before
+    `check` where it `must_be_checked`."""
 
     spool: Spool
     whole: bool
-    facts: Facts | None
+    info: RunInfo | None
     must_be_checked: bool
 
 
@@ -129,10 +129,10 @@ class Cache:
         with self._lock:
             return [run_id for run_id, entry in self._entries.items() if entry.whole]
 
-    def facts(self, run_id: RunId) -> Facts | None:
+    def info(self, run_id: RunId) -> RunInfo | None:
         """Of a whole result that is here; None otherwise. Does not count as a use."""
         entry = with_descriptors(lambda: self._look_up_locked(run_id), self._close_idle_spool)
-        return entry.facts if entry is not None and entry.whole else None
+        return entry.info if entry is not None and entry.whole else None
 
     def _look_up_locked(self, run_id: RunId) -> Entry | None:
         with self._lock:
@@ -141,18 +141,18 @@ class Cache:
     def _look_up(self, run_id: RunId) -> Entry | None:
         """The entry, with the facts of its sidecar, or a new one; notices what another mount has added or removed."""
         entry = self._entries.get(run_id)
-        if self._disk is None or (entry is not None and (entry.spool or entry.facts)):
+        if self._disk is None or (entry is not None and (entry.spool or entry.info)):
             return entry
         try:
-            facts = self._disk.facts(run_id)
+            info = self._disk.info(run_id)
         except CacheDamaged as damage:
             self._drop_damaged(run_id, damage)
-            facts = None
-        if facts is None:
+            info = None
+        if info is None:
             self._forget(run_id)
             return None
-        entry = entry or Entry(facts.size, whole=True)
-        entry.facts = facts
+        entry = entry or Entry(info.size, whole=True)
+        entry.info = info
         return entry
 
     def _drop_damaged(self, run_id: RunId, damage: CacheDamaged) -> None:
@@ -160,12 +160,12 @@ class Cache:
         if self._disk is not None:
             self._disk.remove(run_id)
 
-    def take(self, run_id: RunId) -> Taken | None:
-        """What is here of the run; it is in use, and not evicted, until `give`. None when nothing is. A file that does
-        not fit its sidecar is dropped. Counts as a use."""
-        return with_descriptors(lambda: self._take(run_id), self._close_idle_spool)
+    def acquire(self, run_id: RunId) -> Acquired | None:
+        """What is here of the run; it is in use, and not evicted, until `release`. None when nothing is. A file that
+        does not fit its sidecar is dropped. Counts as a use."""
+        return with_descriptors(lambda: self._acquire(run_id), self._close_idle_spool)
 
-    def _take(self, run_id: RunId) -> Taken | None:
+    def _acquire(self, run_id: RunId) -> Acquired | None:
         with self._lock:
             entry = self._look_up(run_id)
             if entry is None:
@@ -174,49 +174,49 @@ class Cache:
             self._entries[run_id] = entry
             self._in_use.add(run_id)
         if entry.spool is not None:
-            return Taken(entry.spool, entry.whole, entry.facts, must_be_checked=False)
+            return Acquired(entry.spool, entry.whole, entry.info, must_be_checked=False)
         try:
-            taken = self._open(run_id, entry)
+            acquired = self._open(run_id, entry)
         except CacheDamaged as damage:
             self._drop_damaged(run_id, damage)
-            taken = None
+            acquired = None
         except OSError as error:
             self._forget_used(run_id)
             if error.errno in SHORTAGES:
                 raise
             return None
-        if taken is None:
+        if acquired is None:
             self._forget_used(run_id)
-        return taken
+        return acquired
 
-    def _open(self, run_id: RunId, entry: Entry) -> Taken | None:
+    def _open(self, run_id: RunId, entry: Entry) -> Acquired | None:
         assert self._disk is not None, "without a disk every entry has its spool"
         opened = self._disk.open(run_id)
         if opened is None:
             return None
-        spool, entry.facts, is_right = opened
+        spool, entry.info, is_right = opened
         if entry.identity != spool.identity():
-            entry.serial = 0  # another mount has put another result in its place
-        if is_right or entry.serial:
+            entry.generation = 0  # another mount has put another result in its place
+        if is_right or entry.generation:
             self._note_right(entry, spool)
-        return Taken(spool, entry.whole, entry.facts, must_be_checked=spool.vouched is None)
+        return Acquired(spool, entry.whole, entry.info, must_be_checked=spool.verified_identity is None)
 
     def _note_right(self, entry: Entry, spool: Spool) -> None:
-        spool.serial = entry.serial = entry.serial or spool.serial
-        spool.vouched = entry.identity = spool.vouched or entry.identity
+        spool.generation = entry.generation = entry.generation or spool.generation
+        spool.verified_identity = entry.identity = spool.verified_identity or entry.identity
 
     def _forget_used(self, run_id: RunId) -> None:
         with self._lock:
             self._in_use.discard(run_id)
             self._forget(run_id)
 
-    def check(self, run_id: RunId, spool: Spool, is_given_up: Callable[[], bool]) -> None:
+    def check(self, run_id: RunId, spool: Spool, is_cancelled: Callable[[], bool]) -> None:
         """Reads all of a file that was taken and must be checked. Raises CacheDamaged when it is not right: then it was
-        dropped, and its use has ended, but for the spool; Closing when `is_given_up`."""
+        dropped, and its use has ended, but for the spool; Closing when `is_cancelled`."""
         disk = self._disk
         assert disk is not None, "without a disk nothing must be checked"
         try:
-            with_descriptors(lambda: disk.check(run_id, spool, is_given_up), self._close_idle_spool)
+            with_descriptors(lambda: disk.check(run_id, spool, is_cancelled), self._close_idle_spool)
         except CacheDamaged as damage:
             self._drop_damaged(run_id, damage)
             self._forget_used(run_id)
@@ -264,17 +264,17 @@ class Cache:
             self._drop(run_id, self._idle.pop(run_id))
             return True
 
-    def commit(self, run_id: RunId, spool: Spool, facts: Facts, content_type: str, proof: str) -> None:
+    def commit(self, run_id: RunId, spool: Spool, info: RunInfo, content_type: str, proof: str) -> None:
         """Makes a whole spool, which is in use, a result that is kept, unless it is found to be wrong meanwhile; a
         failure costs just that and is logged. `proof` says how it was proven whole."""
-        if facts.size > self._limit_bytes:
+        if info.size > self._limit_bytes:
             return
         try:
             self._apply_limit()
-            sidecar = None if self._disk is None else self._disk.describe(spool, facts, content_type, proof)
+            sidecar = None if self._disk is None else self._disk.describe(spool, info, content_type, proof)
             with self._lock:
-                if not spool.is_condemned:
-                    self._publish(run_id, spool, facts, sidecar)
+                if not spool.is_invalid:
+                    self._publish(run_id, spool, info, sidecar)
         except (OSError, CambfsError) as error:
             self._complain(run_id, error)
 
@@ -285,7 +285,7 @@ class Cache:
         self._complaints.add(reason)
         log.log(level, "run %d: cannot be cached: %s", run_id, reason)
 
-    def _publish(self, run_id: RunId, spool: Spool, facts: Facts, sidecar: Sidecar | None) -> None:
+    def _publish(self, run_id: RunId, spool: Spool, info: RunInfo, sidecar: Sidecar | None) -> None:
         if self._disk is not None and sidecar is not None:
             stamp_ns = self._disk.stamp_ns()
             self._disk.publish(run_id, spool, sidecar)
@@ -293,7 +293,7 @@ class Cache:
             self._complaints.clear()
         self._idle.pop(run_id, None)
         kept_spool = None if self._disk is not None else spool
-        self._entries[run_id] = Entry(facts.size, True, facts, kept_spool, spool.serial, spool.vouched)
+        self._entries[run_id] = Entry(info.size, True, info, kept_spool, spool.generation, spool.verified_identity)
         self._in_use.add(run_id)
         self._make_room()
 
@@ -302,7 +302,7 @@ class Cache:
         if self._disk is not None and self._stamp_ns == stamp_before_ns:
             self._stamp_ns = self._disk.stamp_ns()
 
-    def give(self, run_id: RunId, spool: Spool, *, whole: bool, facts: Facts | None) -> None:
+    def release(self, run_id: RunId, spool: Spool, *, whole: bool, info: RunInfo | None) -> None:
         """Ends the use of a spool, which the cache owns from here on: it keeps, or closes, it."""
         with self._lock:
             entry = self._entries.get(run_id)  # perhaps not the taker's: another mount may have been faster
@@ -312,7 +312,7 @@ class Cache:
                 self._disk_touch(run_id)
                 self._keep(run_id, entry)
             elif spool.filled.total and not (whole and self._disk is not None) and not self._is_closed:
-                self._keep(run_id, Entry(spool.filled.total, whole, facts, spool, spool.serial))
+                self._keep(run_id, Entry(spool.filled.total, whole, info, spool, spool.generation))
             else:
                 self._entries.pop(run_id, None)
                 spool.close()

@@ -60,12 +60,12 @@ def _flaw(fd: int, size: int, proof: str) -> str | None:
     return None
 
 
-def sha256(fd: int, is_given_up: Callable[[], bool] = lambda: False) -> str:
-    """Of the whole file. `is_given_up` is asked every 128 KiB, and Closing raised when it is so. Raises OSError."""
+def sha256(fd: int, is_cancelled: Callable[[], bool] = lambda: False) -> str:
+    """Of the whole file. `is_cancelled` is asked every 128 KiB, and Closing raised when it is so. Raises OSError."""
     checksum, position = hashlib.sha256(), 0
     buffer = memoryview(bytearray(_READ_AT_A_TIME_BYTES))  # many results may end at the same time
     while count := os.preadv(fd, [buffer], position):
-        if is_given_up():
+        if is_cancelled():
             raise Closing("the check of a cached file was cancelled")
         checksum.update(buffer[:count])
         position += count

@@ -31,7 +31,7 @@ from cambfs.cache.reading import Opened, audio_name, sidecar_name
 from cambfs.cache.sidecar import Sidecar
 from cambfs.cache.spool import Spool
 from cambfs.errors import CacheDamaged, ConfigError
-from cambfs.model import Facts
+from cambfs.model import RunInfo
 from cambfs.names import RunId, parse_run_id
 from cambfs.system import private_files
 
@@ -127,12 +127,12 @@ class Disk:
         except OSError:
             return 0
 
-    def facts(self, run_id: RunId) -> Facts | None:
+    def info(self, run_id: RunId) -> RunInfo | None:
         """What the sidecar says, if a file of just that size is there; None when there is no such result.
 
         Raises CacheDamaged when the two do not fit, or nothing proves the size.
         """
-        return reading.facts(self._held.results, run_id)
+        return reading.info(self._held.results, run_id)
 
     def open(self, run_id: RunId) -> Opened | None:
         """The result's bytes, not checked, and what the sidecar says; None when it is not there.
@@ -141,22 +141,22 @@ class Disk:
         """
         return reading.open_(self._held.results, run_id)
 
-    def check(self, run_id: RunId, spool: Spool, is_given_up: Callable[[], bool] = lambda: False) -> None:
+    def check(self, run_id: RunId, spool: Spool, is_cancelled: Callable[[], bool] = lambda: False) -> None:
         """Compares all of it with the SHA-256 in the sidecar, which vouches for it from then on, and looks at its
-        structure where nothing else has proven it whole. `is_given_up` is asked every 128 KiB, and Closing raised when
+        structure where nothing else has proven it whole. `is_cancelled` is asked every 128 KiB, and Closing raised when
         it is so. Raises CacheDamaged when it is not what the sidecar says."""
         sidecar, identity = reading.read_sidecar(self._held.results, run_id), spool.identity()
         if sidecar is None:
             raise CacheDamaged(f"run {run_id}: the cached file was removed before it was checked")
         try:
-            checksum = sha256(spool.fileno(), is_given_up)
+            checksum = sha256(spool.fileno(), is_cancelled)
         except OSError as error:
             raise CacheDamaged(f"run {run_id}: the cached file cannot be read: {error.strerror}") from error
         if checksum != sidecar.sha256 or spool.identity() != identity:
             raise CacheDamaged(f"run {run_id}: the cached file is damaged")
         if not sidecar.proof:
             check_structure(run_id, sidecar, spool.fileno())
-        spool.vouched, spool.sha256 = identity, sidecar.sha256
+        spool.verified_identity, spool.sha256 = identity, sidecar.sha256
         right = sidecar._replace(identity=identity, proof=sidecar.proof or FRAMES)
         with suppress(OSError, CacheDamaged):  # then it is checked the next time once more
             if right != sidecar and reading.read_sidecar(self._held.results, run_id) == sidecar:
@@ -199,24 +199,24 @@ class Disk:
         part = self._held.part
         return Name(part, text), part.create(text)
 
-    def commit(self, run_id: RunId, spool: Spool, facts: Facts, content_type: str, proof: str) -> None:
+    def commit(self, run_id: RunId, spool: Spool, info: RunInfo, content_type: str, proof: str) -> None:
         """Gives a whole spool its name; the spool stays readable. Raises OSError."""
-        self.publish(run_id, spool, self.describe(spool, facts, content_type, proof))
+        self.publish(run_id, spool, self.describe(spool, info, content_type, proof))
 
-    def describe(self, spool: Spool, facts: Facts, content_type: str, proof: str) -> Sidecar:
+    def describe(self, spool: Spool, info: RunInfo, content_type: str, proof: str) -> Sidecar:
         """The sidecar of a whole spool, all of which is read, and then on the disk. Raises OSError, and where the disk
         fails to take it, the spool goes on in memory."""
         if spool.name is None:
             raise spool.trouble or FileNotFoundError(errno.ENOENT, "the spool has left the disk")
-        os.truncate(spool.fileno(), facts.size)
+        os.truncate(spool.fileno(), info.size)
         checksum = sha256(spool.fileno())
-        os.utime(spool.fileno(), ns=(facts.mtime_ns, facts.mtime_ns))
+        os.utime(spool.fileno(), ns=(info.mtime_ns, info.mtime_ns))
         try:
             os.fdatasync(spool.fileno())
         except OSError as error:  # what was not written yet may be forgotten, and read as something else
-            spool.leave_disk(error)
+            spool.move_to_memory(error)
             raise
-        return Sidecar(facts.size, facts.mtime_ns, checksum, content_type, proof)
+        return Sidecar(info.size, info.mtime_ns, checksum, content_type, proof)
 
     def publish(self, run_id: RunId, spool: Spool, sidecar: Sidecar) -> None:
         """Gives a described spool its name, and then its sidecar. Raises OSError, and there is no result then."""
@@ -232,7 +232,7 @@ class Disk:
         except OSError:
             self.remove(run_id)
             raise
-        spool.vouched, spool.sha256 = identity, sidecar.sha256
+        spool.verified_identity, spool.sha256 = identity, sidecar.sha256
 
     def _write_sidecar(self, run_id: RunId, sidecar: Sidecar) -> None:
         results, part = self._held

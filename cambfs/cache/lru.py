@@ -12,21 +12,21 @@ from cachetools import LRUCache
 
 from cambfs.cache.sidecar import Identity
 from cambfs.cache.spool import Spool
-from cambfs.model import Facts
+from cambfs.model import RunInfo
 from cambfs.names import RunId
 
 
 @dataclass(slots=True)
 class Entry:
-    """`size` in bytes is what it counts for; `facts` is None until the sidecar was read, and for a part of unknown
-    size; `spool` is None when the bytes are in a file; `serial` is the spool's whose bytes it has, 0 before a file was
+    """`size` in bytes is what it counts for; `info` is None until the sidecar was read, and for a part of unknown size;
+    `spool` is None when the bytes are in a file; `generation` is the spool's whose bytes it has, 0 before a file was
     found to be right in this mount, when it had the `identity`."""
 
     size: int
     whole: bool
-    facts: Facts | None = None
+    info: RunInfo | None = None
     spool: Spool | None = None
-    serial: int = 0
+    generation: int = 0
     identity: Identity | None = None
 
 

@@ -18,7 +18,7 @@ from cambfs.cache.ranges import RangeSet
 from cambfs.cache.sidecar import LIMIT_BYTES, Sidecar, parse
 from cambfs.cache.spool import Spool
 from cambfs.errors import CacheDamaged
-from cambfs.model import Facts
+from cambfs.model import RunInfo
 from cambfs.names import RunId
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ class Opened(NamedTuple):
     """One result; none of its bytes may be used before they were checked unless it `is_right`."""
 
     spool: Spool
-    facts: Facts
+    info: RunInfo
     is_right: bool
 
 
@@ -64,13 +64,13 @@ def _content(directory: Directory, name: str) -> bytes:
         os.close(fd)
 
 
-def facts(directory: Directory, run_id: RunId) -> Facts | None:
+def info(directory: Directory, run_id: RunId) -> RunInfo | None:
     """What the sidecar says, if a file of just that size is there; None when there is no such result. Raises
     CacheDamaged when the two do not fit, or nothing proves the size."""
-    return _look_twice(lambda: _facts(directory, run_id))
+    return _look_twice(lambda: _info(directory, run_id))
 
 
-def _facts(directory: Directory, run_id: RunId) -> Facts | None:
+def _info(directory: Directory, run_id: RunId) -> RunInfo | None:
     sidecar = read_sidecar(directory, run_id)
     if sidecar is None:
         return None
@@ -81,17 +81,17 @@ def _facts(directory: Directory, run_id: RunId) -> Facts | None:
     except OSError:
         return None
     check_fits(run_id, sidecar, status)
-    return Facts(sidecar.size, sidecar.mtime_ns)
+    return RunInfo(sidecar.size, sidecar.mtime_ns)
 
 
-def _proven_facts(directory: Directory, run_id: RunId, sidecar: Sidecar) -> Facts | None:
+def _proven_facts(directory: Directory, run_id: RunId, sidecar: Sidecar) -> RunInfo | None:
     """A size is told before all bytes are checked, so the structure has to prove it first."""
     spool = _open_audio(directory, run_id, sidecar)
     if spool is None:
         return None
     with closing(spool):
         check_structure(run_id, sidecar, spool.fileno())
-    return Facts(sidecar.size, sidecar.mtime_ns)
+    return RunInfo(sidecar.size, sidecar.mtime_ns)
 
 
 def open_(directory: Directory, run_id: RunId) -> Opened | None:
@@ -106,8 +106,8 @@ def _open(directory: Directory, run_id: RunId) -> Opened | None:
     if sidecar is None or spool is None:
         return None
     is_right = bool(sidecar.proof) and sidecar.identity == spool.identity()
-    spool.vouched, spool.sha256 = sidecar.identity if is_right else None, sidecar.sha256
-    return Opened(spool, Facts(sidecar.size, sidecar.mtime_ns), is_right)
+    spool.verified_identity, spool.sha256 = sidecar.identity if is_right else None, sidecar.sha256
+    return Opened(spool, RunInfo(sidecar.size, sidecar.mtime_ns), is_right)
 
 
 def _open_audio(directory: Directory, run_id: RunId, sidecar: Sidecar) -> Spool | None:

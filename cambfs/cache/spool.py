@@ -29,17 +29,18 @@ log = logging.getLogger(__name__)
 _COPY_BYTES = 1 << 20
 # How often reads look whether a cached file is still the one that was found right.
 _LOOK_EVERY_S = 1.0
-_serials = itertools.count(1)
+_generations = itertools.count(1)
 
 
 class Spool:
     """Owns `fd`. `name` is its temporary name in the cache directory, or None when it has none. `relieve` frees space
     on a full disk, or returns False. A spool in memory goes to an unlinked file when it grows beyond `spill_bytes`.
 
-    `serial` differs between any two spools of a process: other bytes may be in a spool with another serial. `etag` is
-    the validator of the answer that brought them, and `has_ranges` whether the API gives ranges of what it validates.
-    `vouched` is the identity of a file in the cache whose bytes are known to be right, and `trouble` why the bytes have
-    left the disk, if they have; `sha256` is what such a file has. Bytes that are not in `filled` are undefined.
+    `generation` differs between any two spools of a process: other bytes may be in a spool with another generation.
+    `etag` is the validator of the response that brought them, and `has_ranges` whether the API gives ranges of what it
+    validates. `verified_identity` is the identity of a file in the cache whose bytes are known to be right, and
+    `trouble` why the bytes have left the disk, if they have; `sha256` is what such a file has. Bytes that are not in
+    `filled` are undefined.
     """
 
     def __init__(
@@ -52,13 +53,13 @@ class Spool:
         *,
         is_in_memory: bool = False,
     ) -> None:
-        self.serial = next(_serials)
+        self.generation = next(_generations)
         self.filled = RangeSet() if filled is None else filled
         self.name = name
         self.etag: str | None = None
-        self.is_condemned = False  # its bytes are wrong, and not to be kept
+        self.is_invalid = False  # its bytes are wrong, and not to be kept
         self.has_ranges = False
-        self.vouched: Identity | None = None
+        self.verified_identity: Identity | None = None
         self.sha256 = ""
         self.trouble: OSError | None = None
         self._fd = fd
@@ -77,28 +78,28 @@ class Spool:
             raise CacheDamaged(f"a cached file cannot be read: {error.strerror}") from error
         if count != len(buffer):
             raise CacheDamaged(f"a cached file ends at {offset + count}, before its size")
-        if self.vouched is not None and (now := time.monotonic()) >= self._look_at:
+        if self.verified_identity is not None and (now := time.monotonic()) >= self._look_at:
             self._look_at = now + _LOOK_EVERY_S
             self.check_unchanged()
 
     def check_unchanged(self) -> None:
         """Raises CacheDamaged when the file in the cache is not as it was when its bytes were known to be right."""
-        if self.vouched is None:
+        if self.verified_identity is None:
             return
         try:
             status = os.fstat(self._fd)
         except OSError as error:
             raise CacheDamaged(f"a cached file cannot be examined: {error.strerror}") from error
         found = identity_of(status)
-        if not status.st_nlink and found[:-1] == self.vouched[:-1]:
-            self.vouched = found  # it was removed, which counts as a change
-        if found != self.vouched:
+        if not status.st_nlink and found[:-1] == self.verified_identity[:-1]:
+            self.verified_identity = found  # it was removed, which counts as a change
+        if found != self.verified_identity:
             self._check_anew(found)
 
     def _check_anew(self, found: Identity) -> None:
         """A link to the file, or another mode, changes its ctime and not its bytes. To know that takes reading them."""
-        if found[:2] == (self.vouched or ())[:2] and self.sha256 and checks.sha256(self._fd) == self.sha256:
-            self.vouched = found
+        if found[:2] == (self.verified_identity or ())[:2] and self.sha256 and checks.sha256(self._fd) == self.sha256:
+            self.verified_identity = found
             return
         raise CacheDamaged("a cached file was changed while it was open")
 
@@ -137,7 +138,7 @@ class Spool:
             written = os.pwrite(self._fd, left, offset)
             left, offset = left[written:], offset + written
 
-    def leave_disk(self, trouble: OSError) -> None:
+    def move_to_memory(self, trouble: OSError) -> None:
         """The disk cannot be trusted: the bytes go on in memory. Raises as `write` does."""
         with self._moving:
             self._move_to_memory(trouble)

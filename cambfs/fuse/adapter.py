@@ -15,11 +15,11 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, NoReturn
 
-from cambfs.deadline import Patience
+from cambfs.deadline import Deadline
 from cambfs.errors import CambfsError, ConfigError, ReadOnly
 from cambfs.fuse import handshake
-from cambfs.fuse.errnos import Failures
-from cambfs.fuse.error_log import Journal
+from cambfs.fuse.errnos import Errnos
+from cambfs.fuse.error_log import ErrorLog
 from cambfs.fuse.interrupts import is_killed
 from cambfs.fuse.signals import Session
 from cambfs.runs.library import Library
@@ -71,7 +71,7 @@ class Operations:
     use_ns = True
 
     def __init__(
-        self, tree: Tree, failures: Failures, session: Session, timeout_s: float, *, url_owner_only: bool
+        self, tree: Tree, failures: Errnos, session: Session, timeout_s: float, *, url_owner_only: bool
     ) -> None:
         self._tree = tree
         self._failures = failures
@@ -99,8 +99,8 @@ class Operations:
             log.exception("unexpected error in %s", operation)
             raise fuse.FuseOSError(errno.EIO) from None
 
-    def _patience(self) -> Patience:
-        return Patience(self._timeout_s, _caller_is_killed)
+    def _deadline(self) -> Deadline:
+        return Deadline(self._timeout_s, _caller_is_killed)
 
     def init(self, _path: str) -> None:
         loop = ctypes.c_void_p(fuse._libfuse.fuse_get_context().contents.fuse)
@@ -110,12 +110,12 @@ class Operations:
         self._session.end()
 
     def getattr(self, path: str, fh: Any = None) -> Attributes:
-        return self._tree.attributes(path, self._patience(), is_lookup_possible=fh is None)
+        return self._tree.attributes(path, self._deadline(), is_lookup_possible=fh is None)
 
     def access(self, path: str, mode: int) -> int:
         if mode != os.F_OK:
             self._refuse_others(path)
-        self._tree.check_exists(path, self._patience())
+        self._tree.check_exists(path, self._deadline())
         return 0
 
     def readdir(self, path: str, _fh: int) -> Iterator[tuple[str, int]]:
@@ -130,13 +130,13 @@ class Operations:
         if fi.flags & os.O_ACCMODE != os.O_RDONLY:
             self._refuse_write()
         self._refuse_others(path)
-        opened = self._tree.open(path, self._patience())
+        opened = self._tree.open(path, self._deadline())
         with self._table:
             self._last_fh += 1
             fi.fh = self._last_fh
             self._open_files[fi.fh] = opened
-        fi.keep_cache = opened.keeps_pages
-        fi.direct_io = opened.bypasses_pages
+        fi.keep_cache = opened.keep_cache
+        fi.direct_io = opened.direct_io
         return 0
 
     def _refuse_others(self, path: str) -> None:
@@ -146,15 +146,15 @@ class Operations:
 
     def read(self, _path: str, buffer: memoryview, offset: int, fi: Any) -> int:
         opened = self._open_files[fi.fh]
-        count = opened.readinto(offset, buffer, self._patience())
-        if not (count or opened.bypasses_pages or offset == 0):
+        count = opened.readinto(offset, buffer, self._deadline())
+        if not (count or opened.direct_io or offset == 0):
             self._check_is_end(opened, offset)
         return count
 
     def _check_is_end(self, opened: OpenFile, offset: int) -> None:
-        """The kernel only asks for pages beyond the end when it does not know the size yet. From an empty answer it
+        """The kernel only asks for pages beyond the end when it does not know the size yet. From an empty response it
         would learn one that is too large, and not believe the right one that comes a moment later."""
-        if not opened.readinto(offset - 1, memoryview(bytearray(1)), self._patience()):
+        if not opened.readinto(offset - 1, memoryview(bytearray(1)), self._deadline()):
             raise fuse.FuseOSError(errno.EIO)
 
     def release(self, _path: str, fi: Any) -> int:
@@ -233,11 +233,11 @@ def serve(
     started that should not get these signals: it blocks them. `source` is what `df` shows. `on_ready` is called when
     the kernel's first request has come. Raises ConfigError when the mount is refused.
     """
-    journal = Journal()
-    controls = {"errors": journal.text, "pid": lambda: f"{os.getpid()}\n".encode()}
+    error_log = ErrorLog()
+    controls = {"errors": error_log.text, "pid": lambda: f"{os.getpid()}\n".encode()}
     tree = Tree(library, url_style, 0o400 if allow_other else 0o444, controls)
     session = Session(on_ready)
-    operations = Operations(tree, Failures(journal), session, library.timeout_s, url_owner_only=allow_other)
+    operations = Operations(tree, Errnos(error_log), session, library.timeout_s, url_owner_only=allow_other)
     session.end_on_signals(library.close, on_hangup)
     try:
         _Binding(operations, os.fsencode(mountpoint).decode(_ENCODING), **_mount_options(source, allow_other, options))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from cambfs import errors
 from cambfs.errors import CambfsError
-from cambfs.fuse.error_log import Journal
+from cambfs.fuse.error_log import ErrorLog
 
 log = logging.getLogger(__name__)
 
@@ -26,12 +26,12 @@ _ERRNOS: Sequence[tuple[type[CambfsError], int]] = (
     (errors.TooLarge, errno.EFBIG),
     (errors.NoSpace, errno.ENOSPC),
     (errors.TooManyOpenFiles, errno.EMFILE),
-    (errors.GivenUp, errno.EINTR),
+    (errors.Cancelled, errno.EINTR),
     (errors.Closing, errno.ENODEV),
 )
 # What a user expects, and causes, all the time: not worth a line of the log; and of these, none of the journal.
-_EXPECTED = (errors.NoSuchName, errors.UnknownRun, errors.ReadOnly, errors.GivenUp, errors.Closing)
-_NOTHING_WRONG = (errors.NoSuchName, errors.ReadOnly, errors.GivenUp, errors.Closing)
+_EXPECTED = (errors.NoSuchName, errors.UnknownRun, errors.ReadOnly, errors.Cancelled, errors.Closing)
+_NOTHING_WRONG = (errors.NoSuchName, errors.ReadOnly, errors.Cancelled, errors.Closing)
 
 
 def errno_of(error: CambfsError) -> int:
@@ -41,9 +41,9 @@ def errno_of(error: CambfsError) -> int:
     return next((number for kind, number in _ERRNOS if isinstance(error, kind)), errno.EIO)
 
 
-class Failures:
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+class Errnos:
+    def __init__(self, error_log: ErrorLog) -> None:
+        self._error_log = error_log
         self._noted: CambfsError | None = None  # one word
 
     def note(self, operation: str, path: str, error: CambfsError) -> int:
@@ -58,4 +58,4 @@ class Failures:
         level = logging.DEBUG if isinstance(error, _EXPECTED) else logging.WARNING
         log.log(level, "%s %s: %s (%s)", operation, path, error, name)
         if not isinstance(error, _NOTHING_WRONG):
-            self._journal.add(operation, path, error, name)
+            self._error_log.add(operation, path, error, name)

@@ -37,7 +37,7 @@ _ADVICE: Sequence[tuple[type[CambfsError], str]] = (
 )
 
 
-class Journal:
+class ErrorLog:
     def __init__(self) -> None:
         self._lock = Lock()
         self._lines: deque[str] = deque(maxlen=_KEPT)

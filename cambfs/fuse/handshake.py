@@ -1,9 +1,9 @@
 """Serves a mount as libfuse's `fuse_main` does, with larger reads: fewer questions for the same bytes.
 
 libfuse 2 knows of none above 128 KiB, but answers those that come. What a mount agrees on is in its first request and
-the answer to it (FUSE_INIT of the kernel's fuse.h); both pass through here, and how much a request may ask for is added
-to the answer. Everything else is libfuse's. Not what is served (`adapter`). Threads: `serve` is called in the main
-thread, where the request is answered; libfuse's threads begin after that.
+the response to it (FUSE_INIT of the kernel's fuse.h); both pass through here, and how much a request may ask for is
+added to the response. Everything else is libfuse's. Not what is served (`adapter`). Threads: `serve` is called in the
+main thread, where the request is answered; libfuse's threads begin after that.
 """
 
 from __future__ import annotations
@@ -77,9 +77,9 @@ def _answer_first_request(libfuse: Any, session: int, device: int) -> None:
     request = os.read(device, _REQUEST_BYTES)
 
     def send(_channel: int, pieces: Any, count: int) -> int:
-        answer = b"".join(ctypes.string_at(piece.address, piece.length) for piece in pieces[:count])
+        response = b"".join(ctypes.string_at(piece.address, piece.length) for piece in pieces[:count])
         try:
-            os.write(device, with_larger_reads(request, answer))
+            os.write(device, with_larger_reads(request, response))
         except OSError as error:
             return -(error.errno or 1)
         return 0
@@ -90,13 +90,13 @@ def _answer_first_request(libfuse: Any, session: int, device: int) -> None:
     libfuse.fuse_chan_destroy(channel)  # it has no `destroy`, so the device stays open
 
 
-def with_larger_reads(request: bytes, answer: bytes) -> bytes:
-    """The answer to a FUSE_INIT request, with reads of up to 1 MiB where the kernel knows of them and libfuse does
+def with_larger_reads(request: bytes, response: bytes) -> bytes:
+    """The response to a FUSE_INIT request, with reads of up to 1 MiB where the kernel knows of them and libfuse does
     not; otherwise as it is."""
-    _, error, unique = _OUT_HEADER.unpack_from(answer)
-    body = bytearray(answer[_OUT_HEADER.size :])
+    _, error, unique = _OUT_HEADER.unpack_from(response)
+    body = bytearray(response[_OUT_HEADER.size :])
     if error or not _flags(request, _IN_HEADER + _IN_FLAGS) & _MAX_PAGES or len(body) > _OUT_PAGES:
-        return answer
+        return response
     body += bytes(_OUT_BYTES - len(body))
     struct.pack_into("<I", body, _OUT_FLAGS, _flags(body, _OUT_FLAGS) | _MAX_PAGES)
     struct.pack_into("<H", body, _OUT_PAGES, _PAGES)

@@ -1,4 +1,4 @@
-"""Whether the process that waits for an answer of the mount has been killed.
+"""Whether the process that waits for a response of the mount has been killed.
 
 Reads /proc; no threads.
 """

@@ -1,4 +1,4 @@
-"""The bytes of one answer: how they are read, how their end is proven, how a reader is interrupted.
+"""The bytes of one response: how they are read, how their end is proven, how a reader is interrupted.
 
 Not HTTP's framing, which the library below does, and not what is asked (`client`). Threads: one reads; any may close.
 
@@ -83,7 +83,7 @@ class HttpBody:
         they are not all there at `deadline` (of `time.monotonic`), LinkError as `read` does."""
         while len(self._ahead) < count:
             if time.monotonic() > deadline:
-                raise TimedOut(f"{self._what}: the answer comes too slowly")
+                raise TimedOut(f"{self._what}: the response comes too slowly")
             data = self._pull(_PEEK)
             if not data:
                 break
@@ -127,7 +127,7 @@ class HttpBody:
             raise self._was_closed()
 
     def _was_closed(self) -> BrokenBody:
-        return BrokenBody(f"{self._what}: the answer was closed")
+        return BrokenBody(f"{self._what}: the response was closed")
 
     def _leave(self, whole: bool) -> bool:
         """Ends a read; says whether the body was closed during it, so that what it gave cannot be trusted."""
@@ -151,7 +151,7 @@ class HttpBody:
             data = self._raw.read1(limit)
         self._pulled += len(data)
         if self._length is not None and (self._pulled > self._length or (not data and self._pulled < self._length)):
-            raise BrokenBody(f"{self._what}: the answer has {self._pulled} bytes where it said {self._length}")
+            raise BrokenBody(f"{self._what}: the response has {self._pulled} bytes where it said {self._length}")
         return data
 
     def _release(self) -> None:

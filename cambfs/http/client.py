@@ -2,7 +2,7 @@
 
 Not retries, not caching, not deciding what to ask: one call is one question. No text that it raises holds the key or
 the query of a URL. What it stands on: `exchange` (requests, redirects, where the key goes), `origins`, `headers`,
-`answers`, `sniff` and `body`. Threads: any number call at once, nothing here is locked.
+`response_text`, `sniff` and `body`. Threads: any number call at once, nothing here is locked.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-from cambfs.errors import BadAnswer, ConfigError, KeyRefused, RemoteError, ResultChanged
-from cambfs.http import answers
+from cambfs.errors import BadResponse, ConfigError, KeyRefused, RemoteError, ResultChanged
+from cambfs.http import response_text
 from cambfs.http.body import HttpBody
-from cambfs.http.exchange import Answer, Exchange
+from cambfs.http.exchange import Exchange, Response
 from cambfs.http.headers import Span, retry_after_s
 from cambfs.http.masking import Key
 from cambfs.http.origins import allowed_origin, base_origin
@@ -70,7 +70,7 @@ class Client:
 
     def check_key(self) -> None:
         """Asks one cheap question (0 is never a run). Raises KeyRefused when the API refuses the key, LinkError when
-        there is no answer; any other answer says nothing against the key."""
+        there is no response; any other response says nothing against the key."""
         try:
             self._sign(RunId(0), "the key")
         except KeyRefused:
@@ -84,16 +84,16 @@ class Client:
         what = f"run {run_id}"
         asked = Span(start) if start and etag else None
         headers = {"Range": asked.header, "If-Range": etag or ""} if asked else {}
-        answer = self._exchange.get(what, f"{self._base_url}/tts-result/{run_id}", headers, with_key=True)
-        if answer.status not in (200, 206):
-            self._refuse(answer, what)
-        body = self._exchange.body(answer, what, asked)
+        response = self._exchange.get(what, f"{self._base_url}/tts-result/{run_id}", headers, with_key=True)
+        if response.status not in (200, 206):
+            self._refuse(response, what)
+        body = self._exchange.body(response, what, asked)
         with ExitStack() as on_error:
             on_error.callback(body.close)
-            if answer.status == 206 and answer.headers.get("ETag", etag) != etag:
+            if response.status == 206 and response.headers.get("ETag", etag) != etag:
                 raise ResultChanged(f"{what}: the result is no longer the one that was read")
             if body.start == 0:
-                refuse_other_than_audio(body, answer.status, what, time.monotonic() + self._timeout_s, hide=self._key)
+                refuse_other_than_audio(body, response.status, what, time.monotonic() + self._timeout_s, hide=self._key)
             on_error.pop_all()
         return body
 
@@ -102,40 +102,42 @@ class Client:
 
     def sign_many(self, run_ids: Sequence[RunId]) -> Mapping[RunId, SignedUrl]:
         what = f"runs {', '.join(map(str, run_ids))}"
-        answer = self._exchange.post(what, f"{self._base_url}/tts-results", {"run_ids": list(run_ids)})
-        found, now_s = self._json_answer(answer, what)[0], answer.now_s()
+        response = self._exchange.post(what, f"{self._base_url}/tts-results", {"run_ids": list(run_ids)})
+        found, now_s = self._json_response(response, what)[0], response.now_s()
         signed = {run_id: self._signed(found.get(str(run_id)), now_s) for run_id in run_ids}
         return {run_id: one for run_id, one in signed.items() if one is not None}
 
     def open_stored(self, signed: SignedUrl, start: int, stop: int | None) -> HttpBody:
-        """As `Source.open_stored`. Raises BadAnswer when the object is gone or ends before `start`."""
+        """As `Source.open_stored`. Raises BadResponse when the object is gone or ends before `start`."""
         asked, what = Span(start, stop), "storage"
         try:
             allowed_origin(signed.url, self._base)
         except ValueError as error:
-            raise BadAnswer(f"storage: the signed URL is {error}", 0) from None
-        answer = self._exchange.get(what, signed.url, {"Range": asked.header}, with_key=False)
-        if answer.status not in (200, 206):
-            self._refuse_stored(answer, what)
-        body = self._exchange.body(answer, what, asked)
-        body.ranges, body.is_stored = answer.status == 206, True
+            raise BadResponse(f"storage: the signed URL is {error}", 0) from None
+        response = self._exchange.get(what, signed.url, {"Range": asked.header}, with_key=False)
+        if response.status not in (200, 206):
+            self._refuse_stored(response, what)
+        body = self._exchange.body(response, what, asked)
+        body.ranges, body.is_stored = response.status == 206, True
         return body
 
     def _sign(self, run_id: RunId, what: str) -> SignedUrl:
-        answer = self._exchange.get(
+        response = self._exchange.get(
             what, f"{self._base_url}/tts-result/{run_id}?output_type=file_url", {}, with_key=True
         )
-        found, content = self._json_answer(answer, what)
-        signed = self._signed(found if isinstance(found.get("output_url"), str) else None, answer.now_s())
+        found, content = self._json_response(response, what)
+        signed = self._signed(found if isinstance(found.get("output_url"), str) else None, response.now_s())
         if signed is None:
-            words = "" if "output_url" in found else answers.message(content, hide=self._key)
-            raise BadAnswer(answers.with_words(f"{what}: the API gave no usable output_url", words), answer.status)
+            words = "" if "output_url" in found else response_text.message(content, hide=self._key)
+            raise BadResponse(
+                response_text.with_words(f"{what}: the API gave no usable output_url", words), response.status
+            )
         return signed
 
     def _signed(self, found: Any, now_s: float) -> SignedUrl | None:
-        """What one run's entry of an answer gives; None when it gives nothing clear."""
-        answer = {"output_url": found} if isinstance(found, str) else found
-        url = answer.get("output_url") if isinstance(answer, dict) else None
+        """What one run's entry of a response gives; None when it gives nothing clear."""
+        response = {"output_url": found} if isinstance(found, str) else found
+        url = response.get("output_url") if isinstance(response, dict) else None
         if not isinstance(url, str):
             return None
         try:
@@ -144,30 +146,37 @@ class Client:
             return None
         if self._key.is_whole_in(url):
             return None
-        return SignedUrl(url, answers.showable(answer, hide=self._key) or {"output_url": url}, life_s(url, now_s))
+        return SignedUrl(
+            url, response_text.showable(response, hide=self._key) or {"output_url": url}, life_s(url, now_s)
+        )
 
-    def _json_answer(self, answer: Answer, what: str) -> tuple[dict[str, Any], bytes]:
-        if answer.status != 200:
-            self._refuse(answer, what)
-        content = self._exchange.content(self._exchange.body(answer, what, None), _MAX_JSON + 1)
-        found = answers.json_object(content) if len(content) <= _MAX_JSON else None
+    def _json_response(self, response: Response, what: str) -> tuple[dict[str, Any], bytes]:
+        if response.status != 200:
+            self._refuse(response, what)
+        content = self._exchange.content(self._exchange.body(response, what, None), _MAX_JSON + 1)
+        found = response_text.json_object(content) if len(content) <= _MAX_JSON else None
         if found is None:
-            words = answers.message(content[:_MAX_MESSAGE], hide=self._key)
-            raise BadAnswer(answers.with_words(f"{what}: the API's answer is not a JSON object", words), 200)
+            words = response_text.message(content[:_MAX_MESSAGE], hide=self._key)
+            raise BadResponse(response_text.with_words(f"{what}: the API's response is not a JSON object", words), 200)
         return found, content
 
-    def _refuse(self, answer: Answer, what: str) -> NoReturn:
-        status, wait_s = answer.status, retry_after_s(answer.headers, answer.now_s())
-        words = answers.message(self._exchange.error_content(answer, what, _MAX_MESSAGE), hide=self._key)
-        if answer.own:
-            raise answers.api_error(answers.with_words(f"{what}: the API says {status}", words), status, wait_s)
-        who = f"{what}: {answer.origin}, to which the API redirects without the key,"
-        raise answers.elsewhere_error(answers.with_words(f"{who} says {status}", words), status, wait_s)
+    def _refuse(self, response: Response, what: str) -> NoReturn:
+        status, wait_s = response.status, retry_after_s(response.headers, response.now_s())
+        words = response_text.message(self._exchange.error_content(response, what, _MAX_MESSAGE), hide=self._key)
+        if response.own:
+            raise response_text.api_error(
+                response_text.with_words(f"{what}: the API says {status}", words), status, wait_s
+            )
+        who = f"{what}: {response.origin}, to which the API redirects without the key,"
+        raise response_text.elsewhere_error(response_text.with_words(f"{who} says {status}", words), status, wait_s)
 
-    def _refuse_stored(self, answer: Answer, what: str) -> NoReturn:
-        status, code = answer.status, answers.storage_code(self._exchange.error_content(answer, what, _MAX_MESSAGE))
-        text = answers.with_words(f"{what}: {answer.origin} says {status}{_STORED.get(status, '')}", code)
-        raise answers.storage_error(text, status, code, retry_after_s(answer.headers, answer.now_s()))
+    def _refuse_stored(self, response: Response, what: str) -> NoReturn:
+        status, code = (
+            response.status,
+            response_text.storage_code(self._exchange.error_content(response, what, _MAX_MESSAGE)),
+        )
+        text = response_text.with_words(f"{what}: {response.origin} says {status}{_STORED.get(status, '')}", code)
+        raise response_text.storage_error(text, status, code, retry_after_s(response.headers, response.now_s()))
 
 
 def _checked(key: str) -> str:

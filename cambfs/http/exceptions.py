@@ -1,4 +1,4 @@
-"""Why there was no answer, or why it broke off, dug out of what the network libraries raised.
+"""Why there was no response, or why it broke off, dug out of what the network libraries raised.
 
 They wrap the system's error several layers deep, each in its own way, in texts that hold URLs; so the wrapped errors
 are looked through for the one that tells, and the words are ours. Knows the standard library only: `client` says which
@@ -14,8 +14,8 @@ import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cambfs.errors import BadAnswer, BrokenBody, CambfsError, LinkError, TimedOut, Unreachable
-from cambfs.http.answers import plain
+from cambfs.errors import BadResponse, BrokenBody, CambfsError, LinkError, TimedOut, Unreachable
+from cambfs.http.response_text import plain
 
 Types = tuple[type[BaseException], ...]
 
@@ -46,7 +46,7 @@ class Kinds:
 
 
 def fault(error: BaseException, what: str, host: str, timeout_s: float, in_body: bool, kinds: Kinds) -> CambfsError:
-    """Our error for `error`, its text beginning with `what`. `in_body`: the head of the answer had arrived.
+    """Our error for `error`, its text beginning with `what`. `in_body`: the head of the response had arrived.
 
     `error`, and all that it wraps, lose their tracebacks: the frames in there have the request's headers as locals."""
     chain = list(_chain(error))
@@ -60,7 +60,7 @@ def fault(error: BaseException, what: str, host: str, timeout_s: float, in_body:
         silent = f"sent nothing more for {timeout_s:g} s" if in_body else "does not answer in time"
         return TimedOut(f"{what}: {peer} {silent}")
     if in_body:
-        return BrokenBody(f"{what}: the answer of {peer} broke off")
+        return BrokenBody(f"{what}: the response of {peer} broke off")
     return _headless(chain, f"{what}: {peer}", kinds)
 
 
@@ -85,12 +85,12 @@ def _headless(chain: list[BaseException], peer: str, kinds: Kinds) -> CambfsErro
         return Unreachable(f"{peer} refuses to connect; check the proxy settings")
     malformed = _first(chain, (Malformed,))
     if malformed is not None:
-        return BadAnswer(f"{peer} does not answer in proper HTTP: it sent {malformed}", 0)
+        return BadResponse(f"{peer} does not answer in proper HTTP: it sent {malformed}", 0)
     if _first(chain, (http.client.RemoteDisconnected, ConnectionError)):
-        return LinkError(f"{peer} closed the connection without an answer")
+        return LinkError(f"{peer} closed the connection without a response")
     if _first(chain, (http.client.HTTPException, UnicodeError, *kinds.malformed)):
-        return BadAnswer(f"{peer} does not answer in HTTP", 0)
-    return LinkError(f"{peer} gave no answer")
+        return BadResponse(f"{peer} does not answer in HTTP", 0)
+    return LinkError(f"{peer} gave no response")
 
 
 def _first(chain: list[BaseException], types: Types) -> BaseException | None:

@@ -1,9 +1,9 @@
-"""One request and the head of its answer: sent, redirected, and its failures made ours.
+"""One request and the head of its response: sent, redirected, and its failures made ours.
 
-Not what is asked of the API and what the answers mean (`client`); not how a connection is used again, nor the repeated
-request when one was lost (`pool`). Beside `transport` and `pool` the only module that knows requests and urllib3: none
-of their exceptions leaves it, and no text that it raises holds the key or the query of a URL.
-Threads: any number at once, nothing here is locked; `body` says what its own threads may do.
+Not what is asked of the API and what the responses mean (`client`); not how a connection is used again, nor the
+repeated request when one was lost (`pool`). Beside `transport` and `pool` the only module that knows requests and
+urllib3: none of their exceptions leaves it, and no text that it raises holds the key or the query of a URL. Threads:
+any number at once, nothing here is locked; `body` says what its own threads may do.
 
 The key goes to the origin of the base URL only. Redirects are followed by hand, since requests would forward the key to
 whatever host they name; off that origin the key is dropped, and not taken up again should the way lead back. No
@@ -25,7 +25,7 @@ from urllib.parse import urljoin
 import requests
 import urllib3.exceptions
 
-from cambfs.errors import BadAnswer, LinkError, TimedOut
+from cambfs.errors import BadResponse, LinkError, TimedOut
 from cambfs.http.body import HttpBody
 from cambfs.http.deadline_reader import step
 from cambfs.http.exceptions import Kinds, fault
@@ -54,8 +54,8 @@ _FOREIGN = (
 )
 
 
-class Answer:
-    """The head of an answer, and its body not yet begun. `own`: it is the API's own, not a storage's or of a host
+class Response:
+    """The head of a response, and its body not yet begun. `own`: it is the API's own, not a storage's or of a host
     that the API redirected to."""
 
     def __init__(self, response: requests.Response, origin: Origin, own: bool) -> None:
@@ -89,44 +89,45 @@ class Exchange:
         """Closes the idle connections. Bodies that are open stay so."""
         self._session.close()
 
-    def get(self, what: str, url: str, headers: Mapping[str, str], with_key: bool) -> Answer:
-        """The first answer that is no redirect. Raises BadAnswer for one that leads too far or to where it may not."""
+    def get(self, what: str, url: str, headers: Mapping[str, str], with_key: bool) -> Response:
+        """The first response that is no redirect. Raises BadResponse for one that leads too far or to where it may
+        not."""
         deadline = time.monotonic() + self._timeout_s
         origin = origin_of(url)
         for _ in range(MAX_REDIRECTS + 1):
             request = requests.Request("GET", url, headers=dict(headers))
-            answer = self._send(what, request, origin, with_key)
-            if answer.status not in _REDIRECTS:
-                return answer
-            answer.raw.close()
-            url, origin = self._redirected(answer, what, url)
+            response = self._send(what, request, origin, with_key)
+            if response.status not in _REDIRECTS:
+                return response
+            response.raw.close()
+            url, origin = self._redirected(response, what, url)
             with_key = with_key and origin == self._base
             if time.monotonic() > deadline:
                 raise TimedOut(f"{what}: redirected for more than {self._timeout_s:g} s")
-        raise BadAnswer(f"{what}: redirected more than {MAX_REDIRECTS} times", answer.status)
+        raise BadResponse(f"{what}: redirected more than {MAX_REDIRECTS} times", response.status)
 
-    def post(self, what: str, url: str, content: Any) -> Answer:
-        """The API's answer to a JSON text, whatever it is."""
+    def post(self, what: str, url: str, content: Any) -> Response:
+        """The API's response to a JSON text, whatever it is."""
         return self._send(what, requests.Request("POST", url, json=content), self._base, with_key=True)
 
-    def body(self, answer: Answer, what: str, asked: Span | None) -> HttpBody:
-        """The body of a 200 or a 206. Raises BadAnswer for one that is not what was asked."""
+    def body(self, response: Response, what: str, asked: Span | None) -> HttpBody:
+        """The body of a 200 or a 206. Raises BadResponse for one that is not what was asked."""
         try:
-            head = read_head(answer.status, answer.headers, asked)
+            head = read_head(response.status, response.headers, asked)
         except ValueError as error:
-            answer.raw.close()
-            raise BadAnswer(f"{what}: {answer.origin} sent {error}", answer.status) from None
-        return self._http_body(answer, head, what)
+            response.raw.close()
+            raise BadResponse(f"{what}: {response.origin} sent {error}", response.status) from None
+        return self._http_body(response, head, what)
 
-    def error_content(self, answer: Answer, what: str, limit: int) -> bytes:
-        """The content of an answer that is an error; none where it cannot be had: the status says enough."""
+    def error_content(self, response: Response, what: str, limit: int) -> bytes:
+        """The content of a response that is an error; none where it cannot be had: the status says enough."""
         try:
-            head = read_head(200, answer.headers, None)
+            head = read_head(200, response.headers, None)
         except ValueError:
-            answer.raw.close()
+            response.raw.close()
             return b""
         with suppress(LinkError):
-            return self.content(self._http_body(answer, head, what), limit)[:limit]
+            return self.content(self._http_body(response, head, what), limit)[:limit]
         return b""
 
     def content(self, body: HttpBody, limit: int) -> bytes:
@@ -136,8 +137,8 @@ class Exchange:
         finally:
             body.close()
 
-    def _redirected(self, answer: Answer, what: str, url: str) -> tuple[str, Origin]:
-        location = answer.headers.get("Location", "")
+    def _redirected(self, response: Response, what: str, url: str) -> tuple[str, Origin]:
+        location = response.headers.get("Location", "")
         try:
             # Headers come as Latin-1, whatever they are.
             target = urljoin(url, location.encode("latin-1").decode()) if location else ""
@@ -146,9 +147,9 @@ class Exchange:
             return target, allowed_origin(target, self._base)
         except ValueError as error:
             why = "a URL that cannot be read" if isinstance(error, UnicodeError) else str(error)
-        raise BadAnswer(f"{what}: {answer.origin} redirects to {why}", answer.status)
+        raise BadResponse(f"{what}: {response.origin} redirects to {why}", response.status)
 
-    def _send(self, what: str, request: requests.Request, origin: Origin, with_key: bool) -> Answer:
+    def _send(self, what: str, request: requests.Request, origin: Origin, with_key: bool) -> Response:
         if with_key:
             request.headers["x-api-key"] = self._key
         prepared = self._session.prepare_request(request)
@@ -164,12 +165,12 @@ class Exchange:
                 proxies=self._proxies.towards(origin),
                 allow_redirects=False,
             )
-        return Answer(response, origin, own=with_key)
+        return Response(response, origin, own=with_key)
 
-    def _http_body(self, answer: Answer, head: Head, what: str) -> HttpBody:
+    def _http_body(self, response: Response, head: Head, what: str) -> HttpBody:
         if self._key.is_in(head.content_type):  # it is kept
             head = replace(head, content_type="")
-        return HttpBody(answer.raw, head, what, partial(self._guard, what, answer.origin, True))
+        return HttpBody(response.raw, head, what, partial(self._guard, what, response.origin, True))
 
     @contextmanager
     def _guard(self, what: str, origin: Origin, in_body: bool) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""What the headers of an answer say about its body, believed only where they agree with each other.
+"""What the headers of a response say about its body, believed only where they agree with each other.
 
 Not the body itself (`body`). Pure functions, no threads. Those that can refuse raise ValueError with a text for users.
 """
@@ -37,7 +37,7 @@ class Framing:
 
 @dataclass(frozen=True)
 class Head:
-    """What `cambfs.remote.source.Body` promises of an answer, and how its end is to be recognised.
+    """What `cambfs.remote.source.Body` promises of a response, and how its end is to be recognised.
 
     length    how many bytes this body has by Content-Length or Content-Range; None when neither tells
     chunked   the end is marked in the body
@@ -102,11 +102,11 @@ def read_framing(headers: Mapping[str, str]) -> Framing:
     coding, text = headers.get("Transfer-Encoding"), headers.get("Content-Length")
     lengths = [] if text is None else [one.strip(" \t") for one in text.split(",")]
     if len(set(lengths)) > 1 or not all(_NUMBER.fullmatch(one) for one in lengths):
-        raise ValueError("an answer with an invalid Content-Length")
+        raise ValueError("a response with an invalid Content-Length")
     if coding is None:
         return Framing(chunked=False, length=int(lengths[0]) if lengths else None, is_odd=len(lengths) > 1)
     if coding.strip(" \t").lower() != "chunked":
-        raise ValueError("an answer in a transfer coding that was not asked for")
+        raise ValueError("a response in a transfer coding that was not asked for")
     # Where both are there the chunks decide, and the length proves nothing.
     return Framing(chunked=True, length=None, is_odd=bool(lengths))
 
@@ -146,7 +146,7 @@ def _modified_s(headers: Mapping[str, str]) -> float | None:
 
 def _refuse_encoding(headers: Mapping[str, str]) -> None:
     if headers.get("Content-Encoding", "").strip().lower() not in ("", "identity"):
-        raise ValueError("an answer in a content encoding that was not asked for")
+        raise ValueError("a response in a content encoding that was not asked for")
 
 
 def _partial(headers: Mapping[str, str], asked: Span | None, length: int | None) -> tuple[int, int, int | None]:

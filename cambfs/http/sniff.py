@@ -1,4 +1,4 @@
-"""Whether an answer is audio, by its first bytes: servers send errors as 200, and label audio wrongly.
+"""Whether a response is audio, by its first bytes: servers send errors as 200, and label audio wrongly.
 
 Not which bytes are audio (`audio`). No threads of its own.
 """
@@ -10,8 +10,8 @@ from typing import Protocol
 
 from cambfs import audio, flac
 from cambfs.errors import BrokenBody, LinkError, NotAudio
-from cambfs.http.answers import first_words, with_words
 from cambfs.http.masking import Key
+from cambfs.http.response_text import first_words, with_words
 
 # The word of a FLAC, and the length and type of its first block.
 _LEAST_BYTES = 8
@@ -41,9 +41,9 @@ def refuse_other_than_audio(body: Peekable, status: int, what: str, deadline: fl
             return
         is_cut_short = start.startswith(flac.MAGIC) and len(start) < flac.STREAMINFO_END
         if is_cut_short or (not body.framed and len(start) < audio.SIGNATURE_BYTES):
-            raise BrokenBody(f"{what}: the connection ended before the type of the answer was clear")
+            raise BrokenBody(f"{what}: the connection ended before the type of the response was clear")
     if not start:
-        raise NotAudio(f"{what}: the API sent an empty answer instead of audio", status)
+        raise NotAudio(f"{what}: the API sent an empty response instead of audio", status)
     words = first_words(_text(body, start, deadline), hide)
     raise NotAudio(with_words(f"{what}: the API sent something other than audio", words), status)
 

@@ -17,9 +17,9 @@ from requests.utils import get_environ_proxies
 
 from cambfs import __version__
 from cambfs.errors import ConfigError
-from cambfs.http.answers import plain
 from cambfs.http.origins import Origin
 from cambfs.http.pool import strict
+from cambfs.http.response_text import plain
 
 _HEADERS = {"User-Agent": f"cambfs/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"}
 

@@ -23,7 +23,7 @@ from cachetools import TTLCache
 from cambfs import audio
 from cambfs.audio import End
 from cambfs.errors import (
-    BadAnswer,
+    BadResponse,
     CambfsError,
     KeyRefused,
     LinkError,
@@ -223,7 +223,7 @@ class ObjectStore:
                     self._gives_tails = False
                     raise StorageUseless("storage has no ranges")
                 return _Tail(body.start, body.total, body.etag, _read(body, body.total - body.start, give_up_at))
-        except BadAnswer:
+        except BadResponse:
             self._gives_tails = False
             raise
 
@@ -243,7 +243,7 @@ class ObjectStore:
             return audio.end_of(head, head + _read(body, total - start, give_up_at), total)
 
     def open(self, run_id: RunId, probe: Probe, start: int, stop: int | None) -> Body:
-        """The object's bytes from `start` on, of just the object that was probed. Raises BadAnswer when it is not,
+        """The object's bytes from `start` on, of just the object that was probed. Raises BadResponse when it is not,
         StorageUseless when it cannot be reached."""
         try:
             body = self._open_signed(run_id, start, stop)
@@ -251,7 +251,7 @@ class ObjectStore:
             raise StorageUseless(f"storage: {error}") from error
         if (body.start, body.total, body.etag) != (start, probe.total, probe.etag):
             body.close()
-            raise BadAnswer(f"run {run_id}: storage sends a different object than before", 206)
+            raise BadResponse(f"run {run_id}: storage sends a different object than before", 206)
         return body
 
     def _open_signed(self, run_id: RunId, start: int, stop: int | None) -> Body:
@@ -275,7 +275,7 @@ class ObjectStore:
         try:
             return self._signer.obtain(run_id).result(self._timeout_s).signed
         except FutureTimeout:
-            raise TimedOut(f"run {run_id}: no file_url answer for {self._timeout_s:g} s") from None
+            raise TimedOut(f"run {run_id}: no file_url response for {self._timeout_s:g} s") from None
 
 
 def _read(body: Body, length: int, give_up_at: float) -> bytes:

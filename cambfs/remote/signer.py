@@ -52,7 +52,7 @@ def _expires_at(_run_id: RunId, signature: Signature, now_s: float) -> float:
 
 
 def _weight_bytes(signature: Signature) -> int:
-    return _ENTRY_BYTES + len(json.dumps(signature.signed.answer))
+    return _ENTRY_BYTES + len(json.dumps(signature.signed.response))
 
 
 class Signer:
@@ -67,7 +67,7 @@ class Signer:
         )
         self._asked: dict[RunId, Future[Signature]] = {}
         self._bulk = True
-        self._outage: Unreachable | None = None  # how the last attempt failed, if there was no answer
+        self._outage: Unreachable | None = None  # how the last attempt failed, if there was no response
         self._outage_until = 0.0
 
     def fresh(self, run_id: RunId) -> Signature | None:
@@ -156,14 +156,14 @@ class Signer:
             self._outage_until = time.monotonic() + _OUTAGE_S
 
     def _ask_many(self, batch: Sequence[RunId]) -> None:
-        answers = self._bulk_answers(batch) if self._bulk and len(batch) > 1 else {}
+        answers = self._bulk_responses(batch) if self._bulk and len(batch) > 1 else {}
         for run_id, signed in answers.items():
             self._settle(run_id, signed)
         for run_id in batch:
             if run_id not in answers:  # each in its own thread: one that stalls does not hold back the others
                 self._start_one(run_id)
 
-    def _bulk_answers(self, batch: Sequence[RunId]) -> dict[RunId, SignedUrl]:
+    def _bulk_responses(self, batch: Sequence[RunId]) -> dict[RunId, SignedUrl]:
         timeout_s = self._timeout_s * _BULK_PATIENCE if self._outage is None else 0.0
         try:
             return dict(retrying(lambda: self._source.sign_many(batch), timeout_s, self._closing))

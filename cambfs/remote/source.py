@@ -17,20 +17,20 @@ from cambfs.names import RunId
 class SignedUrl:
     """Where the storage object of a run can be fetched without the key. The URL is a bearer secret: not in `repr`.
 
-    `answer` is the API's JSON object as it came, with "output_url" in it; or only that, when the rest is too long or
+    `response` is the API's JSON object as it came, with "output_url" in it; or only that, when the rest is too long or
     too deep to be shown. `life_s` says for how many seconds from its arrival the signature holds.
     """
 
     url: str = field(repr=False)
-    answer: Mapping[str, Any] = field(repr=False)
+    response: Mapping[str, Any] = field(repr=False)
     life_s: float
 
 
 class Body(Protocol):
-    """The bytes of one answer, from `start` on.
+    """The bytes of one response, from `start` on.
 
-    start     offset in the result of the first byte that `read` gives; 0 when the server ignored the range
-    stop      offset behind the last byte that this answer brings, when it says that it is a part (206): the result may
+    start     offset in the result of the first byte that `read` gives; 0 when the server ignored the range stop
+    offset behind the last byte that this response brings, when it says that it is a part (206): the result may
               go on there; None when it goes to the end of the result
     total     the length of the whole result in bytes as the headers tell it; None when they do not
     is_stored it comes from storage, not from the API
@@ -59,7 +59,7 @@ class Body(Protocol):
         """
 
     def close(self) -> None:
-        """Ends the answer. May be called from another thread than the reader's: a blocked `read` then ends soon, with
+        """Ends the response. May be called from another thread than the reader's: a blocked `read` then ends soon, with
         nothing or a LinkError."""
 
 
@@ -75,10 +75,10 @@ class Source(Protocol):
         """
 
     def sign(self, run_id: RunId) -> SignedUrl:
-        """Asks the API for a run's file_url answer."""
+        """Asks the API for a run's file_url response."""
 
     def sign_many(self, run_ids: Sequence[RunId]) -> Mapping[RunId, SignedUrl]:
-        """Asks for two to five runs at once; runs that the answer does not clearly give are left out.
+        """Asks for two to five runs at once; runs that the response does not clearly give are left out.
 
         Raises RemoteError when the call fails as a whole (one bad id can make it).
         """

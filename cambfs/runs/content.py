@@ -1,4 +1,5 @@
-"""What has arrived of one run: its bytes and what is known of its size, from the cache and from the answers that come.
+"""What has arrived of one run: its bytes and what is known of its size, from the cache and from the responses that
+come.
 
 Not who fetches or who waits. No lock of its own: the run that owns it holds its lock for every method but those that
 say otherwise, which touch files and would hold up everybody.
@@ -11,11 +12,11 @@ from collections.abc import Callable
 
 from cambfs import audio, flac
 from cambfs.audio import End
-from cambfs.cache.cache import Cache, Taken
+from cambfs.cache.cache import Acquired, Cache
 from cambfs.cache.ranges import RangeSet
 from cambfs.cache.spool import Spool
 from cambfs.errors import BrokenBody, CacheDamaged, NotWhole, ResultChanged, TooLarge
-from cambfs.model import Facts
+from cambfs.model import RunInfo
 from cambfs.names import RunId
 from cambfs.remote.object_store import HEAD_BYTES
 from cambfs.remote.source import Body
@@ -39,12 +40,12 @@ class Content:
         self._cache = cache
         self._max_bytes = max_bytes
         self._spool: Spool | None = None
-        self._unchecked: Taken | None = None  # what the cache has, and of which nothing is used before `check`
+        self._unchecked: Acquired | None = None  # what the cache has, and of which nothing is used before `check`
         self._is_loaded = False
         self._is_kept = False  # it is in the cache, or was refused there
         self._proof: str | None = None  # how the end is proven, as `proof_of` says
         self._unproven_ends = 0
-        self._ended_at = -1  # where an answer ended of which nothing proves that it was whole
+        self._ended_at = -1  # where a response ended of which nothing proves that it was whole
         self._ends_in_itself_at = -1  # the size at which the structure of what is here shows the end
         self._content_type = ""
         self._api_refuses_ranges = False
@@ -55,19 +56,19 @@ class Content:
         """Takes what the cache has, the first time."""
         if self._is_loaded:
             return
-        taken = self._cache.take(self._id)
+        acquired = self._cache.acquire(self._id)
         self._is_loaded = True
-        if taken is not None and taken.must_be_checked:
-            self._unchecked = taken
-        elif taken is not None:
-            self._use(taken)
+        if acquired is not None and acquired.must_be_checked:
+            self._unchecked = acquired
+        elif acquired is not None:
+            self._use(acquired)
 
-    def _use(self, taken: Taken) -> None:
-        self._spool, self.is_begun = taken.spool, True
-        if taken.facts is not None and taken.whole:  # those of a part are what some peer said
-            self.sizing.load(taken.facts)
-        self._proof = UNPROVEN if taken.whole else None
-        self.is_whole = self._is_kept = taken.whole  # last: `stop_if_whole` looks without the lock
+    def _use(self, acquired: Acquired) -> None:
+        self._spool, self.is_begun = acquired.spool, True
+        if acquired.info is not None and acquired.whole:  # those of a part are what some peer said
+            self.sizing.load(acquired.info)
+        self._proof = UNPROVEN if acquired.whole else None
+        self.is_whole = self._is_kept = acquired.whole  # last: `stop_if_whole` looks without the lock
 
     @property
     def must_be_checked(self) -> bool:
@@ -87,9 +88,9 @@ class Content:
 
     def checked(self, is_right: bool) -> None:
         """The result is whole, or nothing of it is there."""
-        taken, self._unchecked = self._unchecked, None
-        if is_right and taken is not None:
-            self._use(taken)
+        acquired, self._unchecked = self._unchecked, None
+        if is_right and acquired is not None:
+            self._use(acquired)
 
     # What is here.
 
@@ -106,8 +107,8 @@ class Content:
 
     @property
     def size(self) -> int | None:
-        facts = self.sizing.facts
-        return facts.size if facts is not None else None
+        info = self.sizing.info
+        return info.size if info is not None else None
 
     def stop_if_there(self, offset: int, stop: int) -> int | None:
         """Where a read of offset … stop ends; None as long as some of it is missing, or it is not known that the result
@@ -121,7 +122,7 @@ class Content:
 
     def missing(self, offset: int, stop: int) -> tuple[int, int] | None:
         """The first bytes that a read of offset … stop waits for: its own, or the last of the result, which show its
-        end. None where only an answer's end can show that."""
+        end. None where only a response's end can show that."""
         size = self.size
         if size is None or stop < size:
             return self.filled.gap(offset, stop)
@@ -149,12 +150,12 @@ class Content:
         return self._proof is not None
 
     @property
-    def needs_another_answer(self) -> bool:
-        """All that an answer brought is here, and nothing else says that this is all."""
+    def needs_another_response(self) -> bool:
+        """All that a response brought is here, and nothing else says that this is all."""
         return self._ended_at >= 0 and not self.is_complete
 
     def _proof_without_end(self, size: int) -> str | None:
-        """All is here, perhaps from several answers, and no stream came to its end."""
+        """All is here, perhaps from several responses, and no stream came to its end."""
         end, claimed_by = self._end_at(size), self.sizing.claimed_by(size)
         if end is End.BROKEN or not claimed_by or self.sizing.is_less_than_told(size):
             return None
@@ -183,7 +184,7 @@ class Content:
         if not head or not self.filled.covers(start, size):
             return End.UNKNOWN
         if any(stop > size for _, stop in self.filled):
-            return End.BROKEN  # another answer went on
+            return End.BROKEN  # another response went on
         return audio.end_of(head, self.spool.read(start, size - start), size)
 
     # Ranges.
@@ -201,7 +202,7 @@ class Content:
 
     @property
     def is_validated(self) -> bool:
-        """The API showed a validator, so that another answer of it shows whether the result has changed."""
+        """The API showed a validator, so that another response of it shows whether the result has changed."""
         return self._spool is not None and self._spool.etag is not None
 
     def forget_ranges(self) -> None:
@@ -215,7 +216,7 @@ class Content:
         self._api_refuses_ranges = True
         self.spool.has_ranges = False
 
-    # What an answer brings.
+    # What a response brings.
 
     def begin(self, body: Body) -> None:
         """Its headers. Raises ResultChanged, TooLarge."""
@@ -269,24 +270,24 @@ class Content:
         return self.sizing.probe is None and not proof_of(self._claims(position, body))
 
     def proof(self, position: int, body: Body) -> str | None:
-        """How it is proven that the result ends where an answer did; None when it is not. Notes it."""
+        """How it is proven that the result ends where a response did; None when it is not. Notes it."""
         proof = proof_of(self._claims(position, body))
         if proof is not None:
             self._proof = proof
         return proof
 
     def ask_again_from(self, position: int, body: Body) -> int:
-        """An answer ended there, and that is not proven to be the end. Raises NotWhole when answers go on ending there;
-        BrokenBody when it is only the connection that ended."""
+        """A response ended there, and that is not proven to be the end. Raises NotWhole when answers go on ending
+        there; BrokenBody when it is only the connection that ended."""
         claims = self._claims(position, body)
         self.sizing.refute(position)
         if not body.framed and _is_contradicted(claims):
             raise BrokenBody(f"run {self._id}: the connection ended at byte {position}, and {_doubt(claims)}")
         self._unproven_ends += 1
         if claims.again or self._unproven_ends >= _MOST_UNPROVEN_ENDS:
-            raise NotWhole(f"run {self._id}: the answer ends at byte {position}, and {_doubt(claims)}")
+            raise NotWhole(f"run {self._id}: the response ends at byte {position}, and {_doubt(claims)}")
         self._ended_at = position
-        log.info("run %d: an answer ended at byte %d, and %s; asking again", self._id, position, _doubt(claims))
+        log.info("run %d: a response ended at byte %d, and %s; asking again", self._id, position, _doubt(claims))
         is_cut_off = claims.end is End.BROKEN and claims.stored is not None and claims.stored > position
         return position if is_cut_off and self.sizing.stored_ranges is not None else 0
 
@@ -300,18 +301,18 @@ class Content:
 
     # What becomes of it.
 
-    def note_whole(self) -> Facts | None:
+    def note_whole(self) -> RunInfo | None:
         """Notes whether nothing is missing any more; returns the facts, once, when it should be kept."""
         self.is_whole = self.is_whole or self.is_complete
         if not self.is_whole or self._is_kept or not self._proof:
             return None
         self._is_kept = True
-        return self.sizing.facts
+        return self.sizing.info
 
-    def keep(self, facts: Facts) -> None:
+    def keep(self, info: RunInfo) -> None:
         """Puts the whole result in the cache. Without the lock."""
         assert self._proof, "what is not proven is not kept"
-        self._cache.commit(self._id, self.spool, facts, self._content_type, self._proof)
+        self._cache.commit(self._id, self.spool, info, self._content_type, self._proof)
 
     @property
     def kept_spool(self) -> Spool | None:
@@ -323,20 +324,20 @@ class Content:
         if self._spool is not None:
             self._spool.discard_name()
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """The cache keeps what it can use of it, and closes the rest. The last call."""
         if self._unchecked is not None:
-            self._cache.give(self._id, self._unchecked.spool, whole=True, facts=None)
+            self._cache.release(self._id, self._unchecked.spool, whole=True, info=None)
         if self._spool is not None:
             whole = self.is_whole and (self._is_kept or bool(self._proof))
-            self._cache.give(self._id, self._spool, whole=whole, facts=self.sizing.facts)
+            self._cache.release(self._id, self._spool, whole=whole, info=self.sizing.info)
 
     def invalidate(self) -> None:
         """Its bytes are wrong: not kept, also if that is just being done."""
         if self._spool is not None:
-            self._spool.is_condemned = True
+            self._spool.is_invalid = True
 
-    def throw_away(self) -> None:
+    def discard(self) -> None:
         """Its bytes are wrong. The last call."""
         if self._unchecked is not None:
             self._unchecked.spool.close()

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Protocol
 
-from cambfs.errors import BadAnswer, CambfsError, Closing, RemoteError, StorageUseless, TooLarge
+from cambfs.errors import BadResponse, CambfsError, Closing, RemoteError, StorageUseless, TooLarge
 from cambfs.names import RunId
 from cambfs.remote.object_store import Probe
 from cambfs.remote.source import Body
@@ -225,7 +225,7 @@ class Downloader:
             return body
         if body is not None:
             body.close()
-        raise BadAnswer(f"run {self._id}: ranges of it are no longer available", 200)
+        raise BadResponse(f"run {self._id}: ranges of it are no longer available", 200)
 
     def _open_range(self, position: int, stop: int | None = None) -> Body | None:
         """From the API or from storage; None where neither gives ranges. One that fails to is not asked again."""
@@ -243,7 +243,7 @@ class Downloader:
     def _open_api_range(self, position: int, etag: str) -> Body:
         try:
             body = self._context.source.open_stream(self._id, position, etag)
-        except BadAnswer as error:
+        except BadResponse as error:
             raise _NoRange(str(error)) from None
         if body.start != position:
             self._owner.lost_ranges(of_api=True)

@@ -16,13 +16,13 @@ from types import TracebackType
 
 from cachetools import TTLCache
 
-from cambfs.deadline import Patience
+from cambfs.deadline import Deadline
 from cambfs.errors import CambfsError, Closing, UnknownRun
-from cambfs.model import Facts
+from cambfs.model import RunInfo
 from cambfs.names import RunId
 from cambfs.remote.signer import Signature
 from cambfs.runs.context import Context
-from cambfs.runs.lookahead import Ahead
+from cambfs.runs.lookahead import Lookahead
 from cambfs.runs.run import Run
 
 log = logging.getLogger(__name__)
@@ -49,14 +49,14 @@ class Handle:
         self.beside_other = beside_other
         self.readinto = lease.run.readinto
 
-    def read(self, offset: int, length: int, patience: Patience) -> bytes:
+    def read(self, offset: int, length: int, deadline: Deadline) -> bytes:
         """`length` bytes, or fewer only because the result ends there. Raises CambfsError."""
         buffer = bytearray(length)
-        return bytes(buffer[: self.readinto(offset, memoryview(buffer), patience)])
+        return bytes(buffer[: self.readinto(offset, memoryview(buffer), deadline)])
 
-    def size(self, patience: Patience) -> int:
+    def size(self, deadline: Deadline) -> int:
         """The exact length in bytes, waited for. Raises CambfsError."""
-        return self._lease.run.facts(patience).size
+        return self._lease.run.info(deadline).size
 
     def close(self) -> None:
         """Call once. The rest of a nearly finished result is still fetched."""
@@ -77,53 +77,53 @@ class Library:
         self._lock = Lock()  # guards all below
         self._runs: dict[RunId, Run] = {}
         self._detached: dict[RunId, list[Run]] = {}  # those of them that are in use still
-        self._facts: dict[RunId, Facts | None] = {}  # None where what was said is known to be wrong
-        self._believed: set[RunId] = set()  # of these facts, those that stand and fall with storage
-        self._opened_serials: dict[RunId, int] = {}
+        self._info: dict[RunId, RunInfo | None] = {}  # None where what was said is known to be wrong
+        self._unverified: set[RunId] = set()  # of these facts, those that stand and fall with storage
+        self._opened_generations: dict[RunId, int] = {}
         unknown_for_s = context.tuning.unknown_for_s
         self._unknown: TTLCache[RunId, CambfsError] = TTLCache(math.inf, unknown_for_s, timer=time.monotonic)
-        self._sizes_ahead = Ahead()
-        self._urls_ahead = Ahead()
+        self._size_lookahead = Lookahead()
+        self._url_lookahead = Lookahead()
 
-    def facts(self, run_id: RunId) -> Facts | None:
+    def info(self, run_id: RunId) -> RunInfo | None:
         """What is known without waiting; None when the size is not. Raises UnknownRun when the API just said so."""
         with self._lock:
             self._doubt(run_id)
-            if (known := self._facts.get(run_id)) is not None:
+            if (known := self._info.get(run_id)) is not None:
                 return known
-            if (cached := self._cache.facts(run_id)) is not None:
-                self._facts[run_id] = cached
+            if (cached := self._cache.info(run_id)) is not None:
+                self._info[run_id] = cached
                 return cached
             self._check_unknown(run_id)
             return None
 
     def is_cached(self, run_id: RunId) -> bool:
         """Whether the whole result is kept, so that reading it costs no request."""
-        return self._cache.facts(run_id) is not None
+        return self._cache.info(run_id) is not None
 
     def _doubt(self, run_id: RunId) -> None:
-        if run_id in self._believed and self._context.store.distrusted:
-            self._believed.discard(run_id)
-            self._facts[run_id] = None
+        if run_id in self._unverified and self._context.store.distrusted:
+            self._unverified.discard(run_id)
+            self._info[run_id] = None
 
     def was_said(self, run_id: RunId) -> bool:
         """Whether a size of the run was ever told in this mount, even if it is not known now."""
         with self._lock:
-            return run_id in self._facts
+            return run_id in self._info
 
-    def wait_for_facts(self, run_id: RunId, patience: Patience) -> Facts:
+    def wait_for_info(self, run_id: RunId, deadline: Deadline) -> RunInfo:
         """The exact size, asked for where it is not known. Raises CambfsError."""
-        known = self.facts(run_id)
+        known = self.info(run_id)
         if known is not None:
             return known
         self._ask_ahead(run_id)
         with self._use(run_id) as run:
-            return run.facts(patience)
+            return run.info(deadline)
 
-    def open(self, run_id: RunId, patience: Patience) -> Handle:
+    def open(self, run_id: RunId, deadline: Deadline) -> Handle:
         """Opens a result as soon as it is known that there is audio; the stream is asked for at once. Raises
         CambfsError."""
-        if self._cache.facts(run_id) is None:
+        if self._cache.info(run_id) is None:
             with self._lock:
                 self._check_unknown(run_id)
         lease = self._lease_of(run_id)
@@ -131,19 +131,20 @@ class Library:
             with lease:
                 lease = self._lease_of(run_id)
         try:
-            lease.run.open(patience)
+            lease.run.open(deadline)
         except BaseException:
             with lease:
                 raise
-        serial = lease.run.serial
+        generation = lease.run.generation
         with self._lock:
             beside_other = run_id in self._detached
-            same_bytes = self._opened_serials.get(run_id) == serial and not beside_other
-            self._opened_serials[run_id] = -1 if beside_other else serial
+            same_bytes = self._opened_generations.get(run_id) == generation and not beside_other
+            self._opened_generations[run_id] = -1 if beside_other else generation
         return Handle(lease, same_bytes=same_bytes, beside_other=beside_other)
 
-    def signature(self, run_id: RunId, patience: Patience) -> Signature:
-        """The run's file_url answer, asked for anew when the last one does not hold long enough. Raises CambfsError."""
+    def signature(self, run_id: RunId, deadline: Deadline) -> Signature:
+        """The run's file_url response, asked for anew when the last one does not hold long enough. Raises
+        CambfsError."""
         self._check_open()
         fresh = self._signer.fresh(run_id)
         if fresh is not None:
@@ -152,7 +153,7 @@ class Library:
             self._check_unknown(run_id)
         self._ask_ahead_for_urls(run_id)
         try:
-            return patience.result(self._signer.request(run_id), self._check_open)
+            return deadline.result(self._signer.request(run_id), self._check_open)
         except UnknownRun as error:
             self._note_unknown(run_id, error)
             raise
@@ -166,8 +167,8 @@ class Library:
         just did not know."""
         declared = self._declared()
         with self._lock:
-            found = {run_id for run_id, facts in self._facts.items() if facts is not None}
-            found.update(self._opened_serials, declared)
+            found = {run_id for run_id, info in self._info.items() if info is not None}
+            found.update(self._opened_generations, declared)
             found.difference_update(self._unknown)
             found.update(self._cache.runs())
             return sorted(found)
@@ -176,14 +177,14 @@ class Library:
         """What `listed` gives, for somebody who is about to go through it."""
         listed = self.listed()
         with self._lock:
-            self._sizes_ahead.begin(listed)
-            self._urls_ahead.begin(listed)
+            self._size_lookahead.begin(listed)
+            self._url_lookahead.begin(listed)
         return listed
 
     def known_bytes(self) -> int:
         """The sizes that are known, added up."""
         with self._lock:
-            return sum(facts.size for facts in self._facts.values() if facts is not None)
+            return sum(info.size for info in self._info.values() if info is not None)
 
     # Sizes ahead of a reader who goes through the listing.
 
@@ -191,7 +192,7 @@ class Library:
         """Reading attributes of one listed run after the other asks for those that come next as well, in bulk; a look
         at a single one does not."""
         with self._lock:
-            wanted = self._sizes_ahead.window(run_id, self._is_answered)
+            wanted = self._size_lookahead.window(run_id, self._is_answered)
         if not wanted:
             return
         self._signer.request_many(wanted)
@@ -200,11 +201,11 @@ class Library:
                 run.want_probe()
 
     def _is_answered(self, run_id: RunId) -> bool:
-        return self._facts.get(run_id) is not None or run_id in self._unknown or self._cache.facts(run_id) is not None
+        return self._info.get(run_id) is not None or run_id in self._unknown or self._cache.info(run_id) is not None
 
     def _ask_ahead_for_urls(self, run_id: RunId) -> None:
         with self._lock:
-            wanted = self._urls_ahead.window(run_id, lambda run: self._signer.fresh(run) is not None)
+            wanted = self._url_lookahead.window(run_id, lambda run: self._signer.fresh(run) is not None)
         self._signer.request_many(wanted)
 
     # Runs in use (they know this as their owner).
@@ -220,8 +221,8 @@ class Library:
             run = self._runs.get(run_id)
             if run is None:
                 self._doubt(run_id)
-                facts, is_believed = self._facts.get(run_id), run_id in self._believed
-                run = self._runs[run_id] = Run(run_id, self._context, self, facts, is_believed)
+                info, is_unverified = self._info.get(run_id), run_id in self._unverified
+                run = self._runs[run_id] = Run(run_id, self._context, self, info, is_unverified)
             run.users += 1
             return Lease(run, self._release)
 
@@ -247,13 +248,13 @@ class Library:
         if others:
             self._detached[run.id] = others
 
-    def learn(self, run_id: RunId, facts: Facts | None, is_believed: bool) -> None:
+    def learn(self, run_id: RunId, info: RunInfo | None, is_unverified: bool) -> None:
         with self._lock:
-            self._facts[run_id] = facts
-            if is_believed:
-                self._believed.add(run_id)
+            self._info[run_id] = info
+            if is_unverified:
+                self._unverified.add(run_id)
             else:
-                self._believed.discard(run_id)
+                self._unverified.discard(run_id)
 
     def detach(self, run: Run, error: CambfsError) -> None:
         with self._lock:
@@ -261,7 +262,7 @@ class Library:
                 log.warning("run %d: fetched anew at the next open: %s", run.id, error)
                 del self._runs[run.id]
                 self._detached.setdefault(run.id, []).append(run)
-                self._facts[run.id] = None
+                self._info[run.id] = None
                 self._cache.discard(run.id)
                 self._context.store.forget(run.id)
 

@@ -13,7 +13,7 @@ from cambfs.names import RunId
 _RUNS = 64
 
 
-class Ahead:
+class Lookahead:
     """Of one listing at a time, and one kind of question."""
 
     def __init__(self) -> None:

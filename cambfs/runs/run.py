@@ -18,9 +18,9 @@ from functools import partial
 from threading import Condition, RLock
 from typing import Protocol, TypeVar
 
-from cambfs.deadline import Patience
+from cambfs.deadline import Deadline
 from cambfs.errors import BrokenBody, CacheDamaged, CambfsError, NotWhole, ResultChanged
-from cambfs.model import Facts
+from cambfs.model import RunInfo
 from cambfs.names import RunId
 from cambfs.remote.object_store import Probe
 from cambfs.remote.source import Body
@@ -43,8 +43,8 @@ class Owner(Protocol):
     def lease(self, run: Run) -> AbstractContextManager[object]:
         """The run is in use from now on, until the context is left."""
 
-    def learn(self, run_id: RunId, facts: Facts | None, is_believed: bool) -> None:
-        """The size is known, or (None) is not the one that was said; `is_believed`: only because storage was right
+    def learn(self, run_id: RunId, info: RunInfo | None, is_unverified: bool) -> None:
+        """The size is known, or (None) is not the one that was said; `is_unverified`: only because storage was right
         about another run."""
 
     def detach(self, run: Run, error: CambfsError) -> None:
@@ -57,27 +57,29 @@ class Owner(Protocol):
 class Run:
     """`users` is the library's business and guarded by its lock."""
 
-    def __init__(self, run_id: RunId, context: Context, owner: Owner, facts: Facts | None, is_believed: bool) -> None:
+    def __init__(
+        self, run_id: RunId, context: Context, owner: Owner, info: RunInfo | None, is_unverified: bool
+    ) -> None:
         self.id = run_id
         self.users = 0
         self._context = context
         self._owner = owner
         lock = RLock()
         self._changed = Condition(lock)  # guards all below
-        sizing = Sizing(run_id, context.store, facts, is_believed)
+        sizing = Sizing(run_id, context.store, info, is_unverified)
         self._content = Content(run_id, context.cache, sizing, context.max_result_bytes)
         self._waiters = Waiters(lock, self._changed)
         self._downloader = Downloader(run_id, context, self)
-        self._told = facts, is_believed
+        self._told = info, is_unverified
         self._handles = 0
-        self._was_exceeded = False  # an answer had more bytes than storage said
+        self._was_exceeded = False  # a response had more bytes than storage said
         self._proves_storage = False  # the other runs wait for this one's comparison
 
     # What callers ask, each in its own thread.
 
-    def facts(self, patience: Patience) -> Facts:
+    def info(self, deadline: Deadline) -> RunInfo:
         """The exact size, waited for. Raises CambfsError."""
-        return self._wait(patience, lambda: self._content.sizing.facts, self._want_size)
+        return self._wait(deadline, lambda: self._content.sizing.info, self._want_size)
 
     def want_probe(self) -> None:
         """Asks storage for the size if that may help, and does not wait."""
@@ -85,14 +87,14 @@ class Run:
             if not self._is_over:
                 self._want_probe()
 
-    def open(self, patience: Patience) -> None:
+    def open(self, deadline: Deadline) -> None:
         """Adds a handle as soon as it is known that there is audio. Raises CambfsError, and then there is no handle."""
         with self._changed:
             self._handles += 1
             if self._handles == 1:
                 self._changed.notify_all()  # a transfer may linger because nobody had it open
         try:
-            self._wait(patience, lambda: self._content.is_begun or None, self._want_audio)
+            self._wait(deadline, lambda: self._content.is_begun or None, self._want_audio)
             with self._changed:
                 self._want_audio()
         except BaseException:
@@ -121,12 +123,12 @@ class Run:
         return self._waiters.final_error is not None
 
     @property
-    def serial(self) -> int:
+    def generation(self) -> int:
         """The same for as long as the bytes are. Of an open run."""
         with self._changed:
-            return self._content.spool.serial
+            return self._content.spool.generation
 
-    def readinto(self, offset: int, buffer: memoryview, patience: Patience) -> int:
+    def readinto(self, offset: int, buffer: memoryview, deadline: Deadline) -> int:
         """Fills the buffer, or as much of it as there is up to the end of the result, and says how much: 0 at the end.
         Raises CambfsError rather than give less, and leaves undefined bytes in the buffer then."""
         wanted = offset + len(buffer)
@@ -134,7 +136,7 @@ class Run:
         stop = None if self._is_over else self._content.stop_if_whole(wanted)
         if stop is None:
             stop = self._wait(
-                patience,
+                deadline,
                 lambda: self._content.stop_if_there(offset, wanted),
                 lambda: self._want_bytes(offset, wanted),
             )
@@ -149,9 +151,9 @@ class Run:
         if self._proves_storage and not self._context.store.proven:
             self._context.store.give_up_proof()
         if self._is_worth_keeping():
-            self._content.give_back()
+            self._content.release()
         else:
-            self._content.throw_away()
+            self._content.discard()
 
     def _is_worth_keeping(self) -> bool:
         return not isinstance(self._waiters.final_error, _WORTHLESS)
@@ -173,11 +175,11 @@ class Run:
         for transfer in transfers:
             transfer.stop()
 
-    def _wait(self, patience: Patience, ready: Callable[[], T | None], want: Callable[[], None]) -> T:
+    def _wait(self, deadline: Deadline, ready: Callable[[], T | None], want: Callable[[], None]) -> T:
         with self._worthless_if_damaged(), self._changed:
             self._content.load()
             self._tell()
-            return self._waiters.wait(patience, ready, lambda: self._check_or(want), self._downloader.progress_at)
+            return self._waiters.wait(deadline, ready, lambda: self._check_or(want), self._downloader.progress_at)
 
     @contextmanager
     def _worthless_if_damaged(self) -> Iterator[None]:
@@ -213,7 +215,7 @@ class Run:
 
     def _want_stream(self) -> None:
         """From the first byte that is missing, or once more from the first."""
-        start = 0 if self._content.needs_another_answer else self._content.filled.filled_until(0)
+        start = 0 if self._content.needs_another_response else self._content.filled.filled_until(0)
         self._downloader.start_stream(start)
 
     def _want_probe(self) -> None:
@@ -259,7 +261,7 @@ class Run:
 
     def _tell(self) -> None:
         """The library knows what is known here."""
-        told = self._content.sizing.facts, self._content.sizing.is_believed
+        told = self._content.sizing.info, self._content.sizing.is_unverified
         if told != self._told:
             self._told = told
             self._owner.learn(self.id, *told)
@@ -272,7 +274,7 @@ class Run:
     def ranges(self) -> tuple[str | None, Probe | None]:
         with self._changed:
             if not self._content.has_ranges and not self._content.is_validated:
-                self._hear_storage()  # an answer broke; perhaps storage can go on with it
+                self._hear_storage()  # a response broke; perhaps storage can go on with it
             return self._content.etag, self._content.sizing.stored_ranges
 
     def _hear_storage(self) -> None:
@@ -295,7 +297,7 @@ class Run:
             self._changed.notify_all()
             if self._content.size is None:
                 self._want_probe()
-            self._waiters.let_go_on()
+            self._waiters.yield_to_readers()
 
     def receive(self, transfer: Transfer, position: int, data: bytes) -> bool:
         stop = position + len(data)
@@ -308,12 +310,12 @@ class Run:
             self._content.add(position, stop)
             self._judge()
             self._waiters.wake()
-            self._waiters.let_go_on()
+            self._waiters.yield_to_readers()
             return self._is_more_wanted(transfer, stop)
 
     def _note_exceeded(self) -> None:
         """The stream has more than storage said. Raises BrokenBody the first time, and the API is asked again, alone;
-        NotWhole when its next answer has more, too."""
+        NotWhole when its next response has more, too."""
         what = f"run {self.id}: storage said {self._content.size} bytes, and the stream has more"
         if self._was_exceeded:
             self._context.store.refute(self.id)
@@ -326,7 +328,7 @@ class Run:
         if transfer.stop_position is not None and position >= transfer.stop_position:
             return False
         is_stream = transfer is self._downloader.stream
-        if is_stream and self._content.needs_another_answer:
+        if is_stream and self._content.needs_another_response:
             return self._is_wanted()  # what is there already is compared
         if position < transfer.first_position:
             return self._is_wanted()  # so is what overlaps
@@ -385,26 +387,26 @@ class Run:
 
     def transfer_ended(self, transfer: Transfer, error: CambfsError | None) -> None:
         self._end_if_worthless(error)
-        facts = self._note_ended(transfer, error)
-        if facts is not None:
-            self._context.commits.add(partial(self._commit, self.lease(), facts))
+        info = self._note_ended(transfer, error)
+        if info is not None:
+            self._context.commits.add(partial(self._commit, self.lease(), info))
 
-    def _commit(self, lease: AbstractContextManager[object], facts: Facts) -> None:
+    def _commit(self, lease: AbstractContextManager[object], info: RunInfo) -> None:
         with lease:
-            self._content.keep(facts)
+            self._content.keep(info)
 
-    def _note_ended(self, transfer: Transfer, error: CambfsError | None) -> Facts | None:
+    def _note_ended(self, transfer: Transfer, error: CambfsError | None) -> RunInfo | None:
         """The facts, when the result is whole now and should be kept."""
         with self._changed:
             self._changed.notify_all()
             was_stream = self._downloader.forget(transfer, error)
             if was_stream and error is not None and not self._is_over:
                 self._fail(error)
-            facts = self._content.note_whole() if self._is_worth_keeping() else None
+            info = self._content.note_whole() if self._is_worth_keeping() else None
             if self._handles and error is None:
                 with suppress(CambfsError):  # the next read tries again and gets the error
                     self._want_audio()
-            return facts
+            return info
 
     # What probes and checks bring, in their threads.
 

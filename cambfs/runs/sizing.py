@@ -1,7 +1,7 @@
-"""How long one run's result is, what that is known from, and whether the place where an answer ended is its end.
+"""How long one run's result is, what that is known from, and whether the place where a response ended is its end.
 
-A peer's word is a claim. The framing of an answer says that the body ended; the structure of the audio, the length of
-storage's object and a second answer say that the result did. It takes two of them, and none against, unless two agree
+A peer's word is a claim. The framing of a response says that the body ended; the structure of the audio, the length of
+storage's object and a second response say that the result did. It takes two of them, and none against, unless two agree
 against one. Before that, in the order of belief, a size comes from the length in the stream's header, or from storage,
 if its object's own structure agrees and it begins like the stream, or storage has proven itself with another run.
 
@@ -19,11 +19,11 @@ from cambfs import flac
 from cambfs.audio import End, signature
 from cambfs.cache.spool import Spool
 from cambfs.errors import CambfsError, NotWhole, ResultChanged
-from cambfs.model import Facts
+from cambfs.model import RunInfo
 from cambfs.names import RunId
 from cambfs.remote.object_store import ObjectStore, Probe
 
-# Two answers that just stopped at the same byte: enough to serve, not to keep.
+# Two responses that just stopped at the same byte: enough to serve, not to keep.
 UNPROVEN = ""
 STORAGE = "storage"
 _ENDS_IN_A_FRAME = (End.WHOLE, End.INTACT, End.PADDED)
@@ -33,7 +33,7 @@ _ENDS_IN_A_FRAME = (End.WHOLE, End.INTACT, End.PADDED)
 class Claims:
     """What is said of the byte offset `position`: `framed`, that HTTP ended the body there; `end`, what the structure
     of the audio says; `stored`, the length of storage's object where it begins like the stream, else None; `again`,
-    that an earlier answer ended there, too; `by_storage`, that the last bytes came from storage, and not from the
+    that an earlier response ended there, too; `by_storage`, that the last bytes came from storage, and not from the
     stream; `is_stored_whole`, that storage's object ends by its own structure, too."""
 
     position: int
@@ -71,23 +71,23 @@ class _From(Enum):
 
 
 class Sizing:
-    """`facts` is None as long as the size is not known; those it begins with are from an earlier use of the run, and
-    `is_believed` when that had them from storage alone. `probe` is what storage said, once it did;
+    """`info` is None as long as the size is not known; those it begins with are from an earlier use of the run, and
+    `is_unverified` when that had them from storage alone. `probe` is what storage said, once it did;
     `matches_stream` whether its object begins like the stream, None before both heads were compared.
     """
 
-    def __init__(self, run_id: RunId, store: ObjectStore, facts: Facts | None, is_believed: bool) -> None:
-        self.facts = facts
+    def __init__(self, run_id: RunId, store: ObjectStore, info: RunInfo | None, is_unverified: bool) -> None:
+        self.info = info
         self.probe: Probe | None = None
         self.matches_stream: bool | None = None
         self._id = run_id
         self._store = store
-        self._from = _From.STORAGE if is_believed else _From.BEFORE
+        self._from = _From.STORAGE if is_unverified else _From.BEFORE
         self._api_total: int | None = None  # as a Content-Length or a Content-Range of the API said last
-        self._refuted: set[int] = set()  # lengths at which an answer ended, and the result did not
-        self._told_by_storage = facts.size if facts is not None and is_believed else None
-        self._told_before = facts.size if facts is not None and not is_believed else None
-        self._told_most = facts.size if facts is not None else 0
+        self._refuted: set[int] = set()  # lengths at which a response ended, and the result did not
+        self._told_by_storage = info.size if info is not None and is_unverified else None
+        self._told_before = info.size if info is not None and not is_unverified else None
+        self._told_most = info.size if info is not None else 0
 
     def is_less_than_told(self, size: int) -> bool:
         """Whether a larger size was told: no read may end there in silence."""
@@ -96,21 +96,21 @@ class Sizing:
     def is_storage_exceeded_by(self, position: int) -> bool:
         """Whether a byte of the stream before `position` lies beyond the size that storage told."""
         told = self._told_by_storage
-        return told is not None and position > told and self.facts is not None and self.facts.size == told
+        return told is not None and position > told and self.info is not None and self.info.size == told
 
     @property
     def is_proven(self) -> bool:
-        return self.facts is not None and self._from is _From.PROOF
+        return self.info is not None and self._from is _From.PROOF
 
     @property
-    def is_believed(self) -> bool:
+    def is_unverified(self) -> bool:
         """The size is known only because storage was right about another run."""
-        return self.facts is not None and self._from is _From.STORAGE and not self.matches_stream
+        return self.info is not None and self._from is _From.STORAGE and not self.matches_stream
 
     @property
     def is_of_before(self) -> bool:
         """The size is known, but only from an earlier use of the run."""
-        return self.facts is not None and self._from is _From.BEFORE
+        return self.info is not None and self._from is _From.BEFORE
 
     @property
     def stored_bytes(self) -> int | None:
@@ -133,7 +133,7 @@ class Sizing:
         probe = self.probe
         if probe is None or self.stored_bytes is None or not probe.ranges or not flac.identifies(probe.head):
             return None
-        return None if self.is_proven and self.facts and self.facts.size != probe.total else probe
+        return None if self.is_proven and self.info and self.info.size != probe.total else probe
 
     def claimed_by(self, size: int) -> int:
         """How many of the API and storage say that the result has that size."""
@@ -142,42 +142,42 @@ class Sizing:
     def is_claimed_by_api(self, size: int) -> bool:
         return self._api_total == size
 
-    def load(self, facts: Facts) -> None:
+    def load(self, info: RunInfo) -> None:
         """The cache knows it."""
-        self.facts = facts
+        self.info = info
         self._from = _From.PROOF
-        self._told_most = facts.size
+        self._told_most = info.size
 
     def header(self, total: int, modified_s: float | None, *, is_begun: bool) -> None:
-        """The API tells the length. Raises ResultChanged when it was another in an earlier answer of which bytes have
+        """The API tells the length. Raises ResultChanged when it was another in an earlier response of which bytes have
         come (`is_begun`), and nothing spoke against that."""
         self._api_total = total
-        if self.facts is None:
+        if self.info is None:
             self._learn(total, modified_s, _From.HEADER)
-        elif self.facts.size == total:
+        elif self.info.size == total:
             self._from = self._from if self.is_proven else _From.HEADER
         else:
-            is_settled = self.is_proven or (self._from is _From.HEADER and self.facts.size not in self._refuted)
+            is_settled = self.is_proven or (self._from is _From.HEADER and self.info.size not in self._refuted)
             if is_begun and is_settled:
                 raise ResultChanged(f"run {self._id}: the result has another length than before")
-            self.facts = None
+            self.info = None
             self._learn(total, modified_s, _From.HEADER)
 
     def refute(self, position: int) -> None:
-        """An answer ended there, and the result did not."""
+        """A response ended there, and the result did not."""
         self._refuted.add(position)
 
     def exceeded_by(self, position: int) -> bool:
         """Whether a byte before `position` lies beyond the proven end."""
-        return self.facts is not None and self.is_proven and position > self.facts.size
+        return self.info is not None and self.is_proven and position > self.info.size
 
     def end(self, position: int, modified_s: float | None) -> CambfsError | None:
         """It is proven that the result ends there. Returns the error of those who have it open and were told another
         size: ResultChanged when it was longer before, NotWhole when storage said so."""
         error = self._contradiction(position)
         self._told_most = 0  # who was told of it hears of the error
-        if error is not None or (self.facts is not None and self.facts.size != position):
-            self.facts = None
+        if error is not None or (self.info is not None and self.info.size != position):
+            self.info = None
         self._learn(position, modified_s, _From.PROOF)
         return error
 
@@ -200,8 +200,8 @@ class Sizing:
         if self.matches_stream is None and spool is not None and spool.filled.covers(0, len(probe.head)):
             self.matches_stream = is_same = spool.read(0, len(probe.head)) == probe.head
             if not is_same and self._from is _From.STORAGE:
-                self.facts = None
-        if self.facts is None and self._is_size_told(probe):
+                self.info = None
+        if self.info is None and self._is_size_told(probe):
             self._told_by_storage = probe.total
             self._learn(probe.total, probe.modified_s, _From.STORAGE)
         return is_same
@@ -215,8 +215,8 @@ class Sizing:
         return self.matches_stream
 
     def _learn(self, size: int, modified_s: float | None, source: _From) -> None:
-        if self.facts is None:
+        if self.info is None:
             seconds = time.time() if modified_s is None else modified_s
-            self.facts = Facts(size, int(seconds) * 10**9)
+            self.info = RunInfo(size, int(seconds) * 10**9)
         self._told_most = max(self._told_most, size)
         self._from = source

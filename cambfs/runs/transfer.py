@@ -1,4 +1,4 @@
-"""Pulls one run's bytes from a position on: one answer after the other, until its goal is reached.
+"""Pulls one run's bytes from a position on: one response after the other, until its goal is reached.
 
 Not where the bytes go or who waits for them (`run`), nor HTTP. It waits for no reader: it runs at the speed of the
 link. Threads: `pull` is the work of one; `stop` may come from any. It holds no lock of its own.
@@ -31,17 +31,17 @@ class Owner(Protocol):
     """Whose bytes it pulls. A method may raise a CambfsError: a temporary one is answered by asking again."""
 
     def begin(self, body: Body) -> None:
-        """An answer has come; its first bytes follow."""
+        """A response has come; its first bytes follow."""
 
     def receive(self, transfer: Transfer, position: int, data: bytes) -> bool:
         """Takes bytes; says whether those behind them are wanted."""
 
     def end(self, transfer: Transfer, position: int, body: Body) -> int | None:
-        """The answer has ended at `position`: None when that is the end of the result, or nothing more is wanted, else
-        the byte from which to ask again. Raises NotWhole."""
+        """The response has ended at `position`: None when that is the end of the result, or nothing more is wanted,
+        else the byte from which to ask again. Raises NotWhole."""
 
     def is_complete(self) -> bool:
-        """Every byte is known to be here: one more answer would bring nothing. Raises nothing."""
+        """Every byte is known to be here: one more response would bring nothing. Raises nothing."""
 
 
 class Transfer:
@@ -114,7 +114,7 @@ class Transfer:
             while True:
                 before = self.position
                 try:
-                    if self._pull_one_answer():
+                    if self._pull_one_response():
                         return
                 except CambfsError as error:
                     if self._is_over(error):
@@ -135,7 +135,7 @@ class Transfer:
         log.info("%s: %s; asking again in %.1f s", self.name, error, pause_s)
         self._told_to_stop.wait(pause_s)
 
-    def _pull_one_answer(self) -> bool:
+    def _pull_one_response(self) -> bool:
         """Whether nothing more is to be asked for."""
         with ExitStack() as stack:
             body = self._body = stack.enter_context(closing(self._open_at(self._ask_from)))
@@ -156,7 +156,7 @@ class Transfer:
         self._body = None
 
     def _pump(self, body: Body) -> int | None:
-        """All that an answer brings; None when nothing more is wanted, else the byte from which to ask again."""
+        """All that a response brings; None when nothing more is wanted, else the byte from which to ask again."""
         position, uncounted = body.start, 0
         while data := body.read(_PIECE_BYTES):
             if self.stopping:

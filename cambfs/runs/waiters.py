@@ -11,7 +11,7 @@ from collections.abc import Callable
 from threading import Condition, RLock
 from typing import TypeVar
 
-from cambfs.deadline import SLICE_S, Patience
+from cambfs.deadline import SLICE_S, Deadline
 from cambfs.errors import CambfsError
 
 # Those whose bytes are there are gone long before; if not, the transfer goes on.
@@ -38,28 +38,28 @@ class Waiters:
 
     def wait(
         self,
-        patience: Patience,
+        deadline: Deadline,
         ready: Callable[[], T | None],
         want: Callable[[], None],
         progress_at: Callable[[], float],
     ) -> T:
-        """Until `ready` has an answer; `want` sets going, again and again, what may bring it, and `progress_at` says
+        """Until `ready` has a response; `want` sets going, again and again, what may bring it, and `progress_at` says
         when that last came nearer (time.monotonic seconds). Raises CambfsError."""
         failures = self._failures
         self._ready.append(ready)
         if len(self._ready) == 1:
             self._changed.notify_all()  # a transfer may linger because nobody did
         try:
-            while (value := self._answer(ready, failures)) is None:
+            while (value := self._response(ready, failures)) is None:
                 want()
-                patience.check(progress_at())
+                deadline.check(progress_at())
                 self._changed.wait(SLICE_S * max(1.0, len(self._ready) / _CROWD))
             return value
         finally:
             self._ready.remove(ready)
             self._left.notify_all()
 
-    def _answer(self, ready: Callable[[], T | None], failures_before: int) -> T | None:
+    def _response(self, ready: Callable[[], T | None], failures_before: int) -> T | None:
         self.check()
         if (value := ready()) is not None:
             return value
@@ -86,7 +86,7 @@ class Waiters:
         if self._is_any_ready():
             self._changed.notify_all()
 
-    def let_go_on(self) -> None:
+    def yield_to_readers(self) -> None:
         """Lets the readers that were just woken run first. A transfer that always has more to do keeps one of
         few processors for a time slice, some milliseconds, as long as it does not sleep."""
         self._left.wait_for(lambda: not self._is_any_ready(), _HANDOVER_S)

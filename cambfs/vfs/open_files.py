@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from cambfs.deadline import Patience
+from cambfs.deadline import Deadline
 from cambfs.errors import CambfsError, ResultChanged
 from cambfs.names import RunId
 from cambfs.runs.library import Library
@@ -24,13 +24,13 @@ _FAILURES_KEPT = 8
 
 
 class OpenFile(Protocol):
-    keeps_pages: bool
+    keep_cache: bool
     """The kernel's pages of this name are right for it still."""
-    bypasses_pages: bool
+    direct_io: bool
     """It is not read by way of the kernel's pages, which are shared by all who have the name open: it has other bytes
     than one of them, or others each time."""
 
-    def readinto(self, offset: int, buffer: memoryview, patience: Patience) -> int:
+    def readinto(self, offset: int, buffer: memoryview, deadline: Deadline) -> int:
         """Fills `buffer` with the bytes from `offset` on and returns how many: fewer than fit only when the file ends
         there, 0 at its end. Raises CambfsError, and leaves undefined bytes in `buffer` then."""
 
@@ -52,18 +52,18 @@ class _Failure:
 
 
 class OpenAudio:
-    def __init__(self, library: Library, run_id: RunId, patience: Patience) -> None:
-        self._handle = library.open(run_id, patience)
-        self.keeps_pages = self._handle.same_bytes
-        self.bypasses_pages = self._handle.beside_other
+    def __init__(self, library: Library, run_id: RunId, deadline: Deadline) -> None:
+        self._handle = library.open(run_id, deadline)
+        self.keep_cache = self._handle.same_bytes
+        self.direct_io = self._handle.beside_other
         # One word, written by any thread: a failure that gets lost is waited for once more.
         self._failures: tuple[_Failure, ...] = ()
 
-    def readinto(self, offset: int, buffer: memoryview, patience: Patience) -> int:
+    def readinto(self, offset: int, buffer: memoryview, deadline: Deadline) -> int:
         stop = offset + len(buffer)
         failure = self._failure_at(offset, stop) if self._failures else None
         try:
-            return self._handle.readinto(offset, buffer, patience if failure is None else Patience(0))
+            return self._handle.readinto(offset, buffer, deadline if failure is None else Deadline(0))
         except CambfsError as error:
             if not error.temporary:
                 raise
@@ -98,25 +98,25 @@ class OpenText:
     """One open `.url` file, with the text of its own open. The attributes are those of the last open: as soon as the
     length is another one, so that the kernel would cut or pad this text, reading it fails."""
 
-    keeps_pages = False
+    keep_cache = False
 
     def __init__(self, shown: Shown, close: Callable[[OpenText], None]) -> None:
         self._shown = shown
         self._text = shown.text
         self._close = close
-        self.bypasses_pages = shown.sharing > 0 and shown.pages_text != self._text
+        self.direct_io = shown.sharing > 0 and shown.pages_text != self._text
         shown.opened += 1
-        if not self.bypasses_pages:
+        if not self.direct_io:
             shown.sharing += 1
             shown.pages_text = self._text
 
     def forget(self) -> bool:
         """Undoes the counting, under the same lock; returns whether nobody has the file open any more."""
         self._shown.opened -= 1
-        self._shown.sharing -= not self.bypasses_pages
+        self._shown.sharing -= not self.direct_io
         return not self._shown.opened
 
-    def readinto(self, offset: int, buffer: memoryview, _patience: Patience) -> int:
+    def readinto(self, offset: int, buffer: memoryview, _deadline: Deadline) -> int:
         if len(self._text) != len(self._shown.text):
             raise ResultChanged("the URL has changed, and the new one has a different length")
         return _copy(self._text, offset, buffer)
@@ -126,12 +126,12 @@ class OpenText:
 
 
 class OpenControl:
-    keeps_pages, bypasses_pages = False, True
+    keep_cache, direct_io = False, True
 
     def __init__(self, text: bytes) -> None:
         self._text = text
 
-    def readinto(self, offset: int, buffer: memoryview, _patience: Patience) -> int:
+    def readinto(self, offset: int, buffer: memoryview, _deadline: Deadline) -> int:
         return _copy(self._text, offset, buffer)
 
     def close(self) -> None:

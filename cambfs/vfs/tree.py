@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from cachetools import TTLCache
 
-from cambfs.deadline import Patience
+from cambfs.deadline import Deadline
 from cambfs.errors import NoSuchName
 from cambfs.names import Kind, RunId, inode, names_and_inodes, parse_name
 from cambfs.remote.signer import Signature
@@ -27,8 +27,8 @@ from cambfs.vfs.open_files import OpenAudio, OpenControl, OpenFile, OpenText, Sh
 
 # How long the kernel may remember a name. It only saves lookups.
 ENTRY_TIMEOUT_S = 300
-# The size in an answer whose size is not known yet. The kernel asks again before it shows a size to anyone; what reads
-# without asking (sendfile, splice) reads until an answer ends, which is the end: so too large does no harm.
+# The size in a response whose size is not known yet. The kernel asks again before it shows a size to anyone; what reads
+# without asking (sendfile, splice) reads until a response ends, which is the end: so too large does no harm.
 PROVISIONAL_SIZE = 1 << 40
 ROOT_INODE = 1
 CONTROL = "/.cambfs"
@@ -45,15 +45,15 @@ class UrlStyle(Enum):
     PLAIN = "plain"
     SHORTCUT = "shortcut"
 
-    def text(self, answer: Mapping[str, Any]) -> bytes:
-        """The whole file for a file_url answer."""
-        url = answer["output_url"]
+    def text(self, response: Mapping[str, Any]) -> bytes:
+        """The whole file for a file_url response."""
+        url = response["output_url"]
         if self is UrlStyle.PLAIN:
             return f"{url}\n".encode()
         if self is UrlStyle.SHORTCUT:
             return f"[InternetShortcut]\r\nURL={url}\r\n".encode()
         # Control characters are escaped, and all beyond ASCII: terminals obey some of them, too.
-        return (json.dumps(answer).replace("\x7f", "\\u007f") + "\n").encode()
+        return (json.dumps(response).replace("\x7f", "\\u007f") + "\n").encode()
 
 
 class Attributes(NamedTuple):
@@ -94,9 +94,9 @@ class Tree:
         self._urls_said: set[RunId] = set()  # an expired URL has no size, which the kernel saw before all the same
         self._shown: dict[RunId, Shown] = {}
 
-    def attributes(self, path: str, patience: Patience, *, is_lookup_possible: bool = True) -> Attributes:
+    def attributes(self, path: str, deadline: Deadline, *, is_lookup_possible: bool = True) -> Attributes:
         """The node's attributes, waited for. When the question may be a lookup, which must not wait (the kernel makes
-        one at a time in a directory), the first answer of a file whose size is unknown has PROVISIONAL_SIZE.
+        one at a time in a directory), the first response of a file whose size is unknown has PROVISIONAL_SIZE.
 
         Raises NoSuchName and other CambfsErrors.
         """
@@ -109,17 +109,17 @@ class Tree:
             return Attributes(self._control_inode(path), stat.S_IFREG | self._url_mode, 1, size, time.time_ns())
         run_id, kind = _parse(path)
         size_and_mtime = self._known(run_id, kind)
-        if size_and_mtime is None and is_lookup_possible and self._is_first_answer(path, run_id, kind):
+        if size_and_mtime is None and is_lookup_possible and self._is_first_response(path, run_id, kind):
             size_and_mtime = PROVISIONAL_SIZE, self._made_ns
         if size_and_mtime is None:
-            size_and_mtime = self._waited_for(run_id, kind, patience)
+            size_and_mtime = self._waited_for(run_id, kind, deadline)
         return Attributes(inode(run_id, kind), self._mode(kind), 1, *size_and_mtime)
 
     def _known(self, run_id: RunId, kind: Kind) -> tuple[int, int] | None:
         if kind is Kind.URL:
             return self._known_url(run_id)
-        facts = self._library.facts(run_id)
-        return None if facts is None else (facts.size, facts.mtime_ns)
+        info = self._library.info(run_id)
+        return None if info is None else (info.size, info.mtime_ns)
 
     def _known_url(self, run_id: RunId) -> tuple[int, int] | None:
         with self._lock:
@@ -128,7 +128,7 @@ class Tree:
         signature = self._library.fresh_signature(run_id)
         return None if signature is None else self._of_url(run_id, signature)
 
-    def _is_first_answer(self, path: str, run_id: RunId, kind: Kind) -> bool:
+    def _is_first_response(self, path: str, run_id: RunId, kind: Kind) -> bool:
         if kind is Kind.FLAC and self._library.was_said(run_id):
             return False
         with self._lock:
@@ -137,41 +137,41 @@ class Tree:
             self._answered[path] = True
             return True
 
-    def _waited_for(self, run_id: RunId, kind: Kind, patience: Patience) -> tuple[int, int]:
+    def _waited_for(self, run_id: RunId, kind: Kind, deadline: Deadline) -> tuple[int, int]:
         if kind is Kind.URL:
-            signature = self._library.signature(run_id, patience)
+            signature = self._library.signature(run_id, deadline)
             return self._of_url(run_id, signature)
-        facts = self._library.wait_for_facts(run_id, patience)
-        return facts.size, facts.mtime_ns
+        info = self._library.wait_for_info(run_id, deadline)
+        return info.size, info.mtime_ns
 
     def _of_url(self, run_id: RunId, signature: Signature) -> tuple[int, int]:
         with self._lock:
             self._urls_said.add(run_id)
-        return len(self._text(signature.signed.answer)), signature.signed_ns
+        return len(self._text(signature.signed.response)), signature.signed_ns
 
     def _mode(self, kind: Kind) -> int:
         return stat.S_IFREG | (self._url_mode if kind is Kind.URL else 0o444)
 
-    def _text(self, answer: Mapping[str, Any]) -> bytes:
-        return self._url_style.text(answer)
+    def _text(self, response: Mapping[str, Any]) -> bytes:
+        return self._url_style.text(response)
 
-    def check_exists(self, path: str, patience: Patience) -> None:
+    def check_exists(self, path: str, deadline: Deadline) -> None:
         """Waits until it is known that there is such a file. Raises NoSuchName and other CambfsErrors."""
-        self.attributes(path, patience, is_lookup_possible=False)
+        self.attributes(path, deadline, is_lookup_possible=False)
 
-    def open(self, path: str, patience: Patience) -> OpenFile:
+    def open(self, path: str, deadline: Deadline) -> OpenFile:
         """Raises NoSuchName and other CambfsErrors."""
         if path in self._controls:
             return OpenControl(self._controls[path]())
         run_id, kind = _parse(path)
         if kind is Kind.FLAC:
-            return OpenAudio(self._library, run_id, patience)
-        return self._open_text(run_id, self._library.signature(run_id, patience))
+            return OpenAudio(self._library, run_id, deadline)
+        return self._open_text(run_id, self._library.signature(run_id, deadline))
 
     def _open_text(self, run_id: RunId, signature: Signature) -> OpenText:
         with self._lock:
             shown = self._shown.setdefault(run_id, Shown())
-            shown.text, shown.mtime_ns = self._text(signature.signed.answer), signature.signed_ns
+            shown.text, shown.mtime_ns = self._text(signature.signed.response), signature.signed_ns
             self._urls_said.add(run_id)
             return OpenText(shown, lambda file: self._close_text(run_id, file))
 

@@ -61,7 +61,7 @@ class Lab:
         self.work = work
         self.rounds = rounds
         self.is_quick = is_quick
-        self._serials = itertools.count()
+        self._generations = itertools.count()
         self.audio = Audio(work / "audio")
         self._scratch = work / f"scratch-{os.getpid()}"
         self._scratch.mkdir()
@@ -76,7 +76,7 @@ class Lab:
 
     def home(self) -> Path:
         """A new directory for a mount, until `sweep`."""
-        home = self._homes / f"{next(self._serials)}"
+        home = self._homes / f"{next(self._generations)}"
         home.mkdir(parents=True)
         return home
 

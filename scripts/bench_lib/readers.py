@@ -84,7 +84,7 @@ def _check_length(came: int, wanted: int) -> None:
 
 
 def curl_first_byte(url: str) -> float:
-    """curl's own time from the start of the transfer to the first byte of the answer."""
+    """curl's own time from the start of the transfer to the first byte of the response."""
     command = ["curl", "-sS", "-H", f"x-api-key: {KEY}", "-o", os.devnull, "-w", "%{time_starttransfer}", url]
     return float(_run(command).stdout)
 

@@ -147,7 +147,7 @@ class Server:
 
     def mark(self) -> int:
         """A place in the log, for `since`."""
-        time.sleep(0.1)  # a request is logged when its answer has gone
+        time.sleep(0.1)  # a request is logged when its response has gone
         return self._log.stat().st_size
 
     def since(self, mark: int) -> Counts:
@@ -179,8 +179,8 @@ def _bulk() -> str:
         ids = [f"b{count}{place}" for place in range(count)]
         asked = r",\s*".join(f"(?<{name}>\\d+)" for name in ids)
         url = "http://127.0.0.1:$server_port/storage/${%s}?Expires=9999999999"
-        answer = ", ".join(f'"${{{name}}}": {{"output_url": "{url % name}"}}' for name in ids)
-        lines.append(f"    '~^\\{{\"run_ids\":\\s*\\[{asked}\\]\\}}$' '{{{answer}}}';")
+        response = ", ".join(f'"${{{name}}}": {{"output_url": "{url % name}"}}' for name in ids)
+        lines.append(f"    '~^\\{{\"run_ids\":\\s*\\[{asked}\\]\\}}$' '{{{response}}}';")
     return "\n".join(lines)
 
 

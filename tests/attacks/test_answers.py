@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from cambfs.cache.cache import Cache
-from cambfs.deadline import Patience
+from cambfs.deadline import Deadline
 from cambfs.errors import CambfsError, RemoteError
 from cambfs.http.client import Client
-from cambfs.model import Facts
+from cambfs.model import RunInfo
 from cambfs.names import RunId
 from cambfs.remote.source import Body, SignedUrl
 from cambfs.runs.library import Library
@@ -167,8 +167,8 @@ def test_a_stream_gives_the_bytes_or_an_error(
 ) -> None:
     framing, body = framed(how, FLAC)
     lines = [f"{name}: {value}" for name, value in [*headers, *framing]]
-    answer = "\r\n".join([f"HTTP/1.1 {status}", *lines, "", ""]).encode("latin-1") + body
-    with WireServer(lambda *_: answer) as server, Client(server.url, KEY, TIMEOUT_S) as client:
+    response = "\r\n".join([f"HTTP/1.1 {status}", *lines, "", ""]).encode("latin-1") + body
+    with WireServer(lambda *_: response) as server, Client(server.url, KEY, TIMEOUT_S) as client:
         try:
             found = check_body(client.open_stream(RUN, start, '"e"' if start else None), start)
         except CambfsError as error:
@@ -180,9 +180,9 @@ def test_a_stream_gives_the_bytes_or_an_error(
 
 
 @QUICK
-@given(answer=ANSWERS, start=st.integers(0, 10))
-def test_any_answer_to_a_stream_is_a_body_or_an_error(answer: bytes, start: int) -> None:
-    with WireServer(lambda *_: answer) as server, Client(server.url, KEY, TIMEOUT_S) as client:
+@given(response=ANSWERS, start=st.integers(0, 10))
+def test_any_answer_to_a_stream_is_a_body_or_an_error(response: bytes, start: int) -> None:
+    with WireServer(lambda *_: response) as server, Client(server.url, KEY, TIMEOUT_S) as client:
         try:
             check_body(client.open_stream(RUN, start, '"e"'), start)
         except CambfsError as error:
@@ -196,12 +196,12 @@ def check_signed(signed: SignedUrl) -> None:
     assert 0 <= signed.life_s <= 7 * 86400
     assert KEY not in signed.url
     for style in UrlStyle:
-        text = style.text(signed.answer)
+        text = style.text(signed.response)
         assert len(text) < 130_000
         assert text.decode().replace("\r", "").replace("\n", "").isprintable()
         assert text.count(b"\n") == (2 if style is UrlStyle.SHORTCUT else 1)
         assert KEY not in text.decode()
-    assert json.loads(UrlStyle.JSON.text(signed.answer))["output_url"] == signed.url
+    assert json.loads(UrlStyle.JSON.text(signed.response))["output_url"] == signed.url
 
 
 def plainly(value: Any) -> bytes:
@@ -213,9 +213,9 @@ BULK = st.dictionaries(st.sampled_from(["5", "6", "7", "x"]), JSON | SIGNED | UR
 
 
 @QUICK
-@given(answer=ANSWERS | answers(SIGNED.map(encoded)) | SIGNED.map(plainly))
-def test_any_answer_to_a_file_url_is_one_or_an_error(answer: bytes) -> None:
-    with WireServer(lambda *_: answer) as server, Client(server.url, KEY, TIMEOUT_S) as client:
+@given(response=ANSWERS | answers(SIGNED.map(encoded)) | SIGNED.map(plainly))
+def test_any_answer_to_a_file_url_is_one_or_an_error(response: bytes) -> None:
+    with WireServer(lambda *_: response) as server, Client(server.url, KEY, TIMEOUT_S) as client:
         try:
             check_signed(client.sign(RUN))
         except CambfsError as error:
@@ -223,9 +223,9 @@ def test_any_answer_to_a_file_url_is_one_or_an_error(answer: bytes) -> None:
 
 
 @QUICK
-@given(answer=ANSWERS | BULK.map(plainly))
-def test_any_answer_to_a_bulk_call_is_one_or_an_error(answer: bytes) -> None:
-    with WireServer(lambda *_: answer) as server, Client(server.url, KEY, TIMEOUT_S) as client:
+@given(response=ANSWERS | BULK.map(plainly))
+def test_any_answer_to_a_bulk_call_is_one_or_an_error(response: bytes) -> None:
+    with WireServer(lambda *_: response) as server, Client(server.url, KEY, TIMEOUT_S) as client:
         try:
             found: Mapping[RunId, SignedUrl] = client.sign_many([RUN, RunId(6)])
         except CambfsError as error:
@@ -237,9 +237,9 @@ def test_any_answer_to_a_bulk_call_is_one_or_an_error(answer: bytes) -> None:
 
 
 @QUICK
-@given(answer=ANSWERS | answers(st.builds(lambda: FLAC[3:9])), stop=st.integers(4, 12))
-def test_any_answer_of_a_storage_is_the_part_or_an_error(answer: bytes, stop: int) -> None:
-    with WireServer(lambda *_: answer) as server, Client(server.url, KEY, TIMEOUT_S) as client:
+@given(response=ANSWERS | answers(st.builds(lambda: FLAC[3:9])), stop=st.integers(4, 12))
+def test_any_answer_of_a_storage_is_the_part_or_an_error(response: bytes, stop: int) -> None:
+    with WireServer(lambda *_: response) as server, Client(server.url, KEY, TIMEOUT_S) as client:
         url = f"{server.url}/a.flac?X-Amz-Signature={SECRET}"
         try:
             check_body(client.open_stored(SignedUrl(url, {"output_url": url}, 300), 3, stop), 3)
@@ -257,13 +257,13 @@ def signed_at(server: WireServer) -> bytes:
 
 
 def read_all(library: Library) -> bytes:
-    patience = Patience(TIMEOUT_S)
-    handle = library.open(RUN, patience)
+    deadline = Deadline(TIMEOUT_S)
+    handle = library.open(RUN, deadline)
     try:
         found = b""
-        while piece := handle.read(len(found), 4096, patience):
+        while piece := handle.read(len(found), 4096, deadline):
             found += piece
-        assert handle.size(patience) == len(found)
+        assert handle.size(deadline) == len(found)
         return found
     finally:
         handle.close()
@@ -285,19 +285,19 @@ def test_whatever_storage_says_an_honest_stream_is_read_right(
     lines = [f"{name}: {value}" for name, value in [*headers, *framing]]
     stream = "\r\n".join(["HTTP/1.1 200 OK", *lines, "", ""]).encode("latin-1") + body
 
-    def answer(path: str, _headers: str) -> bytes:
+    def response(path: str, _headers: str) -> bytes:
         if path.startswith("/stored"):
             return storage
         return (sign or signed_at(server)) if "file_url" in path else stream
 
-    with WireServer(answer) as server, Client(server.url, KEY, TIMEOUT_S) as client:
+    with WireServer(response) as server, Client(server.url, KEY, TIMEOUT_S) as client:
         library = library_of(client, Cache(None, 10**6), timeout_s=TIMEOUT_S)
         try:
             assert read_all(library) == FLAC
-            facts: Facts | None = library.facts(RUN)
-            assert facts is not None
-            assert facts.size == len(FLAC)
-            assert 0 <= facts.mtime_ns < 2**32 * 10**9
+            info: RunInfo | None = library.info(RUN)
+            assert info is not None
+            assert info.size == len(FLAC)
+            assert 0 <= info.mtime_ns < 2**32 * 10**9
         finally:
             library.close()
     check_log(caplog)
@@ -308,12 +308,12 @@ def test_whatever_storage_says_an_honest_stream_is_read_right(
 def test_whatever_is_answered_the_tree_gives_a_result_or_an_error(
     caplog: pytest.LogCaptureFixture, stream: bytes, storage: bytes, sign: bytes | None
 ) -> None:
-    def answer(path: str, _headers: str) -> bytes:
+    def response(path: str, _headers: str) -> bytes:
         if path.startswith("/stored"):
             return storage
         return (sign or signed_at(server)) if "file_url" in path else stream
 
-    with WireServer(answer) as server, Client(server.url, KEY, TIMEOUT_S) as client:
+    with WireServer(response) as server, Client(server.url, KEY, TIMEOUT_S) as client:
         # So short that nothing is asked again.
         library = library_of(client, Cache(None, 10**6), timeout_s=0.1)
         tree = Tree(library, UrlStyle.JSON)
@@ -326,15 +326,15 @@ def test_whatever_is_answered_the_tree_gives_a_result_or_an_error(
 
 
 def look(tree: Tree, path: str) -> None:
-    patience = Patience(TIMEOUT_S)
+    deadline = Deadline(TIMEOUT_S)
     try:
-        opened = tree.open(path, patience)
+        opened = tree.open(path, deadline)
     except CambfsError as error:
         check(error)
         return
     try:
-        size = tree.attributes(path, patience, is_lookup_possible=False).size
-        assert len(read(opened, 0, size + 100, patience)) == size
+        size = tree.attributes(path, deadline, is_lookup_possible=False).size
+        assert len(read(opened, 0, size + 100, deadline)) == size
     except CambfsError as error:
         check(error)
     finally:

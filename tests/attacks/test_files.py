@@ -20,8 +20,8 @@ from cambfs.cache.cache import Cache
 from cambfs.cache.disk import Disk
 from cambfs.config import ApiKey, Settings
 from cambfs.errors import ConfigError, NotAudio
-from cambfs.fuse.error_log import Journal
-from cambfs.model import Facts
+from cambfs.fuse.error_log import ErrorLog
+from cambfs.model import RunInfo
 from cambfs.names import RunId
 from cambfs.system import logs, private_files
 from cambfs.wiring import account_directories
@@ -70,7 +70,7 @@ def mode(path: Path) -> int:
 def fill(disk: Disk) -> None:
     spool = disk.new_spool(RUN, relieve=lambda: False)
     spool.write(0, b"fLaC")
-    disk.commit(RUN, spool, Facts(4, 0), "audio/flac", "frames")
+    disk.commit(RUN, spool, RunInfo(4, 0), "audio/flac", "frames")
     spool.close()
 
 
@@ -230,8 +230,8 @@ def test_a_file_that_somebody_else_has_put_there_is_not_believed(shared: Path, n
     fill(disk)
     os.chown(shared / "account" / name, NOBODY, NOBODY)
     cache = Cache(disk, 10**6)
-    assert cache.facts(RUN) is None
-    assert cache.take(RUN) is None
+    assert cache.info(RUN) is None
+    assert cache.acquire(RUN) is None
     assert disk.run_ids() == []
     cache.close()
 
@@ -275,7 +275,7 @@ def test_what_lies_under_a_results_name_is_neither_followed_nor_waited_for(
     path.unlink()
     plant(path, kind, secret)
     cache = Cache(disk, 10**6)
-    assert cache.take(RUN) is None
+    assert cache.acquire(RUN) is None
     cache.close()
     assert secret.read_bytes() == b"fLaC"
 
@@ -381,10 +381,10 @@ def test_a_record_of_the_log_is_one_line_and_a_traceback_looks_like_none(tmp_pat
 
 
 def test_a_failure_is_one_line_whatever_the_api_says() -> None:
-    journal = Journal()
+    error_log = ErrorLog()
     for _ in range(150):
-        journal.add("open", f"/{TERMINAL}.flac", NotAudio(TERMINAL, 200), "EIO")
-    lines = journal.text().decode().split("\n")
+        error_log.add("open", f"/{TERMINAL}.flac", NotAudio(TERMINAL, 200), "EIO")
+    lines = error_log.text().decode().split("\n")
     assert len(lines) == 101
     assert all(line.replace("\t", "").isprintable() for line in lines)
     assert {line.count("\t") for line in lines[:-1]} == {6}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import responses
 
-from cambfs.errors import BadAnswer, CambfsError, KeyRefused, LinkError, TimedOut, UnknownRun
+from cambfs.errors import BadResponse, CambfsError, KeyRefused, LinkError, TimedOut, UnknownRun
 from cambfs.http.client import Client
 from cambfs.names import RunId
 from cambfs.vfs.tree import UrlStyle
@@ -87,16 +87,24 @@ def test_a_body_that_is_slow_but_comes_is_read_to_its_end() -> None:
     ],
 )
 def test_heads_that_are_too_large(head: bytes) -> None:
-    answer = OK + head + b"\r\n"
-    with WireServer(lambda *_: answer) as server, Client(server.url, KEY, WAIT_S) as client, pytest.raises(BadAnswer):
+    response = OK + head + b"\r\n"
+    with (
+        WireServer(lambda *_: response) as server,
+        Client(server.url, KEY, WAIT_S) as client,
+        pytest.raises(BadResponse),
+    ):
         client.open_stream(RUN)
 
 
 @pytest.mark.parametrize("line", ["X Y: z", "no header", "Content-Length : 5", "\xff: x"])
 def test_a_line_that_is_no_header_does_not_hide_those_after_it(line: str) -> None:
     """Without them the size of the first chunk would be the first bytes of the audio."""
-    answer = chunked(FLAC).replace(b"Transfer", line.encode("latin-1") + b"\r\nTransfer", 1)
-    with WireServer(lambda *_: answer) as server, Client(server.url, KEY, WAIT_S) as client, pytest.raises(BadAnswer):
+    response = chunked(FLAC).replace(b"Transfer", line.encode("latin-1") + b"\r\nTransfer", 1)
+    with (
+        WireServer(lambda *_: response) as server,
+        Client(server.url, KEY, WAIT_S) as client,
+        pytest.raises(BadResponse),
+    ):
         drained(client)
 
 
@@ -122,7 +130,7 @@ URL = "https://storage.example/a.flac?X-Amz-Signature=s3cr3t"
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         f'{{"output_url": "{URL}", "more": "{"x" * 500_000}"}}',
         f'{{"output_url": "{URL}", "more": {"[" * 500}{"]" * 500}}}',
@@ -131,14 +139,14 @@ URL = "https://storage.example/a.flac?X-Amz-Signature=s3cr3t"
         f'{{"output_url": "{URL}", "more": "{KEY}"}}',
     ],
 )
-def test_what_cannot_be_shown_beside_the_url_is_left_out(answer: str) -> None:
+def test_what_cannot_be_shown_beside_the_url_is_left_out(response: str) -> None:
     with responses.RequestsMock() as api, Client("https://client.camb.ai", KEY) as client:
-        api.get("https://client.camb.ai/tts-result/5", answer)
-        assert client.sign(RUN).answer == {"output_url": URL}
+        api.get("https://client.camb.ai/tts-result/5", response)
+        assert client.sign(RUN).response == {"output_url": URL}
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         "[" * 1_000_000,
         '{"output_url": ' + "[" * 1_000_000,
@@ -149,10 +157,10 @@ def test_what_cannot_be_shown_beside_the_url_is_left_out(answer: str) -> None:
         '{"output_url": "https://storage.example/", "n": ' + "9" * 5000 + "}",
     ],
 )
-def test_answers_without_a_usable_url(answer: str) -> None:
+def test_answers_without_a_usable_url(response: str) -> None:
     with responses.RequestsMock() as api, Client("https://client.camb.ai", KEY) as client:
-        api.get("https://client.camb.ai/tts-result/5", answer)
-        with pytest.raises(BadAnswer, match="run 5") as caught:
+        api.get("https://client.camb.ai/tts-result/5", response)
+        with pytest.raises(BadResponse, match="run 5") as caught:
             client.sign(RUN)
     assert len(str(caught.value)) < 400
     assert KEY not in str(caught.value)
@@ -165,7 +173,7 @@ HOSTILE = {"output_url": URL, "\x1b]0;x\x07": "\x9b31m\x7f\u202e\u2028\ud800\n"}
 def test_a_url_file_has_nothing_that_a_terminal_obeys(style: UrlStyle) -> None:
     with responses.RequestsMock() as api, Client("https://client.camb.ai", KEY) as client:
         api.get("https://client.camb.ai/tts-result/5", json.dumps(HOSTILE))
-        text = style.text(client.sign(RUN).answer)
+        text = style.text(client.sign(RUN).response)
     assert re.fullmatch(rb"[\x20-\x7e\r\n]*", text)
     if style is UrlStyle.JSON:
         assert text.count(b"\n") == 1
@@ -210,12 +218,16 @@ def with_locals(error: BaseException | None) -> str:
     return text
 
 
-@pytest.mark.parametrize("answer", BREAKING)
+@pytest.mark.parametrize("response", BREAKING)
 def test_the_key_is_not_in_a_traceback_with_locals(
-    answer: Callable[[str, str], bytes], caplog: pytest.LogCaptureFixture
+    response: Callable[[str, str], bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    with WireServer(answer) as server, Client(server.url, KEY, WAIT_S) as client, pytest.raises(CambfsError) as caught:
+    with (
+        WireServer(response) as server,
+        Client(server.url, KEY, WAIT_S) as client,
+        pytest.raises(CambfsError) as caught,
+    ):
         drained(client)
     assert KEY not in with_locals(caught.value)
     assert KEY not in caplog.text
@@ -223,9 +235,13 @@ def test_the_key_is_not_in_a_traceback_with_locals(
     assert str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize("answer", ECHOING)
-def test_the_key_is_not_in_words_that_repeat_it(answer: Callable[[str, str], bytes]) -> None:
-    with WireServer(answer) as server, Client(server.url, KEY, WAIT_S) as client, pytest.raises(CambfsError) as caught:
+@pytest.mark.parametrize("response", ECHOING)
+def test_the_key_is_not_in_words_that_repeat_it(response: Callable[[str, str], bytes]) -> None:
+    with (
+        WireServer(response) as server,
+        Client(server.url, KEY, WAIT_S) as client,
+        pytest.raises(CambfsError) as caught,
+    ):
         drained(client)
     assert KEY not in str(caught.value)
 
@@ -252,8 +268,8 @@ def test_the_key_is_in_no_repr() -> None:
 
 def test_a_proxy_may_be_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """It looks the names up, so what lies behind it is judged by how it is written only."""
-    answer = b"HTTP/1.1 502 I look no further\r\n\r\n"
-    with WireServer(lambda *_: answer) as proxy:
+    response = b"HTTP/1.1 502 I look no further\r\n\r\n"
+    with WireServer(lambda *_: response) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
         with Client("https://client.camb.ai", KEY, WAIT_S) as client, pytest.raises(LinkError, match="proxy"):
             client.open_stream(RUN)
@@ -272,6 +288,6 @@ def test_a_key_that_is_refused_says_so_in_one_line() -> None:
 @pytest.mark.parametrize("words", ["\x1b[" * 30_000, "<script" * 9000, "a" * 60_000, "a://" * 15_000, "<" * 60_000])
 def test_words_on_which_a_careless_pattern_takes_minutes(words: str) -> None:
     """The limit is the suite's."""
-    answer = sized(words.encode(), "404 No")
-    with WireServer(lambda *_: answer) as server, Client(server.url, KEY) as client, pytest.raises(UnknownRun):
+    response = sized(words.encode(), "404 No")
+    with WireServer(lambda *_: response) as server, Client(server.url, KEY) as client, pytest.raises(UnknownRun):
         client.sign(RUN)

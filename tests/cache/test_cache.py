@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from cambfs.cache.cache import Cache, Taken
+from cambfs.cache.cache import Acquired, Cache
 from cambfs.cache.disk import Disk, Stored
 from cambfs.cache.sidecar import Sidecar
 from cambfs.cache.spool import Spool
 from cambfs.errors import CacheDamaged, Closing, TooManyOpenFiles
-from cambfs.model import Facts
+from cambfs.model import RunInfo
 from cambfs.names import RunId
 from tests.fakes import LIMIT_S, some_bytes
 from tests.waiting import in_thread
@@ -31,8 +31,8 @@ def _content(run_id: int, size: int = 10) -> bytes:
     return some_bytes(size, seed=run_id)
 
 
-def _facts(size: int) -> Facts:
-    return Facts(size, 1_700_000_000 * 10**9)
+def _info(size: int) -> RunInfo:
+    return RunInfo(size, 1_700_000_000 * 10**9)
 
 
 def _fill(cache: Cache, run_id: int, content: bytes) -> Spool:
@@ -44,31 +44,31 @@ def _fill(cache: Cache, run_id: int, content: bytes) -> Spool:
 
 def _fetch(cache: Cache, run_id: int, size: int = 10) -> Spool:
     """As a run does that has come to its end; it is in use afterwards."""
-    assert cache.take(RunId(run_id)) is None
+    assert cache.acquire(RunId(run_id)) is None
     spool = _fill(cache, run_id, _content(run_id, size))
-    cache.commit(RunId(run_id), spool, _facts(size), "audio/flac", "frames")
+    cache.commit(RunId(run_id), spool, _info(size), "audio/flac", "frames")
     return spool
 
 
 def _give(cache: Cache, run_id: int, spool: Spool, size: int = 10) -> None:
-    cache.give(RunId(run_id), spool, whole=True, facts=_facts(size))
+    cache.release(RunId(run_id), spool, whole=True, info=_info(size))
 
 
 def _keep(cache: Cache, run_id: int, size: int = 10) -> None:
     _give(cache, run_id, _fetch(cache, run_id, size), size)
 
 
-def _take(cache: Cache, run_id: int) -> Taken:
-    taken = cache.take(RunId(run_id))
-    assert taken is not None
-    return taken
+def _acquire(cache: Cache, run_id: int) -> Acquired:
+    acquired = cache.acquire(RunId(run_id))
+    assert acquired is not None
+    return acquired
 
 
 def _use(cache: Cache, run_id: int) -> bytes:
-    taken = _take(cache, run_id)
-    assert not taken.must_be_checked
-    content = taken.spool.read(0, taken.spool.filled.total)
-    cache.give(RunId(run_id), taken.spool, whole=taken.whole, facts=taken.facts)
+    acquired = _acquire(cache, run_id)
+    assert not acquired.must_be_checked
+    content = acquired.spool.read(0, acquired.spool.filled.total)
+    cache.release(RunId(run_id), acquired.spool, whole=acquired.whole, info=acquired.info)
     return content
 
 
@@ -87,20 +87,20 @@ def test_what_was_given_is_there(make_cache: MakeCache) -> None:
     cache = make_cache(100)
     _keep(cache, 1)
 
-    assert cache.facts(RunId(1)) == _facts(10)
+    assert cache.info(RunId(1)) == _info(10)
     assert cache.runs() == [1]
-    taken = _take(cache, 1)
-    assert taken.whole
-    assert taken.facts == _facts(10)
-    assert taken.spool.read(0, 10) == _content(1)
-    cache.give(RunId(1), taken.spool, whole=True, facts=taken.facts)
+    acquired = _acquire(cache, 1)
+    assert acquired.whole
+    assert acquired.info == _info(10)
+    assert acquired.spool.read(0, 10) == _content(1)
+    cache.release(RunId(1), acquired.spool, whole=True, info=acquired.info)
 
 
 def test_what_was_never_given_is_not_there(make_cache: MakeCache) -> None:
     cache = make_cache(100)
 
-    assert cache.take(RunId(1)) is None
-    assert cache.facts(RunId(1)) is None
+    assert cache.acquire(RunId(1)) is None
+    assert cache.info(RunId(1)) is None
     assert cache.runs() == []
 
 
@@ -120,7 +120,7 @@ def test_looking_is_no_use(make_cache: MakeCache) -> None:
     cache = make_cache(20)
     _keep(cache, 1)
     _keep(cache, 2)
-    cache.facts(RunId(1))
+    cache.info(RunId(1))
     _keep(cache, 3)
 
     assert set(cache.runs()) == {2, 3}
@@ -139,13 +139,13 @@ def test_the_limit_is_in_bytes(make_cache: MakeCache) -> None:
 def test_what_is_in_use_is_not_evicted(make_cache: MakeCache) -> None:
     cache = make_cache(20)
     _keep(cache, 1)
-    taken = _take(cache, 1)
+    acquired = _acquire(cache, 1)
     for run_id in (2, 3, 4):
         _keep(cache, run_id)
 
     assert set(cache.runs()) == {1, 4}
-    assert taken.spool.read(0, 10) == _content(1)
-    _give(cache, 1, taken.spool)
+    assert acquired.spool.read(0, 10) == _content(1)
+    _give(cache, 1, acquired.spool)
     assert _use(cache, 1) == _content(1)
 
 
@@ -166,51 +166,51 @@ def test_one_larger_than_the_cache_is_not_kept_and_costs_nothing_else(make_cache
 
     assert cache.runs() == [1]
     assert _use(cache, 1) == _content(1)
-    assert cache.take(RunId(2)) is None
+    assert cache.acquire(RunId(2)) is None
 
 
 def test_a_part_is_kept_and_is_no_result(make_cache: MakeCache) -> None:
     cache = make_cache(100)
     spool = _fill(cache, 1, b"abcd")
-    cache.give(RunId(1), spool, whole=False, facts=_facts(10))
+    cache.release(RunId(1), spool, whole=False, info=_info(10))
 
     assert cache.runs() == []
-    assert cache.facts(RunId(1)) is None
-    taken = _take(cache, 1)
-    assert not taken.whole
-    assert taken.spool is spool
-    assert list(taken.spool.filled) == [(0, 4)]
-    cache.commit(RunId(1), taken.spool, _facts(4), "audio/flac", "frames")
-    _give(cache, 1, taken.spool, 4)
+    assert cache.info(RunId(1)) is None
+    acquired = _acquire(cache, 1)
+    assert not acquired.whole
+    assert acquired.spool is spool
+    assert list(acquired.spool.filled) == [(0, 4)]
+    cache.commit(RunId(1), acquired.spool, _info(4), "audio/flac", "frames")
+    _give(cache, 1, acquired.spool, 4)
     assert _use(cache, 1) == b"abcd"
 
 
 def test_parts_are_evicted_as_well(make_cache: MakeCache) -> None:
     cache = make_cache(20)
-    cache.give(RunId(1), _fill(cache, 1, _content(1)), whole=False, facts=None)
+    cache.release(RunId(1), _fill(cache, 1, _content(1)), whole=False, info=None)
     _keep(cache, 2, size=15)
 
-    assert cache.take(RunId(1)) is None
+    assert cache.acquire(RunId(1)) is None
 
 
 def test_nothing_is_not_kept(make_cache: MakeCache) -> None:
     cache = make_cache(100)
-    cache.give(RunId(1), cache.new_spool(RunId(1)), whole=False, facts=None)
+    cache.release(RunId(1), cache.new_spool(RunId(1)), whole=False, info=None)
 
-    assert cache.take(RunId(1)) is None
+    assert cache.acquire(RunId(1)) is None
 
 
 def test_what_was_discarded_is_gone(make_cache: MakeCache) -> None:
     cache = make_cache(100)
     _keep(cache, 1)
-    taken = _take(cache, 1)
+    acquired = _acquire(cache, 1)
     cache.discard(RunId(1))
 
     assert cache.runs() == []
-    assert cache.facts(RunId(1)) is None
-    assert cache.take(RunId(1)) is None
-    assert taken.spool.read(0, 10) == _content(1)
-    taken.spool.close()
+    assert cache.info(RunId(1)) is None
+    assert cache.acquire(RunId(1)) is None
+    assert acquired.spool.read(0, 10) == _content(1)
+    acquired.spool.close()
     _keep(cache, 1)
     assert _use(cache, 1) == _content(1)
 
@@ -218,16 +218,16 @@ def test_what_was_discarded_is_gone(make_cache: MakeCache) -> None:
 def test_the_same_bytes_have_the_same_serial(make_cache: MakeCache) -> None:
     cache = make_cache(20)
     spool = _fetch(cache, 1)
-    serial = spool.serial
+    generation = spool.generation
     _give(cache, 1, spool)
     for _ in range(2):
-        taken = _take(cache, 1)
-        assert taken.spool.serial == serial
-        _give(cache, 1, taken.spool)
+        acquired = _acquire(cache, 1)
+        assert acquired.spool.generation == generation
+        _give(cache, 1, acquired.spool)
     _keep(cache, 2, size=20)
     again = _fetch(cache, 1)
 
-    assert again.serial != serial
+    assert again.generation != generation
     _give(cache, 1, again)
 
 
@@ -235,9 +235,9 @@ def test_a_cache_that_is_closed_keeps_nothing_in_memory(make_cache: MakeCache) -
     cache = make_cache(100)
     part = _fill(cache, 1, b"abcd")
     late = _fill(cache, 2, b"abcd")
-    cache.give(RunId(1), part, whole=False, facts=None)
+    cache.release(RunId(1), part, whole=False, info=None)
     cache.close()
-    cache.give(RunId(2), late, whole=False, facts=None)
+    cache.release(RunId(2), late, whole=False, info=None)
 
     assert part.fileno() == late.fileno() == -1
 
@@ -252,16 +252,16 @@ def test_results_outlive_the_mount(tmp_path: Path) -> None:
     cache = Cache(Disk(tmp_path), 100)
 
     assert cache.runs() == [1]
-    assert cache.facts(RunId(1)) == _facts(10)
+    assert cache.info(RunId(1)) == _info(10)
     assert _use(cache, 1) == _content(1)
 
 
 def test_parts_do_not_outlive_the_mount(tmp_path: Path) -> None:
     cache = Cache(Disk(tmp_path), 100)
-    cache.give(RunId(1), _fill(cache, 1, b"abcd"), whole=False, facts=None)
+    cache.release(RunId(1), _fill(cache, 1, b"abcd"), whole=False, info=None)
     cache.close()
 
-    assert Cache(Disk(tmp_path), 100).take(RunId(1)) is None
+    assert Cache(Disk(tmp_path), 100).acquire(RunId(1)) is None
     assert list((tmp_path / "part").iterdir()) == []
 
 
@@ -310,7 +310,7 @@ def test_looking_at_results_that_are_there_takes_no_index(tmp_path: Path) -> Non
     cache = Cache(Disk(tmp_path), 100)
     cache.trim()
 
-    assert cache.facts(RunId(1)) == _facts(10)
+    assert cache.info(RunId(1)) == _info(10)
     assert not cache._entries
 
 
@@ -321,11 +321,11 @@ def test_a_damaged_file_is_dropped_at_its_first_use(tmp_path: Path, caplog: pyte
     (tmp_path / "1.flac").write_bytes(b"x" * 10)
     cache = Cache(Disk(tmp_path), 100)
 
-    taken = _take(cache, 1)
-    assert taken.must_be_checked
+    acquired = _acquire(cache, 1)
+    assert acquired.must_be_checked
     with caplog.at_level(logging.WARNING), pytest.raises(CacheDamaged):
-        cache.check(RunId(1), taken.spool, lambda: False)
-    taken.spool.close()
+        cache.check(RunId(1), acquired.spool, lambda: False)
+    acquired.spool.close()
     assert "run 1" in caplog.text
     assert cache.runs() == []
     assert not (tmp_path / "1.flac").exists()
@@ -340,16 +340,16 @@ def test_a_file_that_was_moved_is_checked_once(tmp_path: Path) -> None:
     shutil.copy2(tmp_path / "1.flac", tmp_path / "copy")
     (tmp_path / "copy").rename(tmp_path / "1.flac")
     cache = Cache(Disk(tmp_path), 100)
-    taken = _take(cache, 1)
-    assert taken.must_be_checked
+    acquired = _acquire(cache, 1)
+    assert acquired.must_be_checked
     with pytest.raises(Closing):
-        cache.check(RunId(1), taken.spool, lambda: True)
-    _give(cache, 1, taken.spool)
-    taken = _take(cache, 1)
-    assert taken.must_be_checked, "it was given up"
-    cache.check(RunId(1), taken.spool, lambda: False)
-    assert taken.spool.read(0, 10) == _content(1)
-    _give(cache, 1, taken.spool)
+        cache.check(RunId(1), acquired.spool, lambda: True)
+    _give(cache, 1, acquired.spool)
+    acquired = _acquire(cache, 1)
+    assert acquired.must_be_checked, "it was given up"
+    cache.check(RunId(1), acquired.spool, lambda: False)
+    assert acquired.spool.read(0, 10) == _content(1)
+    _give(cache, 1, acquired.spool)
 
     assert _use(cache, 1) == _content(1)
     assert _use(Cache(Disk(tmp_path), 100), 1) == _content(1)
@@ -362,20 +362,20 @@ def test_a_file_of_another_size_is_never_a_size(tmp_path: Path) -> None:
     (tmp_path / "1.flac").write_bytes(_content(1)[:5])
     cache = Cache(Disk(tmp_path), 100)
 
-    assert cache.facts(RunId(1)) is None
+    assert cache.info(RunId(1)) is None
     assert cache.runs() == []
 
 
 def test_what_is_evicted_in_use_can_be_read_on(tmp_path: Path) -> None:
     cache, other = (Cache(Disk(tmp_path), 10) for _ in range(2))
     _keep(cache, 1)
-    taken = _take(cache, 1)
+    acquired = _acquire(cache, 1)
     _keep(other, 2)
 
     assert not (tmp_path / "1.flac").exists()
-    assert taken.spool.read(0, 10) == _content(1)
-    _give(cache, 1, taken.spool)
-    assert cache.take(RunId(1)) is None
+    assert acquired.spool.read(0, 10) == _content(1)
+    _give(cache, 1, acquired.spool)
+    assert cache.acquire(RunId(1)) is None
 
 
 def test_a_disk_that_refuses_costs_only_the_caching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -397,7 +397,7 @@ def test_a_full_disk_evicts_what_is_not_in_use(tmp_path: Path, monkeypatch: pyte
     cache = Cache(Disk(tmp_path), 100)
     _keep(cache, 1)
     _keep(cache, 2)
-    in_use = _take(cache, 2)
+    in_use = _acquire(cache, 2)
     real = os.pwrite
 
     def pwrite(fd: int, data: bytes, offset: int) -> int:
@@ -441,7 +441,7 @@ def test_what_another_mount_fetched_serves_this_one(tmp_path: Path) -> None:
     cache, other = (Cache(Disk(tmp_path), 100) for _ in range(2))
     _keep(other, 1)
 
-    assert cache.facts(RunId(1)) == _facts(10)
+    assert cache.info(RunId(1)) == _info(10)
     assert _use(cache, 1) == _content(1)
 
 
@@ -472,7 +472,7 @@ def test_a_result_that_another_mount_finished_first_is_not_lost_to_a_part(tmp_pa
     os.utime(tmp_path, ns=(0, 0))
     _keep(cache, 2)
     assert set(cache.runs()) == {1, 2}
-    cache.give(RunId(1), part, whole=False, facts=None)
+    cache.release(RunId(1), part, whole=False, info=None)
 
     assert set(cache.runs()) == {1, 2}
     assert _use(cache, 1) == _content(1)
@@ -484,7 +484,7 @@ def test_a_part_that_fills_the_cache_beside_another_mounts_result(tmp_path: Path
     _keep(other, 1, size=5)
     os.utime(tmp_path, ns=(0, 0))
     _keep(cache, 2, size=5)
-    cache.give(RunId(1), part, whole=False, facts=None)
+    cache.release(RunId(1), part, whole=False, info=None)
     os.utime(tmp_path, ns=(0, 0))
     _keep(cache, 3)
 
@@ -535,32 +535,32 @@ def test_what_is_found_wrong_while_it_is_being_kept_is_not_kept(
     describe = Disk.describe
 
     def find_it_wrong(disk: Disk, *arguments: Any) -> Sidecar:
-        spool.is_condemned = True
+        spool.is_invalid = True
         cache.discard(RunId(1))
         return describe(disk, *arguments)
 
     monkeypatch.setattr(Disk, "describe", find_it_wrong)
-    cache.commit(RunId(1), spool, _facts(10), "audio/flac", "frames")
+    cache.commit(RunId(1), spool, _info(10), "audio/flac", "frames")
     assert cache.runs() == []
-    assert cache.take(RunId(1)) is None
+    assert cache.acquire(RunId(1)) is None
     spool.close()
 
 
 def test_what_another_mount_put_in_a_results_place_is_another_result(tmp_path: Path) -> None:
     cache, other = (Cache(Disk(tmp_path), 100) for _ in range(2))
     _keep(cache, 1)
-    before = _take(cache, 1)
-    cache.give(RunId(1), before.spool, whole=True, facts=before.facts)
+    before = _acquire(cache, 1)
+    cache.release(RunId(1), before.spool, whole=True, info=before.info)
     other.discard(RunId(1))
     spool = _fill(other, 1, _content(9, 20))
-    other.commit(RunId(1), spool, _facts(20), "audio/flac", "frames")
+    other.commit(RunId(1), spool, _info(20), "audio/flac", "frames")
     _give(other, 1, spool, 20)
 
-    after = _take(cache, 1)
+    after = _acquire(cache, 1)
     assert after.spool.read(0, 20) == _content(9, 20)
-    assert after.facts == _facts(20)
-    assert after.spool.serial != before.spool.serial
-    cache.give(RunId(1), after.spool, whole=True, facts=after.facts)
+    assert after.info == _info(20)
+    assert after.spool.generation != before.spool.generation
+    cache.release(RunId(1), after.spool, whole=True, info=after.info)
 
 
 # When there are no descriptors left.
@@ -586,8 +586,8 @@ def short(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], bool]], Non
 
 
 LOOKS: dict[str, Callable[[Cache], object]] = {
-    "take": lambda cache: cache.take(RunId(1)),
-    "facts": lambda cache: cache.facts(RunId(1)),
+    "take": lambda cache: cache.acquire(RunId(1)),
+    "facts": lambda cache: cache.info(RunId(1)),
     "runs": Cache.runs,
     "new spool": lambda cache: cache.new_spool(RunId(3)),
 }
@@ -600,7 +600,7 @@ def test_a_part_that_is_only_kept_gives_its_descriptor_up(
     _keep(Cache(Disk(tmp_path), 100), 1)
     cache = Cache(Disk(tmp_path), 100)
     part = _fill(cache, 2, _content(2))
-    cache.give(RunId(2), part, whole=False, facts=None)
+    cache.release(RunId(2), part, whole=False, info=None)
     short(lambda: part.fileno() >= 0)
 
     assert look(cache) is not None
@@ -613,7 +613,7 @@ def test_no_result_is_evicted_for_a_descriptor_that_it_does_not_have(
     cache = Cache(Disk(tmp_path), 100)
     _keep(cache, 1)
     part = _fill(cache, 2, _content(2))
-    cache.give(RunId(2), part, whole=False, facts=None)
+    cache.release(RunId(2), part, whole=False, info=None)
     short(lambda: part.fileno() >= 0)
     cache.new_spool(RunId(3)).close()
 
@@ -700,9 +700,9 @@ def test_a_result_that_cannot_be_looked_at_is_not_there(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, call, fail)
-        facts, taken = cache.facts(RunId(1)), cache.take(RunId(1))
-    assert facts is None
-    assert taken is None
+        info, acquired = cache.info(RunId(1)), cache.acquire(RunId(1))
+    assert info is None
+    assert acquired is None
 
 
 def test_what_neither_the_disk_nor_memory_takes_is_not_cached(

@@ -25,7 +25,7 @@ from cambfs.cache.directory import Directory
 from cambfs.cache.disk import Disk
 from cambfs.cache.spool import Spool
 from cambfs.errors import CacheDamaged, Closing, ConfigError
-from cambfs.model import Facts
+from cambfs.model import RunInfo
 from cambfs.names import RunId
 from tests.fakes import LIMIT_S, Gate
 from tests.waiting import in_thread
@@ -37,7 +37,7 @@ SPEECH = (Path(cambfs.demo.__file__).parent / "samples" / "101.flac").read_bytes
 PIPED = SPEECH[:21] + bytes([SPEECH[21] & 0xF0]) + bytes(4) + SPEECH[26:]
 WAV = b"RIFF" + (40).to_bytes(4, "little") + b"WAVEfmt " + bytes(32)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
-FACTS = Facts(len(CONTENT), 1_700_000_000 * 10**9)
+FACTS = RunInfo(len(CONTENT), 1_700_000_000 * 10**9)
 
 
 def _no_relief() -> bool:
@@ -53,7 +53,7 @@ def _spool(disk: Disk, content: bytes = CONTENT, run_id: RunId = RUN) -> Spool:
 
 def _commit(disk: Disk, content: bytes = CONTENT, run_id: RunId = RUN) -> None:
     spool = _spool(disk, content, run_id)
-    disk.commit(run_id, spool, Facts(len(content), FACTS.mtime_ns), "audio/flac", "frames")
+    disk.commit(run_id, spool, RunInfo(len(content), FACTS.mtime_ns), "audio/flac", "frames")
     spool.close()
 
 
@@ -90,11 +90,11 @@ def sidecar(disk: Disk) -> Path:
 
 def test_what_was_committed_is_there_under_its_name(disk: Disk, audio: Path, sidecar: Path) -> None:
     spool = _spool(disk)
-    assert disk.facts(RUN) is None
+    assert disk.info(RUN) is None
     assert not audio.exists()
     disk.commit(RUN, spool, FACTS, "audio/flac", "frames")
 
-    assert disk.facts(RUN) == FACTS
+    assert disk.info(RUN) == FACTS
     assert audio.read_bytes() == CONTENT
     assert json.loads(sidecar.read_text())["content_type"] == "audio/flac"
     assert json.loads(sidecar.read_text())["proof"] == "frames"
@@ -120,12 +120,12 @@ def test_a_spool_without_a_name_cannot_be_committed(disk: Disk) -> None:
 
     with pytest.raises(OSError, match="left the disk"):
         disk.commit(RUN, spool, FACTS, "audio/flac", "frames")
-    assert disk.facts(RUN) is None
+    assert disk.info(RUN) is None
     spool.close()
 
 
 def test_what_is_not_there_is_none(disk: Disk) -> None:
-    assert disk.facts(RUN) is None
+    assert disk.info(RUN) is None
     assert disk.open(RUN) is None
     disk.remove(RUN)
     disk.touch(RUN)
@@ -145,7 +145,7 @@ def test_another_length_is_noticed_without_reading(disk: Disk, audio: Path, cont
     audio.write_bytes(content)
 
     with pytest.raises(CacheDamaged):
-        disk.facts(RUN)
+        disk.info(RUN)
     with pytest.raises(CacheDamaged):
         _read(disk, checked=False)
 
@@ -168,7 +168,7 @@ def test_a_sidecar_that_is_none_is_damage(disk: Disk, sidecar: Path, text: str) 
     sidecar.write_bytes(text.encode(errors="surrogateescape"))
 
     with pytest.raises(CacheDamaged, match="sidecar"):
-        disk.facts(RUN)
+        disk.info(RUN)
 
 
 def test_a_link_in_the_place_of_a_result_is_not_followed(disk: Disk, audio: Path, tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_a_link_in_the_place_of_a_sidecar_is_not_followed(disk: Disk, sidecar: P
     sidecar.symlink_to(tmp_path / "elsewhere")
 
     with pytest.raises(CacheDamaged):
-        disk.facts(RUN)
+        disk.info(RUN)
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "07.flac", "x.flac", "0.flac", "7.wav", "9" * 30 + ".flac"])
@@ -207,7 +207,7 @@ def test_removing_leaves_it_to_those_who_have_it_open(disk: Disk, audio: Path, s
     found = disk.open(RUN)
     assert found is not None
     spool = found.spool
-    assert found.facts == FACTS
+    assert found.info == FACTS
     disk.remove(RUN)
 
     assert not audio.exists()
@@ -311,7 +311,7 @@ def test_the_temporary_file_of_a_mount_that_lives_is_not_swept(disk: Disk) -> No
 def test_half_a_result_is_none_and_swept(disk: Disk, lost: str) -> None:
     _commit(disk)
     (disk.directory / lost).unlink()
-    assert disk.facts(RUN) is None
+    assert disk.info(RUN) is None
     assert disk.open(RUN) is None
     Disk(disk.directory)
 
@@ -450,7 +450,7 @@ def test_an_older_result_is_checked_once(disk: Disk, sidecar: Path, voucher: str
     _commit(disk, SPEECH)
     _age(sidecar, voucher=voucher)
 
-    assert disk.facts(RUN) == Facts(len(SPEECH), FACTS.mtime_ns)
+    assert disk.info(RUN) == RunInfo(len(SPEECH), FACTS.mtime_ns)
     assert not _is_vouched_for(disk)
     assert _read(disk) == SPEECH
     assert _is_vouched_for(Disk(disk.directory))
@@ -467,7 +467,7 @@ def test_an_older_result_that_nothing_proves_is_damage(disk: Disk, sidecar: Path
     _age(sidecar)
 
     with pytest.raises(CacheDamaged):
-        disk.facts(RUN)
+        disk.info(RUN)
     with pytest.raises(CacheDamaged):
         _read(disk)
 
@@ -512,7 +512,7 @@ def test_an_older_result_of_other_bytes_is_damage(disk: Disk, sidecar: Path) -> 
 )
 def test_verifying_looks_at_the_structure(disk: Disk, content: bytes, proof: str, is_right: bool) -> None:
     spool = _spool(disk, content)
-    disk.commit(RUN, spool, Facts(len(content), 0), "audio/flac", proof)
+    disk.commit(RUN, spool, RunInfo(len(content), 0), "audio/flac", proof)
     spool.close()
 
     if is_right:
@@ -552,13 +552,13 @@ def test_nobody_waits_for_another_mount_that_is_just_putting_a_result_there(
     putting = in_thread(lambda: disk.commit(RUN, spool, FACTS, "audio/flac", "frames"))
     gate.wait_for_arrivals()
     other = Disk(disk.directory)
-    assert other.facts(RUN) is None
+    assert other.info(RUN) is None
     assert other.open(RUN) is None
     gate.open()
 
     putting.result(LIMIT_S)
     assert _read(other) == CONTENT, "its file was swept while it was put there"
-    assert other.facts(RUN) == FACTS
+    assert other.info(RUN) == FACTS
     spool.close()
 
 
@@ -575,7 +575,7 @@ def test_a_pair_that_was_seen_half_before_and_half_after_is_looked_at_again(
         return found
 
     monkeypatch.setattr(reading, "read_sidecar", read_and_replace)
-    assert disk.facts(RUN) == FACTS
+    assert disk.info(RUN) == FACTS
 
 
 def test_two_mounts_that_put_the_same_result_there(disk: Disk) -> None:
@@ -648,7 +648,7 @@ def test_where_only_a_part_of_it_was_removed_it_stays_where_it_is(disk: Disk) ->
 def test_a_directory_that_was_removed_is_made_anew(disk: Disk) -> None:
     _commit(disk)
     shutil.rmtree(disk.directory)
-    assert disk.facts(RUN) is None
+    assert disk.info(RUN) is None
     assert disk.scan() == []
     _commit(disk)
 
@@ -678,8 +678,8 @@ def test_a_directory_that_lies_where_a_file_should_is_no_reason_to_refuse(disk: 
     (disk.directory / name / "something").touch()
     cache = Cache(Disk(disk.directory), 100)
 
-    assert cache.take(RUN) is None
-    assert cache.facts(RUN) is None
+    assert cache.acquire(RUN) is None
+    assert cache.info(RUN) is None
     assert cache.runs() == []
 
 

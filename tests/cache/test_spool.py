@@ -65,7 +65,7 @@ def test_a_short_write_is_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_two_spools_have_the_same_serial() -> None:
     one, other = memory_spool(), memory_spool()
 
-    assert one.serial != other.serial
+    assert one.generation != other.generation
     one.close()
     other.close()
 
@@ -235,68 +235,70 @@ def test_an_unlinked_file_that_fails_goes_back_to_memory(full_disk: list[int]) -
 
 
 @pytest.fixture
-def vouched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Spool]:
+def verified_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Spool]:
     """Looked at with every read."""
     monkeypatch.setattr(spool_module, "_LOOK_EVERY_S", 0.0)
     spool = _on_disk(tmp_path / "1")
     _write(spool, 0, b"abcdefgh")
-    spool.vouched = spool.identity()
+    spool.verified_identity = spool.identity()
     yield spool
     spool.close()
 
 
-def test_a_change_of_a_file_in_use_is_noticed(vouched: Spool, tmp_path: Path) -> None:
-    assert vouched.read(0, 8) == b"abcdefgh"
+def test_a_change_of_a_file_in_use_is_noticed(verified_identity: Spool, tmp_path: Path) -> None:
+    assert verified_identity.read(0, 8) == b"abcdefgh"
     with (tmp_path / "1").open("r+b") as file:
         file.write(b"x")
 
     with pytest.raises(CacheDamaged, match="changed"):
-        vouched.read(4, 4)
+        verified_identity.read(4, 4)
     with pytest.raises(CacheDamaged, match="changed"):
-        vouched.check_unchanged()
+        verified_identity.check_unchanged()
 
 
-def test_a_change_that_hides_its_time_is_noticed(vouched: Spool, tmp_path: Path) -> None:
+def test_a_change_that_hides_its_time_is_noticed(verified_identity: Spool, tmp_path: Path) -> None:
     before = (tmp_path / "1").stat()
     with (tmp_path / "1").open("r+b") as file:
         file.write(b"x")
     os.utime(tmp_path / "1", ns=(before.st_atime_ns, before.st_mtime_ns))
 
     with pytest.raises(CacheDamaged, match="changed"):
-        vouched.read(4, 4)
+        verified_identity.read(4, 4)
 
 
-def test_to_be_removed_is_no_change(vouched: Spool, tmp_path: Path) -> None:
+def test_to_be_removed_is_no_change(verified_identity: Spool, tmp_path: Path) -> None:
     (tmp_path / "1").unlink()
 
-    assert vouched.read(0, 8) == b"abcdefgh"
-    assert vouched.read(0, 8) == b"abcdefgh"
+    assert verified_identity.read(0, 8) == b"abcdefgh"
+    assert verified_identity.read(0, 8) == b"abcdefgh"
 
 
-def test_a_change_and_a_removal_is_one(vouched: Spool, tmp_path: Path) -> None:
+def test_a_change_and_a_removal_is_one(verified_identity: Spool, tmp_path: Path) -> None:
     (tmp_path / "1").write_bytes(b"abcdefgx")
     (tmp_path / "1").unlink()
 
     with pytest.raises(CacheDamaged, match="changed"):
-        vouched.read(0, 8)
+        verified_identity.read(0, 8)
 
 
-def test_reads_look_once_a_second(vouched: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reads_look_once_a_second(verified_identity: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool_module, "_LOOK_EVERY_S", 1.0)
     now, looks, fstat = [100.0], list[int](), os.fstat
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(os, "fstat", lambda fd: looks.append(fd) or fstat(fd))  # type: ignore[func-returns-value]
     for now[0] in (100.0, 100.5, 100.9, 101.0, 101.5):
-        vouched.read(0, 4)
+        verified_identity.read(0, 4)
 
     assert len(looks) == 2
 
 
-def test_a_file_that_cannot_be_looked_at_any_more_is_damage(vouched: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_looked_at_any_more_is_damage(
+    verified_identity: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(_fd: int) -> os.stat_result:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fstat", fail)
         with pytest.raises(CacheDamaged, match="examined"):
-            vouched.read(0, 8)
+            verified_identity.read(0, 8)

@@ -14,11 +14,11 @@ import fuse
 import pytest
 
 from cambfs import errors
-from cambfs.deadline import Patience
+from cambfs.deadline import Deadline
 from cambfs.fuse import adapter
 from cambfs.fuse.adapter import Operations
-from cambfs.fuse.errnos import Failures
-from cambfs.fuse.error_log import Journal
+from cambfs.fuse.errnos import Errnos
+from cambfs.fuse.error_log import ErrorLog
 from cambfs.fuse.signals import Session
 from cambfs.vfs.tree import Attributes, Tree
 
@@ -27,13 +27,13 @@ FILE = Attributes(20, stat.S_IFREG | 0o444, 1, len(CONTENT), 1_700_000_000 * 10*
 
 
 class FakeFile:
-    keeps_pages, bypasses_pages = True, False
+    keep_cache, direct_io = True, False
 
     def __init__(self, content: bytes = CONTENT) -> None:
         self.content = content
         self.closed = 0
 
-    def readinto(self, offset: int, buffer: memoryview, _patience: Patience) -> int:
+    def readinto(self, offset: int, buffer: memoryview, _deadline: Deadline) -> int:
         piece = self.content[offset : offset + len(buffer)]
         buffer[: len(piece)] = piece
         return len(piece)
@@ -56,15 +56,15 @@ class FakeTree:
         if path not in ("/1.flac", "/1.url", "/.cambfs/errors"):
             raise errors.NoSuchName(path)
 
-    def attributes(self, path: str, _patience: Patience, *, is_lookup_possible: bool) -> Attributes:
+    def attributes(self, path: str, _deadline: Deadline, *, is_lookup_possible: bool) -> Attributes:
         self._check(path)
         self.lookups.append(is_lookup_possible)
         return FILE
 
-    def check_exists(self, path: str, _patience: Patience) -> None:
+    def check_exists(self, path: str, _deadline: Deadline) -> None:
         self._check(path)
 
-    def open(self, path: str, _patience: Patience) -> FakeFile:
+    def open(self, path: str, _deadline: Deadline) -> FakeFile:
         self._check(path)
         return self.file
 
@@ -82,7 +82,7 @@ def tree() -> FakeTree:
 
 @pytest.fixture
 def operations(tree: FakeTree) -> Operations:
-    return Operations(cast("Tree", tree), Failures(Journal()), Session(), 1.0, url_owner_only=True)
+    return Operations(cast("Tree", tree), Errnos(ErrorLog()), Session(), 1.0, url_owner_only=True)
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_a_read_goes_into_the_memory_of_libfuse_and_not_beyond(
 
 def test_nobody_has_the_memory_of_libfuse_after_the_read(binding: Any, operations: Operations, tree: FakeTree) -> None:
     kept: list[memoryview] = []
-    tree.file.readinto = lambda _offset, buffer, _patience: kept.append(buffer) or 4  # type: ignore[method-assign, assignment, func-returns-value]
+    tree.file.readinto = lambda _offset, buffer, _deadline: kept.append(buffer) or 4  # type: ignore[method-assign, assignment, func-returns-value]
     _read(binding, _opened(operations), 4, 0)
 
     with pytest.raises(ValueError, match="released"):

@@ -74,6 +74,6 @@ def test_who_is_hidden_is_not_taken_for_killed(
         patch.setattr(Path, "read_text", refuse)
         if not may_signal:
             patch.setattr(os, "kill", refuse_to_signal)
-        answer = is_killed(waiting.pid)
+        response = is_killed(waiting.pid)
 
-    assert not answer
+    assert not response

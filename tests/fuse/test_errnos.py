@@ -9,8 +9,8 @@ import pytest
 
 from cambfs import errors
 from cambfs.errors import CambfsError
-from cambfs.fuse.errnos import Failures, errno_of
-from cambfs.fuse.error_log import Journal
+from cambfs.fuse.errnos import Errnos, errno_of
+from cambfs.fuse.error_log import ErrorLog
 
 _TABLE = [
     (errors.NoSuchName("x"), "ENOENT"),
@@ -22,7 +22,7 @@ _TABLE = [
     (errors.TooLarge("x"), "EFBIG"),
     (errors.NoSpace("x"), "ENOSPC"),
     (errors.TooManyOpenFiles("x"), "EMFILE"),
-    (errors.GivenUp("x"), "EINTR"),
+    (errors.Cancelled("x"), "EINTR"),
     (errors.Closing("x"), "ENODEV"),
     (errors.Unreachable("x"), "EHOSTUNREACH"),
     (errors.Unreachable("x", errno.ENETUNREACH), "ENETUNREACH"),
@@ -30,7 +30,7 @@ _TABLE = [
     (errors.RateLimited("x", 429), "EIO"),
     (errors.ServerError("x", 503), "EIO"),
     (errors.NotAudio("x", 200), "EIO"),
-    (errors.BadAnswer("x", 302), "EIO"),
+    (errors.BadResponse("x", 302), "EIO"),
     (errors.SignatureExpired("x", 403), "EIO"),
     (errors.BrokenBody("x"), "EIO"),
     (errors.CacheDamaged("x"), "EIO"),
@@ -58,22 +58,22 @@ def test_no_kind_of_error_is_forgotten() -> None:
 
 
 def test_a_failure_is_logged_and_kept_once_for_all_who_share_it(caplog: pytest.LogCaptureFixture) -> None:
-    journal = Journal()
-    failures, error = Failures(journal), errors.TimedOut("no answer")
+    error_log = ErrorLog()
+    failures, error = Errnos(error_log), errors.TimedOut("no response")
     numbers = {failures.note("read", "/1.flac", error) for _ in range(1000)}
 
     assert numbers == {errno.ETIMEDOUT}
-    assert caplog.messages == ["read /1.flac: no answer (ETIMEDOUT)"]
-    assert journal.text().count(b"\n") == 1
+    assert caplog.messages == ["read /1.flac: no response (ETIMEDOUT)"]
+    assert error_log.text().count(b"\n") == 1
 
 
-@pytest.mark.parametrize("error", [errors.NoSuchName("x"), errors.ReadOnly("x"), errors.GivenUp("x")])
+@pytest.mark.parametrize("error", [errors.NoSuchName("x"), errors.ReadOnly("x"), errors.Cancelled("x")])
 def test_what_a_user_causes_all_the_time_is_neither_a_warning_nor_kept(
     error: CambfsError, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    journal = Journal()
-    Failures(journal).note("open", "/x", error)
+    error_log = ErrorLog()
+    Errnos(error_log).note("open", "/x", error)
 
     assert [record.levelno for record in caplog.records] == [logging.DEBUG]
-    assert journal.text() == b""
+    assert error_log.text() == b""

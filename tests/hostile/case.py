@@ -84,7 +84,7 @@ class Case:
     modes: Sequence[str] = MODES
     url: frozenset[str] = frozenset()
     is_notable: bool = False
-    journal: str = ""
+    error_log: str = ""
 
     def script(self, content: bytes) -> Script:
         """What the server does for a run that was made of some FLAC."""

@@ -149,10 +149,10 @@ class Lane:
         case = trial.case
         if case.url and (url := shown_url(self._reader.ask("whole", f"{trial.run_id}.url"))) not in case.url:
             outcome.problems.append(f".url gave {url}, not {name_of(case.url)}")
-        if case.journal and outcome.got != "right":
+        if case.error_log and outcome.got != "right":
             lines = (self._mount.path / ".cambfs" / "errors").read_text().splitlines()
-            if not any(f"{trial.run_id}.flac\t" in line and re.search(case.journal, line) for line in lines):
-                outcome.problems.append(f"nothing about {case.journal!r} in .cambfs/errors")
+            if not any(f"{trial.run_id}.flac\t" in line and re.search(case.error_log, line) for line in lines):
+                outcome.problems.append(f"nothing about {case.error_log!r} in .cambfs/errors")
 
     def _name(self, data: bytes) -> str:
         """What some bytes are that are not those they should be."""

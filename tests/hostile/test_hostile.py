@@ -83,5 +83,5 @@ def note(what: str, found: Sequence[Outcome]) -> None:
     reader_sees = ", ".join(f"{got}: {count}" if len(found) > 1 else got for got, count in gets.most_common())
     kept = sum(outcome.is_kept for outcome in found)
     cache = f"{kept} right results" if len(found) > 1 else "the whole result" if kept else "nothing"
-    journal = "nothing" if set(gets) == {"the right bytes"} else "each failure"
-    seen(SECTION, what, reader_sees, max(outcome.seconds for outcome in found), cache, journal)
+    error_log = "nothing" if set(gets) == {"the right bytes"} else "each failure"
+    seen(SECTION, what, reader_sees, max(outcome.seconds for outcome in found), cache, error_log)

@@ -77,9 +77,9 @@ class Server:
     def _serve(self, plain: socket.socket) -> None:
         with suppress(OSError), self._tls.wrap_socket(plain, server_side=True) if self._tls else plain as connection:
             connection.sendall(self.greeting)
-            self._answer(connection)
+            self._response(connection)
 
-    def _answer(self, connection: socket.socket) -> None:
+    def _response(self, connection: socket.socket) -> None:
         with connection.makefile("rb") as lines:
             while request := lines.readline():
                 head = list(takewhile(lambda line: line not in (b"\r\n", b""), iter(lines.readline, None)))

@@ -13,7 +13,7 @@ from contextlib import nullcontext
 import pytest
 
 from cambfs.errors import (
-    BadAnswer,
+    BadResponse,
     BrokenBody,
     CambfsError,
     LinkError,
@@ -134,7 +134,7 @@ def test_a_connection_with_a_chunk_of_no_size_is_not_used_again(server: Server, 
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         sized(FLAC[:1000], said=1001),
         CHUNKED + chunk(FLAC[:1000]),
@@ -145,8 +145,8 @@ def test_a_connection_with_a_chunk_of_no_size_is_not_used_again(server: Server, 
         CHUNKED + chunk(FLAC[:1000]) + b"000\r",
     ],
 )
-def test_a_framed_body_that_is_cut_is_broken_and_stays_so(server: Server, client: Client, answer: bytes) -> None:
-    server.scripts += [send(answer, keep=False)]
+def test_a_framed_body_that_is_cut_is_broken_and_stays_so(server: Server, client: Client, response: bytes) -> None:
+    server.scripts += [send(response, keep=False)]
     body = client.open_stream(RUN)
     found = bytearray()
     with pytest.raises(BrokenBody, match=r"^run 5: "):
@@ -159,11 +159,11 @@ def test_a_framed_body_that_is_cut_is_broken_and_stays_so(server: Server, client
 
 
 @pytest.mark.parametrize(
-    "answer", [sized(FLAC[:1000], said=2000), CHUNKED + chunk(FLAC[:1000]), OK + b"\r\n" + FLAC[:1000]]
+    "response", [sized(FLAC[:1000], said=2000), CHUNKED + chunk(FLAC[:1000]), OK + b"\r\n" + FLAC[:1000]]
 )
-def test_a_reset_breaks_any_body(server: Server, client: Client, answer: bytes) -> None:
+def test_a_reset_breaks_any_body(server: Server, client: Client, response: bytes) -> None:
     read = threading.Event()
-    server.scripts += [reset(answer, after=read)]
+    server.scripts += [reset(response, after=read)]
     body = client.open_stream(RUN)
     missing = 1000
     while missing:
@@ -195,11 +195,11 @@ def test_nothing_at_all_before_the_connection_ends_proves_nothing(server: Server
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind"),
-    [(b"", LinkError), (b"SSH-2.0-x\r\n\r\n", BadAnswer), (b"HTTP/1.1 abc\r\n\r\n", BadAnswer)],
+    ("response", "kind"),
+    [(b"", LinkError), (b"SSH-2.0-x\r\n\r\n", BadResponse), (b"HTTP/1.1 abc\r\n\r\n", BadResponse)],
 )
-def test_no_answer_in_http(server: Server, client: Client, answer: bytes, kind: type[CambfsError]) -> None:
-    server.scripts += [send(answer, keep=False)]
+def test_no_answer_in_http(server: Server, client: Client, response: bytes, kind: type[CambfsError]) -> None:
+    server.scripts += [send(response, keep=False)]
     with pytest.raises(CambfsError) as caught:
         client.open_stream(RUN)
     assert type(caught.value) is kind
@@ -207,7 +207,7 @@ def test_no_answer_in_http(server: Server, client: Client, answer: bytes, kind: 
 
 def test_two_lengths(server: Server, client: Client) -> None:
     server.scripts += [send(OK, b"Content-Length: 4\r\nContent-Length: 9\r\n\r\n", FLAC[:9], keep=False)]
-    with pytest.raises(BadAnswer):
+    with pytest.raises(BadResponse):
         client.open_stream(RUN)
 
 
@@ -309,7 +309,7 @@ def closed_while_blocked(body: HttpBody) -> Exception:
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         sized(FLAC[:9], said=99),
         CHUNKED + chunk(FLAC[:9]),
@@ -317,8 +317,8 @@ def closed_while_blocked(body: HttpBody) -> Exception:
         OK + b"\r\n" + FLAC[:9],
     ],
 )
-def test_closing_ends_a_blocked_read_and_the_connection(server: Server, answer: bytes) -> None:
-    server.scripts += [server.stall(answer), send(sized(FLAC))]
+def test_closing_ends_a_blocked_read_and_the_connection(server: Server, response: bytes) -> None:
+    server.scripts += [server.stall(response), send(sized(FLAC))]
     with Client(server.url, KEY, timeout_s=3 * WAIT_S) as client:
         assert isinstance(closed_while_blocked(client.open_stream(RUN)), BrokenBody)
         assert whole(client) == FLAC

@@ -1,4 +1,4 @@
-"""What is asked, what the answers become, and where the key goes. The wire itself is test_body's."""
+"""What is asked, what the responses become, and where the key goes. The wire itself is test_body's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from responses import matchers
 
 from cambfs import __version__
 from cambfs.errors import (
-    BadAnswer,
+    BadResponse,
     BrokenBody,
     CambfsError,
     ConfigError,
@@ -280,7 +280,7 @@ def test_a_redirect_within_the_origin_keeps_key_and_range(
 )
 def test_redirects_that_are_not_followed(api: responses.RequestsMock, client: Client, location: str) -> None:
     api.get(STREAM, status=302, headers={"Location": location})
-    with pytest.raises(BadAnswer, match=r"run 5: client\.camb.ai redirects to"):
+    with pytest.raises(BadResponse, match=r"run 5: client\.camb.ai redirects to"):
         client.open_stream(RUN)
     assert len(api.calls) == 1
 
@@ -291,13 +291,13 @@ def test_five_redirects_are_followed_and_no_more(api: responses.RequestsMock, cl
     last = api.get(f"{BASE}/hop5", FLAC)
     assert content(client.open_stream(RUN)) == FLAC
     api.replace("GET", last.url, status=302, headers={"Location": STREAM})
-    with pytest.raises(BadAnswer, match="more than 5 times"):
+    with pytest.raises(BadResponse, match="more than 5 times"):
         client.open_stream(RUN)
 
 
 def test_a_post_is_not_redirected(api: responses.RequestsMock, client: Client) -> None:
     api.post(BULK, status=307, headers={"Location": f"{BASE}/other"})
-    with pytest.raises(BadAnswer, match="307"):
+    with pytest.raises(BadResponse, match="307"):
         client.sign_many([RUN])
 
 
@@ -307,7 +307,7 @@ def test_a_host_redirected_to_knows_neither_runs_nor_keys(
 ) -> None:
     api.get(STREAM, status=302, headers={"Location": STORED})
     api.get(STORED, status=status)
-    with pytest.raises(BadAnswer, match=f"storage.example, .* says {status}"):
+    with pytest.raises(BadResponse, match=f"storage.example, .* says {status}"):
         client.open_stream(RUN)
 
 
@@ -378,7 +378,7 @@ def test_a_part_of_another_result(api: responses.RequestsMock, client: Client) -
 
 def test_a_part_that_was_not_asked_for(api: responses.RequestsMock, client: Client) -> None:
     api.get(STREAM, FLAC, status=206, headers={"Content-Range": "bytes 0-99/100"})
-    with pytest.raises(BadAnswer, match=r"run 5: client\.camb.ai sent a part"):
+    with pytest.raises(BadResponse, match=r"run 5: client\.camb.ai sent a part"):
         client.open_stream(RUN)
 
 
@@ -395,7 +395,7 @@ def test_parts_that_are_not_what_was_asked_for(
     api: responses.RequestsMock, client: Client, headers: dict[str, str]
 ) -> None:
     api.get(STREAM, FLAC[40:], status=206, headers=headers)
-    with pytest.raises(BadAnswer):
+    with pytest.raises(BadResponse):
         client.open_stream(RUN, 40, '"e"')
 
 
@@ -415,7 +415,7 @@ def test_a_part_that_has_another_length_than_it_said(api: responses.RequestsMock
 )
 def test_headers_that_cannot_be_trusted(api: responses.RequestsMock, client: Client, headers: dict[str, str]) -> None:
     api.get(STREAM, FLAC, headers=headers)
-    with pytest.raises(BadAnswer):
+    with pytest.raises(BadResponse):
         client.open_stream(RUN)
 
 
@@ -459,10 +459,10 @@ def test_a_200_that_is_not_audio(
 def test_a_200_with_nothing(api: responses.RequestsMock, client: Client) -> None:
     """Only a length says that nothing was meant; the end of the connection may have come too early."""
     api.get(STREAM, b"", headers={"Content-Length": "0"})
-    with pytest.raises(NotAudio, match="run 5: the API sent an empty answer"):
+    with pytest.raises(NotAudio, match="run 5: the API sent an empty response"):
         client.open_stream(RUN)
     api.get(STREAM, b"")
-    with pytest.raises(BrokenBody, match="before the type of the answer was clear"):
+    with pytest.raises(BrokenBody, match="before the type of the response was clear"):
         client.open_stream(RUN)
 
 
@@ -504,8 +504,8 @@ def test_audio_is_taken_whatever_its_label(
     ("status", "kind"),
     [
         (400, UnknownRun), (404, UnknownRun), (422, UnknownRun), (401, KeyRefused), (403, KeyRefused),
-        (429, RateLimited), (408, ServerError), (500, ServerError), (502, ServerError), (416, BadAnswer),
-        (405, BadAnswer), (300, BadAnswer),
+        (429, RateLimited), (408, ServerError), (500, ServerError), (502, ServerError), (416, BadResponse),
+        (405, BadResponse), (300, BadResponse),
     ],
 )  # fmt: skip
 def test_statuses(api: responses.RequestsMock, client: Client, status: int, kind: type[RemoteError]) -> None:
@@ -520,7 +520,7 @@ def test_statuses(api: responses.RequestsMock, client: Client, status: int, kind
 @pytest.mark.parametrize("status", [202, 204, 304, 305])
 def test_statuses_that_make_no_sense(api: responses.RequestsMock, client: Client, status: int) -> None:
     api.get(STREAM, status=status)
-    with pytest.raises(BadAnswer, match=rf"run 5: the API says {status}$"):
+    with pytest.raises(BadResponse, match=rf"run 5: the API says {status}$"):
         client.open_stream(RUN)
 
 
@@ -556,11 +556,11 @@ def test_an_error_in_an_encoding_keeps_its_status(api: responses.RequestsMock, c
 
 
 def test_an_answer_is_kept_whole(api: responses.RequestsMock, client: Client) -> None:
-    answer = {"output_url": STORED, "extra": {"a": [1]}}
+    response = {"output_url": STORED, "extra": {"a": [1]}}
     match = [matchers.query_param_matcher({"output_type": "file_url"})]
-    api.get(STREAM, json=answer, match=match)
+    api.get(STREAM, json=response, match=match)
     signed = client.sign(RUN)
-    assert (signed.url, signed.answer, signed.life_s) == (STORED, answer, 300)
+    assert (signed.url, signed.response, signed.life_s) == (STORED, response, 300)
     assert "s3cr3t" not in repr(signed)
     assert sent(api)["x-api-key"] == KEY
 
@@ -578,7 +578,7 @@ def test_without_a_clock_of_the_server_ours_serves(api: responses.RequestsMock, 
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         b"",
         b"not json",
@@ -598,21 +598,21 @@ def test_without_a_clock_of_the_server_ours_serves(api: responses.RequestsMock, 
         b"[" * 10**6,
     ],
 )
-def test_answers_without_a_url_that_can_be_used(api: responses.RequestsMock, client: Client, answer: bytes) -> None:
-    api.get(STREAM, answer)
-    with pytest.raises(BadAnswer, match="run 5: the API"):
+def test_answers_without_a_url_that_can_be_used(api: responses.RequestsMock, client: Client, response: bytes) -> None:
+    api.get(STREAM, response)
+    with pytest.raises(BadResponse, match="run 5: the API"):
         client.sign(RUN)
 
 
 def test_the_words_of_an_answer_without_a_url(api: responses.RequestsMock, client: Client) -> None:
     api.get(STREAM, json={"detail": "not yet"})
-    with pytest.raises(BadAnswer, match=r"output_url: not yet$"):
+    with pytest.raises(BadResponse, match=r"output_url: not yet$"):
         client.sign(RUN)
 
 
 def test_many_are_signed_at_once_in_either_shape(api: responses.RequestsMock, client: Client) -> None:
     url = "https://storage.example/{}".format
-    answer: dict[str, object] = {
+    response: dict[str, object] = {
         "1": {"output_url": url(1), "extra": 1},
         "2": url(2),
         "3": None,
@@ -623,16 +623,16 @@ def test_many_are_signed_at_once_in_either_shape(api: responses.RequestsMock, cl
         "99": url(99),
         "x": {},
     }
-    api.post(BULK, json=answer, match=[matchers.json_params_matcher({"run_ids": [1, 2, 3, 4, 5, 6, 7, 8]})])
+    api.post(BULK, json=response, match=[matchers.json_params_matcher({"run_ids": [1, 2, 3, 4, 5, 6, 7, 8]})])
     signed = client.sign_many([RunId(i) for i in range(1, 9)])
-    assert {run_id: (one.url, one.answer) for run_id, one in signed.items()} == {
+    assert {run_id: (one.url, one.response) for run_id, one in signed.items()} == {
         1: (url(1), {"output_url": url(1), "extra": 1}),
         2: (url(2), {"output_url": url(2)}),
     }
     assert sent(api)["x-api-key"] == KEY
 
 
-@pytest.mark.parametrize(("status", "kind"), [(400, UnknownRun), (200, BadAnswer), (500, ServerError)])
+@pytest.mark.parametrize(("status", "kind"), [(400, UnknownRun), (200, BadResponse), (500, ServerError)])
 def test_many_that_fail_as_a_whole(
     api: responses.RequestsMock, client: Client, status: int, kind: type[RemoteError]
 ) -> None:
@@ -676,7 +676,7 @@ def test_a_range_beyond_the_end_is_cut_there(api: responses.RequestsMock, client
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (403, SignatureExpired), (404, BadAnswer), (410, BadAnswer), (416, BadAnswer), (400, BadAnswer),
+        (403, SignatureExpired), (404, BadResponse), (410, BadResponse), (416, BadResponse), (400, BadResponse),
         (429, RateLimited), (503, ServerError), (500, ServerError),
     ],
 )  # fmt: skip
@@ -692,7 +692,7 @@ def test_statuses_of_storage(api: responses.RequestsMock, client: Client, status
 
 @pytest.mark.parametrize("url", ["https://10.0.0.1/a?sig=s3cr3t", "http://storage.example/a?sig=s3cr3t", "file:///x"])
 def test_signed_urls_that_are_not_asked(client: Client, url: str) -> None:
-    with pytest.raises(BadAnswer, match="storage: the signed URL") as caught:
+    with pytest.raises(BadResponse, match="storage: the signed URL") as caught:
         client.open_stored(SignedUrl(url, {}, 1), 0, 10)
     assert "s3cr3t" not in str(caught.value)
 
@@ -704,7 +704,7 @@ def test_storage_may_redirect(api: responses.RequestsMock, client: Client) -> No
     assert KEY not in str(sent(api, 1))
 
 
-# No answer
+# No response
 
 LEAKY = "HTTPSConnectionPool(host='storage.example'): /a.flac?X-Amz-Signature=s3cr3t-signature"
 
@@ -733,10 +733,10 @@ def nested(inner: BaseException, outer: type[requests.RequestException] = reques
         (requests.ReadTimeout(LEAKY), TimedOut, None, "in time"),
         (nested(TimeoutError(errno.ETIMEDOUT, "x")), TimedOut, None, "in time"),
         (nested(ConnectionResetError(errno.ECONNRESET, "x")), LinkError, None, "closed the connection"),
-        (requests.ConnectionError(LEAKY), LinkError, None, "no answer"),
-        (requests.exceptions.InvalidHeader(LEAKY), BadAnswer, None, "HTTP"),
-        (requests.exceptions.InvalidURL(LEAKY), BadAnswer, None, "HTTP"),
-        (UnicodeError(LEAKY), BadAnswer, None, "HTTP"),
+        (requests.ConnectionError(LEAKY), LinkError, None, "no response"),
+        (requests.exceptions.InvalidHeader(LEAKY), BadResponse, None, "HTTP"),
+        (requests.exceptions.InvalidURL(LEAKY), BadResponse, None, "HTTP"),
+        (UnicodeError(LEAKY), BadResponse, None, "HTTP"),
     ],
 )
 def test_why_there_is_no_answer(
@@ -797,11 +797,11 @@ def failure(ask: Callable[[], object]) -> str:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
 @given(st.sampled_from([200, 206, 302, 400, 403, 429, 500]), HEADERS, ANSWERS)
 def test_any_answer_is_a_result_or_an_error_of_ours(
-    client: Client, status: int, headers: dict[str, str], answer: bytes
+    client: Client, status: int, headers: dict[str, str], response: bytes
 ) -> None:
     with responses.RequestsMock(assert_all_requests_are_fired=False) as api:
         for method, url in (("GET", STREAM), ("GET", STORED), ("POST", BULK)):
-            api.add(method, url, answer, status=status, headers=headers)
+            api.add(method, url, response, status=status, headers=headers)
         for ask in (
             lambda: content(client.open_stream(RUN)),
             lambda: content(client.open_stream(RUN, 3, '"e"')),

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cambfs.errors import BadAnswer, CambfsError, LinkError, RemoteError, TimedOut
+from cambfs.errors import BadResponse, CambfsError, LinkError, RemoteError, TimedOut
 from cambfs.http import pool
 from cambfs.http.client import Client
 from cambfs.names import RunId
@@ -106,13 +106,15 @@ def test_the_one_that_rests_longest_comes_first_and_few_are_kept() -> None:
 
 
 @pytest.mark.usefixtures("no_rest")
-@pytest.mark.parametrize("answer", [sized(SHORT), CHUNKED + chunk(SHORT) + END])
+@pytest.mark.parametrize("response", [sized(SHORT), CHUNKED + chunk(SHORT) + END])
 @pytest.mark.parametrize("late", [b"x", b"\r\n", EVIL])
-def test_bytes_that_come_while_it_rests_are_nobodys(server: Server, client: Client, answer: bytes, late: bytes) -> None:
+def test_bytes_that_come_while_it_rests_are_nobodys(
+    server: Server, client: Client, response: bytes, late: bytes
+) -> None:
     read, sent = threading.Event(), threading.Event()
 
     def belated(connection: socket.socket) -> bool:
-        connection.sendall(answer)
+        connection.sendall(response)
         assert read.wait(WAIT_S)
         connection.sendall(late)
         sent.set()
@@ -173,7 +175,7 @@ def test_bytes_that_come_just_before_the_request(
 
 @pytest.mark.usefixtures("no_rest")
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         sized(SHORT) + b"x",
         sized(SHORT) + EVIL,
@@ -185,8 +187,8 @@ def test_bytes_that_come_just_before_the_request(
         OK + b"Content-Length: 9\r\nConnection: close\r\n\r\n" + SHORT,
     ],
 )
-def test_after_anything_odd_a_fresh_connection_is_used(server: Server, client: Client, answer: bytes) -> None:
-    server.scripts += [send(answer), send(sized(FLAC))]
+def test_after_anything_odd_a_fresh_connection_is_used(server: Server, client: Client, response: bytes) -> None:
+    server.scripts += [send(response), send(sized(FLAC))]
     assert whole(client) == SHORT
     assert whole(client) == FLAC
     assert server.connections == 2
@@ -217,8 +219,8 @@ ASKED: dict[str, tuple[Ask, bytes]] = {
 def test_a_request_is_sent_once_more_on_a_fresh_connection(
     server: Server, client: Client, what: str, stray: bytes
 ) -> None:
-    ask, answer = ASKED[what]
-    server.scripts += [send(sized(FLAC)), lost(stray), send(answer), send(sized(FLAC))]
+    ask, response = ASKED[what]
+    server.scripts += [send(sized(FLAC)), lost(stray), send(response), send(sized(FLAC))]
     whole(client)
     ask(client, server.url)
     assert whole(client) == FLAC
@@ -237,12 +239,12 @@ def test_so_it_is_behind_a_redirect(server: Server, client: Client) -> None:
 def test_it_is_sent_once_more_and_not_twice(server: Server, client: Client) -> None:
     server.scripts += [send(sized(FLAC)), lost(), lost()]
     whole(client)
-    with pytest.raises(LinkError, match="closed the connection without an answer"):
+    with pytest.raises(LinkError, match="closed the connection without a response"):
         whole(client)
     assert (server.connections, server.scripts) == (2, [])
 
 
-@pytest.mark.parametrize(("stray", "kind"), [(b"", LinkError), (b"\r\n", BadAnswer), (OK, LinkError)])
+@pytest.mark.parametrize(("stray", "kind"), [(b"", LinkError), (b"\r\n", BadResponse), (OK, LinkError)])
 def test_on_a_fresh_connection_it_is_sent_once(
     server: Server, client: Client, stray: bytes, kind: type[CambfsError]
 ) -> None:

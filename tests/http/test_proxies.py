@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import pytest
 
-from cambfs.errors import BadAnswer, CambfsError, LinkError
+from cambfs.errors import BadResponse, CambfsError, LinkError
 from cambfs.http import pool
 from cambfs.http.client import Client
 from cambfs.http.transport import Proxies
@@ -65,13 +65,13 @@ class Proxy:
             sink.shutdown(socket.SHUT_RDWR)
 
 
-def tunnel(answer: bytes) -> Callable[[socket.socket], None]:
+def tunnel(response: bytes) -> Callable[[socket.socket], None]:
     def greet(client: socket.socket) -> None:
         head = b""
         while not head.endswith(b"\r\n\r\n"):
             head += client.recv(1) or b"\r\n\r\n"
         assert KEY.encode() not in head
-        client.sendall(answer)
+        client.sendall(response)
 
     return greet
 
@@ -132,18 +132,18 @@ def test_what_comes_through_a_proxy(server: Server, kind: str, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind"),
+    ("response", "kind"),
     [
         (b"HTTP/1.1 407 No\r\n\r\n", LinkError),
-        (b"HTTP/1.1 +200 OK\r\n\r\n", BadAnswer),
-        (b"HTTP/1.1 101 OK\r\n\r\n", BadAnswer),
-        (b"220 mail\r\n\r\n", BadAnswer),
+        (b"HTTP/1.1 +200 OK\r\n\r\n", BadResponse),
+        (b"HTTP/1.1 101 OK\r\n\r\n", BadResponse),
+        (b"220 mail\r\n\r\n", BadResponse),
     ],
 )
 def test_a_proxy_that_opens_no_tunnel(
-    server: Server, answer: bytes, kind: type[CambfsError], monkeypatch: pytest.MonkeyPatch
+    server: Server, response: bytes, kind: type[CambfsError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Proxy(int(server.url.rpartition(":")[2]), tunnel(answer)) as proxy:
+    with Proxy(int(server.url.rpartition(":")[2]), tunnel(response)) as proxy:
         monkeypatch.setattr(Proxies, "towards", lambda *_: {"https": f"http://{proxy.address}"})
         with Client(server.url, KEY, timeout_s=WAIT_S) as client, pytest.raises(kind):
             whole(client)

@@ -118,19 +118,19 @@ def test_status_lines_that_are_none(line: bytes) -> None:
 @pytest.mark.parametrize("place", ["before", "behind", "interim", "trailer"])
 def test_header_lines_that_are_none(line: bytes, place: str) -> None:
     length = b"Content-Length: 4\r\n"
-    answer = {
+    response = {
         "before": OK + line + b"\r\n" + length + b"\r\nfLaC",
         "behind": OK + length + line + b"\r\n\r\nfLaC",
         "interim": b"HTTP/1.1 103 Early Hints\r\n" + line + b"\r\n\r\n" + OK + length + b"\r\nfLaC",
         "trailer": CHUNKED + chunk(b"fLaC") + b"0\r\n" + line + b"\r\n\r\n",
     }[place]
-    found = received(answer, is_kept_open=True)
+    found = received(response, is_kept_open=True)
     assert isinstance(found.failure, Malformed)
     assert found.data == (b"fLaC" if place == "trailer" else b"")
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         b"HTTP/1.1 200 OK\nContent-Length: 4\r\n\r\nfLaC",
         OK + b"Content-Length: 4\n\r\nfLaC",
@@ -138,8 +138,8 @@ def test_header_lines_that_are_none(line: bytes, place: str) -> None:
         b"HTTP/1.1 102 Processing\n\n" + OK + b"Content-Length: 4\r\n\r\nfLaC",
     ],
 )
-def test_a_line_that_ends_in_a_line_feed_alone(answer: bytes) -> None:
-    assert isinstance(received(answer).failure, Malformed)
+def test_a_line_that_ends_in_a_line_feed_alone(response: bytes) -> None:
+    assert isinstance(received(response).failure, Malformed)
 
 
 def test_a_head_just_within_its_limits() -> None:
@@ -177,8 +177,8 @@ def test_a_head_that_is_cut(cut: int) -> None:
     ],
 )
 def test_interim_responses_are_skipped_and_the_connection_is_closed(interim: bytes) -> None:
-    for answer in (OK + b"Content-Length: 4\r\n\r\nfLaC", CHUNKED + chunk(b"fLaC") + END):
-        found = received(interim, answer, is_kept_open=True)
+    for response in (OK + b"Content-Length: 4\r\n\r\nfLaC", CHUNKED + chunk(b"fLaC") + END):
+        found = received(interim, response, is_kept_open=True)
         assert (found.data, found.failure, found.is_kept) == (b"fLaC", None, False)
 
 
@@ -258,8 +258,8 @@ def test_chunks_decide(headers: bytes, is_kept: bool) -> None:
 
 
 def test_there_are_no_chunks_before_http_1_1() -> None:
-    answer = CHUNKED.replace(b"1.1", b"1.0") + chunk(b"fLaC") + END
-    assert isinstance(received(answer).failure, Malformed)
+    response = CHUNKED.replace(b"1.1", b"1.0") + chunk(b"fLaC") + END
+    assert isinstance(received(response).failure, Malformed)
 
 
 @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
@@ -278,7 +278,7 @@ def test_statuses_without_a_body(status: int, headers: bytes, is_kept: bool) -> 
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         OK + b"Content-Length: 4\r\n\r\nfLaC",
         OK + b"Content-Length: 0\r\n\r\n",
@@ -288,9 +288,9 @@ def test_statuses_without_a_body(status: int, headers: bytes, is_kept: bool) -> 
     ],
 )
 @pytest.mark.parametrize("surplus", [b"x", b"\r\n", b"\0", OK + b"Content-Length: 4\r\n\r\nevil"])
-def test_surplus_closes_the_connection(answer: bytes, surplus: bytes) -> None:
-    wanted = received(answer, is_kept_open=True)
-    found = received(answer + surplus, is_kept_open=True)
+def test_surplus_closes_the_connection(response: bytes, surplus: bytes) -> None:
+    wanted = received(response, is_kept_open=True)
+    found = received(response + surplus, is_kept_open=True)
     assert (found.data, found.failure, found.is_kept) == (wanted.data, None, False)
     assert wanted.is_kept
 
@@ -315,7 +315,7 @@ def test_an_unfinished_body_takes_its_connection_along() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         OK + b"Content-Length: 9\r\n\r\nfLaC",
         CHUNKED + chunk(b"fLaC"),
@@ -323,8 +323,8 @@ def test_an_unfinished_body_takes_its_connection_along() -> None:
         CHUNKED + chunk(b"fLaC") + chunk(b"abc")[:-1],
     ],
 )
-def test_a_body_that_is_cut(answer: bytes) -> None:
-    found = received(answer)
+def test_a_body_that_is_cut(response: bytes) -> None:
+    found = received(response)
     assert found.failure is not None
     assert found.data == b"fLaC"
 

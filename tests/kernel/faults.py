@@ -139,7 +139,7 @@ def silent(port: int, *, is_full: bool) -> Iterator[None]:
         yield
 
 
-def journal(mount: Mount) -> list[list[str]]:
+def error_log(mount: Mount) -> list[list[str]]:
     """The failures as the mount shows them: time, file, operation, errno, HTTP status, what happened, what to do."""
     text = (mount.path / ".cambfs" / "errors").read_text()
     return [line.split("\t") for line in text.splitlines()]
@@ -147,14 +147,14 @@ def journal(mount: Mount) -> list[list[str]]:
 
 def journal_of(mount: Mount, run_id: int) -> list[str]:
     """The last failure of a run."""
-    lines = [fields for fields in journal(mount) if fields[1] == f"{run_id}.flac"]
-    assert lines, f"nothing of run {run_id} in the errors: {journal(mount)}"
+    lines = [fields for fields in error_log(mount) if fields[1] == f"{run_id}.flac"]
+    assert lines, f"nothing of run {run_id} in the errors: {error_log(mount)}"
     assert all(len(fields) == 7 and all(fields) for fields in lines)
     return lines[-1]
 
 
 def seen(
-    section: str, fault: str, reader_sees: str, how_soon_s: float | None, cache_after: str, journal: str = "nothing"
+    section: str, fault: str, reader_sees: str, how_soon_s: float | None, cache_after: str, error_log: str = "nothing"
 ) -> None:
     """Notes what was proven, for the page; call it after the proof. `how_soon_s` is what was measured, None where there
     is nothing to wait for."""
@@ -165,7 +165,7 @@ def seen(
             "reader_sees": reader_sees,
             "how_soon_s": how_soon_s,
             "cache_after": cache_after,
-            "journal": journal,
+            "journal": error_log,
         }
         with Path(path).open("a") as file:
             file.write(json.dumps(row) + "\n")

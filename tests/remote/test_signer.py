@@ -10,7 +10,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from cambfs.errors import BadAnswer, CambfsError, Closing, ServerError, TimedOut, UnknownRun, Unreachable
+from cambfs.errors import BadResponse, CambfsError, Closing, ServerError, TimedOut, UnknownRun, Unreachable
 from cambfs.names import RunId
 from cambfs.remote import signer as signer_module
 from cambfs.remote.signer import Signature, Signer
@@ -49,7 +49,7 @@ def test_one_request_for_many_who_ask_at_once(source: FakeSource, signer: Signer
     gate.wait_for_arrivals()
     gate.open()
 
-    assert len({answer.result(LIMIT_S).signed.url for answer in answers}) == 1
+    assert len({response.result(LIMIT_S).signed.url for response in answers}) == 1
     assert source.count("sign") == 1
 
 
@@ -171,7 +171,7 @@ def _request_many(signer: Signer, *run_ids: int) -> list[Future[Signature]]:
 def test_five_at_a_time(source: FakeSource, signer: Signer) -> None:
     answers = [_get(future) for future in _request_many(signer, *range(1, 13))]
 
-    assert [answer.signed.url.partition("?")[0] for answer in answers] == [
+    assert [response.signed.url.partition("?")[0] for response in answers] == [
         f"https://storage.test/{run_id}" for run_id in range(1, 13)
     ]
     assert source.calls("bulk") == 3
@@ -216,7 +216,7 @@ def test_what_a_bulk_answer_leaves_out_is_asked_for_alone(source: FakeSource, si
 
 
 def test_an_api_that_refuses_bulk_is_asked_so_once(source: FakeSource, signer: Signer) -> None:
-    source.bulk_error = BadAnswer("no such endpoint", 405)
+    source.bulk_error = BadResponse("no such endpoint", 405)
     for future in _request_many(signer, 1, 2, 3):
         assert _get(future).signed.url
     for future in _request_many(signer, 4, 5, 6):
@@ -235,7 +235,7 @@ def test_a_bulk_answer_that_nobody_foresaw_leaves_nobody_waiting(source: FakeSou
 
 def test_one_that_stalls_does_not_hold_back_those_beside_it(source: FakeSource, signer: Signer) -> None:
     gate = Gate()
-    source.bulk_error = BadAnswer("no such endpoint", 405)
+    source.bulk_error = BadResponse("no such endpoint", 405)
     source.plan("sign", 1, Plan(gate=gate))
     stalled, *others = _request_many(signer, 1, 2, 3)
     for future in others:

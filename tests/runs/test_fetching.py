@@ -18,14 +18,14 @@ from cambfs.cache import spool as spool_module
 from cambfs.cache.cache import Cache
 from cambfs.cache.disk import Disk
 from cambfs.cache.sidecar import Sidecar
-from cambfs.deadline import Patience
+from cambfs.deadline import Deadline
 from cambfs.errors import (
-    BadAnswer,
+    BadResponse,
     BrokenBody,
     CacheDamaged,
     CambfsError,
+    Cancelled,
     Closing,
-    GivenUp,
     KeyRefused,
     LinkError,
     NotWhole,
@@ -37,7 +37,7 @@ from cambfs.errors import (
     UnknownRun,
     Unreachable,
 )
-from cambfs.model import Facts
+from cambfs.model import RunInfo
 from cambfs.names import RunId
 from cambfs.remote import object_store
 from cambfs.remote.object_store import Probe
@@ -50,11 +50,11 @@ from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, StorageManner, 
 from tests.waiting import (
     SHORT_DISTANCES,
     MakeLibrary,
+    deadline,
     eventually,
     in_thread,
     library_of,
     our_threads,
-    patience,
     pieces,
     read_all,
     size_of,
@@ -76,11 +76,11 @@ def _no_threads() -> bool:
 
 
 def _open(library: Library, run_id: int = 1) -> Handle:
-    return library.open(RunId(run_id), patience())
+    return library.open(RunId(run_id), deadline())
 
 
 def _read(handle: Handle, offset: int, length: int) -> bytes:
-    return handle.read(offset, length, patience())
+    return handle.read(offset, length, deadline())
 
 
 @pytest.fixture
@@ -160,12 +160,12 @@ def test_a_read_fills_its_buffer_and_at_the_end_only_a_part_of_it(source: FakeSo
     handle = _open(library)
     buffer = bytearray(b"-" * 5000)
 
-    assert handle.readinto(4000, memoryview(buffer), patience()) == 5000
+    assert handle.readinto(4000, memoryview(buffer), deadline()) == 5000
     assert buffer == CONTENT[4000:9000]
     buffer[:] = b"-" * 5000
-    assert handle.readinto(SIZE - 10, memoryview(buffer), patience()) == 10
+    assert handle.readinto(SIZE - 10, memoryview(buffer), deadline()) == 10
     assert buffer == CONTENT[-10:] + b"-" * 4990
-    assert handle.readinto(SIZE, memoryview(buffer), patience()) == 0
+    assert handle.readinto(SIZE, memoryview(buffer), deadline()) == 0
     handle.close()
 
 
@@ -223,7 +223,7 @@ def test_ranges_of_storage_continue_the_stream_once_compared(source: FakeSource,
     gate = Gate()
     source.plan("stream", 1, Plan(break_after=30_000, stall_at=29_999, stall_gate=gate))
     handle = _open(library)
-    assert handle.size(patience()) == SIZE
+    assert handle.size(deadline()) == SIZE
     gate.open()
 
     assert b"".join(pieces(handle)) == CONTENT
@@ -343,7 +343,7 @@ def test_a_size_that_was_told_is_not_lowered_in_silence(
     gate = Gate()
     source.plan("stream", 1, Plan(break_after=30_000, stall_at=29_999, stall_gate=gate))
     handle = _open(library)
-    assert handle.size(patience()) == SIZE + 1000
+    assert handle.size(deadline()) == SIZE + 1000
     result.content, result.has_length = CONTENT, next_has_length
     gate.open()
 
@@ -391,7 +391,7 @@ def test_a_loose_end_waits_for_what_storage_says(source: FakeSource, library: Li
     gate.wait_for_arrivals()
     eventually(lambda: source.sent("stream", 1) == 30_000)
 
-    assert library.facts(RUN) is None
+    assert library.info(RUN) is None
     gate.open()
     assert read.result(LIMIT_S) == CONTENT
 
@@ -565,7 +565,7 @@ def test_a_storage_that_fails_in_the_middle_costs_another_stream(
     gate = Gate()
     source.plan("stream", 1, Plan(break_after=30_000, stall_at=29_999, stall_gate=gate))
     handle = _open(library)
-    assert handle.size(patience()) == SIZE
+    assert handle.size(deadline()) == SIZE
     source.plan_always("stored", 1, Plan(error=error))
     gate.open()
 
@@ -579,7 +579,7 @@ def test_a_storage_that_breaks_off_again_costs_another_stream(source: FakeSource
     gate = Gate()
     source.plan("stream", 1, Plan(break_after=30_000, stall_at=29_999, stall_gate=gate))
     handle = _open(library)
-    assert handle.size(patience()) == SIZE
+    assert handle.size(deadline()) == SIZE
     source.plan_always("stored", 1, Plan(break_after=100))
     gate.open()
 
@@ -589,7 +589,7 @@ def test_a_storage_that_breaks_off_again_costs_another_stream(source: FakeSource
 
 
 @pytest.mark.parametrize(
-    "error", [ServerError("down", 500), RateLimited("busy", 429, 60.0), BadAnswer("null", 200), TimedOut("silent")]
+    "error", [ServerError("down", 500), RateLimited("busy", 429, 60.0), BadResponse("null", 200), TimedOut("silent")]
 )
 @pytest.mark.tuning(probe_takes_s=0.05)
 def test_an_api_that_does_not_sign_costs_the_shortcut(
@@ -753,7 +753,7 @@ def test_whoever_finds_that_bytes_are_gone_ends_it(
         run_in_use._downloader.is_probing = False
         run_in_use._content.sizing.probe = Probe(SIZE, CONTENT[:4096], End.WHOLE, True, None, None)
         with pytest.raises(CacheDamaged):
-            handle.size(patience())
+            handle.size(deadline())
     probe.open()
     eventually(lambda: run_in_use._waiters.final_error, "nothing has ended it")
 
@@ -772,13 +772,13 @@ def test_whoever_finds_that_bytes_are_gone_ends_it(
 def test_a_failure_is_shared_by_all_who_wait_and_the_next_begins_anew(source: FakeSource, library: Library) -> None:
     gate = Gate()
     source.add(1, Result(CONTENT))
-    source.plan("stream", 1, Plan(error=BadAnswer("nonsense", 200), gate=gate))
+    source.plan("stream", 1, Plan(error=BadResponse("nonsense", 200), gate=gate))
     reads = [in_thread(lambda: read_all(library, 1)) for _ in range(8)]
     eventually(lambda: RUN in library._runs and len(library._runs[RUN]._waiters) == 8)
     gate.open()
 
     for read in reads:
-        with pytest.raises(BadAnswer):
+        with pytest.raises(BadResponse):
             read.result(LIMIT_S)
     assert source.count("stream") == 1
     assert read_all(library, 1) == CONTENT
@@ -868,10 +868,10 @@ def test_a_killed_caller_leaves_at_once_and_the_others_stay(source: FakeSource, 
     stays = in_thread(lambda: _read(handle, 5000, 1000))
     gate.wait_for_arrivals()
 
-    with pytest.raises(GivenUp):
-        handle.read(5000, 1000, Patience(LIMIT_S, lambda: True))
-    with pytest.raises(GivenUp):
-        library.open(RUN, Patience(LIMIT_S, lambda: True)).read(5000, 1, Patience(LIMIT_S, lambda: True))
+    with pytest.raises(Cancelled):
+        handle.read(5000, 1000, Deadline(LIMIT_S, lambda: True))
+    with pytest.raises(Cancelled):
+        library.open(RUN, Deadline(LIMIT_S, lambda: True)).read(5000, 1, Deadline(LIMIT_S, lambda: True))
     assert not stays.done()
     gate.open()
     assert stays.result(LIMIT_S) == CONTENT[5000:6000]
@@ -913,7 +913,7 @@ def test_a_read_without_progress_ends(source: FakeSource, make_library: MakeLibr
     gate.wait_for_arrivals()
 
     with pytest.raises(TimedOut):
-        handle.read(5000, 1, Patience(0.05))
+        handle.read(5000, 1, Deadline(0.05))
     assert _read(handle, 0, 5000) == CONTENT[:5000]
     gate.open()
     assert _read(handle, 5000, 1) == CONTENT[5000:5001]
@@ -992,7 +992,7 @@ def check(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> Gate:
     """The result is there, and to read it through takes until the gate opens."""
     spool = disk.new_spool(RUN, lambda: False)
     spool.write(0, CONTENT)
-    disk.commit(RUN, spool, Facts(SIZE, 0), "audio/flac", "frames")
+    disk.commit(RUN, spool, RunInfo(SIZE, 0), "audio/flac", "frames")
     spool.close()
     (disk.directory / "1.flac").touch()
     gate, sha256 = Gate(), checks.sha256
@@ -1022,17 +1022,17 @@ def test_it_is_read_through_once_for_all_before_anything_is_used(
 
 def test_who_waits_for_it_can_be_killed(library: Library, check: Gate) -> None:
     is_killed = Event()
-    open_ = in_thread(lambda: library.open(RUN, Patience(LIMIT_S, is_killed.is_set)))
+    open_ = in_thread(lambda: library.open(RUN, Deadline(LIMIT_S, is_killed.is_set)))
     check.wait_for_arrivals()
     is_killed.set()
 
-    with pytest.raises(GivenUp):
+    with pytest.raises(Cancelled):
         open_.result(LIMIT_S)
     check.open()
 
 
 def test_the_end_of_the_mount_ends_it(library: Library, check: Gate, disk: Disk) -> None:
-    open_ = in_thread(lambda: library.open(RUN, patience()))
+    open_ = in_thread(lambda: library.open(RUN, deadline()))
     check.wait_for_arrivals()
     closing = in_thread(library.close)
     with pytest.raises(Closing):
@@ -1145,7 +1145,7 @@ def test_without_ranges_a_far_reader_waits_for_the_stream(source: FakeSource, li
 def test_ranges_that_fail_cost_only_the_wait(source: FakeSource, library: Library) -> None:
     gate = Gate()
     source.add(1, Result(CONTENT, etag='"a"', ranges=True))
-    source.plan("stream", 1, Plan(stall_at=5000, stall_gate=gate), Plan(error=BadAnswer("416", 416)))
+    source.plan("stream", 1, Plan(stall_at=5000, stall_gate=gate), Plan(error=BadResponse("416", 416)))
     handle = _open(library)
     gate.wait_for_arrivals()
     read = in_thread(lambda: _read(handle, SIZE - 128, 128))
@@ -1249,7 +1249,7 @@ def test_nothing_is_asked_after_close(source: FakeSource, library: Library) -> N
     with pytest.raises(Closing):
         size_of(library, 1)
     with pytest.raises(Closing):
-        library.signature(RUN, patience())
+        library.signature(RUN, deadline())
     assert source.requests == 0
 
 
@@ -1329,11 +1329,11 @@ def test_another_validator_before_any_byte_came_is_no_change(source: FakeSource,
     gate = Gate()
     source.plan("stream", 1, Plan(break_after=0, stall_at=0, stall_gate=gate), Plan())
     library = make_library()
-    handle = library.open(RunId(1), patience())
+    handle = library.open(RunId(1), deadline())
     result.etag = '"b"'
     gate.open()
 
-    assert handle.read(0, 4096, patience()) == CONTENT[:4096]
+    assert handle.read(0, 4096, deadline()) == CONTENT[:4096]
     handle.close()
 
 
@@ -1346,7 +1346,7 @@ def test_a_cached_result_opens_although_the_api_knows_the_run_no_more(
     eventually(lambda: library._cache.runs() == [1])
     source.plan_always("sign", 1, Plan(error=UnknownRun("gone", 404)))
     with pytest.raises(UnknownRun):
-        library.signature(RunId(1), patience())
+        library.signature(RunId(1), deadline())
 
     assert read_all(library, 1) == CONTENT
     assert library.listed() == [1]

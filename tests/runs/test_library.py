@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from cambfs.errors import BadAnswer, UnknownRun
+from cambfs.errors import BadResponse, UnknownRun
 from cambfs.names import RunId
 from cambfs.runs.library import Library
 from tests.fakes import FakeSource, Result, some_flac
-from tests.waiting import MakeLibrary, eventually, library_of, our_threads, patience, read_all, size_of
+from tests.waiting import MakeLibrary, deadline, eventually, library_of, our_threads, read_all, size_of
 
 SIZE = 5000
 _COUNT = 40
@@ -39,7 +39,7 @@ def test_lists_what_is_declared_cached_or_was_opened(source: FakeSource, make_li
     library = make_library(declared=[30, 6])
     assert library.listed() == [6, 30]
     read_all(library, 5)
-    handle = library.open(RunId(70), patience())
+    handle = library.open(RunId(70), deadline())
 
     assert library.listed() == [5, 6, 30, 70]
     handle.close()
@@ -88,7 +88,7 @@ def test_asks_ahead_also_where_the_first_sizes_are_known(library: Library, sourc
         size_of(library, run_id)
     asked = _asked(source)
     for run_id in library.begin_listing():
-        if library.facts(run_id) is None:
+        if library.info(run_id) is None:
             size_of(library, run_id)
 
     assert _asked(source) - asked <= _COUNT // 5 + 1
@@ -104,7 +104,7 @@ def test_a_look_at_one_asks_for_one(library: Library, source: FakeSource) -> Non
 
 def test_a_bad_run_costs_the_others_nothing(library: Library, source: FakeSource) -> None:
     del source.results[3]
-    source.bulk_error = BadAnswer("one id is bad", 400)
+    source.bulk_error = BadResponse("one id is bad", 400)
     sizes = {}
     for run_id in library.begin_listing():
         try:
@@ -126,7 +126,7 @@ def test_urls_are_asked_for_ahead_in_bulk(source: FakeSource, make_library: Make
         source.add(run_id, Result(b"fLaC"))
     library = make_library(declared=range(1, 21))
     for run_id in library.begin_listing():
-        library.signature(run_id, patience())
+        library.signature(run_id, deadline())
 
     assert source.calls("bulk") == 4
     assert source.count("sign") == 0
@@ -137,7 +137,7 @@ def test_a_look_at_the_whole_disturbs_nobody_who_goes_through_it(source: FakeSou
         source.add(run_id, Result(b"fLaC"))
     library = make_library(declared=range(1, 101))
     for run_id in library.begin_listing():
-        library.signature(run_id, patience())
+        library.signature(run_id, deadline())
         library.listed()
 
     assert source.calls("bulk") + source.calls("sign") <= 25

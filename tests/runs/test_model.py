@@ -17,7 +17,7 @@ from cambfs.runs import waiters
 from cambfs.runs.library import Handle, Library
 from cambfs.system import slots
 from tests.fakes import FakeSource, Plan, Result, StorageManner, some_flac
-from tests.waiting import eventually, library_of, our_threads, patience, read_all
+from tests.waiting import deadline, eventually, library_of, our_threads, read_all
 
 _SIZES = {1: 100, 2: 6000, 3: 9000}
 _CONTENTS = {run_id: some_flac(size, seed=run_id) for run_id, size in _SIZES.items()}
@@ -97,14 +97,14 @@ class Results(RuleBasedStateMachine):
     @precondition(lambda self: len(self._open) < 6)
     @rule(run_id=_RUNS)
     def open(self, run_id: int) -> None:
-        self._open.append((run_id, self.library.open(RunId(run_id), patience())))
+        self._open.append((run_id, self.library.open(RunId(run_id), deadline())))
 
     @precondition(lambda self: self._open)
     @rule(data=st.data(), places=st.lists(st.tuples(_PLACES, st.integers(0, 3000)), min_size=1, max_size=6))
     def read(self, data: st.DataObject, places: list[tuple[int, int]]) -> None:
         for offset, length in places:
             run_id, handle = data.draw(st.sampled_from(self._open))
-            assert handle.read(offset, length, patience()) == _CONTENTS[run_id][offset : offset + length]
+            assert handle.read(offset, length, deadline()) == _CONTENTS[run_id][offset : offset + length]
 
     @rule(run_id=_RUNS, at_a_time=st.sampled_from([400, 5000]))
     def copy(self, run_id: int, at_a_time: int) -> None:
@@ -114,11 +114,11 @@ class Results(RuleBasedStateMachine):
     @rule(data=st.data())
     def size(self, data: st.DataObject) -> None:
         run_id, handle = data.draw(st.sampled_from(self._open))
-        assert handle.size(patience()) == _SIZES[run_id]
+        assert handle.size(deadline()) == _SIZES[run_id]
 
     @rule(run_id=_RUNS)
     def stat(self, run_id: int) -> None:
-        assert self.library.wait_for_facts(RunId(run_id), patience()).size == _SIZES[run_id]
+        assert self.library.wait_for_info(RunId(run_id), deadline()).size == _SIZES[run_id]
 
     @precondition(lambda self: self._open)
     @rule(data=st.data())

@@ -9,13 +9,13 @@ import pytest
 
 from cambfs.cache.cache import Cache
 from cambfs.cache.disk import Disk
-from cambfs.errors import BadAnswer, KeyRefused, ResultChanged, ServerError, TooLarge, UnknownRun, Unreachable
+from cambfs.errors import BadResponse, KeyRefused, ResultChanged, ServerError, TooLarge, UnknownRun, Unreachable
 from cambfs.names import RunId
 from cambfs.remote import object_store as storage_module
 from cambfs.remote.source import SignedUrl
 from cambfs.runs.library import Library
 from tests.fakes import LIMIT_S, FakeBody, FakeSource, Gate, Plan, Result, StorageManner, some_bytes, some_flac
-from tests.waiting import MakeLibrary, eventually, in_thread, our_threads, patience, read_all, size_of
+from tests.waiting import MakeLibrary, deadline, eventually, in_thread, our_threads, read_all, size_of
 
 SIZE = 20_000
 CONTENT = some_flac(SIZE)
@@ -36,9 +36,9 @@ def test_from_the_streams_header(source: FakeSource, make_library: MakeLibrary) 
     source.add(1, Result(CONTENT))
     source.plan("stream", 1, Plan(stall_at=0, stall_gate=gate))
     library = make_library()
-    handle = library.open(RunId(1), patience())
+    handle = library.open(RunId(1), deadline())
 
-    assert handle.size(patience()) == SIZE
+    assert handle.size(deadline()) == SIZE
     assert source.sent("stream", 1) == 0
     gate.open()
     handle.close()
@@ -60,7 +60,7 @@ def test_a_stat_waits_for_the_end_rather_than_guess(source: FakeSource, make_lib
     stat = in_thread(lambda: size_of(library, 1))
     gate.wait_for_arrivals()
 
-    assert library.facts(RunId(1)) is None
+    assert library.info(RunId(1)) is None
     assert not stat.done()
     gate.open()
     assert stat.result(LIMIT_S) == SIZE
@@ -106,7 +106,7 @@ def test_a_storage_that_does_not_count_from_the_end(
     def refuse(source: FakeSource, signed: SignedUrl, start: int, stop: int | None) -> FakeBody:
         asked.append(start)
         if start < 0:
-            raise BadAnswer("storage says 400", 400)
+            raise BadResponse("storage says 400", 400)
         return open_stored(source, signed, start, stop)
 
     monkeypatch.setattr(FakeSource, "open_stored", refuse)
@@ -152,7 +152,7 @@ def test_the_first_is_compared_also_for_a_bare_stat(source: FakeSource, make_lib
     gate.wait_for_arrivals()
     eventually(lambda: source.sent("stored", 1))
 
-    assert library.facts(RunId(1)) is None
+    assert library.info(RunId(1)) is None
     gate.open()
     assert stat.result(LIMIT_S) == SIZE
 
@@ -216,7 +216,7 @@ def test_another_object_is_not_believed(
     gate.wait_for_arrivals()
     with caplog.at_level(logging.WARNING):
         eventually(lambda: library._context.store.distrusted)
-    assert library.facts(RunId(1)) is None
+    assert library.info(RunId(1)) is None
     gate.open()
     assert stat.result(LIMIT_S) == SIZE
     assert read_all(library, 1) == CONTENT
@@ -255,7 +255,7 @@ def test_an_empty_object_is_not_believed(source: FakeSource, make_library: MakeL
     gate.wait_for_arrivals()
     eventually(lambda: source.count("stored", 1) and not any(name.startswith("size") for name in our_threads()))
 
-    assert library.facts(RunId(1)) is None
+    assert library.info(RunId(1)) is None
     gate.open()
     assert stat.result(LIMIT_S) == SIZE
 
@@ -342,7 +342,7 @@ def test_an_expired_url_is_renewed_once_for_all(source: FakeSource, make_library
     library = make_library()
     _prove_storage(source, library)
     source.add(1, Result(CONTENT, has_length=False))
-    library.signature(RunId(1), patience())
+    library.signature(RunId(1), deadline())
     source.expire_signatures()
     gate = Gate()
     source.plan("stored", 1, Plan(gate=gate))
@@ -390,7 +390,7 @@ def test_an_unknown_run_is_remembered_for_a_short_time(source: FakeSource, make_
         with pytest.raises(UnknownRun):
             ask(library, 1)
     with pytest.raises(UnknownRun):
-        library.signature(RunId(1), patience())
+        library.signature(RunId(1), deadline())
     assert source.requests == asked
 
     other = make_library(unknown_for_s=0.01)
@@ -434,14 +434,14 @@ def test_from_the_cache_with_the_api_down(source: FakeSource, make_library: Make
     source.add(1, Result(CONTENT))
     library = make_library(Cache(Disk(tmp_path), 1 << 20))
     assert read_all(library, 1) == CONTENT
-    facts = library.facts(RunId(1))
+    info = library.info(RunId(1))
     library.close()
     asked = source.requests
     for kind in ("stream", "sign", "stored"):
         source.plan_always(kind, 1, Plan(error=Unreachable("gone")))
     library = make_library(Cache(Disk(tmp_path), 1 << 20))
 
-    assert library.facts(RunId(1)) == facts
+    assert library.info(RunId(1)) == info
     assert size_of(library, 1) == SIZE
     assert read_all(library, 1) == CONTENT
     assert source.requests == asked
@@ -451,12 +451,12 @@ def test_the_time_of_a_file_does_not_change(source: FakeSource, make_library: Ma
     source.add(1, Result(CONTENT, has_length=False, modified_s=None))
     library = make_library(Cache(Disk(tmp_path), 1 << 20))
     _prove_storage(source, library)
-    times = {library.wait_for_facts(RunId(1), patience()).mtime_ns}
+    times = {library.wait_for_info(RunId(1), deadline()).mtime_ns}
     read_all(library, 1)
-    times.add(library.wait_for_facts(RunId(1), patience()).mtime_ns)
+    times.add(library.wait_for_info(RunId(1), deadline()).mtime_ns)
     library.close()
     library = make_library(Cache(Disk(tmp_path), 1 << 20))
-    times.add(library.wait_for_facts(RunId(1), patience()).mtime_ns)
+    times.add(library.wait_for_info(RunId(1), deadline()).mtime_ns)
 
     assert len(times) == 1
 
@@ -491,6 +491,6 @@ def test_sizes_that_were_only_believed_fall_with_storage(source: FakeSource, mak
     source.plan("stored", 2, Plan(gate=gate))
     assert read_all(library, 2) == CONTENT
     gate.open()
-    eventually(lambda: library.facts(RunId(1)) is None)
+    eventually(lambda: library.info(RunId(1)) is None)
     assert library.was_said(RunId(1))
     assert size_of(library, 1) == SIZE

@@ -18,13 +18,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from cambfs.cache.cache import Cache
 from cambfs.cache.disk import Disk
-from cambfs.errors import BadAnswer, CambfsError, RateLimited, ServerError, Unreachable
+from cambfs.errors import BadResponse, CambfsError, RateLimited, ServerError, Unreachable
 from cambfs.names import RunId
 from cambfs.remote import object_store
 from cambfs.runs.library import Handle, Library
 from tests.fakes import AS_USUAL, FakeSource, Plan, Result, StorageManner, some_flac
 from tests.runs.test_model import SHORT, SMALL
-from tests.waiting import eventually, library_of, our_threads, patience, read_all
+from tests.waiting import deadline, eventually, library_of, our_threads, read_all
 
 _SIZES = {1: 3000, 2: 6000, 3: 9000}
 _RUNS = st.sampled_from(sorted(_SIZES))
@@ -39,7 +39,7 @@ _BRIEF = {**SMALL, (object_store, "_PROBE_AGAIN_FOR_S"): 0.02}
 _SIGN_ERRORS = (
     ServerError("500", 500),
     RateLimited("429", 429, retry_after_s=60.0),
-    BadAnswer("no usable output_url", 200),
+    BadResponse("no usable output_url", 200),
     Unreachable("gone", 111),
 )
 
@@ -114,7 +114,7 @@ class Server(RuleBasedStateMachine):
 
     @rule(run_id=_RUNS, place=st.integers(100, 6000), is_as_long=st.booleans(), is_twice=st.booleans())
     def break_and_send_another(self, run_id: int, place: int, is_as_long: bool, is_twice: bool) -> None:
-        """The next answer breaks, and the one behind it is of another result; read before anything else happens."""
+        """The next response breaks, and the one behind it is of another result; read before anything else happens."""
         size = len(self._versions[run_id][-1]) if is_as_long else 7000
         other = some_flac(size, seed=20 + run_id)
         self._versions[run_id].insert(0, other)
@@ -158,7 +158,7 @@ class Server(RuleBasedStateMachine):
     def open(self, slot: int, run_id: int) -> None:
         self.close(slot)
         with suppress(CambfsError):
-            self._open[slot] = _Opened(run_id, self.library.open(RunId(run_id), patience()))
+            self._open[slot] = _Opened(run_id, self.library.open(RunId(run_id), deadline()))
 
     @rule(slot=_SLOTS, places=_PIECES)
     def read(self, slot: int, places: list[tuple[int, int]]) -> None:
@@ -167,7 +167,7 @@ class Server(RuleBasedStateMachine):
             return
         with suppress(CambfsError):
             for offset, length in places:
-                opened.pieces.append((offset, opened.handle.read(offset, length, patience())))
+                opened.pieces.append((offset, opened.handle.read(offset, length, deadline())))
                 self._check_pieces(opened, length)
 
     def _check_pieces(self, opened: _Opened, length: int) -> None:
@@ -190,7 +190,7 @@ class Server(RuleBasedStateMachine):
     def stat_and_copy(self, run_id: int) -> None:
         """A size that was told is that of what is read; unless the result changed, or a header lied, in between."""
         try:
-            size = self.library.wait_for_facts(RunId(run_id), patience()).size
+            size = self.library.wait_for_info(RunId(run_id), deadline()).size
             found = read_all(self.library, run_id)
         except CambfsError:
             return

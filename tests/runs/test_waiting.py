@@ -1,4 +1,4 @@
-"""How long callers wait, requests are repeated, and transfers queue: `patience`, `retry`, `slots`."""
+"""How long callers wait, requests are repeated, and transfers queue: `deadline`, `retry`, `slots`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from types import SimpleNamespace
 import pytest
 
 from cambfs import deadline as patience_module
-from cambfs.deadline import Patience
+from cambfs.deadline import Deadline
 from cambfs.errors import (
     CambfsError,
+    Cancelled,
     Closing,
-    GivenUp,
     RateLimited,
     ServerError,
     TimedOut,
@@ -47,36 +47,36 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-# Patience.
+# Deadline.
 
 
 def test_patience_ends_after_the_timeout(clock: Clock) -> None:
-    patience = Patience(10.0)
+    deadline = Deadline(10.0)
     clock.now_s += 10.0
-    patience.check()
+    deadline.check()
     clock.now_s += 0.1
 
     with pytest.raises(TimedOut, match="no progress for 10 s"):
-        patience.check()
+        deadline.check()
 
 
 def test_progress_renews_patience(clock: Clock) -> None:
-    patience = Patience(10.0)
+    deadline = Deadline(10.0)
     clock.now_s += 60.0
-    patience.check(progress_at=clock.now_s - 9.0)
+    deadline.check(progress_at=clock.now_s - 9.0)
 
     with pytest.raises(TimedOut):
-        patience.check(progress_at=clock.now_s - 11.0)
+        deadline.check(progress_at=clock.now_s - 11.0)
 
 
 def test_a_killed_caller_gives_up(clock: Clock) -> None:
     is_killed = Event()
-    patience = Patience(10.0, is_killed.is_set)
-    patience.check(clock.now_s)
+    deadline = Deadline(10.0, is_killed.is_set)
+    deadline.check(clock.now_s)
     is_killed.set()
 
-    with pytest.raises(GivenUp):
-        patience.check(clock.now_s)
+    with pytest.raises(Cancelled):
+        deadline.check(clock.now_s)
 
 
 def test_patience_with_a_future() -> None:
@@ -85,13 +85,13 @@ def test_patience_with_a_future() -> None:
     failed: Future[int] = Future()
     failed.set_exception(UnknownRun("unknown", 404))
 
-    assert Patience(LIMIT_S).result(answered) == 7
+    assert Deadline(LIMIT_S).result(answered) == 7
     with pytest.raises(UnknownRun):
-        Patience(LIMIT_S).result(failed)
-    with pytest.raises(GivenUp):
-        Patience(LIMIT_S, lambda: True).result(Future())
+        Deadline(LIMIT_S).result(failed)
+    with pytest.raises(Cancelled):
+        Deadline(LIMIT_S, lambda: True).result(Future())
     with pytest.raises(TimedOut):
-        Patience(0.0).result(Future())
+        Deadline(0.0).result(Future())
 
 
 def test_a_future_that_fails_with_a_timeout_of_its_own_is_not_asked_for_ever() -> None:
@@ -99,7 +99,7 @@ def test_a_future_that_fails_with_a_timeout_of_its_own_is_not_asked_for_ever() -
     failed.set_exception(TimeoutError("its own"))
 
     with pytest.raises(TimeoutError, match="its own"):
-        Patience(LIMIT_S).result(failed)
+        Deadline(LIMIT_S).result(failed)
 
 
 # Retry.

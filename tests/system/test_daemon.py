@@ -96,11 +96,11 @@ stay()
     )
     assert (done.stdout, done.stderr, done.returncode) == ("returned\n", "", 0)
     until((tmp_path / "facts").exists)
-    facts = json.loads((tmp_path / "facts").read_text())
-    assert facts["leads"]
-    assert facts["cwd"] == "/"
-    assert facts["stdio"] == ["/dev/null", "/dev/null", str(tmp_path / "log")]
-    assert not facts["inherited"]
+    info = json.loads((tmp_path / "facts").read_text())
+    assert info["leads"]
+    assert info["cwd"] == "/"
+    assert info["stdio"] == ["/dev/null", "/dev/null", str(tmp_path / "log")]
+    assert not info["inherited"]
     assert is_running(child(tmp_path))
 
 

@@ -7,14 +7,14 @@ import stat
 
 import pytest
 
-from cambfs.deadline import Patience
+from cambfs.deadline import Deadline
 from cambfs.errors import NoSuchName, ResultChanged, TimedOut, UnknownRun, Unreachable
 from cambfs.names import Kind, RunId, inode
 from cambfs.runs.library import Library
 from cambfs.vfs.tree import ENTRY_TIMEOUT_S, PROVISIONAL_SIZE, Attributes, Tree, UrlStyle
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, some_flac
 from tests.test_names import JUNK
-from tests.waiting import MakeLibrary, patience, read
+from tests.waiting import MakeLibrary, deadline, read
 
 SIZE = 5000
 CONTENT = some_flac(SIZE)
@@ -54,18 +54,18 @@ def clock(tree: Tree) -> Clock:
 
 def _look(tree: Tree, path: str) -> Attributes:
     """What may be a lookup."""
-    return tree.attributes(path, patience())
+    return tree.attributes(path, deadline())
 
 
 def _ask(tree: Tree, path: str) -> Attributes:
     """What is none."""
-    return tree.attributes(path, patience(), is_lookup_possible=False)
+    return tree.attributes(path, deadline(), is_lookup_possible=False)
 
 
 def _text(tree: Tree, path: str) -> bytes:
-    file = tree.open(path, patience())
+    file = tree.open(path, deadline())
     try:
-        return read(file, 0, 1 << 20, patience())
+        return read(file, 0, 1 << 20, deadline())
     finally:
         file.close()
 
@@ -103,9 +103,9 @@ def test_junk_is_no_file_and_makes_no_request(tree: Tree, source: FakeSource, na
         with pytest.raises(NoSuchName):
             _look(tree, f"/{name}")
         with pytest.raises(NoSuchName):
-            tree.check_exists(f"/{name}", patience())
+            tree.check_exists(f"/{name}", deadline())
     with pytest.raises(NoSuchName):
-        tree.open(f"/{name}", patience())
+        tree.open(f"/{name}", deadline())
     assert source.requests == 0
 
 
@@ -178,7 +178,7 @@ def test_a_cached_result_is_answered_truly_at_once(tree: Tree, source: FakeSourc
 @pytest.mark.tuning(unknown_for_s=1000.0)
 def test_a_file_that_cannot_be_is_not_said_to_exist(tree: Tree) -> None:
     with pytest.raises(UnknownRun):
-        tree.check_exists("/2.flac", patience())
+        tree.check_exists("/2.flac", deadline())
     with pytest.raises(UnknownRun):
         _look(tree, "/2.flac")
 
@@ -187,15 +187,15 @@ def test_a_file_that_cannot_be_is_not_said_to_exist(tree: Tree) -> None:
 
 
 def test_audio(tree: Tree) -> None:
-    file = tree.open("/1.flac", patience())
+    file = tree.open("/1.flac", deadline())
 
-    assert read(file, 0, SIZE * 2, patience()) == CONTENT
-    assert read(file, SIZE - 1, 10, patience()) == CONTENT[-1:]
-    assert read(file, SIZE, 10, patience()) == b""
-    assert not file.keeps_pages
+    assert read(file, 0, SIZE * 2, deadline()) == CONTENT
+    assert read(file, SIZE - 1, 10, deadline()) == CONTENT[-1:]
+    assert read(file, SIZE, 10, deadline()) == b""
+    assert not file.keep_cache
     file.close()
-    again = tree.open("/1.flac", patience())
-    assert again.keeps_pages
+    again = tree.open("/1.flac", deadline())
+    assert again.keep_cache
     again.close()
 
 
@@ -205,53 +205,53 @@ def test_a_text_is_as_long_as_its_attributes_say(library: Library, style: UrlSty
     text = _text(tree, "/1.url")
 
     assert _look(tree, "/1.url").size == len(text)
-    file = tree.open("/1.url", patience())
-    assert read(file, 3, 4, patience()) == text[3:7]
-    assert read(file, len(text), 4, patience()) == b""
+    file = tree.open("/1.url", deadline())
+    assert read(file, 3, 4, deadline()) == text[3:7]
+    assert read(file, len(text), 4, deadline()) == b""
     file.close()
 
 
 def test_an_open_text_stays_what_it_was_when_another_is_shown(tree: Tree, source: FakeSource) -> None:
     source.life_s = 0.0
-    first = tree.open("/1.url", patience())
-    was = read(first, 0, 1000, patience())
-    second = tree.open("/1.url", patience())
-    now = read(second, 0, 1000, patience())
+    first = tree.open("/1.url", deadline())
+    was = read(first, 0, 1000, deadline())
+    second = tree.open("/1.url", deadline())
+    now = read(second, 0, 1000, deadline())
 
     assert now != was
-    assert read(first, 0, 3, patience()) + read(first, 3, 1000, patience()) == was
+    assert read(first, 0, 3, deadline()) + read(first, 3, 1000, deadline()) == was
     first.close()
-    assert read(second, 0, 1000, patience()) == now
+    assert read(second, 0, 1000, deadline()) == now
     second.close()
 
 
 def test_texts_that_differ_do_not_share_the_pages_of_the_kernel(tree: Tree, source: FakeSource) -> None:
     """Of those that are open at the same time, all that go by way of its pages are the same."""
     source.life_s = 0.0
-    first, second = tree.open("/1.url", patience()), tree.open("/1.url", patience())
+    first, second = tree.open("/1.url", deadline()), tree.open("/1.url", deadline())
     first.close()
-    third, fourth = tree.open("/1.url", patience()), tree.open("/1.url", patience())
+    third, fourth = tree.open("/1.url", deadline()), tree.open("/1.url", deadline())
 
-    assert [file.bypasses_pages for file in (first, second, third, fourth)] == [False, True, False, True]
+    assert [file.direct_io for file in (first, second, third, fourth)] == [False, True, False, True]
     for file in (second, third, fourth):
         file.close()
     source.life_s = 3600.0
-    same = [tree.open("/1.url", patience()) for _ in range(2)]
-    assert not any(file.bypasses_pages for file in same)
+    same = [tree.open("/1.url", deadline()) for _ in range(2)]
+    assert not any(file.direct_io for file in same)
 
 
 def test_a_text_that_its_size_no_longer_fits_is_not_read(tree: Tree, source: FakeSource) -> None:
     """The size is the last open's, and the kernel cuts what is longer."""
     source.life_s = 0.0
-    first = tree.open("/1.url", patience())
+    first = tree.open("/1.url", deadline())
     for _ in range(9):
-        tree.open("/1.url", patience()).close()
-    second = tree.open("/1.url", patience())
-    now = read(second, 0, 1000, patience())
+        tree.open("/1.url", deadline()).close()
+    second = tree.open("/1.url", deadline())
+    now = read(second, 0, 1000, deadline())
 
     assert _look(tree, "/1.url").size == len(now)
     with pytest.raises(ResultChanged):
-        read(first, 0, 1000, patience())
+        read(first, 0, 1000, deadline())
     second.close()
     assert _look(tree, "/1.url").size == len(now)
     first.close()
@@ -268,19 +268,19 @@ def test_a_failure_is_remembered_for_its_place_alone(tree: Tree, source: FakeSou
     source.add(5, Result(content))
     source.plan_always("stream", 5, Plan(stall_at=100_000, stall_gate=gate))
     source.plan_always("stored", 5, Plan(error=Unreachable("gone")))
-    file = tree.open("/5.flac", patience())
+    file = tree.open("/5.flac", deadline())
     failures = {}
     for place in (131_072, 262_144):
         with pytest.raises(TimedOut) as failed:
-            read(file, place, 131_072, Patience(0.1))
+            read(file, place, 131_072, Deadline(0.1))
         failures[place] = failed.value
     for place, failure in failures.items():
         with pytest.raises(TimedOut) as again:
-            read(file, place + 4096, 4096, patience())
+            read(file, place + 4096, 4096, deadline())
         assert again.value is failure
 
-    assert read(file, 393_216, 1000, Patience(LIMIT_S, open_gate)) == content[393_216:394_216]
-    assert read(file, 131_072, 131_072, patience()) == content[131_072:262_144], "what is there is read all the same"
+    assert read(file, 393_216, 1000, Deadline(LIMIT_S, open_gate)) == content[393_216:394_216]
+    assert read(file, 131_072, 131_072, deadline()) == content[131_072:262_144], "what is there is read all the same"
     file.close()
 
 
@@ -315,12 +315,12 @@ def test_a_shortcut_is_what_desktops_open() -> None:
 
 @pytest.mark.parametrize("odd", ["\ud800", "\n", "\r\n", "\x1b[2J", "\x7f", "\x9b2J", "\u202e", "\0"])
 def test_odd_characters_neither_fail_nor_begin_a_line(odd: str) -> None:
-    answer = {"output_url": "https://a/b", "more": odd, odd: "more"}
-    text = UrlStyle.JSON.text(answer)
+    response = {"output_url": "https://a/b", "more": odd, odd: "more"}
+    text = UrlStyle.JSON.text(response)
 
     assert text.count(b"\n") == 1
     assert text.decode().removesuffix("\n").isprintable()
-    assert json.loads(text) == answer
+    assert json.loads(text) == response
 
 
 # What is about the mount itself.
@@ -332,5 +332,5 @@ def test_controls_are_there_and_not_listed(tree: Tree) -> None:
     assert [name for name, _ in tree.names("/.cambfs")] == ["errors"]
     assert all(not name.startswith(".") for name, _ in tree.names("/"))
     assert _text(tree, "/.cambfs/errors") == b"none\n"
-    assert tree.open("/.cambfs/errors", patience()).bypasses_pages
+    assert tree.open("/.cambfs/errors", deadline()).direct_io
     assert _look(tree, "/.cambfs/errors").mode == stat.S_IFREG | 0o444

@@ -25,20 +25,20 @@ def _unlabelled(asked: Asked) -> list[Step]:
 
 _no_audio = Group("what is no audio", gone=True)
 _SIGNATURES = [
-    _no_audio("text/plain", REFUSED, stream=text(_WORDS), journal="upstream connect error"),
+    _no_audio("text/plain", REFUSED, stream=text(_WORDS), error_log="upstream connect error"),
     _no_audio("text/plain, and storage has the audio", EITHER, stream=text(_WORDS), gone=False),
     _no_audio(
         "text as audio/flac",
         REFUSED,
         is_notable=True,
         stream=text(_WORDS, "audio/flac"),
-        journal="upstream connect error",
+        error_log="upstream connect error",
     ),
     _no_audio("text as application/octet-stream", REFUSED, stream=text(_WORDS, "application/octet-stream")),
-    _no_audio("an event stream", REFUSED, stream=text(_EVENT, "text/event-stream"), journal="synthesis failed"),
+    _no_audio("an event stream", REFUSED, stream=text(_EVENT, "text/event-stream"), error_log="synthesis failed"),
     _no_audio("null", REFUSED, stream=text(b"null", "application/json")),
     _no_audio("null as audio/flac", REFUSED, stream=text(b"null", "audio/flac")),
-    _no_audio("a JSON string", REFUSED, stream=text(b'"not ready yet"', "application/json"), journal="not ready yet"),
+    _no_audio("a JSON string", REFUSED, stream=text(b'"not ready yet"', "application/json"), error_log="not ready yet"),
     _no_audio("a JSON string as audio/flac", REFUSED, stream=text(b'"not ready yet"', "audio/flac")),
     _no_audio("a JSON number as audio/flac", REFUSED, stream=text(b"42", "audio/flac")),
     _no_audio("true as octets", REFUSED, stream=text(b"true", "application/octet-stream")),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cambfs.errors import (
-    BadAnswer,
+    BadResponse,
     KeyRefused,
     RateLimited,
     RemoteError,
@@ -16,8 +16,8 @@ from cambfs.errors import (
     SignatureExpired,
     UnknownRun,
 )
-from cambfs.http.answers import MAX_WORDS, api_error, json_object, message, plain, storage_code, storage_error
 from cambfs.http.masking import Key
+from cambfs.http.response_text import MAX_WORDS, api_error, json_object, message, plain, storage_code, storage_error
 
 
 @pytest.mark.parametrize(
@@ -123,8 +123,8 @@ def test_of_storage_only_the_code_is_shown() -> None:
     [
         (400, UnknownRun), (404, UnknownRun), (422, UnknownRun), (401, KeyRefused), (403, KeyRefused),
         (429, RateLimited), (408, ServerError), (500, ServerError), (503, ServerError), (599, ServerError),
-        (402, BadAnswer), (405, BadAnswer), (410, BadAnswer), (416, BadAnswer), (304, BadAnswer), (204, BadAnswer),
-        (999, BadAnswer),
+        (402, BadResponse), (405, BadResponse), (410, BadResponse), (416, BadResponse), (304, BadResponse), (204, BadResponse),
+        (999, BadResponse),
     ],
 )  # fmt: skip
 def test_statuses_of_the_api(status: int, kind: type[RemoteError]) -> None:
@@ -136,8 +136,8 @@ def test_statuses_of_the_api(status: int, kind: type[RemoteError]) -> None:
 @pytest.mark.parametrize(
     ("status", "code", "kind"),
     [
-        (403, "", SignatureExpired), (400, "ExpiredToken", SignatureExpired), (400, "", BadAnswer),
-        (404, "", BadAnswer), (401, "", BadAnswer), (416, "", BadAnswer), (429, "", RateLimited),
+        (403, "", SignatureExpired), (400, "ExpiredToken", SignatureExpired), (400, "", BadResponse),
+        (404, "", BadResponse), (401, "", BadResponse), (416, "", BadResponse), (429, "", RateLimited),
         (503, "SlowDown", ServerError),
     ],
 )  # fmt: skip

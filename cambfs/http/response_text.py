@@ -1,6 +1,6 @@
-"""What an answer that is not the wanted one says: its words, made fit for one line, and the error that its status is.
+"""What a response that is not the wanted one says: its words, made fit for one line, and the error that its status is.
 
-Not what the bytes of a good answer are (`headers`, `body`). Everything in here comes from a server that may be broken
+Not what the bytes of a good response are (`headers`, `body`). Everything in here comes from a server that may be broken
 or hostile: texts leave without control characters, terminal escapes, the key, or the query of any URL, and short. They
 are cleaned as a whole and then cut, for half a key is not found any more. Pure functions, no threads.
 """
@@ -15,11 +15,11 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-from cambfs.errors import BadAnswer, KeyRefused, RateLimited, RemoteError, ServerError, SignatureExpired, UnknownRun
+from cambfs.errors import BadResponse, KeyRefused, RateLimited, RemoteError, ServerError, SignatureExpired, UnknownRun
 from cambfs.http.masking import Key
 
 MAX_WORDS = 200
-# The longest answer that is shown as it came, in characters, and how deep it may be.
+# The longest response that is shown as it came, in characters, and how deep it may be.
 MAX_SHOWN = 16384
 _MAX_DEPTH = 20
 # As much of a page as is searched for words: what the patterns below take grows with its square.
@@ -73,15 +73,15 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(name)
 
 
-def showable(answer: Mapping[str, Any], hide: Key) -> Mapping[str, Any] | None:
-    """`answer`, if it can be shown as a JSON text of a moderate length, and without `hide`; None otherwise."""
-    if not _is_shallow(answer, _MAX_DEPTH):
+def showable(response: Mapping[str, Any], hide: Key) -> Mapping[str, Any] | None:
+    """`response`, if it can be shown as a JSON text of a moderate length, and without `hide`; None otherwise."""
+    if not _is_shallow(response, _MAX_DEPTH):
         return None
     try:
-        text = json.dumps(answer, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(response, ensure_ascii=False, allow_nan=False)
     except ValueError:  # a number beyond all numbers, which the reader takes
         return None
-    return answer if len(text) <= MAX_SHOWN and not hide.is_in(text) else None
+    return response if len(text) <= MAX_SHOWN and not hide.is_in(text) else None
 
 
 def _is_shallow(value: Any, depth: int) -> bool:
@@ -134,8 +134,8 @@ def _page_words(page: str) -> str:
 
 
 def storage_code(content: bytes) -> str:
-    """The error code of an S3-like storage ("AccessDenied"), "" when there is none. Nothing else of its answer is
-    shown anywhere: such answers repeat the signature."""
+    """The error code of an S3-like storage ("AccessDenied"), "" when there is none. Nothing else of its response is
+    shown anywhere: such responses repeat the signature."""
     match = _STORAGE_CODE.search(content.decode("utf-8", "replace"))
     return match[1] if match else ""
 
@@ -174,4 +174,4 @@ def elsewhere_error(text: str, status: int, retry_after_s: float | None) -> Remo
 def _common(status: int) -> type[RemoteError]:
     if status == 429:
         return RateLimited
-    return ServerError if status == 408 or 500 <= status <= 599 else BadAnswer
+    return ServerError if status == 408 or 500 <= status <= 599 else BadResponse
