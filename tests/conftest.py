@@ -1,6 +1,7 @@
 """What all tests share: short pauses, libraries that are closed, threads that must have ended.
 
-With CAMBFS_NO_SKIPS=1, as `scripts/test` sets it, a skipped test or module is a failure.
+With CAMBFS_NO_SKIPS=1, as `scripts/test` sets it, a skipped test or module is a failure. With CAMBFS_EXPLORE=1, as
+`scripts/hostile` sets it, hypothesis looks for new examples; otherwise the same examples are tried every time.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+import hypothesis
 import pytest
 
 from cambfs.cache.cache import Cache
@@ -20,6 +22,10 @@ from cambfs.remote import retry
 from cambfs.runs.library import Library
 from tests.fakes import LIMIT_S, FakeSource
 from tests.waiting import MakeLibrary, library_of, our_threads
+
+hypothesis.settings.register_profile("same", derandomize=True)
+if not os.environ.get("CAMBFS_EXPLORE"):
+    hypothesis.settings.load_profile("same")
 
 
 @pytest.hookimpl(wrapper=True)
