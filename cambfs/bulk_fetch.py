@@ -6,9 +6,11 @@ from their own threads. The caller's thread waits, so that Ctrl-C finds it.
 
 from __future__ import annotations
 
+import os
 import secrets
+import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import BinaryIO, Protocol
 from cambfs.deadline import Deadline
 from cambfs.errors import CambfsError, Cancelled, KeyRefused, NoSpace
 from cambfs.names import Kind, RunId, file_name
-from cambfs.runs.library import Library
+from cambfs.runs.library import Handle, Library
 
 MAX_WORKERS = 16  # more results at a time only make each slower
 _PIECE_BYTES = 2**20
@@ -32,16 +34,17 @@ _SLICE_S = 0.2
 class Progress(Protocol):
     """Called from the workers' threads."""
 
-    def advanced(self, run_id: RunId, count: int, size: int | None) -> None:
-        """`count` more bytes are here, of `size` in all, where that is known."""
+    def advanced(self, count: int) -> None:
+        """`count` more bytes were downloaded."""
 
-    def done(self, run_id: RunId, size: int) -> None: ...
+    def done(self, run_id: RunId, size: int, *, was_there: bool) -> None:
+        """`was_there`: nothing had to be done."""
 
     def failed(self, run_id: RunId, error: CambfsError) -> None: ...
 
 
 class Fetch:
-    """`directory` is where the copies go, None for none; it must be there."""
+    """`directory` is where the copies go, None for none; it is there. A copy with the right bytes is left alone."""
 
     def __init__(self, library: Library, directory: Path | None, progress: Progress) -> None:
         self._library = library
@@ -69,7 +72,8 @@ class Fetch:
     def _work(self) -> None:
         while not self._stop.is_set() and (run_id := self._next()) is not None:
             try:
-                self._progress.done(run_id, self._outlast(run_id))
+                size, was_there = self._outlast(run_id)
+                self._progress.done(run_id, size, was_there=was_there)
             except Cancelled:
                 return
             except CambfsError as error:
@@ -82,8 +86,9 @@ class Fetch:
         with self._lock:
             return next(self._runs, None)
 
-    def _outlast(self, run_id: RunId) -> int:
-        """Fetches a run, again while the API is down and the timeout lasts: all that are left would fail at once."""
+    def _outlast(self, run_id: RunId) -> tuple[int, bool]:
+        """As `_fetch`, again while the API is down and the timeout lasts: otherwise all remaining runs would fail at
+        once."""
         give_up_at = time.monotonic() + self._library.timeout_s
         while True:
             try:
@@ -94,28 +99,59 @@ class Fetch:
                 if self._stop.wait(error.down_for_s + _SLICE_S):
                     raise Cancelled("the fetch was stopped") from error
 
-    def _fetch(self, run_id: RunId) -> int:
-        if self._directory is None:
-            return self._read(run_id, None)
-        with _whole_file(self._directory / file_name(run_id, Kind.FLAC)) as file:
-            return self._read(run_id, file)
-
-    def _read(self, run_id: RunId, file: BinaryIO | None) -> int:
+    def _fetch(self, run_id: RunId) -> tuple[int, bool]:
+        """The size of the result, and whether it was where it should be already."""
+        was_cached = self._library.is_cached(run_id)
         handle = self._library.open(run_id, self._deadline())
-        offset = 0
         try:
-            while piece := handle.read(offset, _PIECE_BYTES, self._deadline()):
-                if file is not None:
-                    file.write(piece)
-                offset += len(piece)
-                info = self._library.info(run_id)
-                self._progress.advanced(run_id, len(piece), info.size if info else None)
+            pieces = _Pieces(self._read(handle), (lambda _: None) if was_cached else self._progress.advanced)
+            if self._directory is None:
+                return sum(map(len, pieces)), was_cached
+            return self._copy(self._directory / file_name(run_id, Kind.FLAC), pieces)
         finally:
             handle.close()
-        return offset
+
+    def _copy(self, path: Path, pieces: _Pieces) -> tuple[int, bool]:
+        if (size := _size_of_same(path, pieces)) is not None:
+            return size, True
+        with _whole_file(path) as file:
+            return sum(file.write(piece) for piece in pieces), False
+
+    def _read(self, handle: Handle) -> Callable[[int], bytes]:
+        return lambda offset: handle.read(offset, _PIECE_BYTES, self._deadline())
 
     def _deadline(self) -> Deadline:
         return Deadline(self._library.timeout_s, self._stop.is_set)
+
+
+class _Pieces:
+    """The bytes of a result in pieces, from the beginning each time; those that come for the first time are told to
+    `advanced`."""
+
+    def __init__(self, read: Callable[[int], bytes], advanced: Callable[[int], None]) -> None:
+        self._read = read
+        self._advanced = advanced
+        self._seen = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        offset = 0
+        while piece := self._read(offset):
+            offset += len(piece)
+            self._advanced(max(0, offset - self._seen))
+            self._seen = max(self._seen, offset)
+            yield piece
+
+
+def _size_of_same(path: Path, pieces: Iterable[bytes]) -> int | None:
+    """How large a copy is that has just these bytes; None where there is none."""
+    try:
+        # A link or a FIFO is replaced, not followed or waited for.
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(fd, "rb") as file:
+            is_same = stat.S_ISREG(os.fstat(fd).st_mode) and all(file.read(len(piece)) == piece for piece in pieces)
+            return file.tell() if is_same and not file.read(1) else None
+    except OSError:
+        return None
 
 
 @contextmanager

@@ -6,7 +6,8 @@ the kernel gets garbage). `errnos` holds the one table that turns them into errn
     CambfsError
     ├── NoSuchName          not a name of the tree; no request was made
     ├── ReadOnly            any attempt to write
-    ├── ConfigError         a setting, an argument or the surroundings are wrong; the text says what to do
+    ├── ConfigError         something cambfs needs is missing or wrong; the text says what to do
+    │   └── SettingError        a setting or an argument is wrong: the command was called wrongly
     ├── Cancelled             the caller was killed while it waited
     ├── Closing             the mount is being unmounted
     ├── TooLarge            a result beyond the largest that is allowed
@@ -54,6 +55,10 @@ class ReadOnly(CambfsError):
 
 
 class ConfigError(CambfsError):
+    pass
+
+
+class SettingError(ConfigError):
     pass
 
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from cambfs.errors import ConfigError
+from cambfs.errors import SettingError
 from cambfs.names import RunId, parse_run_id
 from cambfs.system import user_files
 from cambfs.values import quoted
@@ -75,40 +75,36 @@ def _parse_lines(text: str) -> tuple[list[range], list[tuple[int, str]]]:
 class DeclaredRuns:
     """Calling it gives the declared runs, ascending, each once; cheap while the file has not changed.
 
-    What is wrong at construction raises ConfigError. What goes wrong in the file later is logged once and costs only
+    What is wrong at construction raises SettingError. What goes wrong in the file later is logged once and costs only
     itself: bad lines are skipped, and a file that cannot be read leaves the last list in force.
     """
 
     def __init__(self, runs: str = "", file: Path | None = None) -> None:
-        self._file = file
         self._lock = threading.Lock()
         # Guarded by _lock.
+        self._file: Path | None = None
+        self._fixed: list[range] = []
+        self._current: tuple[RunId, ...] = ()
         self._signature: _Signature | None = None
         self._trouble = ""
+        self.declare(runs, file)
+
+    def declare(self, runs: str, file: Path | None) -> None:
+        """Replaces what is declared. Raises SettingError, and nothing changes then."""
         try:
-            self._fixed = parse_runs(runs)
-            self._current = expand(self._fixed)
+            fixed = parse_runs(runs)
+            current, signature = (expand(fixed), None) if file is None else _read_all(fixed, file)
         except ValueError as error:
-            raise ConfigError(f"--runs: {error}") from None
-        if file is not None:
-            self._read_first(file)
+            raise SettingError(f"--runs: {error}") from None
+        with self._lock:
+            self._file, self._fixed, self._current = file, fixed, current
+            self._signature, self._trouble = signature, ""
 
     def __call__(self) -> Sequence[RunId]:
         with self._lock:
             if self._file is not None:
                 self._refresh(self._file)
             return self._current
-
-    def _read_first(self, file: Path) -> None:
-        try:
-            text, signature = _read(file)
-            ranges, bad = _parse_lines(text)
-            if bad:
-                raise ConfigError(f"{file}:{bad[0][0]}: {bad[0][1]}")
-            self._current = expand(self._fixed + ranges)
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{file}: {_reason(error)}") from None
-        self._signature = signature
 
     def _refresh(self, file: Path) -> None:
         try:
@@ -132,6 +128,18 @@ class DeclaredRuns:
             if len(lines) > _MAX_LOGGED_LINES:
                 _log.warning("%s: %d more bad lines; skipped", self._file, len(lines) - _MAX_LOGGED_LINES)
         self._trouble = trouble
+
+
+def _read_all(fixed: list[range], file: Path) -> tuple[tuple[RunId, ...], _Signature | None]:
+    """Raises SettingError."""
+    try:
+        text, signature = _read(file)
+        ranges, bad = _parse_lines(text)
+        if bad:
+            raise SettingError(f"{file}:{bad[0][0]}: {bad[0][1]}")
+        return expand(fixed + ranges), signature
+    except (OSError, ValueError) as error:
+        raise SettingError(f"{file}: {_reason(error)}") from None
 
 
 def _read(file: Path) -> tuple[str, _Signature | None]:

@@ -5,7 +5,9 @@ Each function raises ValueError with a sentence that quotes what was wrong. No t
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
 
@@ -14,8 +16,6 @@ _MAX_TIMEOUT_S = 86_400.0
 _SIZE = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,9})?) ?(?:([KMGTP])(I?B)?|B)?", re.ASCII | re.IGNORECASE)
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(s|m|h)?", re.ASCII)
 _SECONDS = {None: 1, "s": 1, "m": 60, "h": 3600}
-_YES = ("1", "true", "yes", "on")
-_NO = ("0", "false", "no", "off", "")
 _MAX_QUOTED = 60
 
 
@@ -40,31 +40,12 @@ def parse_size(text: str) -> int:
 def parse_duration(text: str) -> float:
     """Seconds, more than none and at most a day: `30`, `30s`, `2m`. Raises ValueError with a sentence."""
     match = _DURATION.fullmatch(text.strip())
-    seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
+    if match is None:
+        raise ValueError(f"{quoted(text)} is not a time; write for example 30, 30s, 2m or 1h")
+    seconds = float(match[1]) * _SECONDS[match[2]]
     if not 0 < seconds <= _MAX_TIMEOUT_S:
-        raise ValueError(f"{quoted(text)} is not a time between 0 and a day; write for example 30, 30s or 2m")
+        raise ValueError(f"{quoted(text)} is out of range; a time must be more than 0 and at most 24h")
     return seconds
-
-
-def parse_count(text: str) -> int:
-    """A number of transfers, 1 … 1024. Raises ValueError with a sentence."""
-    if not re.fullmatch(r"[0-9]{1,4}", text.strip(), re.ASCII) or not 1 <= int(text) <= 1024:
-        raise ValueError(f"{quoted(text)} is not a number from 1 to 1024")
-    return int(text)
-
-
-def parse_choice(choices: tuple[str, ...], text: str) -> str:
-    """One of `choices`, in any case. Raises ValueError with a sentence."""
-    if text.strip().lower() not in choices:
-        raise ValueError(f"{quoted(text)} is none of {', '.join(choices)}")
-    return text.strip().lower()
-
-
-def parse_bool(text: str) -> bool:
-    """Raises ValueError with a sentence."""
-    if text.strip().lower() not in _YES + _NO:
-        raise ValueError(f"{quoted(text)} is neither yes nor no; write 1 or 0")
-    return text.strip().lower() in _YES
 
 
 def parse_path(text: str) -> Path:
@@ -75,7 +56,16 @@ def parse_path(text: str) -> Path:
         return Path(text).expanduser().absolute()
     except RuntimeError:
         raise ValueError(f"{quoted(text)} is in the home directory of an unknown user") from None
+    except FileNotFoundError:
+        raise ValueError(f"{quoted(text)} is relative, and the working directory was removed; cd to another") from None
 
 
 def parse_options(text: str) -> tuple[str, ...]:
+    """Mount options in a list with commas."""
     return tuple(option for option in (part.strip() for part in text.split(",")) if option)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name; empty when no known name is like it."""
+    close = difflib.get_close_matches(name[:_MAX_QUOTED], sorted(known), n=1, cutoff=0.75)
+    return f"; did you mean {close[0]}?" if close else ""

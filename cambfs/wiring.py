@@ -16,16 +16,19 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cambfs.config import Settings
 from cambfs.errors import ConfigError, KeyRefused, LinkError, RemoteError, TimedOut
 from cambfs.names import RunId
+from cambfs.reload import Reload
 from cambfs.system import limits, private_files
 from cambfs.system.daemon import keep_signals_out, tell_service_manager, without_signals
 
 if TYPE_CHECKING:
+    from cambfs.cache.cache import Cache
     from cambfs.http.client import Client
+    from cambfs.run_list import DeclaredRuns
     from cambfs.runs.library import Library
     from cambfs.status.counters import Counters
 
@@ -43,6 +46,12 @@ _CONNECTIONS_PER_TRANSFER = 2
 _TRIM_AFTER_S = 2.0
 
 
+class Parts(NamedTuple):
+    client: Client
+    cache: Cache
+    library: Library
+
+
 def account_directory(settings: Settings) -> Path:
     """Where the results of this account are kept: what one key fetched another one does not see."""
     account = f"{settings.base_url.rstrip('/')}\n{_key(settings)}".encode()
@@ -58,6 +67,16 @@ def account_directories(cache_dir: Path) -> list[Path]:
         return []
     except OSError as error:
         raise ConfigError(f"cannot use the cache directory {cache_dir}: {error.strerror}") from None
+
+
+def has_cached_results(settings: Settings) -> bool:
+    """Whether any result of this account is on the disk; a quick look, which proves nothing."""
+    if settings.no_disk_cache:
+        return False
+    try:
+        return any(path.suffix == ".flac" for path in account_directory(settings).iterdir())
+    except OSError:
+        return False
 
 
 def _key(settings: Settings) -> str:
@@ -84,9 +103,16 @@ def prepare_cache(settings: Settings) -> None:
 
 
 @contextmanager
-def open_library(
+def open_library(settings: Settings, declared: Callable[[], Sequence[RunId]]) -> Iterator[Library]:
+    with open_parts(settings, declared) as parts:
+        yield parts.library
+
+
+@contextmanager
+def open_parts(
     settings: Settings, declared: Callable[[], Sequence[RunId]], counters: Counters | None = None
-) -> Iterator[Library]:
+) -> Iterator[Parts]:
+    """`counters` count the requests. Raises ConfigError."""
     from cambfs.cache.cache import Cache
     from cambfs.cache.disk import Disk
     from cambfs.runs.library import Library
@@ -107,7 +133,7 @@ def open_library(
             max_transfers=settings.max_transfers,
             max_result_bytes=settings.max_result_size,
         )
-        yield stack.enter_context(closing(Library(context, declared)))
+        yield Parts(client, cache, stack.enter_context(closing(Library(context, declared))))
 
 
 def check_key(settings: Settings) -> str | None:
@@ -123,7 +149,7 @@ def check_key(settings: Settings) -> str | None:
         advice = "check that CAMB_API_KEY or the key file holds a valid key"
         raise KeyRefused(f"{refused}; {advice}", refused.status) from None
     except (RemoteError, LinkError) as error:
-        warning = f"the key could not be checked; mounted anyway: {error}"
+        warning = f"mounted, but the key could not be checked: {error}"
         if isinstance(error, LinkError) or not error.temporary:
             return warning
         _log.info("%s", warning)
@@ -157,10 +183,15 @@ def _ask_about_key(settings: Settings) -> None:
 
 
 def serve(
-    settings: Settings, directory: Path, declared: Callable[[], Sequence[RunId]], on_ready: Callable[[], None]
+    settings: Settings,
+    directory: Path,
+    declared: DeclaredRuns,
+    on_ready: Callable[[], None],
+    reread: Callable[[], Settings] | None = None,
 ) -> int | None:
-    """Mounts at `directory` and returns when that has ended: the signal that ended it, or None. The key is in no
-    environment from here on, and no core dump is made. Raises ConfigError."""
+    """Mounts at `directory` and returns when that has ended: the signal that ended it, or None. SIGHUP reads the
+    settings again with `reread`; without it, SIGHUP ends the mount. The key is in no environment from here on, and no
+    core dump is made. Raises ConfigError."""
     from cambfs.fuse.adapter import serve as serve_library
     from cambfs.fuse.error_log import ErrorLog
     from cambfs.status.counters import Counters
@@ -178,10 +209,12 @@ def serve(
         limits.forgo_root()
         on_ready()
 
-    with open_library(settings, declared, counters) as library:
-        monitor = Monitor(library, counters, directory, settings.base_url, error_log.entries)
+    with open_parts(settings, declared, counters) as parts:
+        origins = parts.client.breakers.states
+        monitor = Monitor(parts.library, counters, directory, settings.base_url, error_log.entries, origins)
+        reload = None if reread is None else Reload(settings, reread, parts.client, parts.cache, declared)
         signal = serve_library(
-            library,
+            parts.library,
             directory,
             base_url=settings.base_url,
             url_style=None if settings.no_url_files else UrlStyle(settings.url_style),
@@ -189,7 +222,9 @@ def serve(
             options=settings.options,
             error_log=error_log,
             controls=files(monitor),
+            source=f"cambfs#{settings.profile}" if settings.profile else "cambfs",
             on_ready=mounted,
+            on_hangup=reload,
         )
         tell_service_manager("STOPPING=1")
     return signal

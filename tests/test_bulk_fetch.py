@@ -20,10 +20,11 @@ class Said:
     done_runs: list[int] = field(default_factory=list)
     failed_runs: list[int] = field(default_factory=list)
 
-    def advanced(self, run_id: RunId, count: int, size: int | None) -> None:
+    def advanced(self, count: int) -> None:
         pass
 
-    def done(self, run_id: RunId, _size: int) -> None:
+    def done(self, run_id: RunId, _size: int, *, was_there: bool) -> None:
+        assert not was_there
         self.done_runs.append(run_id)
 
     def failed(self, run_id: RunId, _error: CambfsError) -> None:

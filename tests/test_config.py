@@ -3,32 +3,59 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import click
 import platformdirs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cambfs.config import SETTINGS, ApiKey, Settings, load, read_key_file, unknown_variables
-from cambfs.errors import ConfigError
+from cambfs import config
+from cambfs.cli.options import (
+    FOR_CACHE,
+    FOR_MOUNT,
+    SETTINGS,
+    RereadableCommand,
+    TolerantCommand,
+    known_variables,
+    mistakes_in_settings,
+    rereading,
+    settings_of,
+)
+from cambfs.config import ApiKey, Settings, read_key_file, unknown_variables
+from cambfs.errors import ConfigError, SettingError
 from cambfs.system import logs
 from cambfs.values import parse_duration, parse_size
 
 
+@pytest.fixture(autouse=True)
+def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("CAMB"):
+            monkeypatch.delenv(name)
+
+
+def load(arguments: Sequence[str], environ: Mapping[str, str], file: Path | None) -> Settings:
+    """What a command with every setting comes to."""
+    command = click.Command("every", params=list(FOR_MOUNT))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config, "config_file", lambda: file)
+        for name, value in environ.items():
+            patch.setenv(name, value)
+        return settings_of(command.make_context("every", [*arguments]))
+
+
 def load_from(
-    tmp_path: Path,
-    toml: str = "",
-    environ: dict[str, str] | None = None,
-    mode: int = 0o600,
-    **flags: object,
+    tmp_path: Path, toml: str = "", environ: Mapping[str, str] | None = None, mode: int = 0o600, **flags: object
 ) -> Settings:
     file = tmp_path / "config.toml"
     file.write_text(toml)
     file.chmod(mode)
-    return load(flags, environ or {}, file)
+    return load([f"--{name.replace('_', '-')}={value}" for name, value in flags.items()], environ or {}, file)
 
 
 def refusal(tmp_path: Path, toml: str = "", environ: dict[str, str] | None = None, mode: int = 0o600) -> str:
@@ -92,7 +119,7 @@ def test_a_duration_is_read(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["0", "-1", "", "s", "2d", "25h", "nan", "inf", "1e3"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is not a time"):
+    with pytest.raises(ValueError, match=r"is not a time|must be more than 0 and at most 24h"):
         parse_duration(text)
 
 
@@ -105,12 +132,12 @@ def test_the_flag_comes_before_the_environment_the_file_and_the_default(tmp_path
 
 
 def test_a_switch_that_is_off_on_the_command_line_leaves_the_others_their_say(tmp_path: Path) -> None:
-    assert load_from(tmp_path, "allow_other = true", allow_other=None).allow_other
+    assert load_from(tmp_path, "allow_other = true").allow_other
     assert not load_from(tmp_path, "allow_other = true", {"CAMBFS_ALLOW_OTHER": "0"}).allow_other
 
 
 def test_the_defaults(tmp_path: Path) -> None:
-    settings = load({}, {}, tmp_path / "none.toml")
+    settings = load([], {}, tmp_path / "none.toml")
     assert settings.base_url == "https://client.camb.ai/apis"
     assert (settings.max_transfers, settings.timeout, settings.url_style) == (64, 30.0, "json")
     assert settings.cache_dir.is_absolute()
@@ -136,12 +163,17 @@ def test_the_file_takes_natural_types(tmp_path: Path) -> None:
     [
         ("cache-sise = 1", "'cache-sise' is not a setting; did you mean cache_size?"),
         ("xyzzy = 1", "'xyzzy' is not a setting; there are allow_other, "),
-        ("cache_size = true", "cache_size: must be a string or a number"),
-        ('allow_other = "yes"', "allow_other: must be true or false"),
+        ("cache_size = true", "cache_size: 'true' is not a size"),
+        ('allow_other = "maybe"', "allow_other: must be true or false"),
+        ("log_file = [1]", "log_file: must be a string, a number, true or false"),
         ('cache_size = "5GB?"', "cache_size: '5GB?' is not a size"),
-        ("max_transfers = 0", "max_transfers: '0' is not a number from 1 to 1024"),
-        ('url_style = "xml"', "url_style: 'xml' is none of json, plain, shortcut"),
-        ("api_key = 5", "api_key: must be a string"),
+        ("max_transfers = 0", "max_transfers: 0 is not in the range 1<=x<=1024"),
+        ('url_style = "xml"', "url_style: 'xml' is not one of 'json', 'plain', 'shortcut'"),
+        ('api_key = "a b"', "api_key: the key has spaces"),
+        ('runs = "5-1"', "runs: '5-1' is a range that descends; write 1-5"),
+        ('base_url = "foo"', "base_url: the base URL is not a plain http or https URL"),
+        ("profile = 1", "profile: must be tables; write for example [profile.work]"),
+        ("profile.work = 1", "profile: must be tables"),
         ("cache_size", "not TOML"),
         ("[mount]", "'mount' is not a setting"),
     ],
@@ -153,7 +185,7 @@ def test_what_is_wrong_in_the_file_is_named_with_the_file(tmp_path: Path, toml: 
 def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="not TOML"):
-        load({}, {}, tmp_path / "config.toml")
+        load([], {}, tmp_path / "config.toml")
 
 
 def test_what_is_wrong_in_the_environment_is_named(tmp_path: Path) -> None:
@@ -219,8 +251,11 @@ def test_a_key_never_shows(tmp_path: Path) -> None:
     assert ApiKey("s3cret").reveal() == "s3cret"
 
 
-def test_without_a_key_no_key_file_is_opened(tmp_path: Path) -> None:
-    assert load({"api_key_file": tmp_path / "none"}, {}, tmp_path / "none.toml", with_key=False).key is None
+def test_a_command_without_a_key_opens_no_key_file(tmp_path: Path) -> None:
+    command = click.Command("some", params=list(FOR_CACHE))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CAMBFS_API_KEY_FILE", str(tmp_path / "none"))
+        assert settings_of(command.make_context("some", ["--cache-dir", str(tmp_path)])).key is None
 
 
 @pytest.mark.parametrize("value", ["", "  "])
@@ -237,7 +272,7 @@ def test_a_home_that_nobody_has_is_one_line(tmp_path: Path) -> None:
 def test_a_configuration_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "config.toml").mkdir()
     with pytest.raises(ConfigError, match=os.strerror(21)):
-        load({}, {}, tmp_path / "config.toml")
+        load([], {}, tmp_path / "config.toml")
 
 
 # Files that are none, that are too much, or that somebody else could change.
@@ -264,7 +299,7 @@ def test_what_is_no_file_of_settings_or_a_key_is_refused_and_not_waited_for(tmp_
     path = tmp_path / "file"
     make(path)
     with pytest.raises(ConfigError, match=f"^{path}: ({words})"):
-        load({}, {}, path)
+        load([], {}, path)
     with pytest.raises(ConfigError, match=f"^{path}: ({words}).*; it should hold the API key"):
         read_key_file(path)
 
@@ -348,7 +383,7 @@ def test_the_group_that_a_user_has_alone_is_nobody_else(tmp_path: Path, monkeypa
         file.write_text("timeout = 5")
         file.chmod(0o664)
         try:
-            answers.append(load({}, {}, file).timeout == 5)
+            answers.append(load([], {}, file).timeout == 5)
         except ConfigError:
             answers.append(False)
     assert answers == [True, True, False, False]
@@ -380,14 +415,17 @@ def test_links_on_the_way_are_followed_one_by_one(tmp_path: Path) -> None:
         ("CAMBFS_XYZZY", ""),
     ],
 )
-def test_a_variable_that_is_no_setting_is_named(name: str, hint: str) -> None:
-    environ = {name: "1", "CAMBFS_CACHE_SIZE": "1", "CAMBFS_NO_SKIPS": "1", "CAMB_API_KEY": "k", "HOME": "/"}
-    assert unknown_variables(environ) == [f"{name} in the environment is not a setting{hint}"]
+def test_a_variable_that_is_no_setting_is_named(name: str, hint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in (name, "CAMBFS_CACHE_SIZE", "CAMBFS_NO_SKIPS", "CAMB_API_KEY"):
+        monkeypatch.setenv(variable, "1")
+    assert unknown_variables(known_variables()) == [f"{name} in the environment is not a setting{hint}"]
 
 
-def test_every_variable_that_is_a_setting_is_known() -> None:
-    names = {setting.in_environment() for setting in SETTINGS.values()} | {"CAMBFS_API_KEY_FILE"}
-    assert unknown_variables(dict.fromkeys(names, "1")) == []
+def test_every_variable_that_is_a_setting_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert all(isinstance(setting.envvar, str) for setting in SETTINGS.values())
+    for name in [setting.envvar for setting in SETTINGS.values()]:
+        monkeypatch.setenv(str(name), "1")
+    assert unknown_variables(known_variables()) == []
 
 
 @pytest.mark.parametrize(
@@ -395,6 +433,130 @@ def test_every_variable_that_is_a_setting_is_known() -> None:
 )
 def test_a_setting_in_the_file_that_is_nearly_right(tmp_path: Path, name: str, meant: str) -> None:
     assert f"'{name}' is not a setting; did you mean {meant}?" in refusal(tmp_path, f"{name} = 1")
+
+
+# Profiles.
+
+_PROFILES = """
+base_url = "https://top.example/apis"
+timeout = 5
+runs = "5-1"
+api_key = "top-key"
+[profile.work]
+timeout = "7s"
+runs = "1-5"
+api_key_file = "key"
+[profile.home]
+runs = "3-2"
+timeouts = 1
+"""
+
+
+def test_a_profile_overrides_the_top_level(tmp_path: Path) -> None:
+    key_file(tmp_path)
+    for settings in (
+        load_from(tmp_path, _PROFILES, profile="work"),
+        load_from(tmp_path, _PROFILES, {"CAMBFS_PROFILE": "work"}),
+    ):
+        assert (settings.base_url, settings.timeout, settings.runs) == ("https://top.example/apis", 7.0, "1-5")
+        assert (settings.profile, revealed(settings)) == ("work", "from-file")
+    assert load_from(tmp_path, _PROFILES, {"CAMBFS_TIMEOUT": "9"}, profile="work").timeout == 9
+    assert load_from(tmp_path, _PROFILES, profile="work", timeout=8).timeout == 8
+
+
+@pytest.mark.parametrize(
+    ("profile", "words"),
+    [
+        ("wrok", "there is no table [profile.wrok]; did you mean work?"),
+        ("xyzzy", "there is no table [profile.xyzzy]"),
+        ("home", "profile.home.'timeouts' is not a setting; did you mean timeout?"),
+        ("bad", "profile.bad.timeout: 'soon' is not a time"),
+    ],
+)
+def test_a_mistake_in_a_profile_is_named_with_its_place(tmp_path: Path, profile: str, words: str) -> None:
+    toml = _PROFILES.replace('runs = "5-1"', "") + '[profile.bad]\ntimeout = "soon"\n'
+    with pytest.raises(SettingError) as caught:
+        load_from(tmp_path, toml, profile=profile)
+    assert str(caught.value).startswith(f"{tmp_path / 'config.toml'}: {words}")
+
+
+@pytest.mark.parametrize("name", ["a/b", "a,b", "ä", "x" * 61])
+def test_a_profile_has_a_plain_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(click.UsageError, match="letters, digits, - and _ only"):
+        load_from(tmp_path, "", profile=name)
+
+
+def test_a_key_in_any_profile_makes_the_file_private(tmp_path: Path) -> None:
+    assert "chmod 600" in refusal(tmp_path, '[profile.other]\napi_key = "k"', mode=0o644)
+
+
+# The defaults that the help shows are those of `Settings`.
+
+
+def test_the_defaults_of_the_options_are_those_of_the_settings(tmp_path: Path) -> None:
+    settings = load([], {}, tmp_path / "none.toml")
+    assert settings == replace(Settings(), cache_dir=settings.cache_dir)
+
+
+def test_mount_options_come_as_a_list_from_everywhere(tmp_path: Path) -> None:
+    assert load_from(tmp_path, 'options = "ro, nodev"').options == ("ro", "nodev")
+    assert load_from(tmp_path, environ={"CAMBFS_OPTIONS": "ro,nodev"}).options == ("ro", "nodev")
+    assert load(["-o", "ro,nodev", "-o", "noexec"], {}, tmp_path / "none").options == (
+        "ro",
+        "nodev",
+        "noexec",
+    )
+
+
+def test_a_command_that_reports_mistakes_begins_in_spite_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = TolerantCommand("every", params=list(FOR_MOUNT))
+    monkeypatch.setattr(config, "config_file", lambda: tmp_path / "config.toml")
+    monkeypatch.setenv("CAMBFS_TIMEOUT", "soon")
+    monkeypatch.setenv("CAMB_API_KEY", "a b")
+    (tmp_path / "config.toml").write_text("timeout = 1\nmax_transfers = 0\nurl_style = 'plain'")
+    ctx = command.make_context("every", [])
+    settings = settings_of(ctx)
+    assert (settings.timeout, settings.max_transfers, settings.url_style, settings.key) == (30.0, 64, "plain", None)
+    places = [str(mistake.error).partition(": ")[0] for mistake in mistakes_in_settings(ctx) or ()]
+    assert sorted(places) == sorted([str(tmp_path / "config.toml"), "CAMBFS_TIMEOUT", "CAMB_API_KEY"])
+    (tmp_path / "config.toml").write_text("timeouts = 1")
+    ctx = command.make_context("every", [])
+    assert settings_of(ctx).url_style == "json"
+    assert "did you mean timeout?" in str((mistakes_in_settings(ctx) or [])[0])
+    with pytest.raises(click.UsageError):
+        command.make_context("every", ["--timeout", "soon"])
+
+
+def test_a_directory_that_is_gone_matters_only_for_relative_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert load(["--log-file", "/log"], {}, tmp_path / "none").log_file == Path("/log")
+    with pytest.raises(click.UsageError, match="the working directory was removed"):
+        load(["--log-file", "log"], {}, tmp_path / "none")
+
+
+def test_settings_are_read_again_as_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path begins where the command began, and the key that was in the environment stays."""
+    command = RereadableCommand("every", params=list(FOR_MOUNT))
+    file = tmp_path / "config.toml"
+    monkeypatch.setattr(config, "config_file", lambda: file)
+    monkeypatch.setenv("CAMB_API_KEY", "k")
+    monkeypatch.chdir(tmp_path)
+    again = rereading(command.make_context("every", ["--runs-file", "runs.txt"]))
+    monkeypatch.delenv("CAMB_API_KEY")
+    monkeypatch.chdir("/")
+    file.write_text('log_level = "debug"')
+    settings = again()
+    assert (settings.runs_file, settings.log_level) == (tmp_path / "runs.txt", "debug")
+    assert revealed(settings) == "k"
+    file.write_text("timeout = 0")
+    with pytest.raises(SettingError, match=f"{file}: timeout: '0' is out of range"):
+        again()
 
 
 # Users without a home.
@@ -410,15 +572,16 @@ def _homeless(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_homeless")
-def test_who_has_no_home_names_a_cache_or_has_none(tmp_path: Path) -> None:
-    assert load({"cache_dir": tmp_path}, {}).cache_dir == tmp_path
-    assert load({"cache_dir": None}, {"CAMBFS_CACHE_DIR": str(tmp_path)}).cache_dir == tmp_path
-    assert load({"cache_dir": None, "no_disk_cache": True}, {}).no_disk_cache
-    assert load({}, {}).timeout == 30, "a command that has no cache"
+def test_a_user_without_a_home_names_a_cache_or_has_none(tmp_path: Path) -> None:
+    assert load(["--cache-dir", str(tmp_path)], {}, None).cache_dir == tmp_path
+    assert load([], {"CAMBFS_CACHE_DIR": str(tmp_path)}, None).cache_dir == tmp_path
+    assert load(["--no-disk-cache"], {}, None).no_disk_cache
     with pytest.raises(
         ConfigError, match="no home directory is known for the cache; name a directory with --cache-dir"
     ):
-        load({"cache_dir": None}, {})
+        load([], {}, None)
+    with pytest.raises(SettingError, match=r"no home directory is known for config\.toml"):
+        load(["--profile", "work", "--no-disk-cache"], {}, None)
 
 
 @pytest.mark.usefixtures("_homeless")

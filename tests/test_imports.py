@@ -37,7 +37,6 @@ RESERVED = {
     "requests": {"http", "wire"},
     "urllib3": {"http", "wire"},
     "click": {"cli"},
-    "tqdm": {"cli"},
     "rich": {"cli"},
     "starlette": {"demo"},
     "uvicorn": {"demo"},

@@ -113,7 +113,7 @@ def test_the_debian_package_brings_what_debian_does_not_have(tree: Path, tmp_pat
     program = f"""
 import sys
 sys.path += [{str(tree / "usr/lib/cambfs")!r}, {str(tmp_path)!r}]
-import cambfs.demo.server, cambfs.fuse.adapter, cambfs.http.client, cambfs.cli.mount_helper, tqdm
+import cambfs.demo.server, cambfs.fuse.adapter, cambfs.http.client, cambfs.cli.mount_helper, rich
 cambfs.cli.main(["--version"])
 """
     assert _run(sys.executable, "-I", "-S", "-c", program).startswith("cambfs ")

@@ -64,6 +64,16 @@ class Cache:
             if self._disk is not None and self._disk.usage().bytes > self._limit_bytes:
                 self._apply_limit()
 
+    def set_limit(self, limit_bytes: int) -> None:
+        """From here on this much is kept; what is too much is evicted."""
+        with self._lock:
+            self._limit_bytes = limit_bytes
+            idle, self._idle = self._idle, Idle(limit_bytes, self._drop)
+            for run_id, entry in idle.items():
+                self._add(run_id, entry)
+            self._make_room()
+        self.trim()
+
     def _apply_limit(self) -> None:
         """Evicts down to the limit, and counts results of earlier and of other mounts. Takes about a second for 100,000
         results, without the lock. Raises OSError."""

@@ -17,14 +17,21 @@ from cambfs.cli.doctor import doctor
 from cambfs.cli.fetch import fetch
 from cambfs.cli.mount import mount, unmount
 from cambfs.cli.status import status
-from cambfs.errors import CambfsError
+from cambfs.errors import CambfsError, SettingError
 from cambfs.text import visible
 
 _log = logging.getLogger(__name__)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, message="cambfs %(version)s")
+class _Commands(click.Group):
+    """`umount` is another name of `unmount`; the help shows one of them."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return super().get_command(ctx, "unmount" if cmd_name == "umount" else cmd_name)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "-V", "--version", message="cambfs %(version)s")
 def cambfs() -> None:
     """Mount the results of CAMB.AI text-to-speech runs as files.
 
@@ -56,6 +63,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _complain_about_use(error)
     except click.ClickException as error:
         return _complain(error.format_message())
+    except SettingError as error:
+        return _complain(str(error), 2)
     except CambfsError as error:
         return _complain(str(error))
     except (click.Abort, KeyboardInterrupt):

@@ -1,53 +1,103 @@
-"""`cambfs cache`: what is on the disk, for all accounts of this user; without a mount, the network or a key."""
+"""`cambfs cache`: what is on the disk, for all accounts of this user. It works without a mount. No threads."""
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from cambfs.cli.options import FOR_CACHE, with_settings
+from cambfs.cli.options import FOR_CACHE, FOR_FETCH, with_settings
 from cambfs.config import Settings
 from cambfs.errors import CacheDamaged, ConfigError
 from cambfs.text import shown_size
 
 if TYPE_CHECKING:
     from cambfs.cache.disk import Disk, Stored
+    from cambfs.names import RunId
 
 
 @click.group()
 def cache() -> None:
-    """List, check or clear the cache. Needs no mount, no network and no key."""
+    """List, check, clear or refresh the cache. Needs no mount; only refresh needs the network and a key."""
 
 
 @cache.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array, with exact sizes in bytes and times in UTC.")
 @with_settings(FOR_CACHE)
-def list_(settings: Settings) -> None:
-    """List the cached results: run, size and time of last use."""
-    found = sorted((stored for _, stored in _results(settings)), key=lambda stored: stored.run_id)
+def list_(settings: Settings, as_json: bool) -> None:
+    """List the cached results: run, size, time of last use and account.
+
+    The account is a digest of API key and base URL: results that were downloaded with the same key have the same one.
+    """
+    found = sorted(_results(settings), key=lambda result: (result[1].run_id, result[0].directory))
+    if as_json:
+        click.echo(json.dumps([_as_json(disk, stored) for disk, stored in found], indent=2))
+        return
     if found:
-        click.echo(f"{'RUN':<19}  {'SIZE':>10}  LAST USED")
-    for stored in found:
+        click.echo(f"{'RUN':<19}  {'SIZE':>10}  {'LAST USED':<16}  ACCOUNT")
+    for disk, stored in found:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(stored.used_ns / 1e9))
-        click.echo(f"{stored.run_id:<19}  {shown_size(stored.size):>10}  {used}")
-    click.echo(f"{_summary(found)} in {settings.cache_dir}")
+        click.echo(f"{stored.run_id:<19}  {shown_size(stored.size):>10}  {used:<16}  {_account(disk)}")
+    click.echo(f"{_summary([stored for _, stored in found])} in {settings.cache_dir}")
+
+
+def _account(disk: Disk) -> str:
+    return disk.directory.name[:8]
+
+
+def _as_json(disk: Disk, stored: Stored) -> dict[str, Any]:
+    used = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(stored.used_ns / 1e9))
+    return {"run": stored.run_id, "size": stored.size, "last_used": used, "account": _account(disk)}
 
 
 @cache.command()
+@click.argument("runs", metavar="[RUN]...", nargs=-1)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @with_settings(FOR_CACHE)
-def clear(settings: Settings, yes: bool) -> None:
-    """Remove all cached results. Files that are open stay readable."""
-    found = list(_results(settings))
+def clear(settings: Settings, runs: tuple[str, ...], yes: bool) -> None:
+    """Remove cached results: those of the runs, or all after a question.
+
+    RUN is a run id or a range, and means the results of all accounts. A file that is open in a mount stays readable;
+    the mount downloads the run again at the next open.
+    """
+    wanted = parsed_runs(runs) if runs else None
+    found = [(disk, stored) for disk, stored in _results(settings) if wanted is None or stored.run_id in wanted]
     summary = _summary([stored for _, stored in found])
-    if found and not yes and not _confirmed(f"Remove {summary} in {settings.cache_dir}?"):
+    if found and not (yes or runs) and not _confirmed(f"Remove {summary} in {settings.cache_dir}?"):
         sys.exit(1)
     for disk, stored in found:
         disk.remove(stored.run_id)
-    click.echo(f"removed {summary}")
+    absent = len(wanted - {stored.run_id for _, stored in found}) if wanted else 0
+    click.echo(f"removed {summary}" + (f"; {absent} not in the cache" if absent else ""))
+
+
+@cache.command()
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
+@with_settings(FOR_FETCH)
+def refresh(settings: Settings, runs: tuple[str, ...]) -> None:
+    """Remove the results of the runs from the cache and download them again.
+
+    If the API cannot be reached or refuses the key, nothing is removed. Mounts read the new results from the next open
+    on.
+    """
+    from cambfs.cli.fetch import fetch_into_cache
+
+    wanted = parsed_runs(runs)
+    fetch_into_cache(settings, tuple(sorted(wanted)), anew=True)
+
+
+def parsed_runs(items: tuple[str, ...]) -> set[RunId]:
+    """The runs that arguments name. Raises UsageError."""
+    from cambfs.run_list import expand, parse_runs
+
+    try:
+        return set(expand([runs for item in items for runs in parse_runs(item)]))
+    except ValueError as error:
+        raise click.UsageError(str(error), click.get_current_context()) from None
 
 
 @cache.command()
@@ -93,7 +143,7 @@ def _confirmed(question: str) -> bool:
         if sys.stdin.isatty():
             click.echo(err=True)  # the question has no end of line
             raise
-        raise ConfigError("not confirmed, so nothing was removed; --yes skips the question") from None
+        raise ConfigError("nothing was removed: there is no terminal to ask on; --yes skips the question") from None
 
 
 def _summary(found: list[Stored]) -> str:

@@ -6,21 +6,25 @@ The mount's loop has the main thread, the API one of its own. This process must 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from cambfs.cli.mount import check, claimed, settle_options, stay
-from cambfs.cli.options import DIRECTORY, FOR_DEMO, duration_option, size_option, with_settings
+from cambfs.cli.options import DIRECTORY, FOR_DEMO, Value, with_settings
 from cambfs.config import ApiKey, Settings
 from cambfs.system import mountpoint
+from cambfs.values import parse_duration, parse_size
 
 if TYPE_CHECKING:
     from cambfs.demo.profile import Profile
     from cambfs.demo.server import Server
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 _HINTS = """\
 mounted at {directory}, with {count} spoken results. In another terminal:
@@ -29,6 +33,23 @@ mounted at {directory}, with {count} spoken results. In another terminal:
     mpv {directory}/102.flac
     cat {directory}/101.url
 Ctrl-C unmounts and cleans up."""
+
+
+def _duration_option(flag: str, default: str | None, text: str) -> Callable[[Command], Command]:
+    return click.option(
+        flag, type=Value("TIME", parse_duration), metavar="TIME", default=default, show_default=True, help=text
+    )
+
+
+def _size_option(flag: str, text: str) -> Callable[[Command], Command]:
+    """Of at least one byte."""
+
+    def parse(given: str) -> int:
+        if (size := parse_size(given)) < 1:
+            raise ValueError("0 is too little")
+        return size
+
+    return click.option(flag, type=Value("SIZE", parse), metavar="SIZE", help=text)
 
 
 @click.command()
@@ -50,7 +71,7 @@ Ctrl-C unmounts and cleans up."""
     show_default=True,
     help="The object behind the signed URL: with or without Range support, a WAV, another FLAC, or unreachable.",
 )
-@duration_option("--url-life", "1h", "How long a signed URL is valid.")
+@_duration_option("--url-life", "1h", "How long a signed URL is valid.")
 @click.option(
     "--redirect/--no-redirect", default=False, show_default=True, help="Whether the API redirects requests for audio."
 )
@@ -61,8 +82,8 @@ Ctrl-C unmounts and cleans up."""
     show_default=True,
     help="How the API answers a request for several URLs.",
 )
-@duration_option("--latency", None, "Delay before each response.")
-@size_option("--rate", "Bytes per second of each audio response.")
+@_duration_option("--latency", None, "Delay before each response.")
+@_size_option("--rate", "Bytes per second of each audio response.")
 @with_settings(FOR_DEMO)
 def demo(settings: Settings, directory: Path, url_life: float, latency: float | None, **behaviour: Any) -> None:
     """Try cambfs without a key, with a few spoken results.

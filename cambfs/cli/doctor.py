@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from cambfs import __version__
-from cambfs.cli.options import DIRECTORY, FOR_DOCTOR, with_flags
-from cambfs.config import load, unknown_variables
-from cambfs.errors import ConfigError
+from cambfs.cli.options import (
+    DIRECTORY,
+    FOR_DOCTOR,
+    TolerantCommand,
+    known_variables,
+    mistakes_in_settings,
+    with_settings,
+)
+from cambfs.config import Settings, unknown_variables
 from cambfs.names import RunId, parse_run_id
 from cambfs.system import private_files
 from cambfs.values import quoted
@@ -28,12 +34,12 @@ _TOTAL_S = 25.0
 _COLOURS = {"ok": "green", "warning": "yellow", "broken": "red"}
 
 
-@click.command()
+@click.command(cls=TolerantCommand)
 @click.argument("directory", metavar="[DIR]", type=DIRECTORY, required=False)
 @click.option("--run", "run", metavar="ID", help="Also download this run once, and show how the API answers for it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, at the end.")
-@with_flags(FOR_DOCTOR)
-def doctor(flags: Mapping[str, Any], directory: Path | None, run: str | None, as_json: bool) -> int:
+@with_settings(FOR_DOCTOR)
+def doctor(settings: Settings, directory: Path | None, run: str | None, as_json: bool) -> int:
     """Check this machine, the settings, the network, the cache and the mounts.
 
     Prints one line a check: ok, warning or broken, what was found, and what mends it. With DIR, also checks the mount
@@ -44,7 +50,7 @@ def doctor(flags: Mapping[str, Any], directory: Path | None, run: str | None, as
     private_files.forbid_core_dumps()
     run_id = _run_id(run)
     found = []
-    for finding in _findings(read(flags), directory, run_id):
+    for finding in _findings(setup_of(click.get_current_context(), settings), directory, run_id):
         found.append(finding)
         if not as_json:
             _show(finding, is_first=len(found) == 1 or found[-2].group != finding.group)
@@ -57,19 +63,14 @@ def doctor(flags: Mapping[str, Any], directory: Path | None, run: str | None, as
     return 1 if summary["broken"] else 0
 
 
-def read(flags: Mapping[str, Any]) -> Setup:
-    """The settings in force, as far as they can be read. `flags` as `config.load` takes them."""
+def setup_of(ctx: click.Context, settings: Settings) -> Setup:
+    """The settings in force, as far as they can be read. With a wrong one none are trusted: the key could go astray."""
     from cambfs.doctor.setup import Setup
 
-    unknown = unknown_variables()
-    try:
-        settings = load(flags, with_key=False)
-    except ConfigError as error:
-        return Setup(None, error, unknown=unknown)
-    try:
-        return Setup(load(flags), unknown=unknown)
-    except ConfigError as error:
-        return Setup(settings, key_trouble=error, unknown=unknown)
+    found = {mistake.setting: mistake.error for mistake in mistakes_in_settings(ctx) or ()}
+    key_trouble, unknown = found.pop("key", None), unknown_variables(known_variables())
+    troubles = tuple(found.values())
+    return Setup(None if troubles else settings, troubles, key_trouble, unknown)
 
 
 def _run_id(text: str | None) -> RunId | None:

@@ -1,64 +1,117 @@
 """`cambfs fetch`: results into the cache, and copies out of it, with a progress bar on a terminal.
 
-The workers of `cambfs.bulk_fetch` call what is here from their threads; `_lock` of each class keeps its lines whole.
+The workers of `cambfs.bulk_fetch` call `_Report` from their threads; `_lock` guards what it counts and says.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, NoReturn, Self
+from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
-from cambfs.cli.options import DIRECTORY, FOR_FETCH, with_settings
+from cambfs.cli.options import DIRECTORY, FOR_FETCH, PathValue, with_settings
 from cambfs.config import Settings
-from cambfs.errors import CambfsError, ConfigError
+from cambfs.errors import CambfsError, ConfigError, SettingError, UnknownRun
 from cambfs.names import RunId
 from cambfs.text import shown_size, visible
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
+    from rich.progress import Progress
+
+_SHOWN_FAILURES = 5
 
 
 @click.command()
-@click.argument("items", metavar="RUN...", nargs=-1, required=True)
+@click.argument("items", metavar="[RUN|-]...", nargs=-1)
+@click.option("--runs-file", type=PathValue("FILE"), metavar="FILE", help="Also fetch the runs in FILE.")
 @click.option(
-    "-o", "--output", type=DIRECTORY, metavar="DIR", help="Also copy each result to DIR/RUN.flac. Creates DIR."
+    "-o",
+    "--output",
+    type=DIRECTORY,
+    metavar="DIR",
+    help="Also copy each result to DIR/RUN.flac. Creates DIR. A copy with the right content is left alone.",
 )
+@click.option("-v", "--verbose", is_flag=True, help="Say for each run why it could not be fetched.")
 @with_settings(FOR_FETCH)
-def fetch(settings: Settings, items: tuple[str, ...], output: Path | None) -> None:
+def fetch(
+    settings: Settings, items: tuple[str, ...], runs_file: Path | None, output: Path | None, verbose: bool
+) -> None:
     """Download results into the cache, several at a time.
 
-    RUN is a run id or a range: 1-100,205 and 1-100 205 mean the same. The exit code is 1 when a run fails.
+    RUN is a run id or a range: 1-100,205 and 1-100 205 mean the same. "-" reads runs from standard input.
+
+    Results that are in the cache are not downloaded again. After Ctrl-C, the same command goes on where it was. The
+    exit code is 1 when a run is unknown or fails.
     """
-    from cambfs.system import logs, private_files
+    wanted = _parse(items, runs_file)
+    fetch_into_cache(settings, wanted, output, verbose=verbose)
+
+
+def fetch_into_cache(
+    settings: Settings,
+    wanted: tuple[RunId, ...],
+    output: Path | None = None,
+    *,
+    verbose: bool = False,
+    anew: bool = False,
+) -> None:
+    """Fetches the runs, and says how it went. With `anew` what the cache has of them goes first, if the API answers.
+    Exits with 1 when a run is not there in the end."""
+    from cambfs.system import private_files
     from cambfs.system.daemon import ending_on_signals
 
-    private_files.forbid_core_dumps()
-    wanted = _parse(items)
     if settings.no_disk_cache and output is None:
-        raise ConfigError("without a disk cache there is nowhere to fetch to; name a directory with -o")
-    if settings.log_file is None:
-        logs.to_stderr(settings.log_level)
-    else:
-        logs.to_file(settings.log_file, settings.log_level)
+        raise SettingError("without a disk cache there is nowhere to fetch to; name a directory with -o")
     _make(output)
+    private_files.forbid_core_dumps()
+    if click.get_current_context().get_parameter_source("log_level") is ParameterSource.DEFAULT:
+        settings = replace(settings, log_level="warning")  # retries and the like are no news here
     with ending_on_signals():
-        failed = _fetch(settings, wanted, output)
-    if failed or (output is None and not _have_stayed(settings, wanted)):
+        if anew:
+            _drop(settings, wanted)
+        is_complete = _fetch(settings, wanted, output, verbose)
+    if not is_complete or (output is None and not _have_stayed(settings, wanted)):
         sys.exit(1)
 
 
-def _parse(items: tuple[str, ...]) -> tuple[RunId, ...]:
-    from cambfs.run_list import expand, parse_runs
+def _drop(settings: Settings, wanted: tuple[RunId, ...]) -> None:
+    from cambfs.cache.disk import Disk
+    from cambfs.wiring import account_directory, open_client
 
+    with open_client(settings) as client:
+        client.check_key()
+    disk = Disk(account_directory(settings))
+    for run_id in wanted:
+        disk.remove(run_id)
+
+
+def _parse(items: tuple[str, ...], runs_file: Path | None) -> tuple[RunId, ...]:
+    from cambfs.run_list import DeclaredRuns, expand, parse_runs
+
+    if not items and runs_file is None:
+        raise click.UsageError("no runs; name them, a file of them (--runs-file), or - for standard input")
+    declared = DeclaredRuns("", runs_file)()
     try:
-        return expand(parse_runs(",".join(items)))
+        named = [runs for item in items for text in _texts(item) for runs in parse_runs(text)]
+        return expand([*named, *(range(run_id, run_id + 1) for run_id in declared)])
     except ValueError as error:
         raise click.UsageError(str(error), click.get_current_context()) from None
+
+
+def _texts(item: str) -> Iterator[str]:
+    if item != "-":
+        yield item
+        return
+    for line in sys.stdin:
+        yield from line.partition("#")[0].replace(",", " ").split()
 
 
 def _make(output: Path | None) -> None:
@@ -69,16 +122,33 @@ def _make(output: Path | None) -> None:
         raise ConfigError(f"{output}: {error.strerror}; name another directory") from None
 
 
-def _fetch(settings: Settings, wanted: tuple[RunId, ...], output: Path | None) -> int:
-    """Returns how many runs failed."""
+def _fetch(settings: Settings, wanted: tuple[RunId, ...], output: Path | None, verbose: bool) -> bool:
+    """Whether all are there now."""
     from cambfs.bulk_fetch import Fetch
     from cambfs.wiring import open_library
 
-    with ExitStack() as stack:
-        library = stack.enter_context(open_library(settings, tuple))
-        shown = stack.enter_context(_Bar(len(wanted)) if sys.stderr.isatty() else _Lines())
-        Fetch(library, output, shown).run(wanted, min(settings.max_transfers, len(wanted)))
-    return shown.failures
+    report = _Report(verbose)
+    try:
+        with ExitStack() as stack:
+            if sys.stderr.isatty():
+                report.bar = stack.enter_context(_bar(len(wanted)))
+            _open_log(settings)  # after the bar has begun: it moves the lines of a log above itself
+            library = stack.enter_context(open_library(settings, tuple))
+            Fetch(library, output, report).run(wanted, min(settings.max_transfers, len(wanted)))
+    except KeyboardInterrupt:
+        click.echo(f"cambfs: interrupted; {report.summary()}; the same command goes on from here", err=True)
+        sys.exit(128 + signal.SIGINT)  # click would add an empty line
+    click.echo(f"cambfs: {report.summary()}", err=True)
+    return not report.unknown + report.failures
+
+
+def _open_log(settings: Settings) -> None:
+    from cambfs.system import logs
+
+    if settings.log_file is None:
+        logs.to_stderr(settings.log_level)
+    else:
+        logs.to_file(settings.log_file, settings.log_level)
 
 
 def _have_stayed(settings: Settings, wanted: tuple[RunId, ...]) -> bool:
@@ -96,68 +166,71 @@ def _have_stayed(settings: Settings, wanted: tuple[RunId, ...]) -> bool:
     return not lost
 
 
-class _Lines(AbstractContextManager["_Lines"]):
-    """One line a run, for a file or a pipe."""
+def _bar(count: int) -> Progress:
+    """Of runs; what was downloaded, and how fast, is beside it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
 
-    def __init__(self) -> None:
+    columns = "{task.completed}/{task.total} runs", "{task.fields[bytes]}"
+    bar = Progress(TextColumn(columns[0]), BarColumn(), TextColumn(columns[1]), console=Console(stderr=True))
+    bar.add_task("", total=count, bytes="")
+    return bar
+
+
+class _Report:
+    """Counts what comes of each run. On a terminal there is a bar; otherwise each result is a line on standard output,
+    for a program that reads it."""
+
+    def __init__(self, verbose: bool) -> None:
+        self.bar: Progress | None = None
+        self.unknown = self.failures = 0
+        self._verbose = verbose
         self._lock = Lock()
-        self.failures = 0
+        self._fetched = self._there = self._bytes = 0
 
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def advanced(self, run_id: RunId, count: int, size: int | None) -> None:
-        pass
-
-    def done(self, run_id: RunId, size: int) -> None:
+    def advanced(self, count: int) -> None:
         with self._lock:
-            click.echo(f"{run_id}.flac: {size} bytes")
+            self._bytes += count
+            self._show()
+
+    def done(self, run_id: RunId, size: int, *, was_there: bool) -> None:
+        with self._lock:
+            self._there += was_there
+            self._fetched += not was_there
+            if self.bar is None:
+                click.echo(f"{run_id}.flac: {size} bytes")
+            self._show()
 
     def failed(self, run_id: RunId, error: CambfsError) -> None:
         with self._lock:
-            self.failures += 1
-            self._say(_line(run_id, error))
-
-    def _say(self, line: str) -> None:
-        click.echo(line, err=True)
-
-
-class _Bar(_Lines):
-    """A bar of bytes; the sizes that are not known yet join its length when they are."""
-
-    def __init__(self, count: int) -> None:
-        super().__init__()
-        self._count = count
-        self._finished = 0
-        self._sizes: dict[RunId, int] = {}
-
-    def __enter__(self) -> Self:
-        from tqdm import tqdm
-
-        self._bar: tqdm[NoReturn] = tqdm(total=0, unit="B", unit_scale=True, unit_divisor=1024, file=sys.stderr)
-        self._show()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def advanced(self, run_id: RunId, count: int, size: int | None) -> None:
-        with self._lock:
-            if size is not None and run_id not in self._sizes:
-                self._sizes[run_id] = size
-                self._bar.total = sum(self._sizes.values())
-            self._bar.update(count)
-
-    def done(self, run_id: RunId, size: int) -> None:  # noqa: ARG002
-        with self._lock:
-            self._finished += 1
+            is_unknown = isinstance(error, UnknownRun)
+            self.unknown += is_unknown
+            self.failures += not is_unknown
+            if self._verbose or (not is_unknown and self.failures <= _SHOWN_FAILURES):
+                self._say(_line(run_id, error))
             self._show()
 
-    def _show(self) -> None:
-        self._bar.set_description(f"{self._finished}/{self._count} runs")
-
     def _say(self, line: str) -> None:
-        self._bar.write(line, file=sys.stderr)
+        if self.bar is None:
+            click.echo(line, err=True)
+        else:
+            self.bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _show(self) -> None:
+        if self.bar is None:
+            return
+        task = self.bar.tasks[0]
+        speed = self._bytes / max(task.elapsed or 0.0, 0.1)
+        done = self._fetched + self._there + self.unknown + self.failures
+        self.bar.update(task.id, completed=done, bytes=f"{shown_size(self._bytes)}, {shown_size(round(speed))}/s")
+
+    def summary(self) -> str:
+        parts = [f"{self._fetched} fetched"]
+        parts += [f"{self._there} already there"] if self._there else []
+        parts += [f"{self.unknown} unknown"] if self.unknown else []
+        parts += [f"{self.failures} failed"] if self.failures else []
+        hidden = self.unknown + max(0, self.failures - _SHOWN_FAILURES)
+        return ", ".join(parts) + ("; -v shows why" if hidden and not self._verbose else "")
 
 
 def _line(run_id: RunId, error: CambfsError) -> str:

@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cambfs.cli.options import DIRECTORY, FOR_MOUNT, with_settings
+from cambfs.cli.options import DIRECTORY, FOR_MOUNT, RereadableCommand, rereading, with_settings
 from cambfs.config import Settings
-from cambfs.errors import CambfsError, ConfigError
+from cambfs.errors import CambfsError, SettingError
 from cambfs.system import mountpoint
 from cambfs.text import visible
 
 if TYPE_CHECKING:
-    from cambfs.names import RunId
     from cambfs.run_list import DeclaredRuns
     from cambfs.system import daemon
 
@@ -57,7 +56,7 @@ mounted at {directory}. Every run opens by its id. For example:
 Ctrl-C unmounts."""
 
 
-@click.command()
+@click.command(cls=RereadableCommand)
 @click.argument("directory", metavar="DIR", type=DIRECTORY)
 @click.option(
     "-f", "--foreground", is_flag=True, help="Stay in the foreground, log to standard error, unmount on Ctrl-C."
@@ -71,9 +70,9 @@ def mount(settings: Settings, directory: Path, foreground: bool, mkdir: bool, ve
     Returns when the files are available. If mounting fails, one line says why.
     """
     from cambfs import wiring
-    from cambfs.system.daemon import ending_on_signals
+    from cambfs.system.daemon import ending_on_signals, has_terminal
 
-    settings = settle_options(settings)
+    settings, reread = settle_options(settings), rereading(click.get_current_context())
     wiring.open_client(settings).close()
     with ExitStack() as stack:
         stack.enter_context(ending_on_signals())
@@ -81,14 +80,27 @@ def mount(settings: Settings, directory: Path, foreground: bool, mkdir: bool, ve
             stack.enter_context(mountpoint.made(directory, keep=not foreground))
         stack.enter_context(claimed(directory))
         declared = check(settings, directory)
+        next_step = _next_step(settings, directory, declared)
         if foreground:
-            stay(settings, directory, declared, _HINTS.format(directory=directory))
+            words = "\n".join(filter(None, (_HINTS.format(directory=directory), next_step)))
+            stay(settings, directory, declared, words, None if has_terminal() else reread)
         else:
-            _go(settings, directory, declared, verbose)
+            log_file = _go(settings, directory, declared, reread)
+            told = [f"mounted at {directory}; the log is {log_file}" if verbose else "", next_step]
+            click.echo("".join(f"{line}\n" for line in told if line), nl=False)
+
+
+def _next_step(settings: Settings, directory: Path, declared: DeclaredRuns) -> str:
+    """What to do with a mount that lists nothing; empty where that is no question, or nobody reads it."""
+    from cambfs.wiring import has_cached_results
+
+    if not sys.stdout.isatty() or declared() or has_cached_results(settings):
+        return ""
+    return f"No runs are listed yet; open one by its number: {directory}/NUMBER.flac. --runs lists runs."
 
 
 def settle_options(settings: Settings) -> Settings:
-    """The settings with the mount options sorted out. Raises ConfigError for those that cannot be."""
+    """The settings with the mount options sorted out. Raises SettingError for those that cannot be."""
     known = (*_ALWAYS, *_IGNORED, "allow_other")
     left = tuple(
         option for option in settings.options if option not in known and not option.startswith(_IGNORED_PREFIX)
@@ -97,21 +109,21 @@ def settle_options(settings: Settings) -> Settings:
         _check_option(option)
     allow_other = settings.allow_other or "allow_other" in settings.options
     if allow_other and "allow_root" in left:
-        raise ConfigError("-o allow_root: --allow-other includes root; use one of the two")
+        raise SettingError("-o allow_root: --allow-other includes root; use one of the two")
     return replace(settings, options=left, allow_other=allow_other)
 
 
 def _check_option(option: str) -> None:
     name = option.split("=")[0]
     if name in _NEVER:
-        raise ConfigError(f"-o {option}: not possible; the mount is always {','.join(_ALWAYS[:4])}, named cambfs")
-    if name not in _FORMS:
-        raise ConfigError(f"-o {option}: unknown option; known are allow_other, {', '.join(_FORMS)}")
-    if not re.fullmatch(name + _FORMS[name], option):
-        wants = {"": "takes no value", "=.+": "wants a value", "=[0-7]{1,4}": "wants an octal number, such as 077"}.get(
-            _FORMS[name], "wants a number of bytes"
+        raise SettingError(
+            f"-o {option}: leave it out; cambfs always mounts with {','.join(_ALWAYS[:4])} under its own name"
         )
-        raise ConfigError(f"-o {option}: {name} {wants}")
+    if name not in _FORMS:
+        raise SettingError(f"-o {option}: unknown option; known are allow_other, {', '.join(_FORMS)}")
+    if not re.fullmatch(name + _FORMS[name], option):
+        kinds = {"": "takes no value", "=.+": "needs a value", "=[0-7]{1,4}": "needs an octal number, such as 077"}
+        raise SettingError(f"-o {option}: {name} {kinds.get(_FORMS[name], 'needs a number of bytes')}")
 
 
 @contextmanager
@@ -142,9 +154,15 @@ def check(settings: Settings, directory: Path) -> DeclaredRuns:
     return DeclaredRuns(settings.runs, settings.runs_file)
 
 
-def stay(settings: Settings, directory: Path, declared: Callable[[], Sequence[RunId]], words: str) -> None:
+def stay(
+    settings: Settings,
+    directory: Path,
+    declared: DeclaredRuns,
+    words: str,
+    reread: Callable[[], Settings] | None = None,
+) -> None:
     """Mounts in the foreground until that is ended from outside; `words` are said when the files are there. Exits with
-    130 after Ctrl-C, as a shell expects."""
+    130 after Ctrl-C, as a shell expects. SIGHUP reads the settings again with `reread`; without it, SIGHUP unmounts."""
     from cambfs import wiring
     from cambfs.system import daemon, logs
 
@@ -161,28 +179,34 @@ def stay(settings: Settings, directory: Path, declared: Callable[[], Sequence[Ru
         logs.to_file(settings.log_file, settings.log_level)
     if (warning := wiring.check_key(settings)) is not None:
         _warn(warning)
-    if wiring.serve(settings, directory, declared, on_ready) == signal.SIGINT:
+    if wiring.serve(settings, directory, declared, on_ready, reread) == signal.SIGINT:
         sys.exit(128 + signal.SIGINT)
 
 
-def _go(settings: Settings, directory: Path, declared: DeclaredRuns, verbose: bool) -> None:
-    """Mounts in the background; returns when the tree answers."""
+def _go(settings: Settings, directory: Path, declared: DeclaredRuns, reread: Callable[[], Settings]) -> Path:
+    """Mounts in the background; returns when the tree answers, and where its log is."""
     from cambfs.system import daemon, logs
 
     without_home = None if settings.no_disk_cache else settings.cache_dir
     log_file = settings.log_file or logs.default_file(directory, without_home)
     mountpoint.check_outside(directory, log_file, "--log-file")
-    work = partial(_work, settings, directory, declared, log_file)
+    work = partial(_work, settings, directory, declared, log_file, reread)
     try:
         daemon.start(work, lambda: _answers(directory), _warn, log_file)
     except BaseException:
         _leave_no_dead_mount(directory)
         raise
-    if verbose:
-        click.echo(f"mounted at {directory}; the log is {log_file}")
+    return log_file
 
 
-def _work(settings: Settings, directory: Path, declared: DeclaredRuns, log_file: Path, report: daemon.Report) -> None:
+def _work(
+    settings: Settings,
+    directory: Path,
+    declared: DeclaredRuns,
+    log_file: Path,
+    reread: Callable[[], Settings],
+    report: daemon.Report,
+) -> None:
     from cambfs import wiring
     from cambfs.system import logs
 
@@ -195,7 +219,7 @@ def _work(settings: Settings, directory: Path, declared: DeclaredRuns, log_file:
         _log.info("mounted at %s by process %d", directory, os.getpid())
         report.ready()
 
-    wiring.serve(settings, directory, declared, on_ready)
+    wiring.serve(settings, directory, declared, on_ready, reread)
     _log.info("unmounted from %s", directory)
 
 

@@ -1,31 +1,65 @@
 """The options that several commands have, and how they become `Settings`.
 
-What a value may be is said by `values`, here it is only called by click. No threads.
+click finds each value: on the command line, in the environment, in `config.toml` (its `default_map`). Here is what
+click does not know: types with a good sentence, the name of the place in each error, profiles, and the key. No threads.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
+import os
+import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
-from cambfs.config import LOG_LEVELS, SETTINGS, URL_STYLES, Settings, load, unknown_variables
+from cambfs import config
+from cambfs.config import LOG_LEVELS, URL_STYLES, ApiKey, Settings
+from cambfs.errors import ConfigError, SettingError
+from cambfs.run_list import expand, parse_runs
 from cambfs.text import visible
-from cambfs.values import parse_duration, parse_path, parse_size
+from cambfs.values import parse_duration, parse_options, parse_path, parse_size
 
 if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]
 else:
     _ParamType = click.ParamType  # generic in new versions only
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+_STORED = "cambfs.stored"
+_ARGUMENTS = "cambfs.arguments"
+_MISTAKES = "cambfs.mistakes"
+_LONGEST_MESSAGE = 300
+# Not settings: what the tests and scripts of this project look at.
+_NO_SETTINGS = ("CAMBFS_NO_SKIPS", "CAMBFS_RELIABILITY", "CAMBFS_BENCH_NAMESPACE")
 
 
-class _Value(_ParamType):
+def _working_directory() -> Path | None:
+    """None when it was removed, which matters only for relative paths."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return None
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What was when the command began, and is not in a mount that reads its settings again: it works in another
+    directory, and its environment has no key."""
+
+    directory: Path | None = field(default_factory=_working_directory)
+    key: str = field(default_factory=lambda: os.environ.get(config.KEY_VARIABLE, ""), repr=False)
+
+
+class Value(_ParamType):
     """A value that `parse` takes; what it refuses is a usage error."""
+
+    envvar_list_splitter = ","
 
     def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
         self.name = name
@@ -34,141 +68,287 @@ class _Value(_ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
             return self._parse(value) if isinstance(value, str) else value
-        except ValueError as error:
+        except (ValueError, ConfigError) as error:
             self.fail(str(error), param, ctx)
 
     def shell_complete(self, _ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         if self.name in ("DIR", "FILE"):
             return [CompletionItem(incomplete, type=self.name.lower())]
-        choices = self._parse.args[0] if isinstance(self._parse, functools.partial) else ()
-        return [CompletionItem(choice) for choice in choices if choice.startswith(incomplete)]
+        return []
 
 
-DIRECTORY = _Value("DIR", parse_path)
+class PathValue(Value):
+    """A path, absolute from where it is written: in the configuration it begins at the configuration."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, parse_path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        base = _base(param, ctx)
+        if isinstance(value, str) and base is not None and value.strip() and not value.startswith("~"):
+            value = str(base / value)
+        return super().convert(value, param, ctx)
 
 
-def _setting(flag: str, metavar: str, text: str) -> Callable[[Command], Command]:
-    setting = SETTINGS[flag.removeprefix("--").replace("-", "_")]
-    return click.option(
-        flag, type=_Value(metavar, setting.parse), metavar=metavar, help=f"{text}  [{setting.in_environment()}]"
-    )
+def _base(param: click.Parameter | None, ctx: click.Context | None) -> Path | None:
+    if ctx is None or param is None or param.name is None:
+        return None
+    file = config.config_file()
+    if file is not None and ctx.get_parameter_source(param.name) is ParameterSource.DEFAULT_MAP:
+        return file.parent
+    return ctx.obj.directory if isinstance(ctx.obj, _Start) else None
 
 
-def _switch(flag: str, text: str) -> Callable[[Command], Command]:
-    setting = SETTINGS[flag.removeprefix("--").replace("-", "_")]
-    # None, not False, where it is not given: then the environment and the file have their say.
-    return click.option(flag, is_flag=True, default=None, help=f"{text}  [{setting.in_environment()}]")
+@dataclass(frozen=True)
+class Mistake:
+    """What is wrong with one setting, or, with "config", with all of config.toml."""
+
+    setting: str
+    error: ConfigError
 
 
-_API = (
-    click.option(
-        "--api-key-file",
-        type=_Value("FILE", parse_path),
-        metavar="FILE",
-        help="File with the API key, readable only by its owner. The flag takes precedence over CAMB_API_KEY."
-        "  [CAMBFS_API_KEY_FILE]",
-    ),
-    _setting("--base-url", "URL", "URL of the API (https://client.camb.ai/apis)."),
+def _refuse(ctx: click.Context, setting: str, error: ConfigError) -> None:
+    """Raises the error, unless the command is one that reports what is wrong with the settings."""
+    if (mistakes := mistakes_in_settings(ctx)) is None:
+        raise error from None
+    mistakes.append(Mistake(setting, error))
+
+
+def mistakes_in_settings(ctx: click.Context) -> list[Mistake] | None:
+    """What was wrong, for a TolerantCommand; such a setting has its default, and a wrong key is no key. None for
+    another command, which does not begin with a wrong setting."""
+    found: list[Mistake] | None = ctx.meta.get(_MISTAKES)
+    return found
+
+
+class TolerantCommand(click.Command):
+    """A command that begins although the environment, the configuration or the key file have mistakes."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_MISTAKES] = []
+        return super().parse_args(ctx, args)
+
+
+DIRECTORY = PathValue("DIR")
+_FILE = PathValue("FILE")
+_SIZE = Value("SIZE", parse_size)
+_TIME = Value("TIME", parse_duration)
+
+
+class Setting(click.Option):
+    """An option that the environment and the configuration can set as well; an error in it names the place. `kind` is
+    None for a switch."""
+
+    def __init__(self, flag: str, kind: Any, text: str, **more: Any) -> None:
+        metavar = kind.name if isinstance(kind, Value) else more.pop("metavar", None)
+        more |= {"is_flag": True} if kind is None else {"type": kind, "metavar": metavar}
+        super().__init__(flag.split("/"), help=text, show_envvar=True, **{"show_default": "default" in more, **more})
+        self.envvar = self.envvar or f"CAMBFS_{(self.name or '').upper()}"
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:  # noqa: ARG002
+        return f"'{self.opts[0]}'"  # without the variable, which is not what is wrong
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        if self.multiple and isinstance(value, str):  # from the configuration
+            value = self.type.split_envvar_value(value)
+        try:
+            return super().type_cast_value(ctx, value)
+        except click.BadParameter as error:
+            if not (place := self._place(ctx)):
+                raise
+            message = "must be true or false" if self.is_flag else error.message[:_LONGEST_MESSAGE].rstrip(".")
+            _refuse(ctx, self.name or "", SettingError(f"{place}: {message}"))
+            return None
+
+    def _place(self, ctx: click.Context) -> str:
+        """Empty for the command line, which click names itself."""
+        source = ctx.get_parameter_source(self.name or "")
+        if source is ParameterSource.DEFAULT_MAP:
+            return str(ctx.meta[_STORED][self.name].place)
+        return str(self.envvar) if source is ParameterSource.ENVIRONMENT else ""
+
+
+def _read_config(ctx: click.Context, _: click.Parameter, profile: str | None) -> str:
+    """Runs before any other option is looked at."""
+    if ctx.resilient_parsing:  # the shell completes a command
+        return ""
+    if profile and not re.fullmatch(r"[A-Za-z0-9_-]{1,60}", profile):
+        raise click.BadParameter("a profile's name has letters, digits, - and _ only")
+    ctx.obj = ctx.obj or _Start()
+    file, stored = config.config_file(), {}
+    try:
+        if file is None and profile:
+            raise SettingError("no home directory is known for config.toml, which has the profiles; set HOME")
+        stored = {} if file is None else config.read_config(file, profile or "", _NAMES)
+    except SettingError as error:
+        _refuse(ctx, "config", error)
+    ctx.meta[_STORED] = stored
+    ctx.default_map = {name: one.value for name, one in stored.items()}
+    return profile or ""
+
+
+def _runs(text: str) -> str:
+    expand(parse_runs(text))
+    return text.strip()
+
+
+def _base_url(text: str) -> str:
+    from cambfs.http.origins import base_origin
+
+    base_origin(text.strip().rstrip("/"))
+    return text.strip()
+
+
+_PROFILE = Setting(
+    "--profile",
+    str,
+    "Also use the table [profile.NAME] in config.toml. It overrides the top level.",
+    metavar="NAME",
+    is_eager=True,
+    callback=_read_config,
 )
-_CACHE_DIR = (_setting("--cache-dir", "DIR", "Directory of the cache (~/.cache/cambfs)."),)
-_CACHE = (
-    _setting(
-        "--cache-size",
-        "SIZE",
-        "Size limit of the cache: 5GiB, 500MB, 1.5G or bytes. The least recently used results go first (5GiB).",
+_API = (
+    Setting(
+        "--api-key-file",
+        _FILE,
+        "File with the API key, readable only by its owner. The flag takes precedence over CAMB_API_KEY.",
     ),
-    _switch("--no-disk-cache", "Keep results in memory instead (512MiB), for the life of the process."),
+    Setting(
+        "--base-url", Value("URL", _base_url), "URL of the API.", default=Settings.base_url, envvar="CAMB_BASE_URL"
+    ),
+)
+_CACHE_DIR = (Setting("--cache-dir", DIRECTORY, "Directory of the cache.", show_default="~/.cache/cambfs"),)
+_CACHE = (
+    Setting(
+        "--cache-size",
+        _SIZE,
+        "Size limit of the cache: 5GiB, 500MB, 1.5G or bytes. The least recently used results go first.",
+        show_default="5GiB, in memory 512MiB",
+    ),
+    Setting("--no-disk-cache", None, "Keep results in memory instead, for the life of the process."),
 )
 _TRANSFER = (
-    _setting("--max-transfers", "N", "Number of results to download at the same time (64)."),
-    _setting("--max-result-size", "SIZE", "Refuse results larger than this (4GiB)."),
-    _setting("--timeout", "TIME", "Time without progress before an operation fails: 30, 30s, 2m (30s)."),
+    Setting(
+        "--max-transfers",
+        click.IntRange(1, 1024),
+        "Number of results to download at the same time.",
+        default=64,
+        metavar="N",
+    ),
+    Setting("--max-result-size", _SIZE, "Refuse results larger than this.", default="4GiB"),
+    Setting("--timeout", _TIME, "Time without progress before an operation fails: 30, 30s, 2m.", default="30s"),
 )
 _LISTED = (
-    _setting("--runs", "RUNS", "Runs to list, for example 1-100,205. Other runs open, too."),
-    _setting(
-        "--runs-file", "FILE", "File of runs to list, one run or range a line. Changes take effect while mounted."
-    ),
+    Setting("--runs", Value("RUNS", _runs), "Runs to list, for example 1-100,205. Other runs open, too."),
+    Setting("--runs-file", _FILE, "File of runs to list, one run or range a line. Changes take effect while mounted."),
 )
 _VIEW = (
-    _setting("--url-style", "STYLE", f"Format of .url files: {', '.join(URL_STYLES)} (json)."),
-    _switch("--no-url-files", "Show no .url files. They hold URLs that work without a key."),
-    _switch("--allow-other", "Let other users read the files."),
-    click.option(
-        "-o",
-        "options",
-        metavar="OPT,...",
+    Setting("--url-style", click.Choice(URL_STYLES, case_sensitive=False), "Format of .url files.", default="json"),
+    Setting("--no-url-files", None, "Show no .url files. They hold URLs that work without a key."),
+    Setting("--allow-other", None, "Let other users read the files."),
+    Setting(
+        "-o/options",
+        Value("OPT,...", parse_options),
+        "Mount options, such as max_read=65536. The mount is always read-only.",
         multiple=True,
-        help="Mount options, such as max_read=65536. The mount is always read-only.  [CAMBFS_OPTIONS]",
     ),
 )
 _LOG = (
-    _setting("--log-level", "LEVEL", f"{', '.join(LOG_LEVELS)} (info)."),
-    _setting(
+    Setting("--log-level", click.Choice(LOG_LEVELS, case_sensitive=False), "How much is logged.", default="info"),
+    Setting(
         "--log-file",
-        "FILE",
+        _FILE,
         "Log file. Without it, cambfs logs to standard error in the foreground, else in ~/.local/state/cambfs.",
     ),
 )
 
-FOR_MOUNT = (*_API, *_CACHE_DIR, *_CACHE, *_TRANSFER, *_LISTED, *_VIEW, *_LOG)
-FOR_DEMO = (*_CACHE, *_TRANSFER, *_VIEW, *_LOG)
-FOR_FETCH = (*_API, *_CACHE_DIR, *_CACHE, *_TRANSFER, *_LOG)
-FOR_CACHE = _CACHE_DIR
-FOR_DOCTOR = (*_API, *_CACHE_DIR, *_CACHE)
+
+def _hidden(setting: Setting) -> Setting:
+    """For a command that checks the setting, but has little use for it on its own command line."""
+    hidden = copy.copy(setting)
+    hidden.hidden = True
+    return hidden
 
 
-def with_settings(options: tuple[Callable[[Any], Any], ...]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+FOR_MOUNT = (*_API, *_CACHE_DIR, *_CACHE, *_TRANSFER, *_LISTED, *_VIEW, *_LOG, _PROFILE)
+FOR_DEMO = (*_CACHE, *_TRANSFER, *_VIEW, *_LOG, _PROFILE)
+FOR_FETCH = (*_API, *_CACHE_DIR, *_CACHE, *_TRANSFER, *_LOG, _PROFILE)
+FOR_CACHE = (*_CACHE_DIR, _PROFILE)
+FOR_DOCTOR = (*_API, *_CACHE_DIR, *_CACHE, _PROFILE, *map(_hidden, (*_TRANSFER, *_LISTED, *_VIEW, *_LOG)))
+
+SETTINGS: dict[str, Setting] = {setting.name or "": setting for setting in FOR_MOUNT}
+_NAMES = SETTINGS.keys() - {"profile"}
+
+
+def with_settings(options: tuple[Setting, ...]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Gives a command these options, and hands it the `Settings` they come to as its first argument."""
+    names = {option.name for option in options}
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
         def called(**given: Any) -> Any:
-            flags = {name: given.pop(name) for name in (*SETTINGS, "api_key_file") if name in given}
-            return command(_load(flags, with_key="api_key_file" in flags), **given)
+            ctx = click.get_current_context()
+            if mistakes_in_settings(ctx) is None:  # or the command reports them itself
+                for line in config.unknown_variables(known_variables()):
+                    click.echo(f"cambfs: warning: {visible(line)}", err=True)
+            rest = {name: value for name, value in given.items() if name not in names}
+            return command(settings_of(ctx), **rest)
 
-        for option in reversed(options):
-            called = option(called)
+        called.__dict__.setdefault("__click_params__", []).extend(reversed(options))
         return called
 
     return decorate
 
 
-def with_flags(options: tuple[Callable[[Any], Any], ...]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """As `with_settings`, but hands the command what was given, as `config.load` takes it: it looks itself at what is
-    wrong with the settings."""
-
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(command)
-        def called(**given: Any) -> Any:
-            return command({name: given.pop(name) for name in (*SETTINGS, "api_key_file") if name in given}, **given)
-
-        for option in reversed(options):
-            called = option(called)
-        return called
-
-    return decorate
+def known_variables() -> set[str]:
+    """The names in the environment that cambfs looks at."""
+    return {*(str(setting.envvar) for setting in SETTINGS.values()), config.KEY_VARIABLE, *_NO_SETTINGS}
 
 
-def _load(flags: dict[str, Any], *, with_key: bool) -> Settings:
-    for line in unknown_variables():
-        click.echo(f"cambfs: warning: {visible(line)}", err=True)
-    if "options" in flags:
-        flags["options"] = SETTINGS["options"].parse(",".join(flags["options"])) or None
-    return load(flags, with_key=with_key)
+def settings_of(ctx: click.Context) -> Settings:
+    """The settings of a command that was parsed. Raises SettingError naming the place."""
+    given = {name: ctx.params.get(name) for name in (one.name for one in fields(Settings))}
+    values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if "options" in values:
+        values["options"] = tuple(option for some in values["options"] for option in some)
+    try:
+        if values.get("no_disk_cache"):
+            values.setdefault("cache_size", config.DEFAULT_MEMORY_BYTES)
+        elif "cache_dir" in ctx.params and "cache_dir" not in values:
+            values["cache_dir"] = config.cache_directory()
+    except ConfigError as error:
+        _refuse(ctx, "cache_dir", error)
+    try:
+        values["key"] = _key(ctx) if "api_key_file" in ctx.params else None
+    except ConfigError as error:
+        _refuse(ctx, "key", error)
+    return Settings(**values)
 
 
-def duration_option(flag: str, default: str | None, text: str) -> Callable[[Command], Command]:
-    kind = _Value("TIME", parse_duration)
-    return click.option(flag, type=kind, metavar="TIME", default=default, show_default=True, help=text)
+def _key(ctx: click.Context) -> ApiKey | None:
+    """From the file on the command line, else from the environment, else from the configuration."""
+    file, source = ctx.params["api_key_file"], ctx.get_parameter_source("api_key_file")
+    in_environment, stored = ctx.obj.key, ctx.meta[_STORED].get("api_key")
+    if in_environment.strip() and source is not ParameterSource.COMMANDLINE:
+        return config.checked_key(config.KEY_VARIABLE, in_environment)
+    if stored is not None and stored.value.strip() and source not in _EXPLICIT:
+        return config.checked_key(stored.place, stored.value)
+    return None if file is None else config.read_key_file(file)
 
 
-def size_option(flag: str, text: str) -> Callable[[Command], Command]:
-    """Of at least one byte."""
+_EXPLICIT = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 
-    def parse(given: str) -> int:
-        if (size := parse_size(given)) < 1:
-            raise ValueError("0 is too little")
-        return size
 
-    return click.option(flag, type=_Value("SIZE", parse), metavar="SIZE", help=text)
+class RereadableCommand(click.Command):
+    """A command whose settings can be read again while it works."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_ARGUMENTS] = list(args)
+        return super().parse_args(ctx, args)
+
+
+def rereading(ctx: click.Context) -> Callable[[], Settings]:
+    """Reads the settings of a RereadableCommand as at its start, with the files as they are then. What is returned
+    raises SettingError."""
+    start, arguments = ctx.obj, ctx.meta[_ARGUMENTS]
+    return lambda: settings_of(ctx.command.make_context(ctx.info_name, list(arguments), obj=start))

@@ -25,11 +25,11 @@ _PROXY_SCHEMES = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "so
 
 @dataclass(frozen=True)
 class Setup:
-    """What the settings come to. `settings` is None when they cannot be read, as `trouble` says; its key is None when
+    """What the settings come to. `settings` is None when some are wrong, as `troubles` say; its key is None when
     `key_trouble` says why. `unknown` has a line for each variable of the environment that is no setting."""
 
     settings: Settings | None
-    trouble: CambfsError | None = None
+    troubles: Sequence[CambfsError] = ()
     key_trouble: CambfsError | None = None
     unknown: Sequence[str] = ()
 
@@ -46,8 +46,10 @@ def checks(setup: Setup) -> Iterator[Check]:
 
 def configuration(setup: Setup) -> Iterator[Finding]:
     file = config_file()
-    if setup.trouble is not None:
-        yield refused("config.toml" if file and str(file) in str(setup.trouble) else "settings", setup.trouble)
+    for trouble in setup.troubles:
+        yield refused("config.toml" if file and str(file) in str(trouble) else "settings", trouble)
+    if setup.troubles:
+        pass
     elif file is None:
         yield warning("config.toml", "no home directory is known", "set HOME")
     elif file.exists():

@@ -46,7 +46,7 @@ _OPTIONS: dict[str, str | int | bool] = {
     "raw_fi": True,
     "foreground": True,
     **dict.fromkeys(("ro", "nosuid", "nodev", "noexec", "use_ino", "intr"), True),
-    **dict.fromkeys(("fsname", "subtype"), "cambfs"),
+    "subtype": "cambfs",
     "attr_timeout": 0,
     "entry_timeout": ENTRY_TIMEOUT_S,
     "max_background": 512,
@@ -248,13 +248,16 @@ def serve(
     options: Sequence[str] = (),
     error_log: ErrorLog | None = None,
     controls: Mapping[str, Callable[[], bytes]] = MappingProxyType({}),
+    source: str = "cambfs",
     on_ready: Callable[[], None] = lambda: None,
+    on_hangup: Callable[[], None] | None = None,
 ) -> int | None:
-    """Mounts and serves until unmounted, or until SIGINT, SIGTERM or SIGHUP; returns the signal, if there was one.
+    """Mounts and serves until unmounted, or until SIGINT or SIGTERM; returns the signal, if there was one.
 
-    Call it in the main thread, before others are started that should not get these signals: it blocks them. `on_ready`
-    is called when the kernel's first request has come. `controls` are files of `/.cambfs` beside its own: name → what
-    it shows now. Raises ConfigError when the mount is refused.
+    SIGHUP calls `on_hangup`; without it, SIGHUP ends the mount, too. Call it in the main thread, before others are
+    started that should not get these signals: it blocks them. `source` is what `df` shows. `on_ready` is called when
+    the kernel's first request has come. `controls` are files of `/.cambfs` beside its own: name → what it shows now.
+    Raises ConfigError when the mount is refused.
     """
     error_log = ErrorLog() if error_log is None else error_log
     own = {"errors": error_log.text, "pid": lambda: f"{os.getpid()}\n".encode()}
@@ -262,12 +265,12 @@ def serve(
     session = Session(on_ready)
     # A failure is the user's own business, and the audio is everybody's.
     xattrs = Xattrs(library, base_url, (lambda _: None) if allow_other else error_log.last)
-    mount_options = _mount_options(allow_other, options)
+    mount_options = _mount_options(source, allow_other, options)
     umask = int(str(mount_options.pop("umask", "0")), 8)
     if umask:  # without this the kernel leaves all checks to us
         mount_options["default_permissions"] = True
     operations = Operations(tree, xattrs, Errnos(error_log), session, library.timeout_s, umask)
-    session.end_on_signals(library.close)
+    session.end_on_signals(library.close, on_hangup)
     try:
         _Binding(operations, os.fsencode(mountpoint).decode(_ENCODING), **mount_options)
     except RuntimeError as error:
@@ -277,6 +280,8 @@ def serve(
     return session.ended_by
 
 
-def _mount_options(allow_other: bool, options: Sequence[str]) -> dict[str, str | int | bool]:
+def _mount_options(source: str, allow_other: bool, options: Sequence[str]) -> dict[str, str | int | bool]:
     chosen = (option.partition("=") for option in options)
-    return _OPTIONS | {"allow_other": allow_other} | {name: value or True for name, _, value in chosen}
+    return (
+        _OPTIONS | {"fsname": source, "allow_other": allow_other} | {name: value or True for name, _, value in chosen}
+    )

@@ -46,17 +46,19 @@ class Session:
         while not self._ended.wait(_WAKE_AGAIN_S):
             signal.pthread_kill(main_thread().ident or 0, signal.SIGUSR1)
 
-    def end_on_signals(self, before: Callable[[], None]) -> None:
-        """At SIGINT, SIGTERM or SIGHUP calls `before`, then exits. libfuse's own handlers would wait for the operations
-        that wait; `before` ends these. Call it in the main thread; the signals are blocked from then on, and SIGUSR1
-        has a handler, until `ignore_late_signals`."""
+    def end_on_signals(self, before: Callable[[], None], on_hangup: Callable[[], None] | None = None) -> None:
+        """At SIGINT or SIGTERM calls `before`, then exits; at SIGHUP, too, unless there is `on_hangup`, which is called
+        instead. libfuse's own handlers would wait for the operations that wait; `before` ends these. Call it in the
+        main thread; the signals are blocked from then on, and SIGUSR1 has a handler, until `ignore_late_signals`."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
         # Given `intr`, libfuse has an empty handler of its own for this one, but takes it away before it has ended. A
         # handler that is there already it leaves alone.
         signal.signal(signal.SIGUSR1, lambda *_: None)
 
         def end() -> None:
-            self.ended_by = signal.sigwait(_ENDING)
+            while (number := signal.sigwait(_ENDING)) == signal.SIGHUP and on_hangup is not None:
+                on_hangup()
+            self.ended_by = number
             try:
                 before()
             finally:

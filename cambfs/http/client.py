@@ -52,11 +52,9 @@ class Client:
     def __init__(self, base_url: str, key: str, timeout_s: float = 30.0, connections: int = 128) -> None:
         self._base_url = base_url.rstrip("/")
         self._base = base_origin(self._base_url)
-        if not _KEY.fullmatch(key):
-            raise ConfigError("the API key is empty, or has a space or an invalid character; copy it again")
+        self._key = Key(_checked(key))
         if not 0 < timeout_s < float("inf"):
             raise ConfigError(f"the timeout must be a number of seconds above 0, not {timeout_s}")
-        self._key = Key(key)
         self._timeout_s = timeout_s
         self._exchange = Exchange(self._base, self._key, timeout_s, connections, self._url_of(_LAST_RUN))
 
@@ -72,6 +70,11 @@ class Client:
     def close(self) -> None:
         """Closes the idle connections. Bodies that are open stay so."""
         self._exchange.close()
+
+    def use_key(self, key: str) -> None:
+        """Replaces the key, for requests that begin from here on. Raises ConfigError for an impossible key."""
+        self._key = self._key.replaced_by(_checked(key))
+        self._exchange.use_key(self._key)
 
     def check_key(self) -> None:
         """Asks one cheap question (0 is never a run), or two; returns when the API has answered, and so takes the key.
@@ -224,3 +227,9 @@ class Client:
         )
         text = response_text.with_words(f"{what}: {response.origin} says {status}{_STORED.get(status, '')}", code)
         raise response_text.storage_error(text, status, code, retry_after_s(response.headers, response.now_s()))
+
+
+def _checked(key: str) -> str:
+    if not _KEY.fullmatch(key):
+        raise ConfigError("the API key is empty, or has a space or an invalid character; copy it again")
+    return key

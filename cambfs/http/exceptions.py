@@ -89,9 +89,9 @@ def _unreachable(chain: list[BaseException], peer: str) -> Unreachable | None:
 
 def _headless(chain: list[BaseException], peer: str, kinds: Kinds) -> CambfsError:
     if _first(chain, (ssl.SSLError, *kinds.tls)):
-        return Unreachable(f"{peer} does not complete the TLS handshake")
+        return Unreachable(f"{peer} fails to set up TLS; check the address and the port")
     if _first(chain, kinds.proxies):
-        return Unreachable(f"{peer} does not let us through")
+        return Unreachable(f"{peer} refuses to connect; check the proxy settings")
     malformed = _first(chain, (Malformed,))
     if malformed is not None:
         return BadResponse(f"{peer} does not answer in proper HTTP: it sent {malformed}", 0)

@@ -100,6 +100,10 @@ class Exchange:
         self._proxies.towards(base)
         self._session = Session(connections, tls_context())
 
+    def use_key(self, key: Key) -> None:
+        """For requests that begin from here on."""
+        self._key = key
+
     def close(self) -> None:
         """Closes the idle connections. Bodies that are open stay so."""
         self._session.close()

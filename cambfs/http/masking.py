@@ -37,7 +37,15 @@ class _Reading:
 
 
 class Key(str):
-    """The API key, hidden when its surroundings are printed, such as headers or the locals of a traceback."""
+    """The API key, hidden when its surroundings are printed, such as headers or the locals of a traceback. `former` are
+    the keys that it replaces: answers to requests made with them may still come, and they are masked as well."""
+
+    former: tuple[str, ...] = ()
+
+    def replaced_by(self, text: str) -> Key:
+        key = Key(text)
+        key.former = (str(self), *self.former)
+        return key
 
     def __repr__(self) -> str:
         return "'…'"
@@ -61,7 +69,9 @@ class Key(str):
 
     def _found(self, text: str, *, whole: bool = False) -> Iterator[tuple[int, int]]:
         """Where it, or a piece of it, is in `text`: (start, stop), in no order."""
-        needles = [(str(self), min(_PIECE, len(self))), *((core, _BASE64_PIECE) for core in _base64_cores(self))]
+        keys = (str(self), *self.former)
+        needles = [(key, min(_PIECE, len(key))) for key in keys]
+        needles += [(core, _BASE64_PIECE) for key in keys for core in _base64_cores(key)]
         if whole:
             needles = [(needle, len(needle)) for needle, _ in needles]
         for reading in _readings(text):

@@ -103,6 +103,10 @@ class Library:
             self._check_unknown(run_id)
             return None
 
+    def is_cached(self, run_id: RunId) -> bool:
+        """Whether the whole result is kept, so that reading it costs no request."""
+        return self._cache.info(run_id) is not None
+
     def _doubt(self, run_id: RunId) -> None:
         if run_id in self._unverified and self._context.store.distrusted:
             self._unverified.discard(run_id)

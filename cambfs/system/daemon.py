@@ -221,6 +221,15 @@ def ending_on_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def has_terminal() -> bool:
+    """Whether the process has a controlling terminal: it then gets SIGHUP when that is closed."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
 @contextmanager
 def without_signals() -> Iterator[None]:
     """Threads that are started here are never chosen for a signal that ends the process: the mount waits for them."""

@@ -130,6 +130,10 @@ def _install(handler: logging.Handler, level: str, *more: logging.Handler) -> No
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler, *more]
         logger.propagate = False
-        logger.setLevel(level.upper())
+    set_level(level)
+
+
+def set_level(level: str) -> None:
+    logging.getLogger("cambfs").setLevel(level.upper())
     # Its debugging is a traceback for every errno; ours says which operation got it, and why.
     logging.getLogger("fuse").setLevel(max(logging.INFO, logging.getLogger("cambfs").level))

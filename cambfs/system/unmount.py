@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import pwd
 import select
 import shutil
 import signal
@@ -62,11 +63,24 @@ def unmount(directory: Path, *, lazy: bool = False) -> None:
         raise ConfigError(f"{directory}: nothing is mounted there")
     if mounted.fstype != FSTYPE:
         raise ConfigError(f"{directory}: the mount there is not of cambfs ({mounted.fstype}); it is left alone")
+    if (owner := _other_owner(mounted)) is not None:
+        raise ConfigError(f"{directory}: was mounted by {owner}; only that user and root can unmount it")
     if lazy:
         _detach(mounted.directory, lazy=True)
         _await_gone(mounted.directory, mounted.device)
     else:
         _unmount_now(mounted)
+
+
+def _other_owner(mounted: Mounted) -> str | None:
+    """The user who mounted, unless this user may unmount as well."""
+    ids = [option.removeprefix("user_id=") for option in mounted.options if option.startswith("user_id=")]
+    if os.geteuid() == 0 or not ids or int(ids[0]) == os.geteuid():
+        return None
+    try:
+        return f"user {pwd.getpwuid(int(ids[0])).pw_name}"
+    except KeyError:
+        return f"uid {ids[0]}"
 
 
 def _unmount_now(mounted: Mounted) -> None:

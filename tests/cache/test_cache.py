@@ -163,3 +163,14 @@ def test_a_cache_that_is_closed_keeps_nothing_in_memory(make_cache: MakeCache) -
     cache.release(RunId(2), late, whole=False, info=None)
 
     assert part.fileno() == late.fileno() == -1
+
+
+def test_the_limit_can_change_while_it_is_in_force(make_cache: MakeCache) -> None:
+    cache = make_cache(1000)
+    for run_id in (1, 2, 3):
+        keep(cache, run_id, 100)
+    cache.set_limit(200)
+    assert sorted(cache.runs()) == [2, 3]
+    cache.set_limit(300)
+    keep(cache, 4, 100)
+    assert sorted(cache.runs()) == [2, 3, 4]

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from cambfs.cli import doctor, run
-from cambfs.config import ApiKey, load
+from cambfs.config import ApiKey, Settings
 from cambfs.demo import samples
 from cambfs.doctor import report
 from cambfs.wiring import account_directory
@@ -213,7 +213,7 @@ def test_no_secret_is_in_a_report(user: User, api: Server, form: list[str]) -> N
 
     assert len(queries) == 1
     assert queries[0] not in said
-    settings = load({"cache_dir": user.home}, {"CAMB_BASE_URL": api.base_url}, with_key=False)
+    settings = Settings(cache_dir=user.home, base_url=api.base_url)
     account = account_directory(type(settings)(**{**vars(settings), "key": ApiKey(KEY)})).name
     for secret in (KEY, "qu1te-an0ther", account, "X-Amz", "Signature", "nonce", str(user.home)):
         assert secret not in said, secret

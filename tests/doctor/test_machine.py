@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from cambfs.config import Settings, load
+from cambfs.config import Settings
 from cambfs.doctor import machine
 from cambfs.doctor.report import Finding, State
 from cambfs.system import mountpoint
@@ -28,7 +28,7 @@ def only(findings: Iterable[Finding]) -> Finding:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return load({}, {}, tmp_path / "config.toml", with_key=False)
+    return Settings(cache_dir=tmp_path / "cache")
 
 
 @pytest.fixture

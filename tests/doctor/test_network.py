@@ -8,11 +8,10 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from email.utils import formatdate
-from pathlib import Path
 
 import pytest
 
-from cambfs.config import ApiKey, Settings, load
+from cambfs.config import ApiKey, Settings
 from cambfs.demo.profile import Profile
 from cambfs.doctor import network
 from cambfs.doctor.network import Observed
@@ -32,8 +31,7 @@ def _no_proxy_of_the_testers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings(base_url: str, key: str | None = KEY) -> Settings:
-    made = load({"base_url": base_url}, {"HOME": "/nowhere"}, Path("/nowhere/config.toml"), with_key=False)
-    return Settings(**{**vars(made), "key": None if key is None else ApiKey(key, "the test")})
+    return Settings(base_url=base_url, key=None if key is None else ApiKey(key, "the test"))
 
 
 def by_check(findings: Iterable[Finding]) -> dict[str, Finding]:

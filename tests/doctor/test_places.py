@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from cambfs.config import ApiKey, Settings, load
+from cambfs.config import ApiKey, Settings
 from cambfs.doctor import places
 from cambfs.doctor.report import Finding, State
 from cambfs.system import mountpoint
@@ -26,8 +26,7 @@ from cambfs.wiring import account_directory
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    made = load({"cache_dir": tmp_path / "cache"}, {}, tmp_path / "config.toml", with_key=False)
-    return replace(made, key=ApiKey("k3y"), cache_size=1 << 20)
+    return Settings(cache_dir=tmp_path / "cache", key=ApiKey("k3y"), cache_size=1 << 20)
 
 
 def by_check(findings: Any) -> dict[str, Finding]:

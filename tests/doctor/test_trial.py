@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cambfs.config import ApiKey, Settings, load
+from cambfs.config import ApiKey, Settings
 from cambfs.demo import samples
 from cambfs.demo.profile import Profile
 from cambfs.doctor import trial
@@ -40,8 +39,7 @@ def api(shared: Demo) -> Iterator[Demo]:
 
 
 def settings(base_url: str, key: str = KEY) -> Settings:
-    made = load({"base_url": base_url, "timeout": 20.0}, {}, Path("/nowhere/config.toml"), with_key=False)
-    return replace(made, key=ApiKey(key))
+    return Settings(base_url=base_url, timeout=20.0, key=ApiKey(key))
 
 
 def tried(base_url: str, run_id: int = RUN, key: str = KEY) -> dict[str, Finding]:

@@ -161,3 +161,9 @@ def test_a_piece_in_a_url_is_no_reason_to_refuse_it(written: Callable[[str], str
     key = Key("0123456789abcdef+/0123456789")
     assert not key.is_whole_in(f"https://storage.example/{key[:12]}?X-Amz-Signature=ff{key[-8:]}")
     assert key.is_whole_in(f"https://storage.example/x?y={written(key)}")
+
+
+def test_a_key_that_was_replaced_is_masked_as_well() -> None:
+    key = KEY.replaced_by("new-key-1").replaced_by("new-key-2")
+    assert key.mask(f"{KEY} new-key-1 new-key-2") == "… … …"
+    assert key == "new-key-2"

@@ -12,7 +12,7 @@ from tests.api.faults import Fault
 from tests.api.server import Server
 from tests.kernel.audio import Audio
 from tests.kernel.conftest import Mounted
-from tests.kernel.harness import KEY, Mount, wait_until
+from tests.kernel.harness import CAMBFS, KEY, Mount, environment, run, wait_until
 
 _MIB = 1 << 20
 
@@ -202,3 +202,51 @@ def test_the_key_is_not_asked_about_again(server: Server, mounted: Mounted) -> N
         assert mount.run("ls").status == 0
     assert server.requests == ()
     assert server.key == KEY
+
+
+def _cache(mount: Mount, *arguments: str) -> None:
+    done = run(
+        [CAMBFS, "cache", *arguments, "--cache-dir", str(mount.cache_dir)], env=environment(mount.server, mount.home)
+    )
+    assert done.status == 0, done
+
+
+def test_a_result_that_is_cleared_while_open_goes_on_and_is_downloaded_at_the_next_open(
+    server: Server, mounted: Mounted
+) -> None:
+    wanted = server.results[105].read_bytes()
+    with mounted() as mount:
+        assert _read(mount, 105) == wanted
+        wait_until(lambda: mount.cached_runs() == {105}, "105 is cached")
+        with mount.start("exec 3<105.flac; head -c 5 <&3; read; cat <&3") as reader:
+            assert reader.stdout is not None
+            assert reader.stdin is not None
+            assert reader.stdout.read(5) == wanted[:5]
+            _cache(mount, "clear", "105")
+            assert mount.cached_runs() == set()
+            reader.stdin.write(b"\n")
+            reader.stdin.close()
+            assert reader.stdout.read() == wanted[-len(wanted) + 5 :]
+        mount.await_idle()
+        assert _read(mount, 105) == wanted
+        wait_until(lambda: mount.cached_runs() == {105}, "105 is cached again")
+        assert server.count("stream", 105) == 2
+
+
+@pytest.mark.parametrize("size", [_MIB, _MIB // 2, 2 * _MIB])
+def test_a_result_that_is_refreshed_is_the_new_one_from_the_next_open_on(
+    server: Server, mounted: Mounted, tmp_path: Path, size: int
+) -> None:
+    server.results.update(_make(tmp_path, range(1, 2), _MIB))
+    with mounted() as mount:
+        assert _read(mount, 1) == server.results[1].read_bytes()
+        wait_until(lambda: mount.cached_runs() == {1}, "1 is cached")
+        mount.await_idle()
+        new = b"fLaC" + random.Random(99).randbytes(size - 4)
+        server.results[1] = tmp_path / "new"
+        server.results[1].write_bytes(new)
+        _cache(mount, "refresh", "1")
+        assert server.count("stream", 1) == 2
+        assert _read(mount, 1) == new
+        assert mount.run("stat -c %s 1.flac").out == b"%d\n" % size
+        assert server.count("stream", 1) == 2

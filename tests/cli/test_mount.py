@@ -1,0 +1,254 @@
+"""`cambfs mount`, in the background and in the foreground; the mounts are real."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cambfs.cli.mount import settle_options
+from cambfs.config import Settings
+from cambfs.errors import ConfigError
+from cambfs.system import mountpoint
+from cambfs.system.mountpoint import Mounted
+from tests.api.server import Server
+from tests.cli.shell import KEY, LIMIT_S, Shell, complaint, is_running, names, until
+
+
+@pytest.mark.parametrize(
+    ("code", "arguments", "environ", "words"),
+    [
+        (1, [], {"CAMB_API_KEY": ""}, "no API key; set CAMB_API_KEY, or name a file"),
+        (2, [], {"CAMB_API_KEY": "a b"}, "CAMB_API_KEY: the key has spaces"),
+        (1, [], {"CAMB_API_KEY": "wrong"}, "401"),
+        (2, [], {"CAMB_BASE_URL": "ftp://x"}, "base URL"),
+        (2, [], {"CAMBFS_RUNS": "5-1"}, "CAMBFS_RUNS: '5-1' is a range that descends; write 1-5"),
+        (2, ["--base-url", "foo"], {}, "Invalid value for '--base-url': the base URL is not a plain http"),
+        (2, ["--profile", "work"], {}, "there is no table [profile.work]"),
+        (2, ["--base-url", "http://example.com/apis"], {}, "base URL"),
+        (2, [], {"CAMBFS_CACHE_SIZE": "5GB?"}, "CAMBFS_CACHE_SIZE: '5GB?' is not a size"),
+        (2, ["--api-key-file", "open-key"], {}, "chmod 600"),
+        (1, ["--cache-dir", "open-key"], {}, "cannot use the cache directory"),
+        (1, ["--cache-dir", "/proc/nowhere"], {}, "cannot use the cache directory"),
+        (2, ["--runs", "1-x"], {}, "Invalid value for '--runs': '1-x' is not a run id or a range"),
+        (2, ["--runs-file", "runs.txt"], {}, "runs.txt:2: 'abc' is not a run id"),
+        (2, ["--runs-file", "none.txt"], {}, "none.txt: No such file or directory"),
+        (2, ["-o", "rw"], {}, "-o rw: leave it out; cambfs always mounts with ro,nosuid,nodev,noexec"),
+        (2, ["-o", "noatime,exec"], {}, "-o exec: leave it out"),
+        (2, ["-o", "nonsense"], {}, "-o nonsense: unknown option; known are allow_other, allow_root, auto_"),
+        (2, ["-o", "ro,attr_timeout=60"], {}, "-o attr_timeout=60: unknown option"),
+        (2, ["-o", "allow_root,allow_other"], {}, "use one of the two"),
+        (2, [], {"CAMBFS_OPTIONS": "raw_fi"}, "-o raw_fi: unknown option"),
+        (1, ["--log-file", "/proc/nowhere/log"], {}, "name another log with --log-file"),
+        (1, ["--log-file", "mnt/log"], {}, "which the mount covers; name another place with --log-file"),
+        (1, ["--cache-dir", "mnt/new/cache"], {}, "which the mount covers; name another place with --cache-dir"),
+        (1, ["--cache-dir", "link/cache"], {}, "which the mount covers; name another place with --cache-dir"),
+        (1, [], {"CAMBFS_CACHE_DIR": "mnt"}, "which the mount covers; name another place with --cache-dir"),
+        (1, [], {"XDG_CACHE_HOME": "$/mnt"}, "which the mount covers; name another place with --cache-dir"),
+    ],
+)
+@pytest.mark.parametrize("foreground", [[], ["-f"]], ids=["background", "foreground"])
+def test_what_is_wrong_is_one_line_and_nothing_is_mounted(
+    shell: Shell, code: int, arguments: list[str], environ: dict[str, str], words: str, foreground: list[str]
+) -> None:
+    (shell.directory / "open-key").write_text(KEY)
+    (shell.directory / "open-key").chmod(0o644)
+    (shell.directory / "runs.txt").write_text("1\nabc\n")
+    (shell.directory / "link").symlink_to(shell.mountpoint)
+    environ = {name: value.replace("$", str(shell.directory)) for name, value in environ.items()}
+    assert words in complaint(shell("mount", "mnt", *arguments, *foreground, **environ), code)
+    assert mountpoint.mounted_at(shell.mountpoint) is None
+    assert names(shell.mountpoint) == []
+
+
+def test_a_directory_that_cannot_be_mounted_on_is_one_line(shell: Shell) -> None:
+    (shell.directory / "full").mkdir()
+    (shell.directory / "full/file").touch()
+    assert f"make it first: mkdir -p {shell.directory}/none" in complaint(shell("mount", "none"))
+    assert "is not empty" in complaint(shell("mount", "full"))
+    assert "is not a directory" in complaint(shell("mount", "full/file"))
+    assert "Not a directory" in complaint(shell("mount", "full/file/deeper"))
+
+
+def test_a_key_is_never_shown(shell: Shell) -> None:
+    done = shell("mount", "mnt", "--log-level", "debug", CAMB_API_KEY="wr0ng-key")
+    assert "wr0ng-key" not in done.stdout + done.stderr + shell.log.read_text()
+
+
+def test_missing_parts_of_fuse_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mountpoint, "_may_mount", lambda: False)
+    with pytest.raises(ConfigError, match="modprobe fuse"):
+        mountpoint.check_fuse(tmp_path / "fuse")
+    device = tmp_path / "device"
+    device.touch()
+    mountpoint.check_fuse(device)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getuid", lambda: 4_000_000_000)
+        with pytest.raises(ConfigError, match="add uid 4000000000 to /etc/passwd, or mount as root"):
+            mountpoint.check_fuse(device)
+    monkeypatch.setattr("shutil.which", lambda name: "/opt/bin/fusermount3" if name == "fusermount3" else None)
+    with pytest.raises(ConfigError, match=r"as root: ln -s fusermount3 /opt/bin/fusermount$"):
+        mountpoint.check_fuse(device)
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    with pytest.raises(ConfigError, match="apt install fuse3"):
+        mountpoint.check_fuse(device)
+    monkeypatch.setattr("ctypes.util.find_library", lambda _: None)
+    with pytest.raises(ConfigError, match="apt install libfuse2"):
+        mountpoint.check_fuse(device)
+
+
+def test_a_device_that_may_not_be_opened_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(ConfigError, match="Permission denied; let this user read and write it"):
+        mountpoint.check_fuse(tmp_path)
+
+
+def test_allow_other_needs_a_line_of_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    conf = tmp_path / "fuse.conf"
+    conf.write_text("# user_allow_other\n")
+    with pytest.raises(ConfigError, match="user_allow_other"):
+        mountpoint.check_allow_other(conf)
+    conf.write_text("mount_max = 10\nuser_allow_other\n")
+    mountpoint.check_allow_other(conf)
+
+
+BREAKING = [
+    "encoding=utf-8", "foreground", "nothreads", "debug", "attr_timeout=60", "entry_timeout=1",
+    "negative_timeout=9", "ac_attr_timeout=9", "kernel_cache", "auto_cache", "direct_io", "use_ino", "uid=1",
+    "gid=1", "umask=9", "nonempty", "modules=iconv", "remember=9", "max_background=1", "=", "ro=1",
+    "max_read", "max_read=", "max_read=x", "max_read=-1", "max_readahead=1k", "context", "context=",
+    "allow_root=1", "auto_unmount=", "MAX_READ=4096", "suid", "fsname=x", "subtype=y",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("option", BREAKING)
+def test_options_that_could_break_a_promise_are_refused(settings: Settings, option: str) -> None:
+    with pytest.raises(ConfigError, match=f"^-o {re.escape(option)}: "):
+        settle_options(replace(settings, options=("ro", option)))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("max_read=65536", "max_readahead=0", "auto_unmount", "default_permissions"),
+        ("allow_root", "context=system_u:object_r:removable_t:s0", "fscontext=a", "defcontext=b", "rootcontext=c"),
+    ],
+)
+def test_options_that_are_safe_are_handed_on(settings: Settings, options: tuple[str, ...]) -> None:
+    fstab = ("defaults", "ro", "noexec", "noauto", "user", "nofail", "_netdev", "x-systemd.automount", "noatime")
+    settled = settle_options(replace(settings, options=(*fstab, *options)))
+    assert (settled.options, settled.allow_other) == (options, False)
+    assert settle_options(replace(settings, options=("allow_other", *fstab))).allow_other
+
+
+def test_the_kernel_takes_the_options_that_are_handed_on(shell: Shell) -> None:
+    options = "noauto,x-y=z,max_read=65536,max_readahead=65536,allow_root,default_permissions"
+    if os.geteuid() != 0:
+        options = options.replace("allow_root,", "")
+    done = shell("mount", "mnt", "-o", options)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (shell.mountpoint / "1.flac").stat().st_size == 300_004
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    (line,) = (line for line in lines if f" {shell.mountpoint} " in line)
+    assert "max_read=65536" in line
+    assert "default_permissions" in line
+
+
+def test_mount_points_are_found_whatever_their_name(tmp_path: Path) -> None:
+    directory = tmp_path / "a b\tc\\d"
+    directory.mkdir()
+    mountinfo = tmp_path / "mountinfo"
+    escaped = str(directory).replace("\\", "\\134").replace(" ", "\\040").replace("\t", "\\011")
+    mountinfo.write_text(
+        f"40 1 8:1 / {escaped} rw - ext4 /dev/sda rw\n"
+        f"41 1 0:50 / {escaped} ro,nosuid shared:7 - fuse.cambfs cambfs ro,user_id=0\n"
+    )
+    assert mountpoint.mounted_at(directory, mountinfo) == Mounted(directory, "fuse.cambfs", "0:50", ("ro", "user_id=0"))
+    assert mountpoint.mounted_at(tmp_path, mountinfo) is None
+
+
+def test_mount_is_silent_and_returns_when_the_files_are_there(shell: Shell, api: Server) -> None:
+    done = shell("mount", "mnt", "--runs", "1-2")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert names(shell.mountpoint) == ["1.flac", "1.url", "2.flac", "2.url"]
+    assert (shell.mountpoint / "3.flac").read_bytes() == api.results[3].read_bytes()
+    assert KEY not in Path(f"/proc/{shell.daemon()}/cmdline").read_text()
+    process = shell.daemon()
+    done = shell("unmount", "mnt")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert mountpoint.mounted_at(shell.mountpoint) is None
+    until(lambda: not is_running(process), "the process of the mount has not ended")
+
+
+def test_the_log_is_the_users_alone(shell: Shell) -> None:
+    assert "the log is" in shell("mount", "mnt", "-v").stdout
+    assert shell.log.stat().st_mode & 0o777 == 0o600
+    assert shell.log.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_what_is_mounted_is_not_mounted_over(shell: Shell) -> None:
+    assert shell("mount", "mnt").returncode == 0
+    assert f"cambfs unmount {shell.mountpoint}" in complaint(shell("mount", "mnt"))
+
+
+def test_mounting_takes_a_dead_mount_away_and_says_so(shell: Shell) -> None:
+    assert shell("mount", "mnt").returncode == 0
+    os.kill(shell.daemon(), signal.SIGKILL)
+    until(lambda: not is_running(shell.daemon()))
+    done = shell("mount", "mnt", "--runs", "1")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == f"cambfs: warning: {shell.mountpoint}: removed the dead mount that a crash left there\n"
+    assert names(shell.mountpoint) == ["1.flac", "1.url"]
+
+
+def test_the_key_is_checked_once_for_an_account(shell: Shell, api: Server) -> None:
+    for count in (1, 1):
+        assert shell("mount", "mnt").returncode == 0
+        assert len(api.requests) == count
+        assert shell("unmount", "mnt").returncode == 0
+    assert "401" in complaint(shell("mount", "mnt", CAMB_API_KEY="wrong"))
+
+
+def test_without_the_network_it_mounts_with_a_warning_and_without_one_after_the_key_was_accepted(shell: Shell) -> None:
+    down = {"CAMB_BASE_URL": "http://127.0.0.1:9/apis"}
+    done = shell("mount", "mnt", **down)
+    assert done.returncode == 0
+    assert done.stderr.startswith("cambfs: warning: mounted, but the key could not be checked: ")
+    assert done.stderr.count("\n") == 1
+    assert shell("unmount", "mnt").returncode == 0
+
+
+def test_a_directory_is_made_when_asked(shell: Shell) -> None:
+    made = shell.directory / "made"
+    complaint(shell("mount", "made", "--mkdir", CAMB_API_KEY="wrong"))
+    assert not made.exists()
+    assert shell("mount", "made", "--mkdir").returncode == 0
+    assert shell("unmount", "made").returncode == 0
+    assert made.is_dir()
+
+
+def test_two_accounts_do_not_see_each_others_results(shell: Shell, api: Server) -> None:
+    shell("fetch", "1")
+    assert shell("mount", "mnt").returncode == 0
+    assert names(shell.mountpoint) == ["1.flac", "1.url"]
+    assert shell("unmount", "mnt").returncode == 0
+    assert shell("mount", "mnt", "--base-url", api.base_url.replace("127.0.0.1", "localhost")).returncode == 0
+    assert names(shell.mountpoint) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_mount_in_the_foreground_and_leaves_nothing(shell: Shell, number: signal.Signals) -> None:
+    process = shell.start("mount", "-f", "--mkdir", "made", awaiting="Ctrl-C unmounts")
+    made = shell.directory / "made"
+    assert (made / "1.flac").stat().st_size == 300_004
+    process.send_signal(number)
+    assert process.wait(LIMIT_S) == (130 if number == signal.SIGINT else 0)
+    assert not made.exists()
