@@ -40,7 +40,7 @@ def config(home: Path, text: str, mode: int = 0o600) -> Path:
 
 def findings(**flags: object) -> dict[str, Finding]:
     arguments = [word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    with doctor.make_context("doctor", arguments) as ctx:
+    with doctor.make_context("doctor", arguments, help_option_names=["-h", "--help"]) as ctx:
         found_setup = setup_of(ctx, settings_of(ctx))
     found = {}
     for check in setup.checks(found_setup):
