@@ -86,6 +86,7 @@ class Stored(NamedTuple):
 
     value: str
     place: str
+    is_of_profile: bool = False
 
 
 def cache_directory() -> Path:
@@ -136,7 +137,7 @@ def read_config(file: Path, profile: str, known: Collection[str]) -> dict[str, S
         chosen = _stored(f"{file}: profile.{profile}.", profiles[profile], known)
         if _KEY_NAMES & chosen.keys():  # a profile that names a key has no other
             stored = {name: value for name, value in stored.items() if name not in _KEY_NAMES}
-        stored |= chosen
+        stored |= {name: one._replace(is_of_profile=True) for name, one in chosen.items()}
     return stored
 
 

@@ -460,7 +460,12 @@ def test_a_profile_overrides_the_top_level(tmp_path: Path) -> None:
     ):
         assert (settings.base_url, settings.timeout, settings.runs) == ("https://top.example/apis", 7.0, "1-5")
         assert (settings.profile, revealed(settings)) == ("work", "from-file")
-    assert load_from(tmp_path, _PROFILES, {"CAMBFS_TIMEOUT": "9"}, profile="work").timeout == 9
+    in_environment = {"CAMBFS_TIMEOUT": "9", "CAMB_API_KEY": "env-key", "CAMB_BASE_URL": "https://env.example/apis"}
+    settings = load_from(tmp_path, _PROFILES, in_environment, profile="work")
+    assert (settings.timeout, revealed(settings)) == (7.0, "from-file"), "chosen on the command line, it comes first"
+    assert settings.base_url == "https://env.example/apis"
+    settings = load_from(tmp_path, _PROFILES, {**in_environment, "CAMBFS_PROFILE": "work"})
+    assert (settings.timeout, revealed(settings)) == (9.0, "env-key")
     assert load_from(tmp_path, _PROFILES, profile="work", timeout=8).timeout == 8
 
 

@@ -32,6 +32,7 @@ else:
     _ParamType = click.ParamType  # generic in new versions only
 
 _STORED = "cambfs.stored"
+_CHOSEN = "cambfs.chosen"
 _ARGUMENTS = "cambfs.arguments"
 _MISTAKES = "cambfs.mistakes"
 _LONGEST_MESSAGE = 300
@@ -148,6 +149,10 @@ class Setting(click.Option):
     def get_error_hint(self, ctx: click.Context | None) -> str:  # noqa: ARG002
         return f"'{self.opts[0]}'"  # without the variable, which is not what is wrong
 
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        # Asked for on the command line, a profile is used as a whole: no key of one goes to the URL of the other.
+        return None if self.name in ctx.meta.get(_CHOSEN, ()) else super().resolve_envvar_value(ctx)
+
     def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
         if self.multiple and isinstance(value, str):  # from the configuration
             value = self.type.split_envvar_value(value)
@@ -183,6 +188,8 @@ def _read_config(ctx: click.Context, _: click.Parameter, profile: str | None) ->
     except SettingError as error:
         _refuse(ctx, "config", error)
     ctx.meta[_STORED] = stored
+    is_chosen = ctx.get_parameter_source("profile") is ParameterSource.COMMANDLINE
+    ctx.meta[_CHOSEN] = {name for name, one in stored.items() if one.is_of_profile} if is_chosen else set()
     ctx.default_map = {name: one.value for name, one in stored.items()}
     return profile or ""
 
@@ -326,10 +333,12 @@ def settings_of(ctx: click.Context) -> Settings:
 
 
 def _key(ctx: click.Context) -> ApiKey | None:
-    """From the file on the command line, else from the environment, else from the configuration."""
+    """From the file on the command line, else from the profile on the command line, else from the environment, else
+    from the configuration."""
     file, source = ctx.params["api_key_file"], ctx.get_parameter_source("api_key_file")
     in_environment, stored = ctx.obj.key, ctx.meta[_STORED].get("api_key")
-    if in_environment.strip() and source is not ParameterSource.COMMANDLINE:
+    is_chosen = not {"api_key", "api_key_file"}.isdisjoint(ctx.meta[_CHOSEN])
+    if in_environment.strip() and source is not ParameterSource.COMMANDLINE and not is_chosen:
         return config.checked_key(config.KEY_VARIABLE, in_environment)
     if stored is not None and stored.value.strip() and source not in _EXPLICIT:
         return config.checked_key(stored.place, stored.value)
