@@ -30,7 +30,7 @@ from cambfs.wire.headers import Span, retry_after_s
 _NO_RUN = RunId(0)
 # Hardly one either, but the API has to look for it, as for any other.
 _LAST_RUN = RunId(MAX_RUN_ID)
-# How long an API that has answered is taken to be there: a listing then costs no round trip.
+# How long an API that has responded, and keeps its connection open, is taken to be there without a round trip.
 _STILL_THERE_S = 10.0
 _MAX_JSON = 2**20
 _MAX_MESSAGE = 2**16
@@ -98,7 +98,7 @@ class Client:
     def look(self, run_id: RunId) -> None:
         breaker = self.breakers.of(self._base)
         if not breaker.is_open:
-            if not breaker.was_heard_within(_STILL_THERE_S):
+            if not breaker.was_heard_within(_STILL_THERE_S) or not self._exchange.has_open_connection():
                 self._exchange.connect("the API")
             return
         with suppress(RemoteError):

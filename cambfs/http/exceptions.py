@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import http.client
+import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from cambfs.errors import (
     ConnectTimedOut,
     LinkError,
     TimedOut,
+    TooManyOpenFiles,
     Unreachable,
 )
 from cambfs.http.response_text import plain
@@ -60,7 +62,7 @@ def fault(error: BaseException, what: str, host: str, timeout_s: float, in_body:
     for one in chain:
         one.__traceback__ = None
     peer = f"the proxy on the way to {host}" if _first(chain, kinds.proxies) else host
-    found = _unreachable(chain, f"{what}: {peer}")
+    found = _shortage(chain, f"{what}: no connection to {peer}") or _unreachable(chain, f"{what}: {peer}")
     if found is not None:
         return found
     if _first(chain, kinds.connect_timeouts):
@@ -71,6 +73,16 @@ def fault(error: BaseException, what: str, host: str, timeout_s: float, in_body:
     if in_body:
         return BrokenBody(f"{what}: the response of {peer} broke off")
     return _headless(chain, f"{what}: {peer}", kinds)
+
+
+def _shortage(chain: list[BaseException], what: str) -> TooManyOpenFiles | None:
+    """It says nothing about the other side, and may pass."""
+    for one in chain:
+        if isinstance(one, OSError) and one.errno in (errno.EMFILE, errno.ENFILE):
+            shortage = TooManyOpenFiles(f"{what}: {os.strerror(one.errno)}")
+            shortage.temporary = True
+            return shortage
+    return None
 
 
 def _unreachable(chain: list[BaseException], peer: str) -> Unreachable | None:

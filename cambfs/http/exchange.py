@@ -108,6 +108,10 @@ class Exchange:
         """Closes the idle connections. Bodies that are open stay so."""
         self._session.close()
 
+    def has_open_connection(self) -> bool:
+        """Whether an idle connection to the API is open at both ends, as far as this machine knows."""
+        return self._session.has_open_connection(self._base.host.strip("[]"), self._base.port)
+
     def connect(self, what: str) -> None:
         """Connects to the API, if no proxy is in between, and asks nothing. Raises LinkError."""
         if self._proxies.towards(self._base):

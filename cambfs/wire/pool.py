@@ -20,6 +20,7 @@ import ssl
 import weakref
 from collections import deque
 from functools import cache
+from itertools import compress
 from threading import Lock
 from typing import Any
 
@@ -74,7 +75,7 @@ def _rest_s(connection: _Connection) -> float:
 
 
 class _Idle:
-    """The connections that rest, at most `most`, those first that do so longest."""
+    """The connections that rest, at most `most`, in the order in which they came to rest."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -85,12 +86,15 @@ class _Idle:
         connection.rests_since = since_boot_s()
         with self._lock:
             self._resting.append(connection)
-            surplus = self._resting.popleft() if len(self._resting) > self._most else None
-        if surplus is not None:
-            surplus.close()
+            surplus = []
+            while len(self._resting) > self._most or _rest_s(self._resting[0]) >= STALE_S:
+                surplus.append(self._resting.popleft())
+        for one in surplus:
+            one.close()
 
     def take(self) -> _Connection | None:
-        """One that has rested, and over which nothing has come; None when there is none."""
+        """The one that was in use last, has rested, and over which nothing has come; None when there is none. Its
+        congestion window is the largest: another one has to begin small again."""
         while (connection := self._take_rested()) is not None:
             if _rest_s(connection) < STALE_S and is_quiet(connection.sock):
                 return connection
@@ -99,9 +103,22 @@ class _Idle:
 
     def _take_rested(self) -> _Connection | None:
         with self._lock:
-            if self._resting and _rest_s(self._resting[0]) >= REST_S:
-                return self._resting.popleft()
-            return None
+            rested = (one for one in reversed(self._resting) if _rest_s(one) >= REST_S)
+            found = next(rested, None)
+            if found is not None:
+                self._resting.remove(found)
+            return found
+
+    def is_any_open(self) -> bool:
+        """Whether the other side has kept one open. Closes the others."""
+        with self._lock:  # or a thread could take one that is being examined
+            resting = list(self._resting)
+            is_open = [is_quiet(connection.sock) for connection in resting]
+            self._resting = deque(compress(resting, is_open))
+        for connection, was_open in zip(resting, is_open, strict=True):
+            if not was_open:
+                connection.close()
+        return any(is_open)
 
     def close(self) -> None:
         with self._lock:
@@ -122,6 +139,10 @@ class _Pool(HTTPConnectionPool):
     def urlopen(self, method: str, url: str, *arguments: Any, **more: Any) -> Any:
         # What urllib3 makes of a URL is another one, which a signature may not cover.
         return super().urlopen(method, url, *arguments, target=url, **more)
+
+    def has_open_connection(self) -> bool:
+        """Whether an idle connection is open at both ends, as far as this machine knows."""
+        return self._idle.is_any_open()
 
     def _get_conn(self, timeout: float | None = None) -> Any:  # noqa: ARG002
         if self.pool is None:

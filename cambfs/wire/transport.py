@@ -38,6 +38,11 @@ class _Adapter(HTTPAdapter):
         """As in requests, without its own certificates: the context has them."""
         conn.cert_reqs = "CERT_REQUIRED"
 
+    def has_open_connection(self, host: str, port: int) -> bool:
+        """Whether an idle connection to it is open at both ends, as far as this machine knows."""
+        pools = (self.poolmanager.pools.get(place) for place in self.poolmanager.pools.keys())  # noqa: SIM118
+        return any(pool.has_open_connection() for pool in pools if (pool.host, pool.port) == (host, port))
+
     def close(self) -> None:
         """Closes the idle connections. urllib3 would leave that to the garbage collector."""
         for manager in (self.poolmanager, *self.proxy_manager.values()):
@@ -61,9 +66,13 @@ class Session(requests.Session):
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self.headers.clear()
         self.headers.update(_HEADERS)
-        adapter = _Adapter(connections, tls)
-        self.mount("https://", adapter)
-        self.mount("http://", adapter)
+        self._adapter = _Adapter(connections, tls)
+        self.mount("https://", self._adapter)
+        self.mount("http://", self._adapter)
+
+    def has_open_connection(self, host: str, port: int) -> bool:
+        """As `_Adapter.has_open_connection`."""
+        return self._adapter.has_open_connection(host, port)
 
     def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
         """Never one: requests would read a redirect's body to its end, however long, only to prepare the next hop."""

@@ -35,6 +35,7 @@ from cambfs.errors import (
     ServerError,
     SignatureExpired,
     TimedOut,
+    TooManyOpenFiles,
     UnknownPath,
     UnknownRun,
     Unreachable,
@@ -799,6 +800,7 @@ def nested(inner: BaseException, outer: type[requests.RequestException] = reques
     [
         (nested(socket.gaierror(-2, LEAKY)), Unreachable, errno.EHOSTUNREACH, "not resolved"),
         (nested(ConnectionRefusedError(errno.ECONNREFUSED, "x")), Unreachable, errno.ECONNREFUSED, "refuses"),
+        (nested(OSError(errno.EMFILE, "x")), TooManyOpenFiles, None, "Too many open files"),
         (nested(OSError(errno.ENETUNREACH, "x")), Unreachable, errno.ENETUNREACH, "no network"),
         (nested(OSError(errno.EHOSTUNREACH, "x")), Unreachable, errno.EHOSTUNREACH, "no route"),
         (requests.exceptions.SSLError(LEAKY), Unreachable, errno.EHOSTUNREACH, "TLS"),

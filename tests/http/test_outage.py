@@ -139,12 +139,14 @@ def test_a_look_makes_no_request(server: Server, client: Client, asked: list[byt
     assert asked == []
 
 
+SIGNED = sized(b'{"output_url": "https://storage.example/5"}')
+
+
 def test_no_look_at_an_api_that_has_just_answered(
     server: Server, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server.scripts.append(send(UNKNOWN))
-    with pytest.raises(UnknownRun):
-        client.sign(RUN)
+    server.scripts.append(send(SIGNED))
+    client.sign(RUN)
     connect = Mock(side_effect=TimeoutError)
     monkeypatch.setattr("cambfs.wire.addresses.Addresses.connect", connect)
     client.look(RUN)
@@ -152,6 +154,16 @@ def test_no_look_at_an_api_that_has_just_answered(
     monkeypatch.setattr("cambfs.http.client._STILL_THERE_S", 0.0)
     with pytest.raises(ConnectTimedOut):
         client.look(RUN)
+
+
+def test_a_look_at_an_api_that_has_closed_its_connection() -> None:
+    server = Server()
+    with Client(server.url, KEY, timeout_s=TIMEOUT_S) as client:
+        with server:
+            server.scripts.append(send(SIGNED))
+            client.sign(RUN)
+        with pytest.raises(Unreachable):
+            client.look(RUN)
 
 
 def test_a_look_at_nothing(closed_url: str) -> None:

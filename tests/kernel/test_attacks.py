@@ -287,7 +287,7 @@ def test_what_is_on_the_disk_is_the_users_alone_whatever_the_umask(server: Serve
         script = f'umask {umask:03o}; "$0" mount "$1" && cat "$1/101.flac" >/dev/null'
         session("sh", "-c", script, CAMBFS, session.path)
         assert is_mounted(session.path), session.said.decode()
-        wait_until(lambda: list((tmp_path / "fresh").rglob("101.flac")), "the result is cached")
+        wait_until(lambda: list((tmp_path / "fresh").rglob("101.json")), "the result is cached")
         found = list((tmp_path / "fresh").rglob("*"))
         assert {path.suffix for path in found} >= {".flac", ".json", ".log", ""}
         for path in found:
