@@ -1,0 +1,103 @@
+"""`scripts/bench --link`: goes through the links, proves each, measures on it, and shows the table. No threads."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bench_lib import page, table
+from bench_lib.figures import OURS, CannotMeasure, Figure
+from bench_lib.real_link import check, network, rows, sandbox
+from bench_lib.real_link.network import Network, Terms
+from bench_lib.real_link.origin import Content, Origin
+from bench_lib.real_link.place import Place
+
+_LINKS = [Terms(trip, rate, loss) for trip in (50, 100) for rate in (100, 1000) for loss in (0, 0.1)]
+_QUICK_LINKS = [Terms(100, 100), Terms(100, 1000)]
+# A busy machine can spoil a proof; a link that fails all of them is no link to measure on.
+_PROOFS = 3
+
+
+def run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    """The exit status. A machine that cannot have a link costs one line on standard error."""
+    try:
+        if not sandbox.is_inside():
+            return sandbox.run_inside(words)
+        sandbox.prepare()
+        program = network.build(sandbox.WORK)
+        if arguments.check:
+            print(f"{arguments.check}: {_prove(program, arguments.check)}")
+            return 0
+        return _measure_all(program, arguments)
+    except CannotMeasure as reason:
+        print(f"bench: {reason}", file=sys.stderr)
+        return 1
+
+
+def terms(text: str) -> Terms:
+    """`MS,MBIT` or `MS,MBIT,LOSS%`. Raises ValueError."""
+    trip, rate, *loss = text.split(",")
+    return Terms(int(trip), int(rate), float(loss[0]) if loss else 0)
+
+
+def _prove(program: Path, link: Terms) -> check.Found:
+    with Network(program, link) as here:
+        return check.prove(here)
+
+
+def _measure_all(program: Path, arguments: argparse.Namespace) -> int:
+    begin = time.monotonic()
+    content = Content(sandbox.WORK / "content")
+    links = arguments.on or (_QUICK_LINKS if arguments.quick else _LINKS)
+    titles: dict[str, str] = {}
+    figures: list[Figure] = []
+    for number, link in enumerate(links):
+        work = sandbox.WORK / str(number)
+        work.mkdir()
+        try:
+            figures += _measure(program, link, content, work, titles, is_few=arguments.quick and number > 0)
+        except CannotMeasure as reason:
+            titles.setdefault(str(link), str(link))
+            figures.append(Figure(str(link), "everything", "", {}, absent={OURS: str(reason)}))
+        shutil.rmtree(work)
+    surroundings = {**table.surroundings(1), "congestion": network.CONGESTION}
+    print(table.plain(figures, titles))
+    print(f"{time.monotonic() - begin:.0f} s")
+    if arguments.json:
+        arguments.json.write_text(table.as_json(figures, surroundings))
+    if arguments.write:
+        page.write_link(figures, titles, surroundings)
+    return 0
+
+
+def _measure(
+    program: Path, link: Terms, content: Content, work: Path, titles: dict[str, str], *, is_few: bool
+) -> Iterator[Figure]:
+    with Network(program, link) as here:
+        titles[str(link)] = f"{link} ({_proven(here)})"
+        with Origin(here, work / "origin", content) as origin:
+            place = Place(here, origin, work / "place")
+            for row in rows.ROWS:
+                if row.on(link) and not (is_few and row.name not in rows.QUICK_FAST_ROWS):
+                    yield from _row(place, row)
+
+
+def _row(place: Place, row: rows.Row) -> Iterator[Figure]:
+    begin = time.monotonic()
+    for port in row.ports:
+        yield from rows.measure(place, row, port)
+    print(f"{place.terms}: {row.name} {time.monotonic() - begin:.0f} s", file=sys.stderr)
+
+
+def _proven(here: Network) -> check.Found:
+    for proof in range(_PROOFS):
+        try:
+            return check.prove(here)
+        except CannotMeasure:
+            if proof == _PROOFS - 1:
+                raise
+    raise AssertionError("unreachable")
