@@ -66,7 +66,8 @@ _SERVER = """\
     }}
     location = /nothing {{ internal; return 204; }}
     location ~ "^/peer/[0-9]+/[0-9]+(?<content>[0-9][0-9]).flac$" {{ alias {content}/$content; }}
-    location ~ "^/peer/(?<series>[0-9]+)/$" {{ default_type text/html; alias {work}/peer/$series/index.html; }}
+    location ~ "^/peer/(?<series>[0-9]+)/$" {{ rewrite ^ /listing/$series.html last; }}
+    location /listing/ {{ internal; default_type text/html; alias {work}/listing/; }}
     location / {{ default_type application/json; return 400 '{{"detail": "unknown run"}}\\n'; }}
   }}
   server {{
@@ -118,7 +119,7 @@ class Origin:
         self._numbers = itertools.count(100)
 
     def __enter__(self) -> Self:
-        self._work.mkdir()
+        (self._work / "listing").mkdir(parents=True)
         self._log.touch()
         _certify(self._work)
         (self._work / "nginx.conf").write_text(self._configuration())
@@ -174,10 +175,8 @@ class Origin:
         """New run ids with these contents, in the order of a listing. rclone finds them in its listing."""
         number = next(self._numbers)
         runs = [number * _SERIES + content for content in contents]
-        listing = self._work / "peer" / str(number)
-        listing.mkdir(parents=True)
         links = "".join(f'<a href="{run}.flac">{run}.flac</a>\n' for run in runs)
-        (listing / "index.html").write_text(f"<html><body>\n{links}</body></html>\n")
+        (self._work / "listing" / f"{number}.html").write_text(f"<html><body>\n{links}</body></html>\n")
         return runs
 
     def url(self, port: Port, run: int | str) -> str:

@@ -87,7 +87,10 @@ class Place:
         if shutil.which("rclone") is None:
             raise CannotMeasure("rclone is not installed")
         with _Knowing(self._directory(), self.origin.authority, series_of(runs[0])) as mount:
-            sizes = [entry.stat().st_size for entry in mount.path.iterdir()]
+            try:
+                sizes = [entry.stat().st_size for entry in mount.path.iterdir()]
+            except OSError as error:
+                raise CannotMeasure(f"{OFF} lists nothing: {error.strerror}") from None
             if len(sizes) != len(runs) or not all(sizes):
                 raise CannotMeasure(f"{OFF} lists {len(sizes)} of {len(runs)} results")
             yield mount

@@ -32,7 +32,8 @@ Goals = Callable[[Measured], Sequence[Goal]]
 
 @dataclass(frozen=True)
 class Row:
-    """`on` says on which links it is measured: each where the figure has something to tell."""
+    """`on` says on which links it is measured: each where the figure has something to tell. Where packets are lost,
+    only the first of the ports is."""
 
     name: str
     measure: Callable[[Place, Port], Iterator[Figure]]
@@ -40,29 +41,28 @@ class Row:
     ports: Sequence[Port] = (Port.CHUNKED,)
 
 
-class _Counted:
-    """What cambfs asks for during its samples; the last of them is told."""
-
-    def __init__(self, place: Place) -> None:
-        self._place = place
-        self.asked: Asked | None = None
-
-    def __call__(self, sample: Callable[[], float]) -> Callable[[], float]:
-        def count() -> float:
-            seconds, self.asked = self._place.origin.asked(sample)
-            return seconds
-
-        return count
-
-
 def _figure(
-    place: Place, port: Port, case: str, contenders: Contenders, goals: Goals = lambda _: [], rounds: int = 1
+    place: Place,
+    port: Port,
+    case: str,
+    contenders: Contenders,
+    goals: Goals = lambda _: [],
+    rounds: int = 1,
+    before: Callable[[], object] = lambda: None,
 ) -> Figure:
-    counted = _Counted(place)
-    everybody = {**contenders, OURS: counted(contenders[OURS])}
+    """`before` is called before each sample of ours. The note says what the last of them asked for."""
+    asked: list[Asked] = []
+
+    def ours() -> float:
+        before()
+        seconds, found = place.origin.asked(contenders[OURS])
+        asked.append(found)
+        return seconds
+
+    everybody = {**contenders, OURS: ours}
     measured = alternate(rounds, everybody, warm_ups=0, settles=False, between=place.network.calm)
     length = "with Content-Length" if port is Port.LENGTH else "chunked"
-    note = f"{counted.asked}" if counted.asked else ""
+    note = str(asked[-1]) if asked else ""
     return measured.figure(str(place.terms), f"{case}, {length}", "s", goals, note)
 
 
@@ -84,10 +84,11 @@ def in_order(place: Place, port: Port) -> Iterator[Figure]:
         mount = stack.enter_context(place.warm(port, runs))
         contenders = {
             OURS: lambda: _copy_listed(place, mount, runs),
-            CURL: lambda: place.curl(port, place.origin.series(range(MANY))),
             PARALLEL: lambda: place.curl_parallel(port, place.origin.series(range(MANY))),
-            OFF: _of_rclone(place, stack, place.origin.series(range(MANY)), place.cp),
         }
+        if port is Port.CHUNKED:  # one by one, a length makes no difference to the others
+            contenders[CURL] = lambda: place.curl(port, place.origin.series(range(MANY)))
+            contenders[OFF] = _of_rclone(place, stack, place.origin.series(range(MANY)), place.cp)
         yield _figure(
             place,
             port,
@@ -168,7 +169,7 @@ def _one(place: Place, port: Port, case: str, content: int, goals: Goals, rounds
     with ExitStack() as stack:
         mount = stack.enter_context(place.warm(port))
         contenders = {OURS: lambda: _cp_fresh(place, mount, content), CURL: lambda: _warm_curl(place, port, content)}
-        if port is Port.CHUNKED:  # rclone, which has its own listing, does not see the difference
+        if port is Port.CHUNKED:  # rclone has its own listing and sees no difference
             contenders[OFF] = _warm_rclone(place, stack, content)
         yield _figure(place, port, case, contenders, goals, rounds)
 
@@ -224,12 +225,18 @@ def head(place: Place, port: Port) -> Iterator[Figure]:
     expected = place.origin.content.path(CHAPTER).read_bytes()[: readers.HEAD_BYTES]
     limit_s = place.terms.round_trip_s + _HEAD_MORE_S
     with place.warm(port) as mount:
+
+        def warm_up() -> None:
+            # An open that was given up costs its connection, which would make the next one a cold one.
+            place.warm_up(mount)
+            place.network.calm()
+
         contenders = {
             OURS: lambda: readers.head(place.path(mount, place.fresh(CHAPTER)), expected),
             CURL: lambda: place.curl_times(port, [place.fresh(SHORT), place.fresh(SHORT)], "time_starttransfer")[1],
         }
         goals = _within(limit_s, "at most 1 round trip + 10 ms")
-        yield _figure(place, port, "first 4 KiB of a lone cold open, warm", contenders, goals, _FEW)
+        yield _figure(place, port, "first 4 KiB of a lone cold open, warm", contenders, goals, _FEW, warm_up)
 
 
 def listing(place: Place, port: Port) -> Iterator[Figure]:
