@@ -116,7 +116,10 @@ def _processes_with(mark: str) -> list[str]:
 def test_nothing_is_left_of_a_bench_that_is_ended(number: signal.Signals) -> None:
     mark = str(uuid.uuid4())
     mounts = Path("/proc/self/mounts").read_text()
-    with subprocess.Popen([*_COMMAND, "50,10"], env=_environment(BENCH_TEST=mark), stderr=subprocess.DEVNULL) as bench:
+    # To check such a link takes longer than this test waits.
+    with subprocess.Popen(
+        [*_COMMAND, "4000,10"], env=_environment(BENCH_TEST=mark), stderr=subprocess.DEVNULL
+    ) as bench:
         eventually(lambda: bench.poll() is not None or "link" in _processes_with(mark))
         bench.send_signal(number)
         bench.wait(_LIMIT_S)
