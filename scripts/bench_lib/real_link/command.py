@@ -6,7 +6,7 @@ import argparse
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bench_lib import page, table
@@ -16,7 +16,7 @@ from bench_lib.real_link.network import Network, Terms
 from bench_lib.real_link.origin import Content, Origin
 from bench_lib.real_link.place import Place
 
-_LINKS = [Terms(trip, rate, loss) for trip in (50, 100) for rate in (100, 1000) for loss in (0, 0.1)]
+_LINKS = [Terms(trip, rate, loss) for trip in (100, 50) for rate in (100, 1000) for loss in (0, 0.1)]
 _QUICK_LINKS = [Terms(100, 100), Terms(100, 1000)]
 # A busy machine can spoil a proof; a link that fails all of them is no link to measure on.
 _PROOFS = 3
@@ -64,21 +64,26 @@ def _measure_all(program: Path, arguments: argparse.Namespace) -> int:
             titles.setdefault(str(link), str(link))
             figures.append(Figure(str(link), "everything", "", {}, absent={OURS: str(reason)}))
         shutil.rmtree(work)
-    surroundings = {**table.surroundings(1), "congestion": network.CONGESTION}
+        _keep(figures, titles, arguments)
     print(table.plain(figures, titles))
     print(f"{time.monotonic() - begin:.0f} s")
+    return 0
+
+
+def _keep(figures: Sequence[Figure], titles: Mapping[str, str], arguments: argparse.Namespace) -> None:
+    """Writes what there is so far, so that a bench that is ended early has not measured for nothing."""
+    surroundings = table.surroundings(1)
     if arguments.json:
         arguments.json.write_text(table.as_json(figures, surroundings))
     if arguments.write:
         page.write_link(figures, titles, surroundings)
-    return 0
 
 
 def _measure(
     program: Path, link: Terms, content: Content, work: Path, titles: dict[str, str], *, is_few: bool
 ) -> Iterator[Figure]:
     with Network(program, link) as here:
-        titles[str(link)] = f"{link} ({_proven(here)})"
+        titles[str(link)] = f"{link}, {link.congestion} ({_proven(here)})"
         with Origin(here, work / "origin", content) as origin:
             place = Place(here, origin, work / "place")
             for row in rows.ROWS:

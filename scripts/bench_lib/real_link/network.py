@@ -18,14 +18,13 @@ from typing import Self
 from bench_lib.figures import CannotMeasure
 
 # Addresses that are reserved for benchmarks between networks.
+_NETWORK = "198.18.0.0/24"
 _HERE, API, STORAGE = "198.18.0.1", "198.18.0.2", "198.18.0.3"
 _SOURCE = Path(__file__).with_name("link.c")
 # As much as the link sends in this time waits in its queue; more is dropped, as a router does.
 _QUEUE_S = 0.1
 _WAIT_IN_DEVICE = 20_000
 _CALM_S, _CALM_PACKETS, _CALM_LIMIT_S = 0.1, 5, 20.0
-# Big providers use BBR. Cubic needs minutes for 15 MB at 100 ms and 0.1 % loss.
-CONGESTION = "bbr"
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,13 @@ class Terms:
     def transfer_s(self, size: int) -> float:
         """For `size` bytes at the full rate, without the headers of packets."""
         return size * 8 / (self.megabits * 1e6)
+
+    @property
+    def congestion(self) -> str:
+        """How senders find their rate: as Linux does without being told; but with loss that takes minutes for 15 MB at
+        100 ms, and servers of large providers use BBR. BBR in turn stays slow for long when a busy machine delays it
+        once, so it is not for every link here."""
+        return "bbr" if self.loss_percent else "cubic"
 
     def __str__(self) -> str:
         loss = f", {self.loss_percent:g} % loss" if self.loss_percent else ""
@@ -128,10 +134,11 @@ class Network:
         for name, where in (("near", list), ("far", self.beyond)):
             _run(where(["ip", "link", "set", name, "up", "txqueuelen", str(_WAIT_IN_DEVICE), "addrgenmode", "none"]))
             _run(where(["ip", "link", "set", "lo", "up"]))
-            for setting in ("tcp_no_metrics_save=1", f"tcp_congestion_control={CONGESTION}"):
-                # What one connection learns of the link must not speed up the next contender's.
-                key, value = setting.split("=")
-                _run(where(["sh", "-c", f"echo {value} >/proc/sys/net/ipv4/{key}"]))
+            # A namespace may not choose any algorithm as its default, but any for a route.
+            route = ["ip", "route", "change", _NETWORK, "dev", name, "congctl", self.terms.congestion]
+            _run(where(route))
+            # What one connection learns of the link must not speed up the next contender's.
+            _run(where(["sh", "-c", "echo 1 >/proc/sys/net/ipv4/tcp_no_metrics_save"]))
 
     def beyond(self, command: Sequence[str]) -> list[str]:
         """The command, to be run on the other side."""
