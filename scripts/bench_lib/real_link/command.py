@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from bench_lib import page, table
@@ -59,7 +60,7 @@ def _measure_all(program: Path, arguments: argparse.Namespace) -> int:
         work = sandbox.WORK / str(number)
         work.mkdir()
         try:
-            figures += _measure(program, link, content, work, titles, is_few=arguments.quick and number > 0)
+            figures += _measure(program, link, content, work, titles, is_quick=arguments.quick)
         except CannotMeasure as reason:
             titles.setdefault(str(link), str(link))
             figures.append(Figure(str(link), "everything", "", {}, absent={OURS: str(reason)}))
@@ -80,29 +81,20 @@ def _keep(figures: Sequence[Figure], titles: Mapping[str, str], arguments: argpa
 
 
 def _measure(
-    program: Path, link: Terms, content: Content, work: Path, titles: dict[str, str], *, is_few: bool
+    program: Path, link: Terms, content: Content, work: Path, titles: dict[str, str], *, is_quick: bool
 ) -> Iterator[Figure]:
     with Network(program, link) as here:
         titles[str(link)] = f"{link}, {link.congestion} ({_proven(here)})"
         with Origin(here, work / "origin", content) as origin:
             place = Place(here, origin, work / "place")
-            for row in rows.ROWS:
-                if row.on(link) and not (is_few and row.name not in rows.QUICK_FAST_ROWS):
-                    yield from _row(place, row)
-
-
-def _row(place: Place, row: rows.Row) -> Iterator[Figure]:
-    begin = time.monotonic()
-    for port in row.ports[:1] if place.terms.loss_percent else row.ports:
-        yield from rows.measure(place, row, port)
-    print(f"{place.terms}: {row.name} {time.monotonic() - begin:.0f} s", file=sys.stderr)
+            for row, port in rows.chosen(link, is_quick):
+                begin = time.monotonic()
+                yield from rows.measure(place, row, port)
+                print(f"{link}: {row.name}, port {port} {time.monotonic() - begin:.0f} s", file=sys.stderr)
 
 
 def _proven(here: Network) -> check.Found:
-    for proof in range(_PROOFS):
-        try:
+    for _ in range(_PROOFS - 1):
+        with suppress(CannotMeasure):
             return check.prove(here)
-        except CannotMeasure:
-            if proof == _PROOFS - 1:
-                raise
-    raise AssertionError("unreachable")
+    return check.prove(here)
