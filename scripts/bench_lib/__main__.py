@@ -16,6 +16,8 @@ from pathlib import Path
 from bench_lib import link, page, plot, rows_cold, rows_daemon, rows_many, rows_warm, table
 from bench_lib.figures import OURS, CannotMeasure, Figure
 from bench_lib.lab import Lab
+from bench_lib.real_link import command
+from bench_lib.real_link.command import terms
 
 _ROUNDS, _QUICK_ROUNDS = 7, 3
 
@@ -57,10 +59,23 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--plot", metavar="FILE.png", type=Path, help="draw the figures")
     parser.add_argument("--write", action="store_true", help="put table and picture into docs/performance-log.md")
     parser.add_argument("--work", metavar="DIR", type=Path, help="where audio and caches go, and audio stays; 10 GB")
+    parser.add_argument(
+        "--link", action="store_true", help="over real links instead: TLS, round trips, loss; needs root"
+    )
+    parser.add_argument(
+        "--on", metavar="LINK", action="append", type=terms, help="with --link: MS,MBIT[,LOSS%%]; repeatable"
+    )
+    parser.add_argument(
+        "--check", metavar="LINK", type=terms, help="with --link: only check that such a link can be had"
+    )
     parser.epilog = "Rows: " + ", ".join(_TITLES) + "."
     arguments = parser.parse_args()
     if arguments.rounds is not None and arguments.rounds < 1:
         parser.error("--rounds must be at least 1")
+    if not arguments.link and (arguments.on or arguments.check):
+        parser.error("--on and --check need --link")
+    if arguments.link and (arguments.only or arguments.rounds or arguments.plot or arguments.work):
+        parser.error("--link takes only --quick, --on, --check, --json and --write")
     return arguments
 
 
@@ -84,6 +99,8 @@ def _measure(lab: Lab, row: Row) -> Iterator[Figure]:
 
 def main() -> int:
     arguments = _arguments()
+    if arguments.link:
+        return command.run(arguments, sys.argv[1:])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that mounts are unmounted
     link.enter_namespace()
     link.bring_up()

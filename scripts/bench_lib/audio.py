@@ -38,13 +38,23 @@ SIZES = (SENTENCE, MINUTE, CHAPTER, BOOK)
 MIXED = (SMALL, SENTENCE, MEDIUM, LARGE, MINUTE)
 
 
+def speak(path: Path, megabytes: float) -> None:
+    """Makes a FLAC file of this size there."""
+    seconds = megabytes * 1e6 / _BYTES_A_SECOND
+    part = path.with_name(f"{path.name}.part")
+    noise = ["synth", f"{seconds:.3f}", "whitenoise", "whitenoise", "gain", "-3"]
+    form = ["-r", str(_RATE_HZ), "-b", "24", "-c", "2", "-t", "flac"]
+    subprocess.run(["sox", "-R", "-n", *form, str(part), *noise], check=True)
+    part.rename(path)
+
+
 class Audio:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.directory.mkdir(parents=True, exist_ok=True)
         for kind in {*SIZES, *MIXED}:
             if not self.path(kind).exists():
-                self._speak(kind)
+                speak(self.path(kind), kind.megabytes)
 
     def path(self, kind: Kind) -> Path:
         return self.directory / f"{kind.digit}.flac"
@@ -56,13 +66,6 @@ class Audio:
         with self.path(kind).open("rb") as file:
             file.seek(offset)
             return file.read(length)
-
-    def _speak(self, kind: Kind) -> None:
-        seconds = kind.megabytes * 1e6 / _BYTES_A_SECOND
-        part = self.directory / f"{kind.digit}.part.flac"
-        noise = ["synth", f"{seconds:.3f}", "whitenoise", "whitenoise", "gain", "-3"]
-        subprocess.run(["sox", "-R", "-n", "-r", str(_RATE_HZ), "-b", "24", "-c", "2", str(part), *noise], check=True)
-        part.rename(self.path(kind))
 
     def make_huge(self) -> None:
         with self.path(HUGE).open("wb") as file:

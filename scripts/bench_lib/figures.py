@@ -13,13 +13,14 @@ from bench_lib.processes import settle
 
 OURS = "cambfs"
 CURL = "curl"
+PARALLEL = "curl, all at once"
 SCRIPT = "script"
 LOOP = "its loop"
 OFF = "rclone off"
 FULL = "rclone full"
 LOCAL = "local disk"
 BARE = "bare mount"
-PEERS = (CURL, SCRIPT, LOOP, OFF, FULL, LOCAL, BARE)
+PEERS = (CURL, PARALLEL, SCRIPT, LOOP, OFF, FULL, LOCAL, BARE)
 
 # Less than this is no difference on hardware that others use, too.
 _DRAW = 1.05
@@ -115,11 +116,12 @@ def alternate(
     contenders: Mapping[str, Callable[[], float]],
     *,
     warm_ups: int = 1,
+    settles: bool = True,
     between: Callable[[], None] = lambda: None,
 ) -> Measured:
     """Asks every contender for a sample in each round, each round beginning with another; `between` is called before
-    each, when the processors are idle. The first `warm_ups` rounds do not count. One that raises CannotMeasure is not
-    asked again."""
+    each, when the processors are idle if it `settles`. The first `warm_ups` rounds do not count. One that raises
+    CannotMeasure is not asked again."""
     samples: dict[str, list[float]] = {who: [] for who in contenders}
     absent: dict[str, str] = {}
     names = list(contenders)
@@ -128,7 +130,8 @@ def alternate(
         for who in names[shift:] + names[:shift]:
             if who in absent:
                 continue
-            settle()
+            if settles:
+                settle()
             between()
             try:
                 sample = contenders[who]()

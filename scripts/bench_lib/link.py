@@ -41,18 +41,21 @@ def bring_up() -> None:
 def calm() -> None:
     """Returns when nothing is on the link any more, for what ended early may still be fetched in the background."""
     deadline = time.monotonic() + _CALM_LIMIT_S
-    before = _bytes_seen()
+    before = bytes_seen()
     while time.monotonic() < deadline:
         time.sleep(_CALM_S)
-        now = _bytes_seen()
+        now = bytes_seen()
         if now - before < _CALM_BYTES:
             return
         before = now
     raise CannotMeasure(f"the link is still busy after {_CALM_LIMIT_S:.0f} s")
 
 
-def _bytes_seen() -> int:
-    line = next(line for line in Path("/proc/net/dev").read_text().splitlines() if line.strip().startswith("lo:"))
+def bytes_seen(device: str = "lo") -> int:
+    """What the device has received, in bytes of packets."""
+    line = next(
+        line for line in Path("/proc/net/dev").read_text().splitlines() if line.strip().startswith(f"{device}:")
+    )
     return int(line.split(":")[1].split()[0])
 
 

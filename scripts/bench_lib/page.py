@@ -12,12 +12,24 @@ from bench_lib.plot import draw
 from bench_lib.table import markdown
 
 _DOCS = Path(__file__).resolve().parents[2] / "docs"
-_MEASURED = re.compile(r"(?<=<!-- measured -->\n).*?(?=<!-- end of measured -->)", re.DOTALL)
 
 
 def write(figures: Sequence[Figure], titles: Mapping[str, str], surroundings: Mapping[str, Any]) -> None:
-    page = _DOCS / "performance-log.md"
-    made = ", ".join(f"{name} {value}" for name, value in surroundings.items())
-    text = f"\n{markdown(figures, titles)}\nMade with: {made}.\n\n![The figures as bars](performance-log.png)\n\n"
-    page.write_text(_MEASURED.sub(lambda _: text, page.read_text()))
+    picture = "![The figures as bars](performance-log.png)\n\n"
+    _replace("measured", f"{_table(figures, titles, surroundings)}\n{picture}")
     draw(figures, _DOCS / "performance-log.png")
+
+
+def write_link(figures: Sequence[Figure], titles: Mapping[str, str], surroundings: Mapping[str, Any]) -> None:
+    _replace("measured over a link", f"{_table(figures, titles, surroundings)}\n")
+
+
+def _table(figures: Sequence[Figure], titles: Mapping[str, str], surroundings: Mapping[str, Any]) -> str:
+    made = ", ".join(f"{name} {value}" for name, value in surroundings.items())
+    return f"\n{markdown(figures, titles)}\nMade with: {made}.\n"
+
+
+def _replace(name: str, text: str) -> None:
+    page = _DOCS / "performance-log.md"
+    place = re.compile(rf"(?<=<!-- {name} -->\n).*?(?=<!-- end of {name} -->)", re.DOTALL)
+    page.write_text(place.sub(lambda _: text, page.read_text()))

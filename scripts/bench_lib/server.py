@@ -14,7 +14,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
@@ -97,6 +97,15 @@ class Counts:
     def total(self) -> int:
         return self.audio + self.signs + self.bulk + self.storage
 
+    @classmethod
+    def of(cls, paths: Sequence[str]) -> Counts:
+        return cls(
+            audio=sum("/tts-result/" in path and "?" not in path for path in paths),
+            signs=sum("?output_type=file_url" in path for path in paths),
+            bulk=sum(path.endswith("/tts-results") for path in paths),
+            storage=sum(path.startswith("/storage/") for path in paths),
+        )
+
     def __str__(self) -> str:
         return f"{self.audio} audio, {self.signs} file_url, {self.bulk} bulk, {self.storage} storage"
 
@@ -110,7 +119,9 @@ class Server:
         self._log.touch()
         user = "user root;" if os.geteuid() == 0 else ""
         servers = "".join(_server(profile, port, work, audio) for profile, port in self._ports.items())
-        (work / "nginx.conf").write_text(_MAIN.format(user=user, work=work, bulk=_bulk(), servers=servers))
+        (work / "nginx.conf").write_text(
+            _MAIN.format(user=user, work=work, bulk=bulk_answers("http://127.0.0.1:$server_port"), servers=servers)
+        )
         self._process = subprocess.Popen(["nginx", "-p", str(work), "-c", str(work / "nginx.conf")])
         self._await()
 
@@ -154,13 +165,7 @@ class Server:
         self.mark()
         with self._log.open() as log:
             log.seek(mark)
-            paths = [line.split()[2] for line in log]
-        return Counts(
-            audio=sum("/tts-result/" in path and "?" not in path for path in paths),
-            signs=sum("?output_type=file_url" in path for path in paths),
-            bulk=sum(path.endswith("/tts-results") for path in paths),
-            storage=sum(path.startswith("/storage/") for path in paths),
-        )
+            return Counts.of([line.split()[2] for line in log])
 
 
 def _server(profile: Profile, port: int, work: Path, audio: Path) -> str:
@@ -172,13 +177,14 @@ def _server(profile: Profile, port: int, work: Path, audio: Path) -> str:
     return _SERVER.format(port=port, work=work, audio=audio, go=go, last=last, wait=wait, no_length=no_length)
 
 
-def _bulk() -> str:
-    """The answers to two to five run ids: the URLs lead to the server without delay or with, whichever was asked."""
+def bulk_answers(storage: str) -> str:
+    """nginx's map from the bodies of bulk requests, of two to five run ids, to their answers; `storage` is the base of
+    the signed URLs and may have nginx's variables in it."""
     lines = []
     for count in range(2, 6):
         ids = [f"b{count}{place}" for place in range(count)]
         asked = r",\s*".join(f"(?<{name}>\\d+)" for name in ids)
-        url = "http://127.0.0.1:$server_port/storage/${%s}?Expires=9999999999"
+        url = storage + "/storage/${%s}?Expires=9999999999"
         response = ", ".join(f'"${{{name}}}": {{"output_url": "{url % name}"}}' for name in ids)
         lines.append(f"    '~^\\{{\"run_ids\":\\s*\\[{asked}\\]\\}}$' '{{{response}}}';")
     return "\n".join(lines)

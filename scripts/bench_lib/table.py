@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,8 +13,7 @@ from typing import Any
 
 from bench_lib.figures import OURS, PEERS, Figure, Goal
 
-_HEADINGS = ("", "cambfs", *PEERS, "goal", "verdict")
-_TEXTS = 2  # of the headings, the last ones
+_TEXTS = ("goal", "verdict")
 
 
 def show(value: float | None, unit: str) -> str:
@@ -25,40 +25,48 @@ def show(value: float | None, unit: str) -> str:
     return f"{number} {unit}".strip()
 
 
+def contenders(figures: Sequence[Figure]) -> list[str]:
+    """Those that any of the figures is about, ours first."""
+    return [OURS, *(who for who in PEERS if any(who in figure.samples or who in figure.absent for figure in figures))]
+
+
 def rows(figures: Sequence[Figure], titles: Mapping[str, str]) -> list[tuple[str, list[str]]]:
-    """For each row of the benchmark, and each figure in it: its cells."""
-    shown = []
+    """The headings; then for each row of the benchmark, and each figure in it: its cells."""
+    columns = contenders(figures)
+    shown = [("", [*columns, *_TEXTS])]
     for name, title in titles.items():
         mine = [figure for figure in figures if figure.row == name]
         if mine:
-            shown.append((f"**{title}**", [""] * (len(_HEADINGS) - 1)))
-        shown += [(figure.case, _cells(figure)) for figure in mine]
+            shown.append((f"**{title}**", [""] * (len(columns) + len(_TEXTS))))
+        shown += [(figure.case, _cells(figure, columns)) for figure in mine]
     return shown
 
 
-def _cells(figure: Figure) -> list[str]:
-    medians = [show(figure.median(who), figure.unit) for who in (OURS, *PEERS)]
+def _cells(figure: Figure, columns: Sequence[str]) -> list[str]:
+    medians = [show(figure.median(who), figure.unit) for who in columns]
     note = f"({figure.note})" if figure.note else ""
     goals = ", ".join(goal.text for goal in figure.goals)
     return [*medians, goals, " ".join(filter(None, [figure.verdict(), note]))]
 
 
 def markdown(figures: Sequence[Figure], titles: Mapping[str, str]) -> str:
-    lines = [" | ".join(_HEADINGS), " | ".join(["---"] + ["---:"] * (len(_HEADINGS) - 1 - _TEXTS) + ["---"] * _TEXTS)]
-    lines += [" | ".join([case, *cells]) for case, cells in rows(figures, titles)]
+    headings, *others = [[case, *cells] for case, cells in rows(figures, titles)]
+    numbers = len(headings) - 1 - len(_TEXTS)
+    rule = ["---", *["---:"] * numbers, *["---"] * len(_TEXTS)]
+    lines = [" | ".join(cells) for cells in (headings, rule, *others)]
     return "".join(f"| {line} |\n" for line in lines) + "\n" + "".join(f"- {line}\n" for line in remarks(figures))
 
 
 def plain(figures: Sequence[Figure], titles: Mapping[str, str]) -> str:
-    lines = [list(_HEADINGS), *([case.strip("*"), *cells] for case, cells in rows(figures, titles))]
-    widths = [max(len(line[column]) for line in lines if any(line[1:])) for column in range(len(_HEADINGS) - 1)]
+    lines = [[case.strip("*"), *cells] for case, cells in rows(figures, titles)]
+    widths = [max(len(line[column]) for line in lines if any(line[1:])) for column in range(len(lines[0]) - 1)]
     return "\n".join(_aligned(line, widths) for line in lines) + "\n\n" + "\n".join(remarks(figures)) + "\n"
 
 
 def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
     if not any(line[1:]):
         return line[0]
-    numbers = [cell.rjust(width) for cell, width in zip(line[1:-_TEXTS], widths[1:], strict=False)]
+    numbers = [cell.rjust(width) for cell, width in zip(line[1 : -len(_TEXTS)], widths[1:], strict=False)]
     return "  ".join([("  " + line[0]).ljust(widths[0] + 2), *numbers, line[-2].ljust(widths[-1]), line[-1]])
 
 
@@ -101,6 +109,8 @@ def surroundings(rounds: int) -> dict[str, Any]:
 
 
 def _version(command: Sequence[str]) -> str:
+    if shutil.which(command[0]) is None:
+        return "not installed"
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True)
     words = done.stdout.splitlines()[0].replace("/", " ").split()
     return next(word for word in words if word.lstrip("v")[:1].isdigit())
