@@ -97,7 +97,7 @@ def open_client(settings: Settings, timeout_s: float | None = None) -> Client:
 def prepare_cache(settings: Settings) -> None:
     """Raises ConfigError when the cache directory cannot be used."""
     if not settings.no_disk_cache:
-        from cambfs.cache.disk import Disk
+        from cambfs.disk.disk import Disk
 
         Disk(account_directory(settings))
 
@@ -114,7 +114,7 @@ def open_parts(
 ) -> Iterator[Parts]:
     """`counters` count the requests. Raises ConfigError."""
     from cambfs.cache.cache import Cache
-    from cambfs.cache.disk import Disk
+    from cambfs.disk.disk import Disk
     from cambfs.runs.library import Library
     from cambfs.transfers.context import make_context
 

@@ -17,7 +17,7 @@ import hypothesis
 import pytest
 
 from cambfs.cache.cache import Cache
-from cambfs.cache.disk import Disk
+from cambfs.disk.disk import Disk
 from cambfs.remote import retry
 from cambfs.runs.library import Library
 from tests.fakes import LIMIT_S, FakeSource

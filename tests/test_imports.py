@@ -17,19 +17,21 @@ _ROOT = Path(cambfs.__file__).parent
 
 # Each room, and the rooms that it may import. What is in no room is a word that everybody uses (TOP), or puts the parts
 # together (`wiring`, `bulk_fetch`, `cli`).
-TOP = {"cambfs", "errors", "names", "model", "flac", "audio", "text", "deadline", "clock", "proof"}
+TOP = {"cambfs", "errors", "names", "model", "flac", "audio", "text", "deadline", "clock"}
 MAY_IMPORT = {
     "system": set(),
     "remote": {"system"},
     "wire": set(),
     "http": {"remote", "wire"},
-    "cache": {"system"},
+    "disk": {"system"},
+    "cache": {"disk", "system"},
+    "sizes": {"disk", "remote"},
     "transfers": {"cache", "remote", "system"},
-    "runs": {"transfers", "cache", "remote"},
+    "runs": {"transfers", "sizes", "cache", "disk", "remote"},
     "vfs": {"runs", "cache", "remote"},
     "status": {"runs", "cache", "remote"},
     "fuse": {"vfs", "runs", "system"},
-    "doctor": {"config", "wiring", "http", "wire", "remote", "cache", "system"},
+    "doctor": {"config", "wiring", "http", "wire", "remote", "cache", "disk", "system"},
 }
 # What only the named rooms may import.
 RESERVED = {

@@ -15,12 +15,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
 
-from cambfs.cache.descriptors import SHORTAGES, shortage, with_descriptors
-from cambfs.cache.disk import Disk, Usage
 from cambfs.cache.lru import Entry, Idle
-from cambfs.cache.sidecar import Sidecar
-from cambfs.cache.spool import Spool, memory_spool
 from cambfs.cache.usage import CacheUsage
+from cambfs.disk.descriptors import SHORTAGES, shortage, with_descriptors
+from cambfs.disk.disk import Disk, Usage
+from cambfs.disk.sidecar import Sidecar
+from cambfs.disk.spool import Spool, memory_spool
 from cambfs.errors import CacheDamaged, CambfsError
 from cambfs.model import Arrived, RunInfo
 from cambfs.names import RunId

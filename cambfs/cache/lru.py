@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from cachetools import LRUCache
 
-from cambfs.cache.sidecar import Identity
-from cambfs.cache.spool import Spool
+from cambfs.disk.sidecar import Identity
+from cambfs.disk.spool import Spool
 from cambfs.model import RunInfo
 from cambfs.names import RunId
 

@@ -16,7 +16,7 @@ from cambfs.errors import CacheDamaged, ConfigError
 from cambfs.text import shown_size
 
 if TYPE_CHECKING:
-    from cambfs.cache.disk import Disk, Stored
+    from cambfs.disk.disk import Disk, Stored
     from cambfs.names import RunId
 
 
@@ -117,7 +117,7 @@ def verify(settings: Settings) -> None:
 
 
 def _results(settings: Settings) -> Iterator[tuple[Disk, Stored]]:
-    from cambfs.cache.disk import Disk
+    from cambfs.disk.disk import Disk
     from cambfs.wiring import account_directories
 
     for directory in account_directories(settings.cache_dir):

@@ -83,7 +83,7 @@ def fetch_into_cache(
 
 
 def _drop(settings: Settings, wanted: tuple[RunId, ...]) -> None:
-    from cambfs.cache.disk import Disk
+    from cambfs.disk.disk import Disk
     from cambfs.wiring import account_directory, open_client
 
     with open_client(settings) as client:
@@ -153,7 +153,7 @@ def _open_log(settings: Settings) -> None:
 
 def _have_stayed(settings: Settings, wanted: tuple[RunId, ...]) -> bool:
     """Whether all are in the cache now; says so when it was too small."""
-    from cambfs.cache.disk import Disk
+    from cambfs.disk.disk import Disk
     from cambfs.wiring import account_directory
 
     here = {stored.run_id for stored in Disk(account_directory(settings)).scan()}

@@ -21,8 +21,8 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 
-from cambfs.cache.disk import Disk
 from cambfs.config import Settings
+from cambfs.disk.disk import Disk
 from cambfs.doctor.report import Check, Finding, broken, ok, warning
 from cambfs.system import logs, mountpoint, private_files
 from cambfs.system.mountpoint import FSTYPE, Mounted

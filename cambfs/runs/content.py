@@ -11,14 +11,14 @@ from collections.abc import Callable
 
 from cambfs import audio, flac
 from cambfs.cache.cache import Acquired, Cache
-from cambfs.cache.ranges import RangeSet
-from cambfs.cache.spool import Spool
+from cambfs.disk.ranges import RangeSet
+from cambfs.disk.spool import Spool
 from cambfs.errors import CacheDamaged, ResultChanged, TooLarge
 from cambfs.model import Arrived, RunInfo
 from cambfs.names import RunId
 from cambfs.remote.source import Body
-from cambfs.runs.completeness import Completeness, head_of
-from cambfs.runs.sizing import Sizing
+from cambfs.sizes.completeness import Completeness, head_of
+from cambfs.sizes.sizing import Sizing
 
 log = logging.getLogger(__name__)
 

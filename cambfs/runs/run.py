@@ -24,8 +24,8 @@ from cambfs.remote.object_store import Probe
 from cambfs.remote.source import Body
 from cambfs.runs.content import Content
 from cambfs.runs.demand import Demand
-from cambfs.runs.sizing import Sizing
 from cambfs.runs.waiters import Waiters
+from cambfs.sizes.sizing import Sizing
 from cambfs.transfers.context import Context
 from cambfs.transfers.downloader import Downloader
 from cambfs.transfers.transfer import Transfer

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from cambfs.cache.cache import Cache
-from cambfs.cache.disk import Disk
 from cambfs.config import ApiKey, Settings
+from cambfs.disk.disk import Disk
 from cambfs.errors import ConfigError, NotAudio
 from cambfs.fuse.error_log import ErrorLog
 from cambfs.model import RunInfo

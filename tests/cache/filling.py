@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cambfs.cache.cache import Acquired, Cache
-from cambfs.cache.spool import Spool
+from cambfs.disk.spool import Spool
 from cambfs.model import RunInfo
 from cambfs.names import RunId
 from tests.fakes import some_bytes

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cambfs.cache.cache import Cache
-from cambfs.cache.disk import Disk
+from cambfs.disk.disk import Disk
 from cambfs.errors import TooManyOpenFiles
 from cambfs.names import RunId
 from tests.cache.filling import content_of, fetch, fill, keep, release, use

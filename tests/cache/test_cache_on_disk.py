@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from cambfs.cache.cache import Cache
-from cambfs.cache.disk import Disk, Stored
-from cambfs.cache.sidecar import Sidecar
-from cambfs.cache.spool import Spool
+from cambfs.disk.disk import Disk, Stored
+from cambfs.disk.sidecar import Sidecar
+from cambfs.disk.spool import Spool
 from cambfs.errors import CacheDamaged, Closing
 from cambfs.names import RunId
 from tests.cache.filling import acquire, content_of, facts_of, fetch, fill, keep, release, use

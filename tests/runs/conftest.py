@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cambfs.cache.cache import Cache
-from cambfs.cache.disk import Disk
+from cambfs.disk.disk import Disk
 from cambfs.runs.library import Library
 from tests.runs.results import SIZE
 from tests.waiting import (

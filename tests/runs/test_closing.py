@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cambfs.cache.cache import Cache
-from cambfs.cache.disk import Disk
+from cambfs.disk.disk import Disk
 from cambfs.errors import (
     CambfsError,
     Closing,

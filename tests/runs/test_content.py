@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from cambfs.cache import checks
-from cambfs.cache import disk as disk_module
-from cambfs.cache import spool as spool_module
-from cambfs.cache.disk import Disk
 from cambfs.deadline import Deadline
+from cambfs.disk import checks
+from cambfs.disk import disk as disk_module
+from cambfs.disk import spool as spool_module
+from cambfs.disk.disk import Disk
 from cambfs.errors import (
     CacheDamaged,
     Cancelled,

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from cambfs.cache.cache import Cache
-from cambfs.cache.disk import Disk
-from cambfs.cache.sidecar import Sidecar
 from cambfs.deadline import Deadline
+from cambfs.disk.disk import Disk
+from cambfs.disk.sidecar import Sidecar
 from cambfs.errors import (
     BadResponse,
     CambfsError,

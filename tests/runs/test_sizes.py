@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cambfs.cache.cache import Cache
-from cambfs.cache.disk import Disk
+from cambfs.disk.disk import Disk
 from cambfs.errors import BadResponse, KeyRefused, ResultChanged, ServerError, TooLarge, UnknownRun, Unreachable
 from cambfs.names import RunId
 from cambfs.remote import object_store as storage_module

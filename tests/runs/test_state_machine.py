@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from cambfs.cache.cache import Cache
-from cambfs.cache.disk import Disk
+from cambfs.disk.disk import Disk
 from cambfs.errors import BadResponse, CambfsError, RateLimited, ServerError, Unreachable
 from cambfs.names import RunId
 from cambfs.remote import object_store

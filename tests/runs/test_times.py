@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from cambfs.cache.cache import Cache
-from cambfs.cache.disk import Disk
+from cambfs.disk.disk import Disk
 from cambfs.names import RunId
 from cambfs.runs.library import Library
-from cambfs.runs.sizing import UNKNOWN_TIME_NS
+from cambfs.sizes.sizing import UNKNOWN_TIME_NS
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, StorageManner, some_flac
 from tests.waiting import MakeLibrary, deadline, eventually, in_thread, read_all, size_of
 

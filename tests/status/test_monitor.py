@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from cambfs.cache.cache import Cache
-from cambfs.cache.disk import Disk
+from cambfs.disk.disk import Disk
 from cambfs.names import RunId
 from cambfs.runs.library import Library
 from cambfs.status.counters import Counters

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cambfs.cache.cache import Cache
-from cambfs.cache.disk import Disk
+from cambfs.disk.disk import Disk
 from cambfs.errors import KeyRefused
 from cambfs.names import RunId
 from cambfs.runs.library import Library

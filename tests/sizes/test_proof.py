@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cambfs.audio import End
-from cambfs.proof import UNPROVEN, Claims, proof_of
+from cambfs.sizes.proof import UNPROVEN, Claims, proof_of
 
 END = 100
 OTHER = 140

@@ -7,8 +7,8 @@ from contextlib import closing
 from pathlib import Path
 
 import cambfs.demo
-from cambfs.cache.disk import Disk
-from cambfs.cache.spool import Spool
+from cambfs.disk.disk import Disk
+from cambfs.disk.spool import Spool
 from cambfs.model import RunInfo
 from cambfs.names import RunId
 

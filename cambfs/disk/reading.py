@@ -11,12 +11,12 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import NamedTuple, TypeVar
 
-from cambfs.cache.checks import check_fits, check_structure, is_own_file
-from cambfs.cache.descriptors import SHORTAGES
-from cambfs.cache.directory import Directory
-from cambfs.cache.ranges import RangeSet
-from cambfs.cache.sidecar import LIMIT_BYTES, Sidecar, parse
-from cambfs.cache.spool import Spool
+from cambfs.disk.checks import check_fits, check_structure, is_own_file
+from cambfs.disk.descriptors import SHORTAGES
+from cambfs.disk.directory import Directory
+from cambfs.disk.ranges import RangeSet
+from cambfs.disk.sidecar import LIMIT_BYTES, Sidecar, parse
+from cambfs.disk.spool import Spool
 from cambfs.errors import CacheDamaged
 from cambfs.model import RunInfo
 from cambfs.names import RunId

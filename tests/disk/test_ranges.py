@@ -1,4 +1,4 @@
-"""`cambfs.cache.ranges`, against plain sets of numbers."""
+"""`cambfs.disk.ranges`, against plain sets of numbers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cambfs.cache.ranges import RangeSet
+from cambfs.disk.ranges import RangeSet
 
 _PLACES = st.integers(0, 24)
 _RANGES = st.lists(st.tuples(_PLACES, _PLACES), max_size=8)

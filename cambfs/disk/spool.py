@@ -16,11 +16,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from threading import Lock
 
-from cambfs.cache import checks
-from cambfs.cache.descriptors import shortage
-from cambfs.cache.directory import Name
-from cambfs.cache.ranges import RangeSet
-from cambfs.cache.sidecar import Identity, identity_of
+from cambfs.disk import checks
+from cambfs.disk.descriptors import shortage
+from cambfs.disk.directory import Name
+from cambfs.disk.ranges import RangeSet
+from cambfs.disk.sidecar import Identity, identity_of
 from cambfs.errors import CacheDamaged, NoSpace
 
 log = logging.getLogger(__name__)

@@ -24,13 +24,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from cambfs.cache import reading
-from cambfs.cache.checks import FRAMES, check_structure, sha256
-from cambfs.cache.descriptors import SHORTAGES
-from cambfs.cache.directory import Directory, Name, sweep, try_lock
-from cambfs.cache.reading import Opened, audio_name, sidecar_name
-from cambfs.cache.sidecar import Sidecar
-from cambfs.cache.spool import Spool
+from cambfs.disk import reading
+from cambfs.disk.checks import FRAMES, check_structure, sha256
+from cambfs.disk.descriptors import SHORTAGES
+from cambfs.disk.directory import Directory, Name, sweep, try_lock
+from cambfs.disk.reading import Opened, audio_name, sidecar_name
+from cambfs.disk.sidecar import Sidecar
+from cambfs.disk.spool import Spool
 from cambfs.errors import CacheDamaged, ConfigError
 from cambfs.model import RunInfo
 from cambfs.names import RunId, parse_run_id

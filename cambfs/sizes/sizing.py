@@ -14,12 +14,12 @@ from enum import Enum, auto
 
 from cambfs import flac
 from cambfs.audio import signature
-from cambfs.cache.spool import Spool
+from cambfs.disk.spool import Spool
 from cambfs.errors import CambfsError, NotWhole, ResultChanged
 from cambfs.model import RunInfo
 from cambfs.names import RunId
-from cambfs.proof import ENDS_IN_A_FRAME
 from cambfs.remote.object_store import ObjectStore, Probe
+from cambfs.sizes.proof import ENDS_IN_A_FRAME
 
 # The time of a result when neither the stream nor storage tells it: the same in every mount, and a year that archives
 # of every kind can hold. 2000-01-01, UTC.

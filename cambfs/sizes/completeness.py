@@ -10,13 +10,13 @@ import logging
 
 from cambfs import audio, flac
 from cambfs.audio import End
-from cambfs.cache.spool import Spool
+from cambfs.disk.spool import Spool
 from cambfs.errors import BrokenBody, NotWhole
 from cambfs.names import RunId
-from cambfs.proof import UNPROVEN, Claims, proof_of
 from cambfs.remote.object_store import HEAD_BYTES
 from cambfs.remote.source import Body
-from cambfs.runs.sizing import Sizing
+from cambfs.sizes.proof import UNPROVEN, Claims, proof_of
+from cambfs.sizes.sizing import Sizing
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""`cambfs.cache.directory`: where results lie, who may see them, and other mounts with the same directory."""
+"""`cambfs.disk.directory`: where results lie, who may see them, and other mounts with the same directory."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from cambfs.cache import reading
 from cambfs.cache.cache import Cache
-from cambfs.cache.directory import Directory
-from cambfs.cache.disk import Disk
+from cambfs.disk import reading
+from cambfs.disk.directory import Directory
+from cambfs.disk.disk import Disk
 from cambfs.errors import ConfigError
 from cambfs.names import RunId
-from tests.cache.on_disk import (
+from tests.disk.on_disk import (
     CONTENT,
     FACTS,
     RUN,

@@ -14,11 +14,11 @@ from unittest.mock import Mock
 
 import pytest
 
-from cambfs.cache.directory import Directory
-from cambfs.cache.disk import Disk
+from cambfs.disk.directory import Directory
+from cambfs.disk.disk import Disk
 from cambfs.errors import CacheDamaged
 from cambfs.model import RunInfo
-from tests.cache.on_disk import (
+from tests.disk.on_disk import (
     CONTENT,
     FACTS,
     PIPED,

@@ -1,4 +1,4 @@
-"""`cambfs.cache.spool`: one descriptor's bytes, on a disk that fills up, and in memory."""
+"""`cambfs.disk.spool`: one descriptor's bytes, on a disk that fills up, and in memory."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from cambfs.cache import spool as spool_module
-from cambfs.cache.directory import Directory, Name
-from cambfs.cache.spool import Spool, memory_spool
+from cambfs.disk import spool as spool_module
+from cambfs.disk.directory import Directory, Name
+from cambfs.disk.spool import Spool, memory_spool
 from cambfs.errors import CacheDamaged, NoSpace, TooManyOpenFiles
 
 

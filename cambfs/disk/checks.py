@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from cambfs import audio
 from cambfs.audio import End
-from cambfs.cache.sidecar import Sidecar
+from cambfs.disk.sidecar import Sidecar
 from cambfs.errors import CacheDamaged, Closing
 from cambfs.names import RunId
 

@@ -1,4 +1,4 @@
-"""`cambfs.cache.disk`: what is in the cache directory, and what of it is vouched for."""
+"""`cambfs.disk.disk`: what is in the cache directory, and what of it is vouched for."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from cambfs.cache.disk import Disk
+from cambfs.disk.disk import Disk
 from cambfs.errors import CacheDamaged, Closing
 from cambfs.model import RunInfo
 from cambfs.names import RunId
-from tests.cache.on_disk import (
+from tests.disk.on_disk import (
     CONTENT,
     FACTS,
     PIPED,

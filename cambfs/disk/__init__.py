@@ -1,0 +1,1 @@
+"""One directory of results: files, sidecars, and the spool of each run."""

@@ -1,0 +1,1 @@
+"""How long a result is, and when it counts as complete."""
