@@ -80,7 +80,7 @@ def test_a_bad_line_is_refused_at_mount(server: Server, tmp_path: Path) -> None:
     done = run(
         [CAMBFS, "mount", "-f", "--runs-file", str(runs), str(directory)], env=environment(server, tmp_path), limit_s=20
     )
-    assert done.status == 1
+    assert done.status == 2
     assert done.err.startswith(f"cambfs: {runs}:2: '102-'"), done
     assert done.err.count("\n") == 1
     assert server.requests == ()
