@@ -18,11 +18,14 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 from urllib.parse import urlsplit
 
+from cambfs.names import MAX_RUN_ID
 from tests.hostile.replies import Act, Asked, Kind, Reply, Step, well
 
 WAIT_S = 20.0
 _HEAD_LIMIT_BYTES = 65536
 _RUN = re.compile(r"/apis/(tts-result|moved)/(\d+)|/(\d+)\.flac")
+# How cambfs asks whether the key is good, and whether the API still answers.
+_QUESTIONS = ([0], [MAX_RUN_ID])
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
@@ -220,7 +223,7 @@ class _Serving:
 
     def _answer(self, request: _Request) -> bool:
         """Whether another request may follow on this connection."""
-        if request.run_ids == [0]:  # how cambfs asks whether the key is good
+        if request.run_ids in _QUESTIONS:
             self._connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\n{}")
             return True
         return all(self._play(step) for step in self._server.take(request, self))
