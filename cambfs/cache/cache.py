@@ -69,6 +69,7 @@ class Cache:
         with self._lock:
             self._limit_bytes = limit_bytes
             idle, self._idle = self._idle, Idle(limit_bytes, self._drop)
+            self._idle.evictions = idle.evictions
             for run_id, entry in idle.items():
                 self._add(run_id, entry)
             self._make_room()
