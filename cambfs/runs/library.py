@@ -1,7 +1,8 @@
 """All runs of one mount: their sizes, and the runs that are in use.
 
 Not one run's bytes (`run`), nor names and attributes (`tree`). Threads: callers come in here; `close` ends the threads
-that work for the runs. `_lock` guards the tables; only the cache is locked under it (for the order of locks see `run`).
+that work for the runs. `_lock` guards the tables; under it only the cache is locked, and what is a leaf (for the order
+of locks see `run`).
 """
 
 from __future__ import annotations
