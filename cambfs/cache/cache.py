@@ -69,6 +69,7 @@ class Cache:
         with self._lock:
             self._limit_bytes = limit_bytes
             idle, self._idle = self._idle, Idle(limit_bytes, self._drop)
+            self._idle.evictions = idle.evictions
             for run_id, entry in idle.items():
                 self._add(run_id, entry)
             self._make_room()
@@ -160,8 +161,8 @@ class Cache:
     def arrived(self, run_id: RunId) -> Arrived | None:
         """What is here of a run that nobody uses, or of a cached one; None when nothing is. Does not count as a use."""
         entry = with_descriptors(lambda: self._look_up_locked(run_id), self._close_idle_spool)
-        if entry is None:
-            return None
+        if entry is None or (run_id in self.in_use and not entry.whole):
+            return None  # the run that uses a part changes it
         info = entry.info
         size = info.size if info is not None else None
         if entry.spool is None:

@@ -1,4 +1,4 @@
-"""What becomes of an operation's failure: an errno, a line in the log, and one in the journal.
+"""What becomes of an operation's failure: an errno, a line in the log, and one in `.cambfs/errors`.
 
 The one table from errors to errnos. Threads: any.
 """
@@ -29,7 +29,7 @@ _ERRNOS: Sequence[tuple[type[CambfsError], int]] = (
     (errors.Cancelled, errno.EINTR),
     (errors.Closing, errno.ENODEV),
 )
-# What a user expects, and causes, all the time: not worth a line of the log; and of these, none of the journal.
+# What a user expects, and causes, all the time: not worth a line of the log; and of these, none of `.cambfs/errors`.
 _EXPECTED = (errors.NoSuchName, errors.UnknownRun, errors.ReadOnly, errors.Cancelled, errors.Closing)
 _NOTHING_WRONG = (errors.NoSuchName, errors.ReadOnly, errors.Cancelled, errors.Closing)
 

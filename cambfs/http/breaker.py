@@ -2,8 +2,9 @@
 
 One `Breaker` an origin; origins do not share their fate. A breaker is closed as long as the origin answers. A request
 that fails because nothing answers opens it: for some seconds every other request fails at once, with the same class of
-error. Then it is half open: the next request tries, and the others still fail at once. A response of any status closes
-it. No request that is under way is disturbed. The only request made for a breaker's sake is the question that
+error. Then it is half open: the next request tries, and the others still fail at once. If its response takes as long
+as a pause, another one tries, too: the first may be about a result that is stuck. A response of any status closes the
+breaker. No request that is under way is disturbed. The only request made for a breaker's sake is the question that
 `exchange` asks after a silence: one stuck result is no reason to refuse all others.
 
 Threads: any. `Breaker._lock` and `Breakers._lock` are leaves, and neither is held while a request is under way.
@@ -55,7 +56,8 @@ class Breaker:
         self._reason = ""
         self._retry_at = 0.0
         self._pause_s = FIRST_PAUSE_S
-        self._is_trying = False
+        self._trials = 0  # how many requests try
+        self._tried_at = 0.0  # when the last of them began
         self._answered_at = float("-inf")
         self._silent_at = float("-inf")  # when it fell silent, if it was not heard since
         self._is_question_due = False
@@ -77,7 +79,7 @@ class Breaker:
         finally:
             if is_trial:
                 with self._lock:
-                    self._is_trying = False
+                    self._trials -= 1
 
     def heard(self) -> None:
         """Bytes of a response came: nobody is silent who sends them."""
@@ -110,15 +112,15 @@ class Breaker:
             return OriginState(origin, True, self._reason, max(0.0, self._retry_at - self._clock()))
 
     def _admit(self, what: str, now: float) -> bool:
-        """Whether the request is the one that tries, on behalf of all."""
+        """Whether the request tries on behalf of all."""
         with self._lock:
             if self._failure is None:
                 return False
-            if now >= self._retry_at and not self._is_trying:
-                self._is_trying = True
+            if now >= self._retry_at and (not self._trials or now - self._tried_at >= FIRST_PAUSE_S):
+                self._trials, self._tried_at = self._trials + 1, now
                 return True
             left_s = max(self._retry_at - now, 0.0)
-            when = "is being tried again" if self._is_trying else f"is tried again in {max(left_s, 1):.0f} s"
+            when = "is being tried again" if self._trials else f"is tried again in {max(left_s, 1):.0f} s"
             error = copy.copy(self._failure)
         error.args = (f"{what}: {self._reason}; it {when}",)
         error.down_for_s, error.was_sent = left_s, False
@@ -134,6 +136,9 @@ class Breaker:
             if not (is_trial if self._failure is not None else self._opens(error, what, began_at)):
                 return
             now = self._clock()
+            if is_trial and self._retry_at > began_at:
+                error.down_for_s = max(self._retry_at - now, 0.0)  # another trial has failed meanwhile
+                return
             is_quick = now - began_at < _QUICK_S
             self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S) if is_trial and not is_quick else FIRST_PAUSE_S
             error.down_for_s = _jitter.uniform(0.8, 1.0) * self._pause_s

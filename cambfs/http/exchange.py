@@ -227,7 +227,7 @@ class Exchange:
             breaker = self.breakers.of(origin)
             if origin == self._base and what != _QUESTION and breaker.takes_question():
                 with suppress(CambfsError):
-                    self.get(_QUESTION, self._question_url, {}, with_key=True).raw.close()
+                    self.get(_QUESTION, self._question_url, {}, with_key=True).close()
                     breaker.note_stuck(what)
             raise
 

@@ -4,7 +4,7 @@ A server may repeat the key as it is, escaped for a URL, for JSON, for HTML or f
 and the sender or a limit of ours may have cut it. So a text is looked at as it is and as each way to unescape it reads
 it, and what begins or ends like the key counts as the key. What that takes grows with the text, not with its square.
 
-Not what else is taken out of a text (`answers`). Pure functions, no threads.
+Not what else is taken out of a text (`response_text`). Pure functions, no threads.
 """
 
 from __future__ import annotations

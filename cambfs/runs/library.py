@@ -1,7 +1,8 @@
 """All runs of one mount: their sizes, and the runs that are in use.
 
 Not one run's bytes (`run`), nor names and attributes (`tree`). Threads: callers come in here; `close` ends the threads
-that work for the runs. `_lock` guards the tables; only the cache is locked under it (for the order of locks see `run`).
+that work for the runs. `_lock` guards the tables; under it only the cache is locked, and what is a leaf (for the order
+of locks see `run`).
 """
 
 from __future__ import annotations
@@ -159,10 +160,13 @@ class Library:
             self._check_unknown(run_id)
         self._ask_ahead_for_urls(run_id)
         try:
-            return deadline.result(self._signer.request(run_id), self._check_open)
+            signature = deadline.result(self._signer.request(run_id), self._check_open)
         except UnknownRun as error:
             self._note_unknown(run_id, error)
             raise
+        with self._lock:
+            self._unlisted.pop(run_id, None)
+        return signature
 
     def fresh_signature(self, run_id: RunId) -> Signature | None:
         """What `signature` returns without a request; None when it needs one."""
@@ -210,7 +214,11 @@ class Library:
             return cached
         with self._lock:
             run = self._runs.get(run_id)
-        return cached if run is None else run.arrived()
+            if run is None:
+                return cached
+            run.users += 1  # its bytes could be closed meanwhile
+        with Lease(run, self._release):
+            return run.arrived()
 
     def progress(self) -> list[Progress]:
         """The results that are being downloaded."""

@@ -231,6 +231,12 @@ class Run:
             self._told = told
             self._owner.learn(self.id, *told)
 
+    def _settle_time(self) -> None:
+        """The stream tells nothing more. Storage is still heard."""
+        if not self._downloader.is_probing:
+            self._content.sizing.settle_time()
+            self._tell()
+
     # For transfers, in their threads.
 
     def lease(self) -> AbstractContextManager[object]:
@@ -375,6 +381,7 @@ class Run:
             self._changed.notify_all()
             was_stream = self._downloader.forget(transfer, error)
             if was_stream and error is not None and not self._is_over:
+                self._settle_time()  # a stat that waited for just that has its size
                 self._fail(error)
             is_to_be_kept = self._is_worth_keeping() and self._content.note_whole()
             if self._handles and error is None and not self._is_over:

@@ -16,6 +16,7 @@ import socket
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterable
+from contextlib import suppress
 from errno import EINPROGRESS
 from itertools import chain, zip_longest
 from typing import Any, NamedTuple
@@ -49,7 +50,8 @@ class Addresses:
         addresses = interleaved([Address(*one) for one in found])
         addresses.sort(key=lambda address: address.place != self._winner)
         sock = race(addresses, timeout_s, list(options))
-        self._winner = sock.getpeername()
+        with suppress(OSError):  # it was closed at once, which its first use will show
+            self._winner = sock.getpeername()
         return sock
 
 

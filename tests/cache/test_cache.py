@@ -174,3 +174,5 @@ def test_the_limit_can_change_while_it_is_in_force(make_cache: MakeCache) -> Non
     cache.set_limit(300)
     keep(cache, 4, 100)
     assert sorted(cache.runs()) == [2, 3, 4]
+    cache.set_limit(200)
+    assert cache.usage().evictions == 2, "counted since the mount began"

@@ -203,6 +203,28 @@ def test_a_trial_that_fails_after_an_older_request_was_answered_says_nothing(bre
     _answered(breaker)
 
 
+def test_a_trial_that_is_stuck_does_not_keep_others_from_trying(breaker: Breaker, clock: Clock) -> None:
+    def another_tries() -> None:
+        with breaker.attempt("run 2"):
+            assert "is being tried again" in str(_refuses(breaker))
+
+    _failed(breaker, REFUSED)
+    clock.wait(FIRST_PAUSE_S)
+    _failed(breaker, SILENT, lambda: _refuses(breaker), lambda: clock.wait(FIRST_PAUSE_S), another_tries)
+    _answered(breaker)
+
+
+def test_trials_that_fail_together_lengthen_the_pause_once(breaker: Breaker, clock: Clock) -> None:
+    def another_fails() -> None:
+        _failed(breaker, TimedOut("run 2: x"), lambda: clock.wait(1))
+
+    _failed(breaker, REFUSED)
+    clock.wait(FIRST_PAUSE_S)
+    error = TimedOut("run 1: x")
+    _failed(breaker, error, lambda: clock.wait(FIRST_PAUSE_S), another_fails)
+    assert error.down_for_s == _pause_s(breaker) <= 2 * FIRST_PAUSE_S
+
+
 def test_to_connect_is_no_answer(breaker: Breaker, clock: Clock) -> None:
     _failed(breaker, SILENT, lambda: clock.wait(10))
     with breaker.attempt("the API", is_request=False):

@@ -124,6 +124,16 @@ def test_no_answer(server: Server, client: Client, caplog: pytest.LogCaptureFixt
     assert line.startswith("GET 127.0.0.1:#/apis/tts-result/5: no response after # ms: run 5: 127.0.0.1:# closed the")
 
 
+def test_the_question_after_a_silence(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    server.scripts += [server.stall(), send(sized(b"{}").replace(b"200 OK", b"404 Not Found"))]
+    with Client(f"{server.url}/apis", KEY, timeout_s=0.3) as client, pytest.raises(LinkError):
+        client.sign(RUN)
+    assert len(lines(caplog)) == 2
+    assert lines(caplog)[1].endswith(
+        "/apis/tts-result/9223372036854775807: 404 after # ms, 0 bytes in # ms, new connection, the API"
+    )
+
+
 def test_the_key_in_the_way_is_masked(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     server.scripts += [send(OK + b"Content-Length: 4\r\n\r\nfLaC" + bytes(40), keep=False)]
     with Client(f"{server.url}/{KEY}", KEY, timeout_s=WAIT_S) as client, pytest.raises(LinkError):

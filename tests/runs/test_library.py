@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from cambfs.cache.cache import Cache
 from cambfs.errors import BadResponse, UnknownRun, Unreachable
+from cambfs.model import Arrived
 from cambfs.names import RunId
 from cambfs.runs.library import Library
+from cambfs.runs.run import Run
 from cambfs.transfers.context import Tuning, make_context
 from tests.fakes import LIMIT_S, FakeSource, Result, some_flac
 from tests.waiting import (
@@ -76,7 +80,12 @@ def test_does_not_list_what_the_api_does_not_know(source: FakeSource, make_libra
     assert library.listed() == [1]
 
 
-def test_what_the_api_does_not_know_stays_out_when_it_may_be_asked_again(source: FakeSource) -> None:
+@pytest.mark.parametrize(
+    "use", [lambda library: read_all(library, 2), lambda library: library.signature(RunId(2), deadline())]
+)
+def test_what_the_api_does_not_know_stays_out_when_it_may_be_asked_again(
+    use: Callable[[Library], object], source: FakeSource
+) -> None:
     runs = [[RunId(1), RunId(2)]]
     context = make_context(source, Cache(None, 1 << 20), timeout_s=LIMIT_S, tuning=Tuning(unknown_for_s=0.0))
     library = Library(context, lambda: runs[0])
@@ -87,7 +96,7 @@ def test_what_the_api_does_not_know_stays_out_when_it_may_be_asked_again(source:
     assert library.listed() == [1], "another list, but the same runs"
 
     source.add(2, Result(some_flac(SIZE)))
-    read_all(library, 2)
+    use(library)
     assert library.listed() == [1, 2]
     library.close()
 
@@ -195,3 +204,29 @@ def test_a_look_at_the_whole_disturbs_nobody_who_goes_through_it(source: FakeSou
         library.listed()
 
     assert source.calls("bulk") + source.calls("sign") <= 25
+
+
+# What is here of a run.
+
+
+def test_a_look_at_what_has_arrived_keeps_the_bytes(
+    source: FakeSource, make_library: MakeLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last user may leave at the same moment."""
+    content = some_flac(SIZE)
+    source.add(50, Result(content))
+    library = make_library(limit_bytes=0)
+    handle = library.open(RunId(50), deadline())
+    assert handle.read(0, SIZE, deadline()) == content
+    eventually(lambda: not our_threads())
+    original = Run.arrived
+
+    def arrived(run: Run) -> Arrived:
+        handle.close()
+        return original(run)
+
+    monkeypatch.setattr(Run, "arrived", arrived)
+    found = library.arrived(RunId(50))
+    assert found is not None
+    assert (found.received, found.head[:4]) == (SIZE, b"fLaC")
+    assert library.arrived(RunId(50)) is None, "it was not kept"

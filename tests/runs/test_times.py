@@ -9,6 +9,7 @@ import pytest
 
 from cambfs.cache.cache import Cache
 from cambfs.disk.disk import Disk
+from cambfs.errors import CambfsError, ServerError, UnknownRun
 from cambfs.names import RunId
 from cambfs.runs.library import Library
 from cambfs.sizes.sizing import UNKNOWN_TIME_NS
@@ -174,3 +175,17 @@ def test_a_result_that_changed_has_the_new_time(source: FakeSource, make_library
     library.wait_until_kept(LIMIT_S)
     library.open(RUN, deadline()).close()
     assert _time_ns(library) == MADE_NS + 60 * 10**9
+
+
+@pytest.mark.parametrize("error", [ServerError("run 1: it says 500", 500), UnknownRun("run 1: it says 404", 404)])
+def test_a_stream_that_fails_costs_the_time_and_not_the_size(
+    error: CambfsError, result: Result, source: FakeSource, make_library: MakeLibrary
+) -> None:
+    """Storage has told the size. The stream is only asked for the time that storage leaves out."""
+    result.storage_tells_time = False
+    source.plan_always("stream", 1, Plan(error=error))
+    library = make_library(timeout_s=0.5)
+    assert size_of(library, 999) == 5000
+    info = library.wait_for_info(RUN, deadline())
+    assert (info.size, info.mtime_ns) == (SIZE, UNKNOWN_TIME_NS)
+    assert source.count("stream", 1)
