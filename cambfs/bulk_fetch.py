@@ -23,7 +23,7 @@ from cambfs.names import Kind, RunId, file_name
 from cambfs.runs.library import Handle, Library
 
 MAX_WORKERS = 16  # more results at a time only make each slower
-_PIECE_BYTES = 2**20
+_PIECE_BYTES = 2**16  # a read waits for all of it: larger ones would let the progress on a slow link stand still
 
 
 # To compute the checksum of a result of some gigabytes takes as long as to read it from a slow disk.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -23,6 +24,8 @@ MAX_DECLARED_RUNS = 1_000_000
 _MAX_FILE_BYTES = 64 * 2**20  # a million lines of the longest ranges
 _MAX_LOGGED_LINES = 10
 _YOUNG_NS = 2 * 10**9  # file systems stamp times this coarsely at worst
+
+_TASK_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.I)
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +55,8 @@ def _parse_item(item: str) -> range:
     item = item.strip()
     first, dash, last = (part.strip() for part in item.partition("-"))
     start, end = parse_run_id(first), parse_run_id(last if dash else first)
+    if _TASK_ID.fullmatch(item):
+        raise ValueError(f"{quoted(item)} is a task id; name the run_id of the finished task")
     if start is None or end is None:
         raise ValueError(f"{quoted(item)} is not a run id or a range like 1-100")
     if end < start:
@@ -138,8 +143,10 @@ def _read_all(fixed: list[range], file: Path) -> tuple[tuple[RunId, ...], _Signa
         if bad:
             raise SettingError(f"{file}:{bad[0][0]}: {bad[0][1]}")
         return expand(fixed + ranges), signature
-    except (OSError, ValueError) as error:
-        raise SettingError(f"{file}: {_reason(error)}") from None
+    except OSError as error:
+        raise SettingError(f"{file}: {_reason(error)}; it should have one run or range a line") from None
+    except ValueError as error:
+        raise SettingError(f"{file}: {error}") from None
 
 
 def _read(file: Path) -> tuple[str, _Signature | None]:

@@ -149,7 +149,9 @@ def check_key(settings: Settings) -> str | None:
         advice = "check that CAMB_API_KEY or the key file holds a valid key"
         raise KeyRefused(f"{refused}; {advice}", refused.status) from None
     except (RemoteError, LinkError) as error:
-        warning = f"mounted, but the key could not be checked: {error}"
+        warning = f"mounted, but the key could not be checked: {str(error).removeprefix('the key: ')}"
+        if isinstance(error, LinkError):
+            warning += "; check the network and the base URL (cambfs doctor)"
         if isinstance(error, LinkError) or not error.temporary:
             return warning
         _log.info("%s", warning)

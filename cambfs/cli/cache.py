@@ -59,10 +59,10 @@ def _as_json(disk: Disk, stored: Stored) -> dict[str, Any]:
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @with_settings(FOR_CACHE)
 def clear(settings: Settings, runs: tuple[str, ...], yes: bool) -> None:
-    """Remove cached results: those of the runs, or all after a question.
+    """Remove the results of the runs, or all results, from the cache.
 
-    RUN is a run id or a range, and means the results of all accounts. A file that is open in a mount stays readable;
-    the mount downloads the run again at the next open.
+    RUN is a run id or a range, and means the results of all accounts. Without RUN, it asks before it removes. A file
+    that is open in a mount stays readable; the mount downloads the run again at the next open.
     """
     wanted = parsed_runs(runs) if runs else None
     found = [(disk, stored) for disk, stored in _results(settings) if wanted is None or stored.run_id in wanted]
@@ -79,7 +79,7 @@ def clear(settings: Settings, runs: tuple[str, ...], yes: bool) -> None:
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True)
 @with_settings(FOR_FETCH)
 def refresh(settings: Settings, runs: tuple[str, ...]) -> None:
-    """Remove the results of the runs from the cache and download them again.
+    """Download runs again, in place of their results in the cache.
 
     If the API cannot be reached or refuses the key, nothing is removed. Mounts read the new results from the next open
     on.
@@ -103,9 +103,10 @@ def parsed_runs(items: tuple[str, ...]) -> set[RunId]:
 @cache.command()
 @with_settings(FOR_CACHE)
 def verify(settings: Settings) -> None:
-    """Check that every cached result matches its checksum and is complete audio.
+    """Check that every cached result is intact.
 
-    Damaged results are removed, so that they are downloaded again. The exit code is then 1.
+    It must match its checksum and be complete audio. Damaged results are removed, so that they are downloaded again.
+    The exit code is then 1.
     """
     found = list(_results(settings))
     right = [stored for disk, stored in found if _is_right(disk, stored)]

@@ -40,10 +40,11 @@ _COLOURS = {"ok": "green", "warning": "yellow", "broken": "red"}
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, at the end.")
 @with_settings(FOR_DOCTOR)
 def doctor(settings: Settings, directory: Path | None, run: str | None, as_json: bool) -> int:
-    """Check this machine, the settings, the network, the cache and the mounts.
+    """Find out why cambfs does not work.
 
-    Prints one line a check: ok, warning or broken, what was found, and what mends it. With DIR, also checks the mount
-    there. The exit code is 1 when something is broken. All checks together take at most 25 seconds, --run excepted.
+    Checks this machine, the settings, the network, the cache and the mounts. Prints one line a check: ok, warning or
+    broken, what was found, and what mends it. With DIR, also checks the mount there. The exit code is 1 when something
+    is broken. All checks together take at most 25 seconds, --run excepted.
 
     The output has no secrets: no key, no signed URL, no password of a proxy. Send it along with a bug report.
     """

@@ -101,9 +101,12 @@ def _parse(items: tuple[str, ...], runs_file: Path | None) -> tuple[RunId, ...]:
     declared = DeclaredRuns("", runs_file)()
     try:
         named = [runs for item in items for text in _texts(item) for runs in parse_runs(text)]
-        return expand([*named, *(range(run_id, run_id + 1) for run_id in declared)])
+        wanted = expand([*named, *(range(run_id, run_id + 1) for run_id in declared)])
     except ValueError as error:
         raise click.UsageError(str(error), click.get_current_context()) from None
+    if not wanted:
+        raise ConfigError(f"no runs in {runs_file or 'standard input'}; it should have one run or range a line")
+    return wanted
 
 
 def _texts(item: str) -> Iterator[str]:
@@ -173,7 +176,7 @@ def _bar(count: int) -> Progress:
 
     columns = "{task.completed}/{task.total} runs", "{task.fields[bytes]}"
     bar = Progress(TextColumn(columns[0]), BarColumn(), TextColumn(columns[1]), console=Console(stderr=True))
-    bar.add_task("", total=count, bytes="")
+    bar.add_task("", total=count, bytes=shown_size(0))
     return bar
 
 

@@ -19,6 +19,7 @@ from cambfs.cli.mount import mount
 from cambfs.errors import ConfigError
 from cambfs.system import limits
 from cambfs.text import visible
+from cambfs.values import did_you_mean
 
 # Exit codes of mount(8).
 _WRONG_USE, _FAILED = 1, 32
@@ -89,8 +90,17 @@ def translate(request: Request) -> list[str]:
         elif not _NOT_FOR_US.fullmatch(option):
             others.append(option)
     if others and "s" not in request.flags:
+        _check_spelling(others)
         arguments += ["-o", ",".join(others)]
     return [*arguments, "--", request.directory]
+
+
+def _check_spelling(options: Sequence[str]) -> None:
+    """Raises ConfigError for an option that looks like a setting; `cambfs mount -o` knows none of them."""
+    names = _settings().keys() - {"allow_other"}  # which `allow_root` looks like
+    for option in options:
+        if hint := did_you_mean(option.partition("=")[0], names):
+            raise ConfigError(f"-o {option}: unknown option{hint}")
 
 
 def _with_profile(request: Request) -> Iterator[str]:
@@ -111,7 +121,7 @@ def _argument(setting: click.Option, option: str) -> str:
     if setting.is_flag and has_value:
         raise ConfigError(f"-o {option}: {name} takes no value")
     if not (setting.is_flag or value):
-        raise ConfigError(f"-o {option}: {name} wants a value, as in {name}={setting.metavar or '…'}")
+        raise ConfigError(f"-o {option}: {name} needs a value, as in {name}={setting.metavar or '…'}")
     flag, unquoted = max(setting.opts, key=len), value.strip('"')
     return flag if setting.is_flag else f"{flag}={unquoted}"
 
@@ -131,10 +141,21 @@ def _become_user(request: Request) -> None:
         limits.become(uid, gid, os.getgrouplist(name, gid) if name else [gid])
     except OSError as error:
         raise ConfigError(f"-o uid={uid}: cannot become this user: {error.strerror}") from None
+    _check_readable(uid)
     # Root's own settings, a key above all, are not for this user, whose config.toml says where a key goes.
     for variable in [variable for variable in os.environ if variable.startswith(("XDG_", "CAMB"))]:
         del os.environ[variable]
     os.environ.update(HOME=home, USER=name, LOGNAME=name)
+
+
+def _check_readable(uid: int) -> None:
+    """Raises ConfigError when the user of this process cannot import what is still to be imported."""
+    for file in (os.__file__, __file__):
+        if not os.access(file, os.R_OK):
+            advice = (
+                "install cambfs where all users can read it, with a Python that all can read, such as /usr/bin/python3"
+            )
+            raise ConfigError(f"-o uid={uid}: this user cannot read {file}; {advice}")
 
 
 def _account(uid: int) -> tuple[str, str, int]:

@@ -6,7 +6,9 @@ threads.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 import time
@@ -119,7 +121,7 @@ def _read(directory: Path) -> dict[str, Any]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=private_files.environment(),
+        env={**private_files.environment(), "LC_ALL": "C"},
     )
     try:
         out, err = process.communicate(timeout=_LIMIT_S)
@@ -129,11 +131,14 @@ def _read(directory: Path) -> dict[str, Any]:
     try:
         found = json.loads(out)
     except ValueError:
-        raise ConfigError(f"{directory}: {_reason(err)}") from None
+        raise ConfigError(f"{directory}: {_reason(err, directory)}") from None
     if not isinstance(found, dict):
         raise ConfigError(f"{directory}: its status is not readable by this version of cambfs")
     return found
 
 
-def _reason(err: bytes) -> str:
-    return err.decode(errors="replace").strip().rpartition(": ")[2] or "its status is empty"
+def _reason(err: bytes, directory: Path) -> str:
+    reason = err.decode(errors="replace").strip().rpartition(": ")[2]
+    if reason == os.strerror(errno.ENOTCONN):
+        return f"the process of the mount has died; to remove what is left: cambfs unmount {directory}"
+    return reason or "its status is empty"

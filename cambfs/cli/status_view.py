@@ -46,8 +46,10 @@ def _rows(status: _Status) -> Iterator[tuple[str, RenderableType]]:
     yield "received", _text(f"{shown_size(status['received_bytes'])} of audio; retries {status['retries']}")
     for origin in status["origins"]:
         if origin["is_open"]:
-            line = f"{origin['origin']}: {origin['reason']}; tried again in {origin['seconds_left']:.0f} s"
-            yield "unreachable", _text(line, "red")
+            # Nothing tries on its own: after the time is over, the first operation that needs the origin does.
+            left = origin["seconds_left"]
+            when = f"in {left:.0f} s" if left >= 0.5 else "at the next request"
+            yield "unreachable", _text(f"{origin['origin']}: {origin['reason']}; tried again {when}", "red")
     if status["transfers"]:
         yield "downloads", _transfers(status["transfers"])
     for number, error in enumerate(status["errors"][-_ERRORS_SHOWN:]):

@@ -65,10 +65,14 @@ class Download:
 
 
 def checks(setup: Setup, run_id: RunId) -> Iterator[Check]:
-    """None where the lines before say what is missing."""
-    settings = setup.settings
+    settings, group = setup.settings, f"run {run_id}"
     if settings is not None and settings.key is not None:
-        yield Check(f"run {run_id}", "run", lambda: examine(settings, run_id), LIMIT_S)
+        yield Check(group, "run", lambda: examine(settings, run_id), LIMIT_S)
+    else:
+        not_asked = warning(
+            "run", "not asked about, without a key or with wrong settings", "mend the lines above first"
+        )
+        yield Check(group, "run", lambda: [not_asked])
 
 
 def examine(settings: Settings, run_id: RunId) -> Iterator[Finding]:

@@ -68,6 +68,19 @@ def test_runs_come_from_a_file_and_from_standard_input(shell: Shell) -> None:
     assert "runs.txt:4: 'x'" in complaint(shell("fetch", "--runs-file", _with_line(shell, "x")), 2)
 
 
+def test_no_runs_in_a_file_or_on_standard_input_is_one_line(shell: Shell) -> None:
+    (shell.directory / "runs.txt").write_text("# none yet\n")
+    advice = "it should have one run or range a line"
+    assert complaint(shell("fetch", "-", given="\n"), 1).endswith(f"no runs in standard input; {advice}")
+    said = complaint(shell("fetch", "--runs-file", "runs.txt"), 1)
+    assert said.endswith(f"runs.txt; {advice}")
+
+
+def test_a_task_id_is_told_from_a_run_id(shell: Shell) -> None:
+    said = complaint(shell("fetch", "b2d1f0a4-7c1e-4a57-9d0e-1f2a3b4c5d6e"), 2)
+    assert "is a task id; name the run_id of the finished task" in said
+
+
 def _with_line(shell: Shell, line: str) -> str:
     with (shell.directory / "runs.txt").open("a") as file:
         file.write(f"{line}\n")
@@ -147,6 +160,15 @@ def test_on_a_terminal_there_is_a_bar_of_runs_and_no_line_goes_through_it(shell:
     assert "INFO" not in shown
     assert shown.count("cambfs: ") == 1
     assert shown.rstrip().endswith("cambfs: 3 fetched, 2 unknown; -v shows why")
+
+
+def test_the_bar_moves_while_the_first_result_arrives(shell: Shell, api: Server) -> None:
+    api.fail(Fault("stall", run_id=1, after_bytes=100_000, times=None))
+    shown, status = on_terminal(shell, "fetch", "1", "--timeout", "2")
+    assert status == 1
+    assert "0/1 runs" in shown
+    told = re.findall(r"([0-9.]+ (?:bytes|KiB))(?:,|\s)", shown)
+    assert {"0 bytes", "64.0 KiB"} <= set(told), "of 300004 bytes 100000 arrived"
 
 
 def test_on_a_terminal_lines_are_above_the_bar(shell: Shell, api: Server) -> None:

@@ -221,7 +221,8 @@ def test_without_the_network_it_mounts_with_a_warning_and_without_one_after_the_
     down = {"CAMB_BASE_URL": "http://127.0.0.1:9/apis"}
     done = shell("mount", "mnt", **down)
     assert done.returncode == 0
-    assert done.stderr.startswith("cambfs: warning: mounted, but the key could not be checked: ")
+    assert done.stderr.startswith("cambfs: warning: mounted, but the key could not be checked: 127.0.0.1:9 ")
+    assert done.stderr.endswith("; check the network and the base URL (cambfs doctor)\n")
     assert done.stderr.count("\n") == 1
     assert shell("unmount", "mnt").returncode == 0
 

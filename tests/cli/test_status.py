@@ -63,6 +63,11 @@ def test_everything_is_shown_as_it_is(words: str) -> None:
     assert words in _looks(STATUS)
 
 
+def test_an_origin_that_nobody_needs_is_tried_at_the_next_request() -> None:
+    down = {"origin": "https://down.test", "is_open": True, "reason": "refused", "seconds_left": 0.0}
+    assert "https://down.test: refused; tried again at the next request" in _looks({**STATUS, "origins": [down]})
+
+
 def test_what_is_not_the_case_is_not_shown() -> None:
     shown = _looks({**STATUS, "transfers": [], "errors": [], "requests": {}, "origins": STATUS["origins"][:1]})
     assert "https://up.test" not in shown

@@ -35,7 +35,7 @@ def test_an_answer_that_tells_nothing_of_the_key_is_not_remembered(
     api.fail(Fault("status", target="sign", run_id=0, status=status, times=None))
     done = shell("mount", "mnt")
     assert done.returncode == 0
-    told = "mounted, but the key could not be checked: the key: "
+    told = "mounted, but the key could not be checked: "
     assert done.stderr.startswith(f"cambfs: warning: {told}" if is_warning else "")
     assert bool(done.stderr) == is_warning
     (log,) = shell.directory.glob("home/**/*.log")

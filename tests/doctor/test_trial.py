@@ -239,5 +239,9 @@ def test_a_length_beside_the_chunks() -> None:
 
 
 def test_without_settings_or_a_key_there_is_no_trial() -> None:
-    assert list(trial.checks(Setup(None), RUN)) == []
-    assert list(trial.checks(Setup(replace(settings("https://x.test"), key=None)), RUN)) == []
+    """And a line says so: the lines about the run are what was asked for."""
+    for setup in (Setup(None), Setup(replace(settings("https://x.test"), key=None))):
+        (check,) = trial.checks(setup, RUN)
+        (finding,) = check.look()
+        assert (check.group, finding.state) == (f"run {RUN}", State.WARNING)
+        assert "not asked about" in finding.found

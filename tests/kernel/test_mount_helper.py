@@ -54,8 +54,9 @@ def test_umask_takes_rights_away(server: Server, directory: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ("cache_sizee=1G", "unknown option"),
-        ("cache_size", "-o cache_size: cache_size wants a value, as in cache_size=SIZE"),
+        ("cache_sizee=1G", "-o cache_sizee=1G: unknown option; did you mean cache_size?"),
+        ("colour=red", "unknown option"),
+        ("cache_size", "-o cache_size: cache_size needs a value, as in cache_size=SIZE"),
         ("no_disk_cache=1", "no_disk_cache takes no value"),
         ("cache_size=lots", "is not a size"),
         ("umask=9", "umask needs an octal number"),
@@ -76,6 +77,11 @@ def test_what_cannot_be_mounted_has_the_exit_code_of_mount(server: Server, direc
     (directory / "file").touch()
     done = _mount(server, directory, "defaults")
     assert (done.status, done.err) == (32, f"cambfs: {directory}: is not empty; name an empty directory\n")
+
+
+@pytest.mark.parametrize("option", ["allow_root", "max_read=65536", "auto_unmount", "umask=077", "context=x"])
+def test_no_option_of_the_file_system_counts_as_misspelt(option: str) -> None:
+    assert _translated("-o", option) == ["mount", "-o", option, "--", "/mnt"]
 
 
 def test_a_fake_mount_mounts_nothing(server: Server, directory: Path) -> None:
@@ -115,4 +121,7 @@ def test_the_user_who_is_mounted_for_gets_none_of_roots_settings(monkeypatch: py
     translate(request)
     mount_helper._become_user(request)
     assert became == [(4000000, 7, [7])]
+    monkeypatch.setattr("os.access", lambda path, _: path != mount_helper.__file__)
+    with pytest.raises(ConfigError, match=r"-o uid=4000000: this user cannot read .*mount_helper.py; install cambfs"):
+        mount_helper._become_user(request)
     assert os.environ == {"PATH": "/", "HOME": "/nonexistent", "USER": "", "LOGNAME": ""}

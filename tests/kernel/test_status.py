@@ -108,6 +108,20 @@ def test_a_mount_that_hangs_does_not_hang_the_command(mounted: Mounted) -> None:
         assert done.err == f"cambfs: {mount.path}: the mount does not answer; to end it: cambfs unmount {mount.path}\n"
 
 
+def test_the_command_says_how_to_remove_a_dead_mount(mounted: Mounted) -> None:
+    with mounted() as mount:
+        mount.status = -signal.SIGKILL
+        mount.process.kill()
+        mount.process.wait()
+        done = run([CAMBFS, "status", str(mount.path)])
+        assert (done.status, done.out) == (1, b"")
+        assert done.err == (
+            f"cambfs: {mount.path}: the process of the mount has died;"
+            f" to remove what is left: cambfs unmount {mount.path}\n"
+        )
+        assert run([CAMBFS, "unmount", str(mount.path)]).status == 0
+
+
 def test_the_command_watches_until_the_mount_ends(mounted: Mounted) -> None:
     with mounted() as mount, mount.start(f"cd /; exec {CAMBFS} status --watch {mount.path}") as watching:
         assert watching.stdout is not None
