@@ -142,7 +142,6 @@ def _end(pid: int) -> None:
 def _be_child(work: Callable[[Report], None], send: int, log_file: Path) -> NoReturn:
     report, code = Report(send), 1
     try:
-        os.setsid()
         _keep_paths()
         os.chdir("/")
         os.umask(0o077)
@@ -168,13 +167,18 @@ def _keep_paths() -> None:
 
 
 class _Ready(Report):
-    """Reporting ready also makes the log file the standard error, which until then was kept for the reason."""
+    """Reporting ready also makes the log file the standard error, which until then was kept for the reason.
+
+    The session of its own begins only here: an automounter (autofs, systemd) knows the mount helper that it started by
+    its process group, and lets no other process near the mount point until the helper has ended.
+    """
 
     def __init__(self, fd: int, log_file: Path) -> None:
         super().__init__(fd)
         self._log_file = log_file
 
     def ready(self) -> None:
+        os.setsid()
         with suppress(OSError):
             fd = private_files.open_file(str(self._log_file), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             os.dup2(fd, 2)

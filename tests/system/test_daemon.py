@@ -105,6 +105,12 @@ stay()
     assert is_running(child(tmp_path))
 
 
+def test_the_child_is_of_the_same_process_group_until_it_is_ready(tmp_path: Path) -> None:
+    """An automounter knows by the group which processes may reach the mount point."""
+    work = 'if os.getpgrp() == os.getpid():\n    raise ConfigError("left too early")\nreport.ready()\nstay()'
+    assert start(tmp_path, work).stdout == "returned\n"
+
+
 def test_it_does_not_return_before_the_tree_answers(tmp_path: Path) -> None:
     done = start(
         tmp_path,
