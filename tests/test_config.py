@@ -469,6 +469,15 @@ def test_a_profile_overrides_the_top_level(tmp_path: Path) -> None:
     assert load_from(tmp_path, _PROFILES, profile="work", timeout=8).timeout == 8
 
 
+def test_a_key_file_in_the_environment_does_not_go_to_the_url_of_a_chosen_profile(tmp_path: Path) -> None:
+    of_environment = {"CAMBFS_API_KEY_FILE": str(key_file(tmp_path))}
+    toml = '[profile.work]\napi_key = "work-key"\nbase_url = "https://work.example/apis"'
+    settings = load_from(tmp_path, toml, of_environment, profile="work")
+    assert (settings.base_url, revealed(settings)) == ("https://work.example/apis", "work-key")
+    settings = load_from(tmp_path, toml, {**of_environment, "CAMBFS_PROFILE": "work"})
+    assert revealed(settings) == "from-file"
+
+
 @pytest.mark.parametrize(
     ("profile", "words"),
     [

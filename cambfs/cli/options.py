@@ -189,7 +189,9 @@ def _read_config(ctx: click.Context, _: click.Parameter, profile: str | None) ->
         _refuse(ctx, "config", error)
     ctx.meta[_STORED] = stored
     is_chosen = ctx.get_parameter_source("profile") is ParameterSource.COMMANDLINE
-    ctx.meta[_CHOSEN] = {name for name, one in stored.items() if one.is_of_profile} if is_chosen else set()
+    chosen = {name for name, one in stored.items() if one.is_of_profile} if is_chosen else set()
+    # A profile that names a key has no other, so the environment's key file counts no more than CAMB_API_KEY.
+    ctx.meta[_CHOSEN] = chosen | config.KEY_NAMES if chosen & config.KEY_NAMES else chosen
     ctx.default_map = {name: one.value for name, one in stored.items()}
     return profile or ""
 
@@ -337,7 +339,7 @@ def _key(ctx: click.Context) -> ApiKey | None:
     from the configuration."""
     file, source = ctx.params["api_key_file"], ctx.get_parameter_source("api_key_file")
     in_environment, stored = ctx.obj.key, ctx.meta[_STORED].get("api_key")
-    is_chosen = not {"api_key", "api_key_file"}.isdisjoint(ctx.meta[_CHOSEN])
+    is_chosen = "api_key" in ctx.meta[_CHOSEN]
     if in_environment.strip() and source is not ParameterSource.COMMANDLINE and not is_chosen:
         return config.checked_key(config.KEY_VARIABLE, in_environment)
     if stored is not None and stored.value.strip() and source not in _EXPLICIT:
