@@ -19,13 +19,13 @@ import platformdirs
 
 from cambfs.errors import ConfigError, SettingError
 from cambfs.system import user_files
+from cambfs.system.private_files import KEY_VARIABLE
 from cambfs.values import did_you_mean, quoted
 
 DEFAULT_DISK_BYTES = 5 * 2**30
 DEFAULT_MEMORY_BYTES = 512 * 2**20
 LOG_LEVELS = ("debug", "info", "warning", "error")
 URL_STYLES = ("json", "plain", "shortcut")
-KEY_VARIABLE = "CAMB_API_KEY"
 # The settings that say what the key is.
 KEY_NAMES = frozenset({"api_key", "api_key_file"})
 

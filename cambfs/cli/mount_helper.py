@@ -17,7 +17,7 @@ import click
 from cambfs.cli.app import run
 from cambfs.cli.mount import mount
 from cambfs.errors import ConfigError
-from cambfs.system import limits
+from cambfs.system import limits, private_files
 from cambfs.text import visible
 
 # Exit codes of mount(8).
@@ -111,7 +111,7 @@ def _argument(setting: click.Option, option: str) -> str:
     if setting.is_flag and has_value:
         raise ConfigError(f"-o {option}: {name} takes no value")
     if not (setting.is_flag or value):
-        raise ConfigError(f"-o {option}: {name} wants a value, as in {name}={setting.metavar or '…'}")
+        raise ConfigError(f"-o {option}: {name} needs a value, as in {name}={setting.metavar or '…'}")
     flag, unquoted = max(setting.opts, key=len), value.strip('"')
     return flag if setting.is_flag else f"{flag}={unquoted}"
 
@@ -133,7 +133,7 @@ def _become_user(request: Request) -> None:
         raise ConfigError(f"-o uid={uid}: cannot become this user: {error.strerror}") from None
     # Root's own settings, a key above all, are not for this user, whose config.toml says where a key goes.
     for variable in [variable for variable in os.environ if variable.startswith(("XDG_", "CAMB"))]:
-        del os.environ[variable]
+        private_files.forget_variable(variable)
     os.environ.update(HOME=home, USER=name, LOGNAME=name)
 
 

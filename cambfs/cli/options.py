@@ -23,6 +23,7 @@ from cambfs import config
 from cambfs.config import LOG_LEVELS, URL_STYLES, ApiKey, Settings
 from cambfs.errors import ConfigError, SettingError
 from cambfs.run_list import expand, parse_runs
+from cambfs.system.private_files import KEY_VARIABLE
 from cambfs.text import visible
 from cambfs.values import parse_duration, parse_options, parse_path, parse_size
 
@@ -54,7 +55,7 @@ class _Start:
     directory, and its environment has no key."""
 
     directory: Path | None = field(default_factory=_working_directory)
-    key: str = field(default_factory=lambda: os.environ.get(config.KEY_VARIABLE, ""), repr=False)
+    key: str = field(default_factory=lambda: os.environ.get(KEY_VARIABLE, ""), repr=False)
 
 
 class Value(_ParamType):
@@ -311,7 +312,7 @@ def with_settings(options: tuple[Setting, ...]) -> Callable[[Callable[..., Any]]
 
 def known_variables() -> set[str]:
     """The names in the environment that cambfs looks at."""
-    return {*(str(setting.envvar) for setting in SETTINGS.values()), config.KEY_VARIABLE, *_NO_SETTINGS}
+    return {*(str(setting.envvar) for setting in SETTINGS.values()), KEY_VARIABLE, *_NO_SETTINGS}
 
 
 def settings_of(ctx: click.Context) -> Settings:
@@ -341,7 +342,7 @@ def _key(ctx: click.Context) -> ApiKey | None:
     in_environment, stored = ctx.obj.key, ctx.meta[_STORED].get("api_key")
     is_chosen = "api_key" in ctx.meta[_CHOSEN]
     if in_environment.strip() and source is not ParameterSource.COMMANDLINE and not is_chosen:
-        return config.checked_key(config.KEY_VARIABLE, in_environment)
+        return config.checked_key(KEY_VARIABLE, in_environment)
     if stored is not None and stored.value.strip() and source not in _EXPLICIT:
         return config.checked_key(stored.place, stored.value)
     return None if file is None else config.read_key_file(file)

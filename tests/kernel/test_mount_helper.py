@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,10 +56,10 @@ def test_umask_takes_rights_away(server: Server, directory: Path) -> None:
     ("options", "words"),
     [
         ("cache_sizee=1G", "unknown option"),
-        ("cache_size", "-o cache_size: cache_size wants a value, as in cache_size=SIZE"),
+        ("cache_size", "-o cache_size: cache_size needs a value, as in cache_size=SIZE"),
         ("no_disk_cache=1", "no_disk_cache takes no value"),
         ("cache_size=lots", "is not a size"),
-        ("umask=9", "umask wants an octal number"),
+        ("umask=9", "umask needs an octal number"),
         ("uid=me", "not a number"),
     ],
 )
@@ -116,3 +117,19 @@ def test_the_user_who_is_mounted_for_gets_none_of_roots_settings(monkeypatch: py
     mount_helper._become_user(request)
     assert became == [(4000000, 7, [7])]
     assert os.environ == {"PATH": "/", "HOME": "/nonexistent", "USER": "", "LOGNAME": ""}
+
+
+def test_roots_key_is_not_in_the_memory_that_shows_the_environment() -> None:
+    program = """
+import os
+from cambfs.cli import mount_helper
+from cambfs.system import limits
+limits.become = lambda *ids: None
+os.geteuid = lambda: 0
+mount_helper._become_user(mount_helper.Request("cambfs", "/mnt", [], uid="4000000"))
+print(open("/proc/self/environ", "rb").read())
+"""
+    done = run([sys.executable, "-c", program], env={**os.environ, "CAMB_API_KEY": KEY, "LEFT": "alone"})
+    assert done.status == 0, done.err
+    assert b"LEFT=alone" in done.out
+    assert KEY.encode() not in done.out
