@@ -3,6 +3,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -419,6 +420,13 @@ def test_a_variable_that_is_no_setting_is_named(name: str, hint: str, monkeypatc
     for variable in (name, "CAMBFS_CACHE_SIZE", "CAMBFS_NO_SKIPS", "CAMB_API_KEY"):
         monkeypatch.setenv(variable, "1")
     assert unknown_variables(known_variables()) == [f"{name} in the environment is not a setting{hint}"]
+
+
+def test_the_variables_of_the_scripts_are_known() -> None:
+    scripts = [path for path in (Path(__file__).parents[1] / "scripts").glob("*") if path.is_file()]
+    named = {name for path in scripts for name in re.findall(r"\bCAMBFS_[A-Z_]+(?==)", path.read_text())}
+    assert "CAMBFS_NO_SKIPS" in named
+    assert named <= known_variables()
 
 
 def test_every_variable_that_is_a_setting_is_known(monkeypatch: pytest.MonkeyPatch) -> None:

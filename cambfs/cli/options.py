@@ -38,7 +38,7 @@ _ARGUMENTS = "cambfs.arguments"
 _MISTAKES = "cambfs.mistakes"
 _LONGEST_MESSAGE = 300
 # Not settings: what the tests and scripts of this project look at.
-_NO_SETTINGS = ("CAMBFS_NO_SKIPS", "CAMBFS_RELIABILITY", "CAMBFS_BENCH_NAMESPACE")
+_NO_SETTINGS = tuple(f"CAMBFS_{name}" for name in ("NO_SKIPS", "RELIABILITY", "HOSTILE", "EXPLORE", "BENCH_NAMESPACE"))
 
 
 def _working_directory() -> Path | None:
