@@ -19,17 +19,18 @@ import platformdirs
 
 from cambfs.errors import ConfigError, SettingError
 from cambfs.system import user_files
+from cambfs.system.private_files import KEY_VARIABLE
 from cambfs.values import did_you_mean, quoted
 
 DEFAULT_DISK_BYTES = 5 * 2**30
 DEFAULT_MEMORY_BYTES = 512 * 2**20
 LOG_LEVELS = ("debug", "info", "warning", "error")
 URL_STYLES = ("json", "plain", "shortcut")
-KEY_VARIABLE = "CAMB_API_KEY"
+# The settings that say what the key is.
+KEY_NAMES = frozenset({"api_key", "api_key_file"})
 
 # Far more than any key, or any settings; a larger file is some other file.
 _MAX_KEY_BYTES, _MAX_CONFIG_BYTES = 4096, 65_536
-_KEY_NAMES = {"api_key", "api_key_file"}
 
 
 class ApiKey:
@@ -135,8 +136,8 @@ def read_config(file: Path, profile: str, known: Collection[str]) -> dict[str, S
             hint = did_you_mean(profile, profiles)
             raise SettingError(f"{file}: there is no table [profile.{profile}]{hint}")
         chosen = _stored(f"{file}: profile.{profile}.", profiles[profile], known)
-        if _KEY_NAMES & chosen.keys():  # a profile that names a key has no other
-            stored = {name: value for name, value in stored.items() if name not in _KEY_NAMES}
+        if KEY_NAMES & chosen.keys():  # a profile that names a key has no other
+            stored = {name: value for name, value in stored.items() if name not in KEY_NAMES}
         stored |= {name: one._replace(is_of_profile=True) for name, one in chosen.items()}
     return stored
 
@@ -160,7 +161,7 @@ def _stored(place: str, table: Mapping[str, Any], known: Collection[str]) -> dic
 
 
 def _plain(place: str, name: str, value: object, known: Collection[str]) -> str:
-    names = {*known, *_KEY_NAMES}
+    names = {*known, *KEY_NAMES}
     if name not in names:
         hint = did_you_mean(name, names) or f"; there are {', '.join(sorted(names))}"
         raise SettingError(f"{place}{quoted(name)} is not a setting{hint}")

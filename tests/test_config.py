@@ -3,6 +3,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -421,6 +422,13 @@ def test_a_variable_that_is_no_setting_is_named(name: str, hint: str, monkeypatc
     assert unknown_variables(known_variables()) == [f"{name} in the environment is not a setting{hint}"]
 
 
+def test_the_variables_of_the_scripts_are_known() -> None:
+    scripts = [path for path in (Path(__file__).parents[1] / "scripts").glob("*") if path.is_file()]
+    named = {name for path in scripts for name in re.findall(r"\bCAMBFS_[A-Z_]+(?==)", path.read_text())}
+    assert "CAMBFS_NO_SKIPS" in named
+    assert named <= known_variables()
+
+
 def test_every_variable_that_is_a_setting_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(isinstance(setting.envvar, str) for setting in SETTINGS.values())
     for name in [setting.envvar for setting in SETTINGS.values()]:
@@ -467,6 +475,15 @@ def test_a_profile_overrides_the_top_level(tmp_path: Path) -> None:
     settings = load_from(tmp_path, _PROFILES, {**in_environment, "CAMBFS_PROFILE": "work"})
     assert (settings.timeout, revealed(settings)) == (9.0, "env-key")
     assert load_from(tmp_path, _PROFILES, profile="work", timeout=8).timeout == 8
+
+
+def test_a_key_file_in_the_environment_does_not_go_to_the_url_of_a_chosen_profile(tmp_path: Path) -> None:
+    of_environment = {"CAMBFS_API_KEY_FILE": str(key_file(tmp_path))}
+    toml = '[profile.work]\napi_key = "work-key"\nbase_url = "https://work.example/apis"'
+    settings = load_from(tmp_path, toml, of_environment, profile="work")
+    assert (settings.base_url, revealed(settings)) == ("https://work.example/apis", "work-key")
+    settings = load_from(tmp_path, toml, {**of_environment, "CAMBFS_PROFILE": "work"})
+    assert revealed(settings) == "from-file"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -54,3 +55,18 @@ def test_the_readme_leads_to_every_page() -> None:
     for page in PAGES[2:]:
         is_linked = page in reached or any(page in {path for path, _ in _links(other)} for other in reached & {*PAGES})
         assert is_linked, f"nothing leads from the README to {page.name}"
+
+
+def _locks() -> Iterator[str]:
+    """`Class.attribute` of each lock in the code."""
+    for path in (ROOT / "cambfs").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                found = re.findall(r"self\.(\w+) = (?:threading\.)?(?:R?Lock|Condition)\(", ast.unparse(node))
+                yield from (f"{node.name}.{name}" for name in found)
+
+
+def test_the_architecture_names_every_lock_and_no_other() -> None:
+    chapter = (ROOT / "docs" / "architecture.md").read_text().partition("## Locks\n")[2].partition("\n## ")[0]
+    named = {*re.findall(r"`(\w+\.\w+)`", chapter)}
+    assert named == {*_locks()}

@@ -211,3 +211,16 @@ def test_what_fails_is_said_with_its_last_words(machine: Machine) -> None:
 def test_the_scripts_can_be_run() -> None:
     for name in ("setup", "run", "test"):
         assert os.access(_SETUP.with_name(name), os.X_OK)
+
+
+@pytest.mark.parametrize("script", ["update-help", "man", "picture"])
+def test_a_script_in_python_uses_the_libraries_of_the_checkout(tmp_path: Path, script: str) -> None:
+    """Whatever `python3` is: it need not know cambfs."""
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    shutil.copy(_SETUP.with_name(script), tmp_path / "scripts")
+    program = tmp_path / ".venv/bin/python"
+    program.write_text('#!/bin/sh\necho "$@"\n')
+    program.chmod(0o755)
+    done = subprocess.run([f"scripts/{script}", "--check"], cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    assert (done.stdout, done.stderr) == (f"scripts/{script} --check\n", "")

@@ -87,7 +87,7 @@ def mount(settings: Settings, directory: Path, foreground: bool, mkdir: bool, ve
         else:
             log_file = _go(settings, directory, declared, reread)
             told = [f"mounted at {directory}; the log is {log_file}" if verbose else "", next_step]
-            click.echo("".join(f"{line}\n" for line in told if line), nl=False)
+            _say("".join(f"{line}\n" for line in told if line))
 
 
 def _next_step(settings: Settings, directory: Path, declared: DeclaredRuns) -> str:
@@ -170,8 +170,8 @@ def stay(
         words = "\n".join(line for line in words.splitlines() if ".url" not in line)
 
     def on_ready() -> None:
-        click.echo(words)
         daemon.tell_service_manager("READY=1")
+        _say(f"{words}\n")
 
     if settings.log_file is None:
         logs.to_stderr(settings.log_level)
@@ -234,6 +234,16 @@ def _leave_no_dead_mount(directory: Path) -> None:
     if mountpoint.is_dead(directory):
         with suppress(CambfsError):
             unmount(directory, lazy=True)
+
+
+def _say(text: str) -> None:
+    """On standard output. The files are there also when its reader is gone."""
+    try:
+        click.echo(text, nl=False)
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        os.dup2(null, sys.stdout.fileno())  # what is still in the buffer goes there
+        os.close(null)
 
 
 def _warn(text: str) -> None:

@@ -17,7 +17,7 @@ import click
 from cambfs.cli.app import run
 from cambfs.cli.mount import mount
 from cambfs.errors import ConfigError
-from cambfs.system import limits
+from cambfs.system import limits, private_files
 from cambfs.text import visible
 from cambfs.values import did_you_mean
 
@@ -144,7 +144,7 @@ def _become_user(request: Request) -> None:
     _check_readable(uid)
     # Root's own settings, a key above all, are not for this user, whose config.toml says where a key goes.
     for variable in [variable for variable in os.environ if variable.startswith(("XDG_", "CAMB"))]:
-        del os.environ[variable]
+        private_files.forget_variable(variable)
     os.environ.update(HOME=home, USER=name, LOGNAME=name)
 
 

@@ -23,6 +23,7 @@ from cambfs import config
 from cambfs.config import LOG_LEVELS, URL_STYLES, ApiKey, Settings
 from cambfs.errors import ConfigError, SettingError
 from cambfs.run_list import expand, parse_runs
+from cambfs.system.private_files import KEY_VARIABLE
 from cambfs.text import visible
 from cambfs.values import parse_duration, parse_options, parse_path, parse_size
 
@@ -37,7 +38,7 @@ _ARGUMENTS = "cambfs.arguments"
 _MISTAKES = "cambfs.mistakes"
 _LONGEST_MESSAGE = 300
 # Not settings: what the tests and scripts of this project look at.
-_NO_SETTINGS = ("CAMBFS_NO_SKIPS", "CAMBFS_RELIABILITY", "CAMBFS_BENCH_NAMESPACE")
+_NO_SETTINGS = tuple(f"CAMBFS_{name}" for name in ("NO_SKIPS", "RELIABILITY", "HOSTILE", "EXPLORE", "BENCH_NAMESPACE"))
 
 
 def _working_directory() -> Path | None:
@@ -54,7 +55,7 @@ class _Start:
     directory, and its environment has no key."""
 
     directory: Path | None = field(default_factory=_working_directory)
-    key: str = field(default_factory=lambda: os.environ.get(config.KEY_VARIABLE, ""), repr=False)
+    key: str = field(default_factory=lambda: os.environ.get(KEY_VARIABLE, ""), repr=False)
 
 
 class Value(_ParamType):
@@ -189,7 +190,9 @@ def _read_config(ctx: click.Context, _: click.Parameter, profile: str | None) ->
         _refuse(ctx, "config", error)
     ctx.meta[_STORED] = stored
     is_chosen = ctx.get_parameter_source("profile") is ParameterSource.COMMANDLINE
-    ctx.meta[_CHOSEN] = {name for name, one in stored.items() if one.is_of_profile} if is_chosen else set()
+    chosen = {name for name, one in stored.items() if one.is_of_profile} if is_chosen else set()
+    # A profile that names a key has no other, so the environment's key file counts no more than CAMB_API_KEY.
+    ctx.meta[_CHOSEN] = chosen | config.KEY_NAMES if chosen & config.KEY_NAMES else chosen
     ctx.default_map = {name: one.value for name, one in stored.items()}
     return profile or ""
 
@@ -309,7 +312,7 @@ def with_settings(options: tuple[Setting, ...]) -> Callable[[Callable[..., Any]]
 
 def known_variables() -> set[str]:
     """The names in the environment that cambfs looks at."""
-    return {*(str(setting.envvar) for setting in SETTINGS.values()), config.KEY_VARIABLE, *_NO_SETTINGS}
+    return {*(str(setting.envvar) for setting in SETTINGS.values()), KEY_VARIABLE, *_NO_SETTINGS}
 
 
 def settings_of(ctx: click.Context) -> Settings:
@@ -337,9 +340,9 @@ def _key(ctx: click.Context) -> ApiKey | None:
     from the configuration."""
     file, source = ctx.params["api_key_file"], ctx.get_parameter_source("api_key_file")
     in_environment, stored = ctx.obj.key, ctx.meta[_STORED].get("api_key")
-    is_chosen = not {"api_key", "api_key_file"}.isdisjoint(ctx.meta[_CHOSEN])
+    is_chosen = "api_key" in ctx.meta[_CHOSEN]
     if in_environment.strip() and source is not ParameterSource.COMMANDLINE and not is_chosen:
-        return config.checked_key(config.KEY_VARIABLE, in_environment)
+        return config.checked_key(KEY_VARIABLE, in_environment)
     if stored is not None and stored.value.strip() and source not in _EXPLICIT:
         return config.checked_key(stored.place, stored.value)
     return None if file is None else config.read_key_file(file)

@@ -1,7 +1,6 @@
 """`cambfs status`: what the mounts of this user do, for people and for programs. It reads `/.cambfs/status.json`.
 
-The mount is looked at in a child process, because a mount that hangs can hold whoever looks, and even its end. No
-threads.
+No threads.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -20,7 +18,8 @@ import click
 
 from cambfs.cli.options import DIRECTORY
 from cambfs.errors import ConfigError
-from cambfs.system import mountpoint, private_files
+from cambfs.system import mountpoint
+from cambfs.system.mountpoint import Mounted
 from cambfs.text import visible
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ def _shown(directory: Path | None) -> RenderableType:
 def _read_all(directory: Path | None) -> Sequence[dict[str, Any]]:
     """Of at least one mount. Raises ConfigError when there is none. Another that does not answer is a warning."""
     found, troubles = [], []
-    for one in _directories(directory):
+    for one in _mounts(directory):
         try:
             found.append(_read(one))
         except ConfigError as error:
@@ -102,7 +101,7 @@ def _read_all(directory: Path | None) -> Sequence[dict[str, Any]]:
     return found
 
 
-def _directories(directory: Path | None) -> Sequence[Path]:
+def _mounts(directory: Path | None) -> Sequence[Mounted]:
     if directory is None:
         if not (found := mountpoint.own_mounts()):
             raise ConfigError("you have no mount; to make one: cambfs mount DIR")
@@ -110,35 +109,26 @@ def _directories(directory: Path | None) -> Sequence[Path]:
     mounted = mountpoint.mounted_at(directory)
     if mounted is None or mounted.fstype != mountpoint.FSTYPE:
         raise ConfigError(f"{directory}: no cambfs mount is there; to make one: cambfs mount {directory}")
-    return [directory]
+    return [mounted]
 
 
-def _read(directory: Path) -> dict[str, Any]:
+def _read(mounted: Mounted) -> dict[str, Any]:
     """Raises ConfigError."""
-    file = directory / ".cambfs" / "status.json"
-    process = subprocess.Popen(
-        ["cat", "--", str(file)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**private_files.environment(), "LC_ALL": "C"},
-    )
+    directory = mounted.directory
     try:
-        out, err = process.communicate(timeout=_LIMIT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()  # and not waited for: it may have to wait for the mount
-        raise ConfigError(f"{directory}: the mount does not answer; to end it: cambfs unmount {directory}") from None
-    try:
-        found = json.loads(out)
+        found = json.loads(mountpoint.read_inside(mounted, "status.json", _LIMIT_S))
+    except TimeoutError as error:
+        raise ConfigError(f"{directory}: {error.strerror}; to end it: cambfs unmount {directory}") from None
+    except OSError as error:
+        raise ConfigError(f"{directory}: {_reason(error, directory)}") from None
     except ValueError:
-        raise ConfigError(f"{directory}: {_reason(err, directory)}") from None
+        found = None
     if not isinstance(found, dict):
         raise ConfigError(f"{directory}: its status is not readable by this version of cambfs")
     return found
 
 
-def _reason(err: bytes, directory: Path) -> str:
-    reason = err.decode(errors="replace").strip().rpartition(": ")[2]
-    if reason == os.strerror(errno.ENOTCONN):
+def _reason(error: OSError, directory: Path) -> str:
+    if error.strerror == os.strerror(errno.ENOTCONN):
         return f"the process of the mount has died; to remove what is left: cambfs unmount {directory}"
-    return reason or "its status is empty"
+    return error.strerror or "its status is empty"

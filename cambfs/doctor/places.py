@@ -133,7 +133,7 @@ def log(settings: Settings, directory: Path | None) -> Iterator[Finding]:
 
 def mounts(directory: Path | None) -> Iterator[Finding]:
     """Of this user's mounts, those that are dead or hang; `directory` has a line of its own."""
-    ours = {m.directory for m in mountpoint.all_mounts() if m.fstype == FSTYPE and owner(m) == os.geteuid()}
+    ours = {mounted.directory for mounted in mountpoint.own_mounts()}
     asked = {path: ask(path) for path in sorted(ours - {mountpoint_of(directory)})}
     deadline = time.monotonic() + _ANSWER_S
     bad = 0
@@ -156,11 +156,6 @@ def mountpoint_of(directory: Path | None) -> Path | None:
 
 def unmounting(directory: Path) -> str:
     return f"cambfs unmount {shlex.quote(str(directory))}"
-
-
-def owner(mounted: Mounted) -> int | None:
-    ids = dict(option.split("=", 1) for option in mounted.options if "=" in option)
-    return int(ids["user_id"]) if ids.get("user_id", "").isdecimal() else None
 
 
 def ask(directory: Path) -> Future[int]:
@@ -202,8 +197,7 @@ def named(directory: Path) -> Iterator[Finding]:
 
 
 def condition(directory: Path, mounted: Mounted, response: int | None) -> Finding:
-    uid = owner(mounted)
-    whose = "yours" if uid == os.geteuid() else "root's" if uid == 0 else "another user's"
+    whose = "yours" if mounted.owner == os.geteuid() else "root's" if mounted.owner == 0 else "another user's"
     if response == errno.ENOTCONN:
         return broken("DIR", f"{directory}: dead mount, {whose}; every access fails", unmounting(directory))
     if response is None:

@@ -14,12 +14,14 @@ import pwd
 import re
 import shutil
 import stat
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from cambfs.errors import ConfigError
+from cambfs.system import private_files
 from cambfs.system.limits import CAP_SYS_ADMIN
 
 FSTYPE = "fuse.cambfs"
@@ -38,6 +40,19 @@ class Mounted:
     device: str
     options: tuple[str, ...] = ()
 
+    @property
+    def owner(self) -> int | None:
+        """The uid of the user who mounted; None for what is not of FUSE."""
+        return self._number("user_id")
+
+    @property
+    def group(self) -> int | None:
+        return self._number("group_id")
+
+    def _number(self, name: str) -> int | None:
+        values = (value for key, _, value in (option.partition("=") for option in self.options) if key == name)
+        return next((int(value) for value in values if value.isdecimal()), None)
+
 
 def mounted_at(directory: Path, mountinfo: Path = _MOUNTINFO) -> Mounted | None:
     """What lies on top at `directory`; None when it is no mount point. Works for a dead mount as well."""
@@ -46,11 +61,47 @@ def mounted_at(directory: Path, mountinfo: Path = _MOUNTINFO) -> Mounted | None:
     return found[-1] if found else None
 
 
-def own_mounts(mountinfo: Path = _MOUNTINFO) -> list[Path]:
-    """Where this user has mounted cambfs, in the order of the mounts."""
+def own_mounts(mountinfo: Path = _MOUNTINFO) -> list[Mounted]:
+    """This user's mounts of cambfs, in their order, without those that another mount covers."""
     on_top = {mounted.directory: mounted for mounted in all_mounts(mountinfo)}
-    own = f"user_id={os.getuid()}"
-    return [place for place, mounted in on_top.items() if mounted.fstype == FSTYPE and own in mounted.options]
+    return [mounted for mounted in on_top.values() if mounted.fstype == FSTYPE and mounted.owner == os.geteuid()]
+
+
+def read_inside(mounted: Mounted, name: str, timeout_s: float) -> bytes:
+    """What the user who mounted reads in `.cambfs/NAME`: no other may look into the mount, not even root.
+
+    A process of its own does it, for one that waits for a mount that hangs may not be ended. Raises TimeoutError when
+    the mount does not answer, and OSError with what `cat` said.
+    """
+    is_root = os.geteuid() == 0
+    process = subprocess.Popen(
+        ["cat", "--", str(mounted.directory / ".cambfs" / name)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**private_files.environment(), "LC_ALL": "C"},
+        cwd="/",
+        user=mounted.owner if is_root else None,
+        group=mounted.group if is_root else None,
+    )
+    try:
+        out, err = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        _abandon(process)
+        raise TimeoutError(errno.ETIMEDOUT, "the mount does not answer") from None
+    if process.returncode:
+        raise OSError(errno.EIO, err.decode(errors="replace").strip().rpartition(": ")[2])
+    return out
+
+
+def _abandon(process: subprocess.Popen[bytes]) -> None:
+    """Kills it, but does not wait long: even its end may have to wait for the mount."""
+    process.kill()
+    for pipe in (process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(0.1)
 
 
 def all_mounts(mountinfo: Path = _MOUNTINFO) -> list[Mounted]:

@@ -207,7 +207,7 @@ def environment() -> dict[str, str]:
 
 def forget_key_variable() -> None:
     """From here on the key is in no environment, of children or of this process. Not while other threads look there."""
-    _forget_variable(KEY_VARIABLE)
+    forget_variable(KEY_VARIABLE)
 
 
 def forbid_core_dumps() -> None:
@@ -218,8 +218,9 @@ def forbid_core_dumps() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-def _forget_variable(name: str) -> None:
-    """Overwrites it, too: /proc/<pid>/environ shows the memory that the process got it in."""
+def forget_variable(name: str) -> None:
+    """Takes it out of the environment, and overwrites it: /proc/<pid>/environ shows the memory that the process got it
+    in."""
     libc = ctypes.CDLL(None)
     libc.getenv.restype = ctypes.c_void_p
     address = libc.getenv(name.encode())

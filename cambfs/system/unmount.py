@@ -21,7 +21,7 @@ from pathlib import Path
 
 from cambfs.errors import ConfigError
 from cambfs.system import private_files
-from cambfs.system.mountpoint import FSTYPE, Mounted, mounted_at
+from cambfs.system.mountpoint import FSTYPE, Mounted, mounted_at, read_inside
 
 # From <sys/mount.h>.
 _MNT_DETACH = 2
@@ -74,13 +74,13 @@ def unmount(directory: Path, *, lazy: bool = False) -> None:
 
 def _other_owner(mounted: Mounted) -> str | None:
     """The user who mounted, unless this user may unmount as well."""
-    ids = [option.removeprefix("user_id=") for option in mounted.options if option.startswith("user_id=")]
-    if os.geteuid() == 0 or not ids or int(ids[0]) == os.geteuid():
+    uid = mounted.owner
+    if uid is None or os.geteuid() in (0, uid):
         return None
     try:
-        return f"user {pwd.getpwuid(int(ids[0])).pw_name}"
+        return f"user {pwd.getpwuid(uid).pw_name}"
     except KeyError:
-        return f"uid {ids[0]}"
+        return f"uid {uid}"
 
 
 def _unmount_now(mounted: Mounted) -> None:
@@ -116,7 +116,7 @@ def _daemon_of(mounted: Mounted) -> Iterator[_Daemon | None]:
     with ExitStack() as stack:
         daemon = None
         try:
-            pid = int(_read_as_owner(mounted, mounted.directory / ".cambfs" / "pid"))
+            pid = int(read_inside(mounted, "pid", _ANSWER_TIMEOUT_S))
             handle = os.pidfd_open(pid)
             stack.callback(os.close, handle)
             # In a container the number may be another process's here.
@@ -126,27 +126,6 @@ def _daemon_of(mounted: Mounted) -> Iterator[_Daemon | None]:
         except (OSError, ValueError):
             pass
         yield daemon
-
-
-def _read_as_owner(mounted: Mounted, file: Path) -> str:
-    """What the user who mounted reads there: no other may look into the mount, not even root. A process of its own
-    does it, for one that waits for a mount that hangs may not be ended. Raises OSError."""
-    ids = dict(option.split("=", 1) for option in mounted.options if "=" in option)
-    user, group = (int(ids["user_id"]), int(ids["group_id"])) if os.geteuid() == 0 else (None, None)
-    process = subprocess.Popen(
-        ["cat", "--", str(file)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=private_files.environment(),
-        user=user,
-        group=group,
-    )
-    try:
-        return process.communicate(timeout=_ANSWER_TIMEOUT_S)[0].decode()
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise TimeoutError(errno.ETIMEDOUT, "the mount does not answer") from None
 
 
 def _is_daemon(pid: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -125,3 +126,19 @@ def test_the_user_who_is_mounted_for_gets_none_of_roots_settings(monkeypatch: py
     with pytest.raises(ConfigError, match=r"-o uid=4000000: this user cannot read .*mount_helper.py; install cambfs"):
         mount_helper._become_user(request)
     assert os.environ == {"PATH": "/", "HOME": "/nonexistent", "USER": "", "LOGNAME": ""}
+
+
+def test_roots_key_is_not_in_the_memory_that_shows_the_environment() -> None:
+    program = """
+import os
+from cambfs.cli import mount_helper
+from cambfs.system import limits
+limits.become = lambda *ids: None
+os.geteuid = lambda: 0
+mount_helper._become_user(mount_helper.Request("cambfs", "/mnt", [], uid="4000000"))
+print(open("/proc/self/environ", "rb").read())
+"""
+    done = run([sys.executable, "-c", program], env={**os.environ, "CAMB_API_KEY": KEY, "LEFT": "alone"})
+    assert done.status == 0, done.err
+    assert b"LEFT=alone" in done.out
+    assert KEY.encode() not in done.out

@@ -84,3 +84,23 @@ def test_a_mount_is_served_also_when_the_service_manager_is_gone(
             assert service.wait(_LIMIT_S) == 0
         finally:
             service.kill()
+
+
+@pytest.mark.parametrize("manager", ["path"], indirect=True)
+def test_a_mount_is_served_also_when_nobody_reads_what_it_says(
+    server: Server, tmp_path: Path, manager: socket.socket, directory: Path
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [CAMBFS, "mount", "--foreground", "--mkdir", str(directory)]
+    environ = environment(server, tmp_path, NOTIFY_SOCKET=_variable(manager))
+    with subprocess.Popen(command, env=environ, stdout=writer, stderr=subprocess.PIPE, text=True) as service:
+        os.close(writer)
+        try:
+            assert manager.recv(100) == b"READY=1"
+            assert (directory / "101.flac").read_bytes() == server.results[101].read_bytes()
+            service.send_signal(signal.SIGTERM)
+            _, said = service.communicate(timeout=_LIMIT_S)
+        finally:
+            service.kill()
+    assert (service.returncode, said) == (0, "")
