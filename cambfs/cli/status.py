@@ -86,7 +86,7 @@ def _shown(directory: Path | None) -> RenderableType:
 
 
 def _read_all(directory: Path | None) -> Sequence[dict[str, Any]]:
-    """Of at least one mount. Raises ConfigError when there is none. Another that does not answer is a warning."""
+    """Of at least one mount. Raises ConfigError when there is none. Another that does not respond is a warning."""
     found, troubles = [], []
     for one in _directories(directory):
         try:
@@ -125,7 +125,7 @@ def _read(directory: Path) -> dict[str, Any]:
         out, err = process.communicate(timeout=_LIMIT_S)
     except subprocess.TimeoutExpired:
         process.kill()  # and not waited for: it may have to wait for the mount
-        raise ConfigError(f"{directory}: the mount does not answer; to end it: cambfs unmount {directory}") from None
+        raise ConfigError(f"{directory}: the mount does not respond; to end it: cambfs unmount {directory}") from None
     try:
         found = json.loads(out)
     except ValueError:

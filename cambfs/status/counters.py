@@ -18,7 +18,7 @@ from cambfs.errors import CambfsError, LinkError, RemoteError
 from cambfs.names import RunId
 from cambfs.remote.source import Body, SignedUrl, Source
 
-NO_ANSWER = "none"
+NO_RESPONSE = "none"
 _FAILED_KEPT = 1024
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ _Question = tuple[str, object]
 
 @dataclass(frozen=True)
 class Counts:
-    """`requests` by kind ("stream", "sign", "bulk", "storage") and class of the status ("2xx" … "5xx", or NO_ANSWER).
+    """`requests` by kind ("stream", "sign", "bulk", "storage") and class of the status ("2xx" … "5xx", or NO_RESPONSE).
     `retries` are those of them that repeat one that failed temporarily. `received_bytes` are bytes of audio."""
 
     requests: Mapping[tuple[str, str], int]
@@ -75,7 +75,7 @@ class Counters:
 def _status_class(error: CambfsError | None) -> str:
     if isinstance(error, RemoteError):
         return f"{error.status // 100}xx"
-    return NO_ANSWER if isinstance(error, LinkError) else "2xx"
+    return NO_RESPONSE if isinstance(error, LinkError) else "2xx"
 
 
 def _was_sent(error: CambfsError) -> bool:

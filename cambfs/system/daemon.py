@@ -125,7 +125,7 @@ def _await_answers(answers: Callable[[], bool]) -> None:
 
     threading.Thread(target=ask, daemon=True).start()
     if not answered.wait(_ANSWER_TIMEOUT_S):
-        raise ConfigError(f"the mount did not answer within {_ANSWER_TIMEOUT_S:g} s; it was stopped")
+        raise ConfigError(f"the mount did not respond within {_ANSWER_TIMEOUT_S:g} s; it was stopped")
 
 
 def _end(pid: int) -> None:

@@ -112,7 +112,7 @@ def _await_end(daemon: _Daemon, directory: Path) -> None:
 
 @contextmanager
 def _daemon_of(mounted: Mounted) -> Iterator[_Daemon | None]:
-    """None when that is not to be found, as for a dead mount. Raises TimeoutError when the mount does not answer."""
+    """None when that is not to be found, as for a dead mount. Raises TimeoutError when the mount does not respond."""
     with ExitStack() as stack:
         daemon = None
         try:
@@ -146,7 +146,7 @@ def _read_as_owner(mounted: Mounted, file: Path) -> str:
         return process.communicate(timeout=_ANSWER_TIMEOUT_S)[0].decode()
     except subprocess.TimeoutExpired:
         process.kill()
-        raise TimeoutError(errno.ETIMEDOUT, "the mount does not answer") from None
+        raise TimeoutError(errno.ETIMEDOUT, "the mount does not respond") from None
 
 
 def _is_daemon(pid: int) -> bool:

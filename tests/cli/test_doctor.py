@@ -179,7 +179,7 @@ def test_a_silent_api_is_a_line(user: User) -> None:
         silent.scripts.append(silent.stall())
         checks, status = user.json("--base-url", f"{silent.url}/apis")
     assert status == 1
-    assert "does not answer in time" in checks["request"]["found"]
+    assert "does not respond in time" in checks["request"]["found"]
 
 
 def test_nothing_is_broken_but_something_could_be_better(monkeypatch: pytest.MonkeyPatch) -> None:
