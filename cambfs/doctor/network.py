@@ -64,8 +64,8 @@ class Prober:
         self.base = base_origin(settings.base_url)
         self.base_url = settings.base_url.rstrip("/")
         self.key = Key(settings.key.reveal())
-        question_url = f"{self.base_url}/tts-result/{MAX_RUN_ID}?output_type=file_url"
-        self.exchange = Exchange(self.base, self.key, timeout_s, connections=0, question_url=question_url)
+        check_url = f"{self.base_url}/tts-result/{MAX_RUN_ID}?output_type=file_url"
+        self.exchange = Exchange(self.base, self.key, timeout_s, connections=0, check_url=check_url)
 
     def close(self) -> None:
         self.exchange.close()

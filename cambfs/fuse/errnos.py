@@ -1,4 +1,4 @@
-"""What becomes of an operation's failure: an errno, a line in the log, and one in the journal.
+"""Maps an operation's failure to an errno, a line in the log, and an entry in the error log.
 
 The one table from errors to errnos. Threads: any.
 """
@@ -15,7 +15,7 @@ from cambfs.fuse.error_log import ErrorLog
 
 log = logging.getLogger(__name__)
 
-# The first of these that fits says the errno.
+# The first entry that fits determines the errno.
 _ERRNOS: Sequence[tuple[type[CambfsError], int]] = (
     (errors.NoSuchName, errno.ENOENT),
     (errors.UnknownRun, errno.ENOENT),
@@ -29,13 +29,13 @@ _ERRNOS: Sequence[tuple[type[CambfsError], int]] = (
     (errors.Cancelled, errno.EINTR),
     (errors.Closing, errno.ENODEV),
 )
-# What a user expects, and causes, all the time: not worth a line of the log; and of these, none of the journal.
+# Errors that users expect and cause all the time: not worth a line of the log; some not even an entry in the error log.
 _EXPECTED = (errors.NoSuchName, errors.UnknownRun, errors.ReadOnly, errors.Cancelled, errors.Closing)
 _NOTHING_WRONG = (errors.NoSuchName, errors.ReadOnly, errors.Cancelled, errors.Closing)
 
 
 def errno_of(error: CambfsError) -> int:
-    """What the kernel is told."""
+    """The errno for the kernel."""
     if isinstance(error, errors.Unreachable):
         return error.errno
     return next((number for kind, number in _ERRNOS if isinstance(error, kind)), errno.EIO)
@@ -47,7 +47,7 @@ class Errnos:
         self._noted: CambfsError | None = None  # one word
 
     def note(self, operation: str, path: str, error: CambfsError) -> int:
-        """The errno. A failure that is met again right after is noted once."""
+        """Returns the errno. A failure that repeats right after is noted once."""
         number = errno_of(error)
         if error is not self._noted:
             self._noted = error.with_traceback(None)
