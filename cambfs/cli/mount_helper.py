@@ -23,7 +23,7 @@ from cambfs.text import visible
 # Exit codes of mount(8).
 _WRONG_USE, _FAILED = 1, 32
 _NOT_SETTINGS = ("options", "foreground", "verbose")
-# Options that fstab has for mount(8) alone, and those that are never or always so for cambfs.
+# Options in fstab for mount(8) alone, and those that cambfs always or never has.
 _NOT_FOR_US = re.compile(
     r"rw|(no)?(user|users|owner|group|auto|fail|exec|suid|dev)(=.*)?|_netdev|x-.*|comment=.*", re.I
 )
@@ -33,7 +33,7 @@ _OPTION = re.compile(r'(?:[^,"]|"[^"]*")+')
 
 @dataclass
 class Request:
-    """A call of mount(8). `uid` and `gid` are "" where they are not given."""
+    """A call of mount(8). `uid` and `gid` are "" when they are not given."""
 
     source: str
     directory: str
@@ -52,7 +52,7 @@ def main() -> None:
     except ConfigError as error:
         click.echo(f"mount.cambfs: {visible(str(error))}", err=True)
         sys.exit(_WRONG_USE)
-    if "f" in request.flags:  # only to see whether the options are right
+    if "f" in request.flags:  # only to check the options
         sys.exit(0)
     sys.exit({0: 0, 2: _WRONG_USE}.get(run(arguments), _FAILED))
 
@@ -111,7 +111,7 @@ def _argument(setting: click.Option, option: str) -> str:
     if setting.is_flag and has_value:
         raise ConfigError(f"-o {option}: {name} takes no value")
     if not (setting.is_flag or value):
-        raise ConfigError(f"-o {option}: {name} wants a value, as in {name}={setting.metavar or '…'}")
+        raise ConfigError(f"-o {option}: {name} needs a value, as in {name}={setting.metavar or '…'}")
     flag, unquoted = max(setting.opts, key=len), value.strip('"')
     return flag if setting.is_flag else f"{flag}={unquoted}"
 
@@ -131,14 +131,14 @@ def _become_user(request: Request) -> None:
         limits.become(uid, gid, os.getgrouplist(name, gid) if name else [gid])
     except OSError as error:
         raise ConfigError(f"-o uid={uid}: cannot become this user: {error.strerror}") from None
-    # Root's own settings, a key above all, are not for this user, whose config.toml says where a key goes.
+    # Root's own settings, above all a key, must not be used: the user's config.toml decides where a key goes.
     for variable in [variable for variable in os.environ if variable.startswith(("XDG_", "CAMB"))]:
         del os.environ[variable]
     os.environ.update(HOME=home, USER=name, LOGNAME=name)
 
 
 def _account(uid: int) -> tuple[str, str, int]:
-    """Name, home and group; a uid that has no account has none of its own."""
+    """Name, home and group; a uid without an account has none of its own."""
     try:
         entry = pwd.getpwuid(uid)
     except KeyError:

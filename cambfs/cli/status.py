@@ -1,7 +1,6 @@
-"""`cambfs status`: what the mounts of this user do, for people and for programs. It reads `/.cambfs/status.json`.
+"""`cambfs status`: shows this user's mounts, for people and for programs. Reads `/.cambfs/status.json`.
 
-The mount is looked at in a child process, because a mount that hangs can hold whoever looks, and even its end. No
-threads.
+A child process accesses the mount, because a hanging mount can block a process, and even its end. No threads.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ def _watch(directory: Path | None) -> None:
 def _console() -> Console:
     from rich.console import Console
 
-    # A pipe has no width, and what reads from it wants whole lines.
+    # A pipe has no width, and its readers want whole lines.
     return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=1000)
 
 
@@ -86,7 +85,7 @@ def _shown(directory: Path | None) -> RenderableType:
 
 
 def _read_all(directory: Path | None) -> Sequence[dict[str, Any]]:
-    """Of at least one mount. Raises ConfigError when there is none. Another that does not respond is a warning."""
+    """Of at least one mount. Raises ConfigError when there is none. A mount that does not respond is a warning."""
     found, troubles = [], []
     for one in _directories(directory):
         try:
@@ -124,7 +123,7 @@ def _read(directory: Path) -> dict[str, Any]:
     try:
         out, err = process.communicate(timeout=_LIMIT_S)
     except subprocess.TimeoutExpired:
-        process.kill()  # and not waited for: it may have to wait for the mount
+        process.kill()  # and not awaited: it may have to wait for the mount
         raise ConfigError(f"{directory}: the mount does not respond; to end it: cambfs unmount {directory}") from None
     try:
         found = json.loads(out)

@@ -167,7 +167,7 @@ def test_ctrl_c_ends_a_check_that_waits(user: User) -> None:
         environ = user.environ | {"CAMB_BASE_URL": f"{silent.url}/apis"}
         with subprocess.Popen(user.argv(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ) as process:
             assert process.stdout is not None
-            assert any(b"answers (" in line for line in process.stdout), "the request is next, and is never answered"
+            assert any(b"responds (" in line for line in process.stdout), "the request is next, and is never answered"
             process.send_signal(signal.SIGINT)
             _, said = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 130
