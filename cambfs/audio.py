@@ -1,7 +1,7 @@
-"""Which bytes are audio, and where a file of audio ends: by its own structure, whatever its label says.
+"""Recognises audio by its first bytes, and finds where it ends by its structure. Labels are ignored.
 
 The containers that cambfs knows are FLAC (also behind an ID3v2 tag), WAV (RIFF, RF64), Ogg, MP3, and MP4. FLAC and WAV
-say themselves where they end. Pure functions on bytes, no threads.
+mark their own end. Pure functions on bytes, no threads.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from enum import Enum, auto
 
 from cambfs import flac
 
-# As much of a beginning as `signature` wants to see: two MP3 frames, the largest of which has 1,441 bytes.
+# As much of a beginning as `signature` needs: two MP3 frames, the largest of which has 1,441 bytes.
 SIGNATURE_BYTES = 2048
 _RIFF_HEAD_BYTES = 12
 _EMPTY_WAV_BYTES = 44
 _DS64_SIZE_END = 28
-# Encoders that write to a pipe leave such a length in place of the right one (0xFFFFFFFF, sox 0x7FFFF024, some
-# services 2,000,000,036).
+# Encoders that write to a pipe leave such a length in place of the right one (0xFFFFFFFF, sox 0x7FFFF024, some services
+# 2,000,000,036).
 _PLACEHOLDER_FROM = 1_900_000_000
 _SMALLEST_FTYP, _LARGEST_FTYP = 16, 4096
 _MP3_BITRATES = {
@@ -27,11 +27,11 @@ _MP3_RATES = {3: (44100, 48000, 32000, 0), 2: (22050, 24000, 16000, 0), 0: (1102
 
 
 class End(Enum):
-    """What a file's own structure says of the place where it ends.
+    """What a file's own structure says about the place where it ends.
 
-    WHOLE: it is the end. INTACT: an intact frame ends there, and how many there are is not known. PADDED: it is the
+    WHOLE: it is the end. INTACT: an intact frame ends there, and the number of frames is unknown. PADDED: it is the
     end, or one or two zeros follow it, which a checksum does not show. BROKEN: it is not the end, or something that is
-    no audio follows it. UNKNOWN: this structure says nothing of its end.
+    not audio follows it. UNKNOWN: this structure does not mark its end.
     """
 
     WHOLE = auto()
@@ -42,8 +42,8 @@ class End(Enum):
 
 
 def signature(head: bytes) -> str | None:
-    """The container that a file with this beginning is ("FLAC", "WAV", "Ogg", "MP3", "MP4"); None for anything else.
-    `head` has SIGNATURE_BYTES, or is all there is."""
+    """The container of a file with this beginning ("FLAC", "WAV", "Ogg", "MP3", "MP4"); None for anything else. `head`
+    has SIGNATURE_BYTES, or is the whole file."""
     if head.startswith(b"ID3"):
         return _behind_id3(head)
     if head.startswith(flac.MAGIC):
@@ -64,15 +64,15 @@ def _behind_id3(head: bytes) -> str | None:
     behind = head[end:]
     if behind.startswith(flac.MAGIC):
         return "FLAC" if _is_flac(behind) or len(behind) < flac.STREAMINFO_END else None
-    # A tag may be longer than what is looked at, or leave too little of it for two frames.
+    # A tag may be longer than `head`, or leave too little of it for two frames.
     first = _mp3_frame_bytes(behind)
     is_cut = len(behind) < 4 or (first and len(behind) < first + 4)
     return "MP3" if is_cut or _is_mp3(behind) else None
 
 
 def _is_flac(head: bytes) -> bool:
-    """STREAMINFO comes first. What begins otherwise is taken for FLAC as long as the word is not part of a text. A byte
-    that is in no text shows that soon."""
+    """STREAMINFO comes first. A file that begins otherwise counts as FLAC as long as the word is not part of a text. A
+    byte that is in no text shows that soon."""
     text = head[: flac.STREAMINFO_END].decode("latin-1")
     return not all(character.isprintable() or character.isspace() for character in text)
 
@@ -83,7 +83,7 @@ def _is_mp4(head: bytes) -> bool:
 
 
 def _is_mp3(head: bytes) -> bool:
-    """Two frames behind each other, or one that is all there is."""
+    """Two frames in a row, or one that is the whole file."""
     length = _mp3_frame_bytes(head)
     if not length:
         return False
@@ -91,7 +91,7 @@ def _is_mp3(head: bytes) -> bool:
 
 
 def _mp3_frame_bytes(head: bytes) -> int:
-    """The length of the layer III frame that `head` begins with; 0 when it does not begin with one."""
+    """The length of the layer III frame at the beginning of `head`; 0 when there is none."""
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2:
         return 0
     version = head[1] >> 3 & 3
@@ -103,12 +103,12 @@ def _mp3_frame_bytes(head: bytes) -> int:
 
 
 def tail_bytes_wanted(head: bytes) -> int:
-    """How many of the last bytes of a file that begins with `head` tell `end_of` where it ends."""
+    """How many of the last bytes of a file that begins with `head` `end_of` needs to find its end."""
     return flac.tail_bytes_wanted(head) if flac.stream_info(head) else 0
 
 
 def end_of(head: bytes, tail: bytes, size: int) -> End:
-    """What the structure of a file says that begins with `head`, ends with `tail`, and has `size` bytes. `tail` has
+    """The verdict on the end of a file that begins with `head`, ends with `tail`, and has `size` bytes. `tail` has
     `tail_bytes_wanted`, or is the whole file."""
     if (expected := _wav_bytes(head)) is not None:
         return _wav_end(expected, size)
@@ -131,7 +131,7 @@ def end_of(head: bytes, tail: bytes, size: int) -> End:
 
 
 def _is_beginning(head: bytes) -> bool:
-    """Whether all there is is the beginning of a FLAC's header."""
+    """Whether it is the beginning of a FLAC's header, and nothing else."""
     return head.startswith(flac.MAGIC) and len(head) < flac.STREAMINFO_END
 
 
@@ -139,12 +139,12 @@ def _wav_end(expected: int, size: int) -> End:
     # A chunk of odd length is padded, and not every writer does so.
     if size in (expected, expected + expected % 2):
         return End.WHOLE
-    # Some services do not come back to the header of an empty file, and some count the first eight bytes, too.
+    # Some services do not return to the header of an empty file, and some count the first eight bytes, too.
     return End.UNKNOWN if expected <= _EMPTY_WAV_BYTES or size == expected - 8 else End.BROKEN
 
 
 def _wav_bytes(head: bytes) -> int | None:
-    """The length that a WAV says it has; None when it is no WAV, or does not say."""
+    """The length that a WAV's header gives; None when it is no WAV, or has no length."""
     if head[8:12] != b"WAVE":
         return None
     size = int.from_bytes(head[4:8], "little")

@@ -1,7 +1,7 @@
-"""Fetches results through a library, several at a time: into its cache, and copies of them into a directory.
+"""Fetches results through a library, several at a time: into its cache, and as copies into a directory.
 
-Shows nothing (`cli`). Threads: a few workers, which take the next run from one iterator; what they report, they report
-from their own threads. The caller's thread waits, so that Ctrl-C finds it.
+`cli` shows the progress. Threads: a few workers, which take the next run from one iterator and report from their own
+threads. The caller's thread waits, so that it receives Ctrl-C.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAX_WORKERS = 16  # more results at a time only make each slower
 _PIECE_BYTES = 2**16  # a read waits for all of it: larger ones would let the progress on a slow link stand still
 
 
-# To compute the checksum of a result of some gigabytes takes as long as to read it from a slow disk.
+# Computing the checksum of a result of some gigabytes takes as long as reading it from a slow disk.
 _KEEPING_S = 120.0
 _SLICE_S = 0.2
 
@@ -38,13 +38,14 @@ class Progress(Protocol):
         """`count` more bytes were downloaded."""
 
     def done(self, run_id: RunId, size: int, *, was_there: bool) -> None:
-        """`was_there`: nothing had to be done."""
+        """`was_there`: the result was there already."""
 
     def failed(self, run_id: RunId, error: CambfsError) -> None: ...
 
 
 class Fetch:
-    """`directory` is where the copies go, None for none; it is there. A copy with the right bytes is left alone."""
+    """`directory` is the existing directory for the copies, None for none. A copy with the right bytes is left
+    alone."""
 
     def __init__(self, library: Library, directory: Path | None, progress: Progress) -> None:
         self._library = library
@@ -55,7 +56,7 @@ class Fetch:
         self._runs: Iterator[RunId] = iter(())
 
     def run(self, runs: Iterable[RunId], workers: int) -> None:
-        """Fetches all; a failure costs only its run, but a key that is refused ends it all, with KeyRefused."""
+        """Fetches all; a failure costs only its run, but a refused key ends the fetch, with KeyRefused."""
         self._runs = iter(runs)
         with ThreadPoolExecutor(min(workers, MAX_WORKERS), "cambfs-fetch") as pool:
             try:
@@ -100,7 +101,7 @@ class Fetch:
                     raise Cancelled("the fetch was stopped") from error
 
     def _fetch(self, run_id: RunId) -> tuple[int, bool]:
-        """The size of the result, and whether it was where it should be already."""
+        """The size of the result, and whether it was there already."""
         was_cached = self._library.is_cached(run_id)
         handle = self._library.open(run_id, self._deadline())
         try:
@@ -125,8 +126,7 @@ class Fetch:
 
 
 class _Pieces:
-    """The bytes of a result in pieces, from the beginning each time; those that come for the first time are told to
-    `advanced`."""
+    """The bytes of a result in pieces, from the beginning each time. `advanced` gets the number of new bytes."""
 
     def __init__(self, read: Callable[[int], bytes], advanced: Callable[[int], None]) -> None:
         self._read = read
@@ -143,7 +143,7 @@ class _Pieces:
 
 
 def _size_of_same(path: Path, pieces: Iterable[bytes]) -> int | None:
-    """How large a copy is that has just these bytes; None where there is none."""
+    """The size of a copy that has just these bytes; None if there is none."""
     try:
         # A link or a FIFO is replaced, not followed or waited for.
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -156,7 +156,8 @@ def _size_of_same(path: Path, pieces: Iterable[bytes]) -> int | None:
 
 @contextmanager
 def _whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that appears under its name only when the block ends well, and replaces what was there at once."""
+    """A file that appears under its name only when the block ends without an error, and then replaces an old one at
+    once."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with temporary.open("xb") as file:

@@ -1,7 +1,7 @@
-"""The settings, the file `config.toml`, and where the API key is looked for.
+"""The settings, the file `config.toml`, and the places of the API key.
 
 A setting comes from the command line, the environment (`CAMBFS_…`), `config.toml` or its default, in this order; click
-does that in `cli/options`. Only the configuration and the key file are opened here. The API key never comes from the
+does that in `cli/options`. This module opens only the configuration and the key file. The API key never comes from the
 command line. No threads.
 """
 
@@ -34,8 +34,8 @@ _MAX_KEY_BYTES, _MAX_CONFIG_BYTES = 4096, 65_536
 
 
 class ApiKey:
-    """The key, in a wrapping that never shows it by accident: `reveal()` is the only way to the text. `place` is where
-    it was found: a variable, a file, or a name in config.toml."""
+    """The key, in a wrapper that never shows it by accident: only `reveal()` returns the text. `place` is its source: a
+    variable, a file, or a name in config.toml."""
 
     __slots__ = ("_text", "place")
 
@@ -60,7 +60,7 @@ class ApiKey:
 
 @dataclass(frozen=True)
 class Settings:
-    """What one command works with. `key` is None when there is none; paths are absolute; sizes are in bytes, times in
+    """The settings of one command. `key` is None when there is none; paths are absolute; sizes are in bytes, times in
     seconds. A setting that the command does not have keeps its default."""
 
     base_url: str = "https://client.camb.ai/apis"
@@ -83,7 +83,7 @@ class Settings:
 
 
 class Stored(NamedTuple):
-    """A value of the configuration, as it would be written on a command line. `place` says for an error where it is."""
+    """A value of the configuration, as it would be written on a command line. `place` names its place in errors."""
 
     value: str
     place: str
@@ -105,7 +105,7 @@ def config_file() -> Path | None:
 
 
 def _of_user(directory_of: Callable[[str], str]) -> Path | None:
-    """One of the user's directories for cambfs; None where it is not known, for want of a home."""
+    """One of the user's directories for cambfs; None without a home directory."""
     try:
         return Path(directory_of("cambfs")).absolute()
     except RuntimeError:
@@ -113,11 +113,11 @@ def _of_user(directory_of: Callable[[str], str]) -> Path | None:
 
 
 def read_config(file: Path, profile: str, known: Collection[str]) -> dict[str, Stored]:
-    """What the file says, by name: its top level, then the table [profile.NAME], which overrides it. Without a profile
-    a file that is missing says nothing.
+    """The values in the file, by name: its top level, then the table [profile.NAME], which overrides it. Without a
+    profile a missing file has no values.
 
-    `known` are the names of settings beside those of the key. The file says where the key goes, so one that others can
-    change is refused. Raises SettingError naming the place.
+    `known` are the names of settings beside those of the key. The file decides where the key goes, so one that others
+    can change is refused. Raises SettingError naming the place.
     """
     try:
         content, status = user_files.read(file, _MAX_CONFIG_BYTES)
@@ -174,14 +174,14 @@ def _plain(place: str, name: str, value: object, known: Collection[str]) -> str:
 
 
 def unknown_variables(known: Collection[str]) -> list[str]:
-    """A line for each variable of the environment that has a name like a setting's, and is none."""
+    """A line for each variable of the environment that is named like a setting, and is none."""
     unknown = (name for name in sorted(os.environ) if name.startswith("CAMBFS_") and name not in known)
     hints = {*known, KEY_VARIABLE}
     return [f"{name} in the environment is not a setting{did_you_mean(name, hints)}" for name in unknown]
 
 
 def read_key_file(path: Path) -> ApiKey:
-    """The key in a file that only its owner can read, and nobody else can swap. Raises SettingError."""
+    """The key in a file that only its owner can read, and others cannot replace. Raises SettingError."""
     try:
         content, status = user_files.read(path, _MAX_KEY_BYTES)
         user_files.check_nobody_else_reads(path, status)

@@ -1,6 +1,6 @@
-"""How long one caller waits, and when it has stopped wanting a response.
+"""A deadline for one caller's wait, and a check whether the caller has been killed.
 
-Not the waiting itself (`run`), nor how often a request is repeated (`retry`). No threads.
+`run` waits, `retry` repeats requests. No threads.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ T = TypeVar("T")
 
 
 class Deadline:
-    """One operation's: made when it begins. `is_cancelled` is asked about every SLICE_S whether the caller was
-    killed."""
+    """One operation's deadline, made when the operation begins. `is_cancelled` is called every SLICE_S, and says
+    whether the caller was killed."""
 
     def __init__(self, timeout_s: float, is_cancelled: Callable[[], bool] = lambda: False) -> None:
         self.timeout_s = timeout_s
@@ -37,7 +37,7 @@ class Deadline:
             raise TimedOut(f"no progress for {self.timeout_s:g} s")
 
     def result(self, future: Future[T], meanwhile: Callable[[], None] = lambda: None) -> T:
-        """Waits for the future; raises what it raises, or as `check` does, or as `meanwhile`, called every SLICE_S."""
+        """Waits for the future. Raises as the future, as `check`, or as `meanwhile`, which is called every SLICE_S."""
         while True:
             try:
                 return future.result(timeout=SLICE_S)

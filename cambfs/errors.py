@@ -1,7 +1,7 @@
 """Everything that cambfs itself raises, and nothing else.
 
-None of these derives from OSError: fusepy hands the errno of any OSError to the kernel, also one that is None (then
-the kernel gets garbage). `errnos` holds the one table that turns them into errnos; `cli` prints their text as a line.
+No class derives from OSError: fusepy passes the errno of any OSError to the kernel, even None, which becomes garbage
+there. `errnos` has the one table that maps the classes to errnos; `cli` prints their text as a line.
 
     CambfsError
     ├── NoSuchName          not a name of the tree; no request was made
@@ -13,13 +13,13 @@ the kernel gets garbage). `errnos` holds the one table that turns them into errn
     ├── TooLarge            a result beyond the largest that is allowed
     ├── NoSpace             no room for the bytes, and nothing left to evict
     ├── TooManyOpenFiles    no descriptor is left, of this process or of the machine
-    ├── StorageUseless      storage does not tell what was asked; the stream may
-    ├── CacheDamaged        a cached result is not what its sidecar says
+    ├── StorageUseless      storage does not have the requested facts; the stream may
+    ├── CacheDamaged        a cached result does not match its sidecar
     ├── ResultChanged       the result is not the one whose first bytes were read
-    ├── NotWhole            what comes ends before the result does, again and again, or cannot be proven not to
-    ├── RemoteError         the API or the storage answered, and the response is no
+    ├── NotWhole            the response is cut off again and again, or cannot be proven whole
+    ├── RemoteError         the API or the storage refused the request, or its response makes no sense
     │   ├── UnknownRun          400, 404, 422
-    │   │   └── UnknownPath         404 in words that tell of no run: perhaps there is no API at this base URL
+    │   │   └── UnknownPath         404 whose text names no run: perhaps there is no API at this base URL
     │   ├── KeyRefused          401, 403
     │   ├── SignatureExpired    403 from storage
     │   ├── RateLimited         429                                     (temporary)
@@ -39,8 +39,8 @@ import errno
 
 
 class CambfsError(Exception):
-    """The base of all. `str()` is one line without secrets, fit for a user; `temporary` says whether asking again
-    can help; `down_for_s` that the host is down, and every request to it fails at once for so many seconds."""
+    """The base of all. `str()` is one line without secrets, fit for a user. `temporary`: another try can help.
+    `down_for_s`: the host is down, and every request to it fails at once for so many seconds."""
 
     temporary = False
     down_for_s: float | None = None
@@ -99,7 +99,7 @@ class NotWhole(CambfsError):
 
 
 class RemoteError(CambfsError):
-    """`status` is the HTTP status; `retry_after_s` is what the server asked to wait, in seconds, or None."""
+    """`status` is the HTTP status; `retry_after_s` is the delay that the server asked for, in seconds, or None."""
 
     def __init__(self, text: str, status: int, retry_after_s: float | None = None) -> None:
         super().__init__(text)
@@ -140,7 +140,7 @@ class BadResponse(RemoteError):
 
 
 class LinkError(CambfsError):
-    """`was_sent`: a request was made, or tried; not when the host is known to be down."""
+    """`was_sent`: a request was made, or tried; false while the host is known to be down."""
 
     temporary = True
     was_sent = True

@@ -1,7 +1,7 @@
-"""As much of the FLAC format as it takes to tell one result from another, and a whole one from one that was cut off.
+"""The part of the FLAC format that tells one result from another, and a whole result from a truncated one.
 
-Not a decoder. Pure functions on bytes, no threads. The layout is that of RFC 9639: "fLaC", metadata blocks (the first
-is STREAMINFO), then frames, each with a CRC-8 over its header and a CRC-16 over all of it.
+It decodes no audio. Pure functions on bytes, no threads. The layout is that of RFC 9639: "fLaC", metadata blocks (the
+first is STREAMINFO), then frames, each with a CRC-8 over its header and a CRC-16 over all of it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FRAME_OVERHEAD_BYTES = 64
 _LONGEST_HEADER_BYTES = 16
 # One in 256 that has a sync code has a CRC-8 by chance.
 _MOST_TRIED = 64
-# Larger blocks than any encoder makes by itself; the last frame is not looked for then.
+# Larger blocks than any encoder makes by itself; with such blocks the last frame is not searched.
 _LARGEST_FRAME_BYTES = 512 * 1024
 # A header with its CRC-8, at least one byte of audio, and the CRC-16.
 _SMALLEST_FRAME_BYTES = 9
@@ -41,7 +41,7 @@ class StreamInfo:
 
 
 def id3_end(head: bytes) -> int:
-    """Where an ID3v2 tag in front of the audio ends; 0 when there is none."""
+    """The end of an ID3v2 tag in front of the audio; 0 when there is none."""
     if head[:3] != b"ID3" or len(head) < _ID3_HEAD_BYTES or 0xFF in head[3:5] or max(head[6:10]) > 0x7F:
         return 0
     length = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
@@ -50,7 +50,7 @@ def id3_end(head: bytes) -> int:
 
 
 def stream_info(head: bytes) -> StreamInfo | None:
-    """What STREAMINFO says; None when `head` does not begin like a FLAC file."""
+    """The fields of STREAMINFO; None when `head` does not begin like a FLAC file."""
     head = head[id3_end(head) :]
     if len(head) < STREAMINFO_END or head[:4] != MAGIC or head[4] & 0x7F != 0:
         return None
@@ -67,9 +67,9 @@ def stream_info(head: bytes) -> StreamInfo | None:
 
 
 def identifies(head: bytes) -> bool:
-    """Whether two FLAC files that both begin with `head` are the same file for all that one can tell.
+    """Whether two FLAC files that both begin with `head` are the same file, as far as that can be known.
 
-    The MD5 of the audio says so. Without one, metadata (mostly padding) says nothing, and a stretch of audio must be
+    The MD5 of the audio decides. Without one, metadata (mostly padding) proves nothing, and a stretch of audio must be
     there as well.
     """
     info = stream_info(head)
@@ -83,7 +83,7 @@ def _metadata_end(head: bytes) -> int:
 
 
 def _metadata(head: bytes) -> tuple[int, bool]:
-    """Where the metadata ends as far as `head` shows, and whether that is all of it."""
+    """The end of the metadata as far as `head` shows, and whether that is all of it."""
     position, last = id3_end(head) + len(MAGIC), False
     while not last and position + 4 <= len(head):
         last = bool(head[position] & 0x80)
@@ -93,14 +93,14 @@ def _metadata(head: bytes) -> tuple[int, bool]:
 
 def is_cut_short(head: bytes, size: int) -> bool:
     """Whether a file of `size` bytes that begins with `head` is FLAC that ends before its first frame does. False when
-    it cannot tell."""
+    that cannot be known."""
     if len(head) < STREAMINFO_END:
         return MAGIC.startswith(head[: len(MAGIC)])
     return stream_info(head) is not None and size < _metadata_end(head) + _SMALLEST_FRAME_BYTES
 
 
 def tail_bytes_wanted(head: bytes) -> int:
-    """How many of a file's last bytes show its last frame; 0 when that would be too many to look at."""
+    """How many of a file's last bytes show its last frame; 0 when they would be too many."""
     info = stream_info(head)
     if info is None or info.frame_limit_bytes > _LARGEST_FRAME_BYTES:
         return 0
@@ -108,13 +108,13 @@ def tail_bytes_wanted(head: bytes) -> int:
 
 
 def is_too_long(head: bytes, size: int) -> bool:
-    """Whether a file of `size` bytes is longer than the samples that its header counts can take. False when it cannot
-    tell."""
+    """Whether a file of `size` bytes is longer than the number of samples in its header allows. False when that cannot
+    be known."""
     info, (metadata_end, is_all) = stream_info(head), _metadata(head)
     if info is None or not info.samples or not info.block or not is_all:
         return False
     frame_bytes = min(info.max_frame_bytes or info.frame_limit_bytes, info.frame_limit_bytes)
-    # One frame more than it takes, for a tag.
+    # One frame more than that, for a tag.
     return size > metadata_end + (info.samples // info.block + 2) * frame_bytes + _ID3V1_BYTES
 
 
@@ -123,8 +123,8 @@ def without_id3v1(tail: bytes) -> bytes:
 
 
 def is_whole(head: bytes, tail: bytes) -> bool:
-    """Whether a FLAC file that begins with `head` and ends with `tail` proves that its end is the end of the audio:
-    its last frame is intact and holds the last of the samples that STREAMINFO counts. Zeros behind it go unnoticed, for
+    """Whether a FLAC file that begins with `head` and ends with `tail` proves that its end is the end of the audio: its
+    last frame is intact and holds the last of the samples that STREAMINFO counts. Zeros behind it go unnoticed, because
     they do not change a CRC-16."""
     info = stream_info(head)
     if info is None or not info.samples:
@@ -138,7 +138,7 @@ def ends_in_a_frame(tail: bytes) -> bool:
 
 
 def _last_frames(tail: bytes) -> Iterator[bytes]:
-    """What could be the last frame, the shortest first: all from a sync code and a header with its CRC-8 on."""
+    """Candidates for the last frame, the shortest first: all from a sync code and a header with its CRC-8 on."""
     start = len(tail)
     while (start := tail.rfind(b"\xff", 0, start)) >= 0:
         if _header_end(tail[start : start + _LONGEST_HEADER_BYTES]):
@@ -146,7 +146,7 @@ def _last_frames(tail: bytes) -> Iterator[bytes]:
 
 
 def _header_end(frame: bytes) -> int:
-    """Where the header ends, its CRC-8 included; 0 when it is none."""
+    """The end of the header, its CRC-8 included; 0 when it is none."""
     if len(frame) < _SMALLEST_FRAME_BYTES or frame[1] & 0xFE != 0xF8:
         return 0
     _, _, position = _numbers(frame)
@@ -168,7 +168,7 @@ def _holds_the_last_sample(frame: bytes, info: StreamInfo) -> bool:
 
 
 def _coded_number(frame: bytes, position: int) -> tuple[int, int]:
-    """A frame or sample number, coded like a character of UTF-8 but up to 36 bits; and where it ends."""
+    """A frame or sample number, coded like a character of UTF-8 but up to 36 bits; and its end."""
     lead = frame[position]
     extra = max(0, 7 - (lead ^ 0xFF).bit_length())
     number = lead & (0x7F if not lead & 0x80 else 0x3F >> extra)

@@ -1,4 +1,4 @@
-"""What is known of results without their bytes. Values; no threads."""
+"""Facts about results, without their bytes. Values; no threads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cambfs.names import RunId
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """`size` in bytes, exact, below 2^63; `mtime_ns` since the epoch, the same for as long as anybody remembers it."""
+    """`size` in bytes, exact, below 2^63; `mtime_ns` since the epoch, the same as long as it is remembered."""
 
     size: int
     mtime_ns: int
@@ -18,7 +18,7 @@ class RunInfo:
 @dataclass(frozen=True, slots=True)
 class Progress:
     """A result that is being downloaded: `bytes` of it are here, of `size`, None when that is not known yet.
-    `bytes_per_s` is the mean since its transfers began, all together."""
+    `bytes_per_s` is the mean over all its transfers since they began."""
 
     run_id: RunId
     bytes: int
@@ -28,8 +28,8 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """What is here of a result: `received` bytes of `size` (None: not known yet), its first bytes if they are, and of a
-    cached one its SHA-256, "" when that is not known."""
+    """The part of a result that is here: `received` bytes of `size` (None: not known yet), its first bytes if they are
+    here, and the SHA-256 of a cached one, "" when that is not known."""
 
     received: int
     size: int | None

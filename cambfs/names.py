@@ -1,6 +1,6 @@
-"""The names in the tree: which there are, and which run and kind each stands for.
+"""The names in the tree, and the run and kind that each stands for.
 
-Not the files themselves (`tree`). Pure functions, no threads.
+`tree` has the files themselves. Pure functions, no threads.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def file_name(run_id: RunId, kind: Kind) -> str:
 
 
 def names_and_inodes(run_ids: Iterable[RunId], with_url: Container[RunId]) -> Iterator[tuple[str, int]]:
-    """Of all files of the runs, as `file_name` and `inode` give them one by one; there may be 100,000 to list. The
-    `.url` only of those in `with_url`."""
+    """Names and inodes of all files of the runs, as `file_name` and `inode` return them one by one; a listing may have
+    100,000. The `.url` only of the runs in `with_url`."""
     for run_id in run_ids:
         yield f"{run_id}.flac", run_id << 1
         if run_id in with_url:

@@ -1,7 +1,7 @@
-"""Reading the settings of a running mount again, at SIGHUP.
+"""Reads the settings of a running mount again, at SIGHUP.
 
-A change takes effect where it can: key, runs, size of the cache, log level. All settings are read and checked before
-the first one changes, so a mistake changes nothing. Threads: it is called by `signals`, one call after the other.
+A change takes effect if it can at run time: key, runs, size of the cache, log level. All settings are read and checked
+before the first one changes, so a mistake changes nothing. Threads: `signals` calls it, one call after the other.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 class Reload:
-    """`read` raises CambfsError for settings that cannot be; calling this does not."""
+    """`read` raises CambfsError for wrong settings; calling this object does not."""
 
     def __init__(
         self, settings: Settings, read: Callable[[], Settings], client: Client, cache: Cache, declared: DeclaredRuns
@@ -39,7 +39,7 @@ class Reload:
 
     def __call__(self) -> None:
         try:
-            # The options of the mount were settled at its start.
+            # The options of the mount are fixed at its start.
             wanted = replace(self._read(), options=self._settings.options, allow_other=self._settings.allow_other)
             if wanted.key is None:
                 raise SettingError("there is no API key any more")
@@ -64,7 +64,7 @@ class Reload:
         self._settings = replace(self._settings, **{name: getattr(wanted, name) for name in now})
         parts = [f"changed: {', '.join(now)}"] if now else []
         parts += [f"from the next mount on: {', '.join(later)}"] if later else []
-        logs.set_level("info")  # whatever the levels were and will be, this line is seen
+        logs.set_level("info")  # logged at any level, old or new
         _log.info("settings read again; %s", "; ".join(parts) or "nothing has changed")
         logs.set_level(wanted.log_level)
 

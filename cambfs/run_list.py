@@ -1,7 +1,7 @@
 """The runs that the user declares (`--runs`, `--runs-file`), so that a listing shows them.
 
-Not whether they exist: that only the API can say, and nobody asks it here. Any number of threads may call; the file is
-looked at when somebody asks, by nobody otherwise.
+It makes no request, so a declared run may not exist. Any number of threads may call; the file is checked at each call,
+and not in between.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _parse_item(item: str) -> range:
 
 
 def _parse_lines(text: str) -> tuple[list[range], list[tuple[int, str]]]:
-    """The runs, and the number of each bad line with what is wrong."""
+    """The runs, and the number of each bad line with its error."""
     ranges: list[range] = []
     bad: list[tuple[int, str]] = []
     for number, line in enumerate(text.split("\n"), 1):
@@ -78,10 +78,10 @@ def _parse_lines(text: str) -> tuple[list[range], list[tuple[int, str]]]:
 
 
 class DeclaredRuns:
-    """Calling it gives the declared runs, ascending, each once; cheap while the file has not changed.
+    """Calling it returns the declared runs, ascending, each once; cheap while the file has not changed.
 
-    What is wrong at construction raises SettingError. What goes wrong in the file later is logged once and costs only
-    itself: bad lines are skipped, and a file that cannot be read leaves the last list in force.
+    A mistake at construction raises SettingError. A later mistake in the file is logged once and has no other effect:
+    bad lines are skipped, and while a file cannot be read the last list stays in force.
     """
 
     def __init__(self, runs: str = "", file: Path | None = None) -> None:
@@ -95,7 +95,7 @@ class DeclaredRuns:
         self.declare(runs, file)
 
     def declare(self, runs: str, file: Path | None) -> None:
-        """Replaces what is declared. Raises SettingError, and nothing changes then."""
+        """Replaces the declared runs. Raises SettingError, and nothing changes then."""
         try:
             fixed = parse_runs(runs)
             current, signature = (expand(fixed), None) if file is None else _read_all(fixed, file)
@@ -126,7 +126,7 @@ class DeclaredRuns:
         self._report([f"{file}:{number}: {text}; skipped" for number, text in bad])
 
     def _report(self, lines: list[str]) -> None:
-        """Logs what is wrong, once as long as it stays the same."""
+        """Logs errors, once as long as they stay the same."""
         if (trouble := "\n".join(lines)) != self._trouble:
             for line in lines[:_MAX_LOGGED_LINES]:
                 _log.warning("%s", line)

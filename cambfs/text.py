@@ -1,11 +1,11 @@
-"""Texts for terminals, logs and lists of one line each, whatever is in them. No threads."""
+"""Makes any text safe for terminals, logs and lists of one line each. No threads."""
 
 from __future__ import annotations
 
 
 def visible(text: str) -> str:
-    """`text` with everything that would not show as itself written as an escape (\\x1b, \\n, \\u202e): what a server or
-    a file name put there can then neither move the cursor, nor begin a line, nor turn the reading direction."""
+    """`text` with everything that would not show as itself written as an escape (\\x1b, \\n, \\u202e). Text from a
+    server or a file name then cannot move the cursor, begin a line, or turn the reading direction."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

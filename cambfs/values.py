@@ -1,6 +1,6 @@
-"""The values that settings may have, read from text: sizes, times, paths and the like.
+"""The values that settings may have, parsed from text: sizes, times, paths and the like.
 
-Each function raises ValueError with a sentence that quotes what was wrong. No threads.
+Each function raises ValueError with a sentence that quotes the wrong text. No threads.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def parse_size(text: str) -> int:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds, more than none and at most a day: `30`, `30s`, `2m`. Raises ValueError with a sentence."""
+    """Seconds, above 0 and at most a day: `30`, `30s`, `2m`. Raises ValueError with a sentence."""
     match = _DURATION.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"{quoted(text)} is not a time; write for example 30, 30s, 2m or 1h")

@@ -1,8 +1,8 @@
-"""Puts the parts together, for every command: client, cache, library, mount; closed in reverse order.
+"""Builds the objects for every command: client, cache, library, mount. Closes them in reverse order.
 
-Decides nothing that the settings do not say. The modules that take long to import, or need something that may be
-absent, are imported where they are used. Threads: `check_key` starts one, which ends with its request; `cache-limit`
-evicts once, a moment after the beginning, what the cache has too much of.
+All decisions come from the settings. Modules that take long to import, or need something that may be absent, are
+imported where they are used. Threads: `check_key` starts one, which ends with its request. `cache-limit` brings the
+cache under its limit once, a moment after the start.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ _ACCEPTED = ".accepted"
 # A silent connection is closed after this part of the timeout, which leaves time for another one to fall silent as
 # well. A kept connection may be dead without either end knowing.
 _CONNECTION_SHARE = 0.4
-# A run can have a question about its URL under way beside its stream, and probes go to storage.
+# A run can have a request for its URL under way beside its stream, and probes go to storage.
 _CONNECTIONS_PER_TRANSFER = 2
-# To add up what a large cache holds takes as long as to list it, and who mounts wants to look at it first.
+# Adding up the size of a large cache takes as long as listing it, and users list a new mount first.
 _TRIM_AFTER_S = 2.0
 
 
@@ -53,7 +53,7 @@ class Parts(NamedTuple):
 
 
 def account_directory(settings: Settings) -> Path:
-    """Where the results of this account are kept: what one key fetched another one does not see."""
+    """The directory for the results of this account: results that one key fetched are invisible to another."""
     account = f"{settings.base_url.rstrip('/')}\n{_key(settings)}".encode()
     return settings.cache_dir / hashlib.sha256(account).hexdigest()[:32]
 
@@ -70,7 +70,7 @@ def account_directories(cache_dir: Path) -> list[Path]:
 
 
 def has_cached_results(settings: Settings) -> bool:
-    """Whether any result of this account is on the disk; a quick look, which proves nothing."""
+    """Whether any result of this account is on the disk; a quick check, which proves nothing."""
     if settings.no_disk_cache:
         return False
     try:
@@ -137,9 +137,9 @@ def open_parts(
 
 
 def check_key(settings: Settings) -> str | None:
-    """Asks the API whether it takes the key, unless it is known to have taken it before; returns a warning when that
-    cannot be learnt within 3 s, but for an API that is just busy or broken: reading tells more about that. Raises
-    KeyRefused, and ConfigError when what answers is not the API."""
+    """Checks the key with the API, unless the API has accepted it before. Returns a warning when there is no result
+    within 3 s, except for an API that is just busy or broken: reading reports that better. Raises KeyRefused, and
+    ConfigError when the server is not the API."""
     accepted = None if settings.no_disk_cache else account_directory(settings) / _ACCEPTED
     if accepted is not None and accepted.exists():
         return None
@@ -157,7 +157,7 @@ def check_key(settings: Settings) -> str | None:
         _log.info("%s", warning)
         return None
     if accepted is not None:
-        with suppress(OSError):  # then it is asked again at the next mount
+        with suppress(OSError):  # the next mount checks again
             accepted.touch(mode=0o600)
     return None
 
@@ -174,7 +174,7 @@ def _ask_about_key(settings: Settings) -> None:
         except BaseException as error:
             response.set_exception(error)
 
-    # In a thread, because resolving a name knows no timeout.
+    # In a thread, because resolving a name has no timeout.
     asking = threading.Thread(target=ask, name="cambfs-key", daemon=True)
     with without_signals():
         asking.start()
@@ -191,7 +191,7 @@ def serve(
     on_ready: Callable[[], None],
     reread: Callable[[], Settings] | None = None,
 ) -> int | None:
-    """Mounts at `directory` and returns when that has ended: the signal that ended it, or None. SIGHUP reads the
+    """Mounts at `directory` and returns after the mount has ended: the signal that ended it, or None. SIGHUP reads the
     settings again with `reread`; without it, SIGHUP ends the mount. The key is in no environment from here on, and no
     core dump is made. Raises ConfigError."""
     from cambfs.fuse.adapter import serve as serve_library

@@ -1,7 +1,7 @@
-"""The command line: what is typed becomes settings, and what goes wrong one line.
+"""The command line: turns arguments into settings, and errors into one line.
 
-Not what the commands do: all of it can be had from Python through `config`, `wiring`, `daemon`, `bulk_fetch` and
-`unmount`. What takes long to import is imported where it is used, so that `--help` is quick. One module a command.
+Everything that the commands do can be had from Python through `config`, `wiring`, `daemon`, `bulk_fetch` and `unmount`.
+Slow imports are made where they are used, so that `--help` is quick. One module per command.
 """
 
 from cambfs.cli.app import main, run

@@ -1,4 +1,4 @@
-"""The command `cambfs`: starts its subcommands, and says what went wrong. No threads."""
+"""The command `cambfs`: starts its subcommands, and prints errors. No threads."""
 
 from __future__ import annotations
 
@@ -49,8 +49,7 @@ for _command in (mount, unmount, status, demo, fetch, doctor, cache, completion)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Runs one command and exits: 0 when it did what it says, 1 when not, 2 when it was called wrongly, 130 after
-    Ctrl-C."""
+    """Runs one command and exits: 0 for success, 1 for failure, 2 for wrong usage, 130 after Ctrl-C."""
     sys.exit(run(arguments))
 
 

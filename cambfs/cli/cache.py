@@ -1,4 +1,4 @@
-"""`cambfs cache`: what is on the disk, for all accounts of this user. It works without a mount. No threads."""
+"""`cambfs cache`: the results on disk, for all accounts of this user. Works without a mount. No threads."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def refresh(settings: Settings, runs: tuple[str, ...]) -> None:
 
 
 def parsed_runs(items: tuple[str, ...]) -> set[RunId]:
-    """The runs that arguments name. Raises UsageError."""
+    """The runs that the arguments name. Raises UsageError."""
     from cambfs.run_list import expand, parse_runs
 
     try:
@@ -142,7 +142,7 @@ def _confirmed(question: str) -> bool:
         return click.confirm(question)
     except click.Abort:
         if sys.stdin.isatty():
-            click.echo(err=True)  # the question has no end of line
+            click.echo(err=True)  # the prompt has no end of line
             raise
         raise ConfigError("nothing was removed: there is no terminal to ask on; --yes skips the question") from None
 

@@ -1,4 +1,4 @@
-"""`cambfs completion`: the script with which a shell completes what is typed; click makes it. No threads."""
+"""`cambfs completion`: prints the script with which a shell completes commands; click makes it. No threads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import click
 from click.shell_completion import get_completion_class
 
 _SHELLS = ("bash", "zsh", "fish")
-# Where the script finds the command: click answers when this variable is set.
+# How the script calls the command: click prints completions when this variable is set.
 _VARIABLE = "_CAMBFS_COMPLETE"
 
 
@@ -22,5 +22,5 @@ def completion(ctx: click.Context, shell: str) -> None:
     fish: cambfs completion fish >~/.config/fish/completions/cambfs.fish
     """
     kind = get_completion_class(shell)
-    assert kind is not None  # click has these three
+    assert kind is not None  # click supports these three
     click.echo(kind(ctx.find_root().command, {}, "cambfs", _VARIABLE).source())

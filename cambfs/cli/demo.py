@@ -1,6 +1,6 @@
-"""`cambfs demo`: the embedded API and a mount of it, both in this process; nothing is left behind.
+"""`cambfs demo`: the embedded API and a mount of it, both in this process. Leaves nothing behind.
 
-The mount's loop has the main thread, the API one of its own. This process must never look into its own mount.
+The mount's loop has the main thread, the API one of its own. This process must never access its own mount.
 """
 
 from __future__ import annotations
@@ -129,5 +129,5 @@ def _settings_for(server: Server, settings: Settings, cache_dir: Path) -> Settin
 
 
 def _shown(directory: Path) -> Path:
-    """As the user would type it."""
+    """The path as the user would type it."""
     return directory.relative_to(Path.cwd()) if directory.is_relative_to(Path.cwd()) else directory

@@ -1,4 +1,4 @@
-"""`cambfs doctor`: what is wrong, and what mends it, one line a check. The checks are in `cambfs.doctor`."""
+"""`cambfs doctor`: prints one line per check, with the problem and its remedy. The checks are in `cambfs.doctor`."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from cambfs.doctor.report import Censor, Check, Finding
     from cambfs.doctor.setup import Setup
 
-# Of all checks but --run, as the help says.
+# For all checks but --run, as the help says.
 _TOTAL_S = 25.0
 _COLOURS = {"ok": "green", "warning": "yellow", "broken": "red"}
 
 
 @click.command(cls=TolerantCommand)
 @click.argument("directory", metavar="[DIR]", type=DIRECTORY, required=False)
-@click.option("--run", "run", metavar="ID", help="Also download this run once, and show how the API answers for it.")
+@click.option("--run", "run", metavar="ID", help="Also download this run once, and show how the API responds for it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, at the end.")
 @with_settings(FOR_DOCTOR)
 def doctor(settings: Settings, directory: Path | None, run: str | None, as_json: bool) -> int:
@@ -65,7 +65,8 @@ def doctor(settings: Settings, directory: Path | None, run: str | None, as_json:
 
 
 def setup_of(ctx: click.Context, settings: Settings) -> Setup:
-    """The settings in force, as far as they can be read. With a wrong one none are trusted: the key could go astray."""
+    """The settings in force, as far as they can be read. If one is wrong none are used: the key could go to a wrong
+    URL."""
     from cambfs.doctor.setup import Setup
 
     found = {mistake.setting: mistake.error for mistake in mistakes_in_settings(ctx) or ()}
@@ -99,7 +100,7 @@ def _checks(setup: Setup, directory: Path | None) -> Iterator[Check]:
     yield from checks(setup)
     yield from places.checks(setup.settings, directory)
     if setup.settings is not None:
-        yield from network.checks(setup.settings)  # last: it may use up the time
+        yield from network.checks(setup.settings)  # last, because it may use up the time
 
 
 def _censor(setup: Setup) -> Censor:
@@ -115,7 +116,7 @@ def _censor(setup: Setup) -> Censor:
 
 
 def _show(finding: Finding, *, is_first: bool) -> None:
-    """click leaves the colours out where the output is no terminal."""
+    """click omits the colours where the output is no terminal."""
     if is_first:
         click.secho(finding.group, bold=True)
     state = click.style(f"{finding.state:<8}", fg=_COLOURS[finding.state])
@@ -124,7 +125,7 @@ def _show(finding: Finding, *, is_first: bool) -> None:
 
 
 def _as_json(finding: Finding) -> dict[str, str]:
-    """`asdict`, in the order of a line."""
+    """As `asdict`, in the order of a line."""
     return {
         "group": finding.group,
         "check": finding.check,

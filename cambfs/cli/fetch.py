@@ -1,6 +1,6 @@
-"""`cambfs fetch`: results into the cache, and copies out of it, with a progress bar on a terminal.
+"""`cambfs fetch`: downloads results into the cache, and copies them out of it, with a progress bar on a terminal.
 
-The workers of `cambfs.bulk_fetch` call `_Report` from their threads; `_lock` guards what it counts and says.
+The workers of `cambfs.bulk_fetch` call `_Report` from their threads; `_lock` guards its counts and output.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def fetch_into_cache(
     verbose: bool = False,
     anew: bool = False,
 ) -> None:
-    """Fetches the runs, and says how it went. With `anew` what the cache has of them goes first, if the API answers.
-    Exits with 1 when a run is not there in the end."""
+    """Fetches the runs, and prints a summary. With `anew` the cached results are removed first, if the API responds.
+    Exits with 1 when a run is missing in the end."""
     from cambfs.system import private_files
     from cambfs.system.daemon import ending_on_signals
 
@@ -73,7 +73,7 @@ def fetch_into_cache(
     _make(output)
     private_files.forbid_core_dumps()
     if click.get_current_context().get_parameter_source("log_level") is ParameterSource.DEFAULT:
-        settings = replace(settings, log_level="warning")  # retries and the like are no news here
+        settings = replace(settings, log_level="warning")  # retries and the like are expected here
     with ending_on_signals():
         if anew:
             _drop(settings, wanted)
@@ -135,7 +135,7 @@ def _fetch(settings: Settings, wanted: tuple[RunId, ...], output: Path | None, v
         with ExitStack() as stack:
             if sys.stderr.isatty():
                 report.bar = stack.enter_context(_bar(len(wanted)))
-            _open_log(settings)  # after the bar has begun: it moves the lines of a log above itself
+            _open_log(settings)  # once the bar has begun, because it prints log lines above itself
             library = stack.enter_context(open_library(settings, tuple))
             Fetch(library, output, report).run(wanted, min(settings.max_transfers, len(wanted)))
     except KeyboardInterrupt:
@@ -170,7 +170,7 @@ def _have_stayed(settings: Settings, wanted: tuple[RunId, ...]) -> bool:
 
 
 def _bar(count: int) -> Progress:
-    """Of runs; what was downloaded, and how fast, is beside it."""
+    """The bar of runs, with the downloaded bytes and the speed beside it."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
@@ -181,7 +181,7 @@ def _bar(count: int) -> Progress:
 
 
 class _Report:
-    """Counts what comes of each run. On a terminal there is a bar; otherwise each result is a line on standard output,
+    """Counts the outcome of each run. Shows a bar on a terminal; otherwise prints a line per result on standard output,
     for a program that reads it."""
 
     def __init__(self, verbose: bool) -> None:

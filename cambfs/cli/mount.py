@@ -28,13 +28,14 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# What the mount is anyway; to ask for it changes nothing.
+# These describe every cambfs mount, so they change nothing.
 _ALWAYS = ("ro", "nosuid", "nodev", "noexec", "defaults")
-# What fstab says to others than the file system, and times of access, which a read-only mount has none of.
+# Options that fstab has for other programs than the file system, and access times, which a read-only mount does not
+# record.
 _IGNORED = ("auto", "noauto", "user", "users", "nofail", "_netdev", "noatime", "nodiratime", "relatime")
 _IGNORED_PREFIX = "x-"
 _NEVER = ("rw", "suid", "dev", "exec", "fsname", "subtype")
-# What may be asked for, with the form of its value. Others could break what the files promise: their sizes, for one.
+# The accepted options, with the form of their values. Others could break the files' promises, for example their sizes.
 _FORMS = {
     "allow_root": "",
     "auto_unmount": "",
@@ -91,7 +92,7 @@ def mount(settings: Settings, directory: Path, foreground: bool, mkdir: bool, ve
 
 
 def _next_step(settings: Settings, directory: Path, declared: DeclaredRuns) -> str:
-    """What to do with a mount that lists nothing; empty where that is no question, or nobody reads it."""
+    """Advice for a mount that lists nothing; empty when it lists something, or is not on a terminal."""
     from cambfs.wiring import has_cached_results
 
     if not sys.stdout.isatty() or declared() or has_cached_results(settings):
@@ -100,7 +101,7 @@ def _next_step(settings: Settings, directory: Path, declared: DeclaredRuns) -> s
 
 
 def settle_options(settings: Settings) -> Settings:
-    """The settings with the mount options sorted out. Raises SettingError for those that cannot be."""
+    """The settings with the mount options sorted out. Raises SettingError for options that are not allowed."""
     known = (*_ALWAYS, *_IGNORED, "allow_other")
     left = tuple(
         option for option in settings.options if option not in known and not option.startswith(_IGNORED_PREFIX)
@@ -128,7 +129,7 @@ def _check_option(option: str) -> None:
 
 @contextmanager
 def claimed(directory: Path) -> Iterator[None]:
-    """Nobody else mounts at `directory` meanwhile; a dead mount there is taken away. Raises ConfigError when it cannot
+    """Keeps other mounts away from `directory`, and removes a dead mount there. Raises ConfigError when it cannot
     become a mount point."""
     if mountpoint.is_dead(directory):
         _leave_no_dead_mount(directory)
@@ -139,7 +140,7 @@ def claimed(directory: Path) -> Iterator[None]:
 
 
 def check(settings: Settings, directory: Path) -> DeclaredRuns:
-    """Everything else that can be known to be wrong before mounting. Raises ConfigError."""
+    """Checks everything else that can be checked before mounting. Raises ConfigError."""
     from cambfs.run_list import DeclaredRuns
     from cambfs.wiring import prepare_cache
 
@@ -161,8 +162,9 @@ def stay(
     words: str,
     reread: Callable[[], Settings] | None = None,
 ) -> None:
-    """Mounts in the foreground until that is ended from outside; `words` are said when the files are there. Exits with
-    130 after Ctrl-C, as a shell expects. SIGHUP reads the settings again with `reread`; without it, SIGHUP unmounts."""
+    """Mounts in the foreground until a signal or an unmount ends it; prints `words` when the files are there. Exits
+    with 130 after Ctrl-C, as a shell expects. SIGHUP reads the settings again with `reread`; without it, SIGHUP
+    unmounts."""
     from cambfs import wiring
     from cambfs.system import daemon, logs
 
@@ -184,7 +186,7 @@ def stay(
 
 
 def _go(settings: Settings, directory: Path, declared: DeclaredRuns, reread: Callable[[], Settings]) -> Path:
-    """Mounts in the background; returns when the tree answers, and where its log is."""
+    """Mounts in the background; returns when the tree responds. Prints where its log is."""
     from cambfs.system import daemon, logs
 
     without_home = None if settings.no_disk_cache else settings.cache_dir

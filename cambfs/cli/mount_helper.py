@@ -24,7 +24,7 @@ from cambfs.values import did_you_mean
 # Exit codes of mount(8).
 _WRONG_USE, _FAILED = 1, 32
 _NOT_SETTINGS = ("options", "foreground", "verbose")
-# Options that fstab has for mount(8) alone, and those that are never or always so for cambfs.
+# Options in fstab for mount(8) alone, and those that cambfs always or never has.
 _NOT_FOR_US = re.compile(
     r"rw|(no)?(user|users|owner|group|auto|fail|exec|suid|dev)(=.*)?|_netdev|x-.*|comment=.*", re.I
 )
@@ -34,7 +34,7 @@ _OPTION = re.compile(r'(?:[^,"]|"[^"]*")+')
 
 @dataclass
 class Request:
-    """A call of mount(8). `uid` and `gid` are "" where they are not given."""
+    """A call of mount(8). `uid` and `gid` are "" when they are not given."""
 
     source: str
     directory: str
@@ -53,7 +53,7 @@ def main() -> None:
     except ConfigError as error:
         click.echo(f"mount.cambfs: {visible(str(error))}", err=True)
         sys.exit(_WRONG_USE)
-    if "f" in request.flags:  # only to see whether the options are right
+    if "f" in request.flags:  # only to check the options
         sys.exit(0)
     sys.exit({0: 0, 2: _WRONG_USE}.get(run(arguments), _FAILED))
 
@@ -159,7 +159,7 @@ def _check_readable(uid: int) -> None:
 
 
 def _account(uid: int) -> tuple[str, str, int]:
-    """Name, home and group; a uid that has no account has none of its own."""
+    """Name, home and group; a uid without an account has none of its own."""
     try:
         entry = pwd.getpwuid(uid)
     except KeyError:

@@ -1,7 +1,7 @@
 """The options that several commands have, and how they become `Settings`.
 
-click finds each value: on the command line, in the environment, in `config.toml` (its `default_map`). Here is what
-click does not know: types with a good sentence, the name of the place in each error, profiles, and the key. No threads.
+click finds each value: on the command line, in the environment, in `config.toml` (its `default_map`). This module adds
+types with clear error texts, the name of the place in each error, profiles, and the key. No threads.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _working_directory() -> Path | None:
 
 @dataclass(frozen=True)
 class _Start:
-    """What was when the command began, and is not in a mount that reads its settings again: it works in another
+    """State at the start of the command. A mount that reads its settings again needs it, because it works in another
     directory, and its environment has no key."""
 
     directory: Path | None = field(default_factory=_working_directory)
@@ -59,7 +59,7 @@ class _Start:
 
 
 class Value(_ParamType):
-    """A value that `parse` takes; what it refuses is a usage error."""
+    """A value that `parse` accepts; a ValueError becomes a usage error."""
 
     envvar_list_splitter = ","
 
@@ -80,7 +80,7 @@ class Value(_ParamType):
 
 
 class PathValue(Value):
-    """A path, absolute from where it is written: in the configuration it begins at the configuration."""
+    """A path, made absolute at its place: in the configuration it is relative to the configuration file."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name, parse_path)
@@ -103,28 +103,28 @@ def _base(param: click.Parameter | None, ctx: click.Context | None) -> Path | No
 
 @dataclass(frozen=True)
 class Mistake:
-    """What is wrong with one setting, or, with "config", with all of config.toml."""
+    """A problem with one setting, or, with "config", with all of config.toml."""
 
     setting: str
     error: ConfigError
 
 
 def _refuse(ctx: click.Context, setting: str, error: ConfigError) -> None:
-    """Raises the error, unless the command is one that reports what is wrong with the settings."""
+    """Raises the error, unless the command reports wrong settings itself."""
     if (mistakes := mistakes_in_settings(ctx)) is None:
         raise error from None
     mistakes.append(Mistake(setting, error))
 
 
 def mistakes_in_settings(ctx: click.Context) -> list[Mistake] | None:
-    """What was wrong, for a TolerantCommand; such a setting has its default, and a wrong key is no key. None for
-    another command, which does not begin with a wrong setting."""
+    """The wrong settings, for a TolerantCommand. Such a setting has its default, and a wrong key counts as missing.
+    None for another command, which does not start with a wrong setting."""
     found: list[Mistake] | None = ctx.meta.get(_MISTAKES)
     return found
 
 
 class TolerantCommand(click.Command):
-    """A command that begins although the environment, the configuration or the key file have mistakes."""
+    """A command that starts although the environment, the configuration or the key file have mistakes."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[_MISTAKES] = []
@@ -148,10 +148,10 @@ class Setting(click.Option):
         self.envvar = self.envvar or f"CAMBFS_{(self.name or '').upper()}"
 
     def get_error_hint(self, ctx: click.Context | None) -> str:  # noqa: ARG002
-        return f"'{self.opts[0]}'"  # without the variable, which is not what is wrong
+        return f"'{self.opts[0]}'"  # without the variable, which is not wrong
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
-        # Asked for on the command line, a profile is used as a whole: no key of one goes to the URL of the other.
+        # A profile on the command line is used as a whole: no key of another profile goes to its URL.
         return None if self.name in ctx.meta.get(_CHOSEN, ()) else super().resolve_envvar_value(ctx)
 
     def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
@@ -175,7 +175,7 @@ class Setting(click.Option):
 
 
 def _read_config(ctx: click.Context, _: click.Parameter, profile: str | None) -> str:
-    """Runs before any other option is looked at."""
+    """Runs before any other option is processed."""
     if ctx.resilient_parsing:  # the shell completes a command
         return ""
     if profile and not re.fullmatch(r"[A-Za-z0-9_-]{1,60}", profile):
@@ -291,14 +291,14 @@ _NAMES = SETTINGS.keys() - {"profile"}
 
 
 def with_settings(options: tuple[Setting, ...]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Gives a command these options, and hands it the `Settings` they come to as its first argument."""
+    """Gives a command these options, and passes the resulting `Settings` as its first argument."""
     names = {option.name for option in options}
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
         def called(**given: Any) -> Any:
             ctx = click.get_current_context()
-            if mistakes_in_settings(ctx) is None:  # or the command reports them itself
+            if mistakes_in_settings(ctx) is None:  # unless the command reports them itself
                 for line in config.unknown_variables(known_variables()):
                     click.echo(f"cambfs: warning: {visible(line)}", err=True)
             rest = {name: value for name, value in given.items() if name not in names}
@@ -360,7 +360,7 @@ class RereadableCommand(click.Command):
 
 
 def rereading(ctx: click.Context) -> Callable[[], Settings]:
-    """Reads the settings of a RereadableCommand as at its start, with the files as they are then. What is returned
-    raises SettingError."""
+    """Returns a function that reads the settings of a RereadableCommand as at its start, with the files as they are
+    then. It raises SettingError."""
     start, arguments = ctx.obj, ctx.meta[_ARGUMENTS]
     return lambda: settings_of(ctx.command.make_context(ctx.info_name, list(arguments), obj=start))

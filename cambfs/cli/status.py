@@ -1,4 +1,4 @@
-"""`cambfs status`: what the mounts of this user do, for people and for programs. It reads `/.cambfs/status.json`.
+"""`cambfs status`: shows this user's mounts, for people and for programs. Reads `/.cambfs/status.json`.
 
 No threads.
 """
@@ -67,7 +67,7 @@ def _watch(directory: Path | None) -> None:
 def _console() -> Console:
     from rich.console import Console
 
-    # A pipe has no width, and what reads from it wants whole lines.
+    # A pipe has no width, and its readers want whole lines.
     return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=1000)
 
 
@@ -87,7 +87,7 @@ def _shown(directory: Path | None) -> RenderableType:
 
 
 def _read_all(directory: Path | None) -> Sequence[dict[str, Any]]:
-    """Of at least one mount. Raises ConfigError when there is none. Another that does not answer is a warning."""
+    """Of at least one mount. Raises ConfigError when there is none. A mount that does not respond is a warning."""
     found, troubles = [], []
     for one in _mounts(directory):
         try:

@@ -1,6 +1,6 @@
-"""How `cambfs status` looks: rich renderables made of what `/.cambfs/status.json` says. Pure functions, no threads.
+"""The layout of `cambfs status`: rich renderables made of `/.cambfs/status.json`. Pure functions, no threads.
 
-Texts go in as `Text`, never as markup: what a server said is in them.
+Texts go in as `Text`, never as markup, because some come from a server.
 """
 
 from __future__ import annotations

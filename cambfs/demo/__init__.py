@@ -1,7 +1,7 @@
-"""A small API on this machine that answers as the real one does: for `cambfs demo`, and for the tests to build on.
+"""A small API on this machine that behaves as the real one does: for `cambfs demo`, and for the tests to build on.
 
-Not a part of the file system: nothing in cambfs imports it but the command `demo`. `cambfs.demo.server` is where to
-start. No threads run here.
+It is separate from the file system: only the command `demo` imports it. Start at `cambfs.demo.server`. No threads run
+here.
 """
 
 from __future__ import annotations

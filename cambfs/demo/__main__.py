@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m cambfs.demo", description="An API on loopback, for trying cambfs.")
     parser.add_argument("--port", type=int, default=0, help="of the API; 0: any free one")
     parser.add_argument("--storage-port", type=int, default=0, help="of the storage; 0: any free one")
-    parser.add_argument("--key", default="demo-key", help="the key that it takes; not a secret (demo-key)")
+    parser.add_argument("--key", default="demo-key", help="the key that it accepts; not a secret (demo-key)")
     parser.add_argument(
         "--result", type=_result, action="append", metavar="RUN=FILE", help="a result; may be repeated (the samples)"
     )

@@ -1,4 +1,4 @@
-"""The bytes of one result, as the stream and the storage have them. Used by the server's thread only."""
+"""The bytes of one result, for the stream and for storage. Used by the server's thread only."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read(path: Path) -> Audio:
 
 @functools.lru_cache(maxsize=8)
 def _data(path: Path, _version: str) -> bytes:
-    """Requests for ranges of one file, and streams beside each other, share its bytes."""
+    """Requests for ranges of one file, and parallel streams, share its bytes."""
     return path.read_bytes()
 
 

@@ -1,4 +1,4 @@
-"""How the API of the demo behaves: one frozen value.
+"""The demo API's behaviour: one frozen value.
 
 Every field's help text is its contract; the command line of `cambfs.demo` is made from these fields. No threads.
 """
@@ -15,10 +15,10 @@ def _doc(default: Any, text: str) -> Any:
 
 @dataclass(frozen=True)
 class Profile:
-    """The defaults are what is believed of the real service. Raises ValueError for values that make no sense."""
+    """The defaults are the assumed behaviour of the real service. Raises ValueError for values that make no sense."""
 
     length: Literal["chunked", "content-length", "close"] = _doc(
-        "chunked", "how a stream's end is told: chunks, a Content-Length, or only by the end of the connection"
+        "chunked", "how a stream's end is marked: chunks, a Content-Length, or only by the end of the connection"
     )
     ranges: bool = _doc(
         False, "the stream takes Range (206, Content-Range, ETag, If-Range); otherwise always 200 and the whole body"
@@ -29,7 +29,7 @@ class Profile:
         "the stored object: takes Range, or does not; is a WAV of the run, or another FLAC than the stream (both take "
         "Range, both of another length); or nobody listens at its address. HEAD is refused by all",
     )
-    url_life_s: float = _doc(3600.0, "seconds until storage answers 403 to a signed URL; fractions count")
+    url_life_s: float = _doc(3600.0, "seconds until storage responds 403 to a signed URL; fractions count")
     bulk: Literal["objects", "strings", "fails", "absent"] = _doc(
         "objects", 'tts-results gives {"1": {"output_url": …}} or {"1": "…"}; or every call is a 400, or a 404'
     )
@@ -37,9 +37,9 @@ class Profile:
         "omit", "an unknown run in tts-results is left out, null, an error text in the URL's place, or fails the call"
     )
     unknown_status: Literal[400, 404, 422] = _doc(400, "the status for a run that does not exist")
-    forbidden: frozenset[int] = _doc(frozenset(), "runs that exist and are answered 403")
-    busy: int = _doc(0, "so many first requests of each kind and run are answered 429 with Retry-After: 0")
-    latency_s: float = _doc(0.0, "seconds before each answer, of the API and of the storage")
+    forbidden: frozenset[int] = _doc(frozenset(), "runs that exist and get a 403")
+    busy: int = _doc(0, "so many first requests of each kind and run get a 429 with Retry-After: 0")
+    latency_s: float = _doc(0.0, "seconds before each response, of the API and of the storage")
     rate: int | None = _doc(None, "bytes a second of each stream's body; not of stored objects")
     chunk_bytes: int = _doc(256 * 1024, "bytes handed to the connection at a time; in chunked bodies one chunk")
 

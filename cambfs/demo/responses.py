@@ -1,4 +1,4 @@
-"""What the API and the storage answer with: errors that are raised, and audio or the part of it that is asked for.
+"""Responses of the API and the storage: errors, which are raised, and audio or the requested part of it.
 
 Runs in the server's thread.
 """
@@ -48,7 +48,7 @@ def stream(request: Request, audio: Audio, profile: Profile) -> Response:
     if profile.length == "content-length":
         headers["Content-Length"] = str(len(body))
     elif profile.length == "close":
-        # h11 ends a body by closing the connection when the client is of HTTP/1.0; no public option does it.
+        # h11 ends a body by closing the connection when the client speaks HTTP/1.0; no public option does it.
         request.state.connection.conn.their_http_version = b"1.0"
     return StreamingResponse(_pieces(body, profile.chunk_bytes, profile.rate), status, headers, audio.content_type)
 
@@ -75,7 +75,7 @@ def _part(request: Request, audio: Audio, takes_ranges: bool) -> tuple[int, dict
 
 
 def _asked_range(headers: Mapping[str, str], audio: Audio) -> tuple[int, int] | None:
-    """start and stop of the one byte range asked for; None when the whole is to be sent."""
+    """Start and stop of the one requested byte range; None when the whole is to be sent."""
     match = _RANGE.fullmatch(headers.get("range", "").replace(" ", ""))
     if match is None or headers.get("if-range", audio.etag) not in (audio.etag, audio.modified):
         return None

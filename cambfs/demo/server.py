@@ -1,7 +1,7 @@
 """Starts and stops the API: two origins on loopback, for as long as a `with` lasts.
 
-One thread a server, "cambfs-demo": uvicorn's event loop, in which all requests are answered. Everything public here
-may be used from any thread, before, during and after the `with`.
+One thread per server, "cambfs-demo": uvicorn's event loop, which handles all requests. Everything public here may be
+used from any thread, before, during and after the `with`.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ _ROUND_S = 0.005
 class Server:
     """An API with these results: run id → the file that holds its audio.
 
-    `results` may be changed while it runs, and `profile` and `key` set to others: all hold from the next request on. A
-    file that is replaced is served anew.
+    `results` may be changed while it runs, and `profile` and `key` replaced: changes apply from the next request on. A
+    file that is replaced is read again.
 
-    `port` and `storage_port` 0 mean any free port. `start` raises OSError when a port is taken. `stop` ends also
+    `port` and `storage_port` 0 mean any free port. `start` raises OSError when a port is taken. `stop` also ends
     connections that are under way, within a second. `base_url`, `storage_url` are set by `start` and stay set.
     """
 
@@ -85,7 +85,7 @@ class Server:
         self._store.profile = profile
 
     def application(self) -> ASGIApp:
-        """What answers at both ports; a subclass may wrap it."""
+        """The application at both ports; a subclass may wrap it."""
         routes = [*Api(self._store).routes(), *Storage(self._store).routes()]
         return Starlette(routes=routes, exception_handlers={Refused: _refused, HTTPException: _not_routed})
 
@@ -97,9 +97,9 @@ class Server:
         self.stop()
 
     def start(self) -> None:
-        """Returns when both ports answer."""
+        """Returns when both ports respond."""
         listeners = _listeners(self._wanted_ports)
-        # Bound and never listened on: connections to it are refused, and nobody else can take it.
+        # Bound and never listened on: connections to it are refused, and no other process can take it.
         self._closed = socket.socket()
         self._closed.bind((_HOST, 0))
         api, storage, closed = (found.getsockname()[1] for found in (*listeners, self._closed))
@@ -144,7 +144,8 @@ def _listeners(ports: tuple[int, int]) -> list[socket.socket]:
 
 
 class _Protocol(H11Protocol):
-    """Shows itself to the applications, as `request.state.connection`: ASGI has no say in how a body ends."""
+    """Makes itself available to the applications, as `request.state.connection`: ASGI does not control how a body
+    ends."""
 
     def __init__(
         self,
@@ -157,11 +158,11 @@ class _Protocol(H11Protocol):
 
 
 class _Uvicorn(uvicorn.Server):
-    """uvicorn that says when it has started, and waits for nobody when it stops."""
+    """uvicorn that signals when it has started, and does not wait for clients when it stops."""
 
     def __init__(self, application: ASGIApp) -> None:
         async def quiet(scope: Scope, receive: Receive, send: Send) -> None:
-            # A client may leave whenever it likes, and so may the server; uvicorn would log both as errors.
+            # A client may leave at any time, and so may the server; uvicorn would log both as errors.
             with contextlib.suppress(ClientDisconnect, asyncio.CancelledError):
                 await application(scope, receive, send)
 

@@ -1,4 +1,4 @@
-"""The storage: objects behind signed URLs, and the streams that the API redirects to. It never asks for the key.
+"""The storage: objects behind signed URLs, and the streams that the API redirects to. It never needs the key.
 
 Runs in the server's thread.
 """
@@ -35,7 +35,7 @@ class Storage:
 
     async def _audio(self, request: Request, find: Callable[[int], Audio]) -> Audio:
         await asyncio.sleep(self._store.profile.latency_s)
-        # The method is part of what is signed, and only GET ever is.
+        # The method is part of the signature, and only GET ever is.
         if request.method != "GET" or not self._store.is_signed(request.url.path, request.url.query):
             raise xml_error(403, "SignatureDoesNotMatch")
         if self._store.is_expired(request.url.query):

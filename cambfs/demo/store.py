@@ -1,6 +1,6 @@
-"""Which runs the API has, how it behaves, and the URLs that are signed for its results.
+"""The demo's state: which runs the API has, how it behaves, and the signed URLs of its results.
 
-Not HTTP. `results`, `profile` and `key` may be changed by any thread while the server's thread reads them. The
+HTTP is elsewhere. `results`, `profile` and `key` may be changed by any thread while the server's thread reads them. The
 counters of refused requests belong to the server's thread.
 """
 
@@ -26,7 +26,7 @@ _SIGNATURE = "&X-Amz-Signature="
 
 
 class Store:
-    """Everything that the API and the storage share."""
+    """State that the API and the storage share."""
 
     def __init__(self, results: Mapping[int, Path], profile: Profile, key: str) -> None:
         self.results = dict(results)
@@ -47,18 +47,18 @@ class Store:
         self._refused = Counter()
 
     def is_busy(self, kind: str, run_id: int | None) -> bool:
-        """Whether this request is one of the first that are turned away."""
+        """Whether this request is one of the first that are refused."""
         if self._refused[kind, run_id] >= self.profile.busy:
             return False
         self._refused[kind, run_id] += 1
         return True
 
     def streamed(self, run_id: int) -> Audio:
-        """What the API streams for a run. Raises KeyError for an unknown run, OSError when its file is gone."""
+        """The API's stream for a run. Raises KeyError for an unknown run, OSError when its file is gone."""
         return audio.read(self.results[run_id])
 
     def stored(self, run_id: int) -> Audio:
-        """What storage holds for a run. Raises what `streamed` does."""
+        """Storage's object for a run. Raises as `streamed` does."""
         found = self.streamed(run_id)
         if self.profile.storage == "wav":
             found = audio.as_wav(found)
@@ -83,7 +83,7 @@ class Store:
                 "X-Amz-Credential": "demo/loopback/s3/aws4_request",
                 "X-Amz-Date": time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now)),
                 "X-Amz-Expires": math.ceil(life_s),
-                # X-Amz-… count whole seconds; this is the instant that is checked, so that a life may be shorter.
+                # X-Amz-… counts whole seconds; this instant is checked instead, so that a life may be shorter.
                 "until": f"{now + life_s:.6f}",
                 "nonce": uuid.uuid4().hex,
             }
@@ -95,7 +95,7 @@ class Store:
         return hmac.compare_digest(signature.encode(), self._signature(path, query).encode())
 
     def is_expired(self, query: str) -> bool:
-        """Whether the life of a URL is over; its signature has been checked."""
+        """Whether a URL has expired; its signature has been checked."""
         return time.time() > float(parse_qs(query)["until"][0])
 
     def _signature(self, path: str, query: str) -> str:

@@ -1,4 +1,4 @@
-"""What cambfs needs of the machine: Python, /dev/fuse, libfuse, fusermount, limits. No threads."""
+"""The machine's requirements: Python, /dev/fuse, libfuse, fusermount, limits. No threads."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _OTHER_INSTALLS = {
 
 
 def checks(settings: Settings | None) -> Iterator[Check]:
-    """Those that need settings are left out without."""
+    """Without settings, the checks that need them are left out."""
     yield Check("system", "versions", versions)
     yield Check("system", "/dev/fuse", device)
     yield Check("system", "libfuse", libfuse)
@@ -45,7 +45,7 @@ def checks(settings: Settings | None) -> Iterator[Check]:
 
 
 def versions() -> Iterator[Finding]:
-    """Python older than what cambfs needs cannot have come here."""
+    """With too old a Python the program would not have started."""
     release = os_release().get("PRETTY_NAME", "an unknown distribution")
     yield ok("Python", f"{platform.python_version()} on Linux {platform.release()}, {release}")
     yield ok("cambfs", ", ".join(f"{name} {_version(name)}" for name in _LIBRARIES))

@@ -1,7 +1,7 @@
-"""The way to the API: its name, its addresses, TLS, the clock, and whether it takes the key.
+"""The way to the API: its name, its addresses, TLS, the clock, and whether it accepts the key.
 
-The request is made by the client of a mount, so proxies and certificates count as they do there. The key goes where a
-mount would send it. No threads.
+The client of a mount makes the request, so proxies and certificates work as they do there. The key goes where a mount
+would send it. No threads.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _ISSUER_PARTS = ("organizationName", "commonName")
 
 @dataclass(frozen=True)
 class Observed:
-    """The head of a response; `wait_s` lies between the request and the head, `connect_s` and `secure_s` before it."""
+    """The head of a response. `wait_s` lies between the request and the head, `connect_s` and `secure_s` before it."""
 
     response: Response
     connect_s: float
@@ -56,16 +56,16 @@ class Observed:
 
 
 class Prober:
-    """Asks the API as a mount does, each time on a fresh connection. Raises ConfigError as `Client` does."""
+    """Makes requests to the API as a mount does, each on a fresh connection. Raises ConfigError as `Client` does."""
 
     def __init__(self, settings: Settings, timeout_s: float) -> None:
         if settings.key is None:
-            raise ConfigError("there is no key to ask with")
+            raise ConfigError("there is no key for the request")
         self.base = base_origin(settings.base_url)
         self.base_url = settings.base_url.rstrip("/")
         self.key = Key(settings.key.reveal())
-        question_url = f"{self.base_url}/tts-result/{MAX_RUN_ID}?output_type=file_url"
-        self.exchange = Exchange(self.base, self.key, timeout_s, connections=0, question_url=question_url)
+        check_url = f"{self.base_url}/tts-result/{MAX_RUN_ID}?output_type=file_url"
+        self.exchange = Exchange(self.base, self.key, timeout_s, connections=0, check_url=check_url)
 
     def close(self) -> None:
         self.exchange.close()
@@ -85,12 +85,12 @@ class Prober:
         return Observed(response, connect_s, secure_s, max(all_s - connect_s - secure_s, 0.0))
 
     def words(self, response: Response, what: str) -> str:
-        """What a response that is an error says."""
+        """The message of an error response."""
         return response_text.message(self.exchange.error_content(response, what, _MAX_CONTENT), hide=self.key)
 
 
 def checks(settings: Settings) -> Iterator[Check]:
-    """None for a base URL that cannot be asked."""
+    """No checks for a base URL that cannot be requested."""
     try:
         host, port, what = _nearest(settings)
     except ConfigError:
@@ -103,7 +103,7 @@ def checks(settings: Settings) -> Iterator[Check]:
 
 
 def _nearest(settings: Settings) -> tuple[str, int, str]:
-    """The host that connections go to: the proxy where there is one, which resolves the API's name by itself."""
+    """The host that connections go to: the proxy if there is one, which resolves the API's name by itself."""
     origin, url = base_origin(settings.base_url), proxy_of(settings)
     if url is None:
         return origin.host.strip("[]"), origin.port, origin.host
@@ -129,7 +129,7 @@ def resolve(host: str, port: int, what: str, found: list[tuple[str, int]]) -> It
 
 
 def connect(found: list[tuple[str, int]]) -> Iterator[Finding]:
-    """Of several addresses, some may be out of reach, as those of IPv6 often are: a mount takes one that answers."""
+    """Of several addresses, some may be out of reach, as those of IPv6 often are: a mount uses one that responds."""
     tried, failed = found[:_MOST_ADDRESSES], 0
     for address, port in tried:
         is_last_hope = failed == len(tried) - 1
@@ -142,11 +142,11 @@ def connect(found: list[tuple[str, int]]) -> Iterator[Finding]:
             remedy = "check the network, the firewall, and whether a proxy is needed (HTTPS_PROXY)"
             yield broken("address", text, remedy) if is_last_hope else warning("address", text, remedy)
         else:
-            yield ok("address", f"{address} port {port} answers ({milliseconds(time.monotonic() - begun_at)})")
+            yield ok("address", f"{address} port {port} responds ({milliseconds(time.monotonic() - begun_at)})")
 
 
 def request(settings: Settings) -> Iterator[Finding]:
-    """One cheap question: 0 is never a run."""
+    """One cheap request: 0 is never a run."""
     with closing(Prober(settings, _REQUEST_S)) as prober:
         try:
             observed = prober.ask("the API", "/tts-result/0?output_type=file_url")
@@ -171,14 +171,14 @@ def tls(observed: Observed, now_s: float) -> Finding:
     made, certificate = observed.response.made, observed.certificate
     version = made.tls if made else ""
     if not certificate:
-        return ok("TLS", f"{version}; the certificate tells nothing")
+        return ok("TLS", f"{version}; the certificate has no details")
     until_s = date_s(certificate["notAfter"])
     issuer = ", ".join(value for part in certificate["issuer"] for name, value in part if name in _ISSUER_PARTS)
     shown = (
         f"{version.replace('v', ' ')}; certificate by {issuer or 'an unnamed issuer'} until {certificate['notAfter']}"
     )
     if until_s is not None and until_s - now_s < _SOON_S:
-        return warning("TLS", shown, "tell the service that its certificate runs out; nothing to do here")
+        return warning("TLS", shown, "tell the service that its certificate expires soon; nothing to do here")
     return ok("TLS", f"{shown} ({milliseconds(observed.secure_s)})")
 
 
@@ -194,7 +194,7 @@ def clock(response: Response, now_s: float) -> Finding:
 
 
 def verdict(prober: Prober, response: Response) -> Finding:
-    """Whether the API is there, and takes the key."""
+    """Whether the API is there, and accepts the key."""
     status, own, host = response.status, response.own, response.origin
     content = prober.exchange.error_content(response, "the API", _MAX_CONTENT)
     said = response_text.with_words(f"{host} says {status}", response_text.message(content, hide=prober.key))
@@ -205,7 +205,7 @@ def verdict(prober: Prober, response: Response) -> Finding:
     if status in _NOT_NOW or status >= 500:
         return warning("API", said, "try again later")
     if status in _API_KNOWS_PATH or (status in (200, 404) and _is_about_a_run(content)):
-        return ok("key accepted", f"{host} takes the key")
+        return ok("key accepted", f"{host} accepts the key")
     return broken("API", f"no such API at this path: {said}", _BASE_URL_REMEDY)
 
 

@@ -1,6 +1,6 @@
-"""Where cambfs keeps files, and its mounts: the cache, the log, dead mounts, the directory that was named.
+"""The places of files and mounts: the cache, the log, dead mounts, the directory that was named.
 
-Threads: a mount may hang, and a question to it cannot be taken back; each is asked in a thread of its own, which ends
+Threads: a mount may hang, and a request to it cannot be taken back. Each request has a thread of its own, which ends
 with the process.
 """
 
@@ -66,7 +66,7 @@ def cache(settings: Settings) -> Iterator[Finding]:
 
 
 def nearest(path: Path) -> Path:
-    """What is there under this name, or where it is missing the nearest place above it. Raises OSError."""
+    """The file of this name, or if it is missing the nearest directory above it. Raises OSError."""
     for one in (path, *path.parents):
         with suppress(FileNotFoundError, NotADirectoryError):
             one.stat()
@@ -75,8 +75,8 @@ def nearest(path: Path) -> Path:
 
 
 def writable(check: str, directory: Path, flag: str, check_way: Callable[[Path], None] = lambda _: None) -> Finding:
-    """Makes a file for a moment; what is missing, a mount makes. `check_way` raises OSError for a file in a place that
-    will not do."""
+    """Makes a file for a moment. Missing directories are fine, because a mount makes them. `check_way` raises OSError
+    for a file in an unsafe place."""
     try:
         existing = nearest(directory)
         status = existing.stat()
@@ -159,13 +159,13 @@ def unmounting(directory: Path) -> str:
 
 
 def ask(directory: Path) -> Future[int]:
-    """The future becomes 0 when the mount answers, and an errno when it refuses."""
+    """The future becomes 0 when the mount responds, and an errno when it refuses."""
     answered: Future[int] = Future()
 
     def look() -> None:
         try:
-            directory.stat()  # which those refuse who are kept out
-            os.statvfs(directory)  # which the kernel never answers from memory
+            directory.stat()  # which fails for users who have no access
+            os.statvfs(directory)  # which the kernel never serves from its cache
             answered.set_result(0)
         except OSError as error:
             answered.set_result(error.errno or errno.EIO)
@@ -186,7 +186,7 @@ def named(directory: Path) -> Iterator[Finding]:
     mounted = mountpoint.mounted_at(directory)
     if mounted is None:
         mountpoint.check_directory(directory)
-        yield ok("DIR", f"{directory}: nothing is mounted there, and cambfs could be")
+        yield ok("DIR", f"{directory}: nothing is mounted there; cambfs can be mounted")
         return
     if mounted.fstype != FSTYPE:
         yield broken(

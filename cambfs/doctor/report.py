@@ -1,9 +1,9 @@
-"""What a check is and what it finds; checks are run one after the other, each within a limit of time.
+"""Checks and their findings. Checks run one after the other, each within a time limit.
 
-Every text passes through one `Censor` on its way out, so a report can be sent to others as it is.
+Every text passes through one `Censor` on its way out, so a report can be shared as it is.
 
-Threads: each check runs in one of its own, named `doctor`, because resolving a name, or looking into a mount that
-hangs, knows no timeout. A check that outlives its limit is left behind in its thread, which ends with the process.
+Threads: each check runs in one of its own, named `doctor`, because resolving a name, or accessing a hanging mount, has
+no timeout. A check that outlives its limit is left behind in its thread, which ends with the process.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from cambfs.text import visible
 
 _log = logging.getLogger(__name__)
 
-# Where a URL ends in a sentence is not clear, so everything up to the next white space or quote counts.
+# The end of a URL in a sentence is not clear, so everything up to the next white space or quote counts.
 _USER_AND_PASSWORD = re.compile(r"(?<=://)[^\s\"'<>]*@")
 _QUERY = re.compile(r"(?<=://)([^\s\"'<>?#]*)[?#][^\s\"'<>]*")
-# A shorter home, such as / or /root's parent, is no name of anybody.
+# A shorter home, such as / or /root's parent, names no person.
 _SHORTEST_HOME = 3
 
 
@@ -39,7 +39,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check has found. `remedy` is a command or a setting that mends it, "" when all is well."""
+    """The finding of one check. `remedy` is a command or a setting that fixes it, "" when all is well."""
 
     check: str
     state: State
@@ -61,14 +61,14 @@ def broken(check: str, found: str, remedy: str) -> Finding:
 
 
 def refused(check: str, error: CambfsError) -> Finding:
-    """Of an error whose text says what to do, mostly behind a semicolon."""
+    """From an error whose text says what to do, mostly behind a semicolon."""
     found, _, remedy = str(error).partition("; ")
     return broken(check, found, remedy or "correct it, then run cambfs doctor again")
 
 
 @dataclass(frozen=True)
 class Check:
-    """`look` gives findings one by one. After `limit_s` no more are awaited, and one says so."""
+    """`look` yields findings one by one. After `limit_s` the check ends with a finding that says so."""
 
     group: str
     name: str
@@ -78,8 +78,8 @@ class Check:
 
 @dataclass(frozen=True)
 class Censor:
-    """Takes secrets out of a text: keys, the queries of URLs, the user and the password before a host; and the home
-    directory, whose name is somebody's."""
+    """Removes secrets from a text: keys, the queries of URLs, the user and the password before a host; and the home
+    directory, which holds a user name."""
 
     keys: tuple[Key, ...] = ()
     home: Path | None = None
@@ -98,8 +98,8 @@ class Censor:
 
 
 def examine(checks: Iterable[Check], censor: Censor, total_s: float) -> Iterator[Finding]:
-    """What all checks find, as they find it, without secrets; they have `total_s` together. May be interrupted at any
-    moment."""
+    """The findings of all checks, as they come, without secrets; the checks have `total_s` together. May be interrupted
+    at any moment."""
     deadline = time.monotonic() + total_s
     for check in checks:
         for finding in _findings(check, min(check.limit_s, deadline - time.monotonic())):

@@ -1,6 +1,6 @@
 """The settings: config.toml, the key, the base URL, proxies, certificates. Makes no request; no threads.
 
-How settings are read is the business of `cli`, which hands a `Setup` to the checks.
+`cli` reads the settings, and passes a `Setup` to the checks.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from cambfs.http.origins import base_origin
 from cambfs.http.surroundings import Proxies, ca_setting, tls_context
 
 _PROXY_VARIABLES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
-# Scheme → the port where none is written.
+# Scheme → the default port.
 _PROXY_SCHEMES = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What the settings come to. `settings` is None when some are wrong, as `troubles` say; its key is None when
+    """The resulting settings. `settings` is None when some are wrong, as `troubles` say; its key is None when
     `key_trouble` says why. `unknown` has a line for each variable of the environment that is no setting."""
 
     settings: Settings | None
@@ -66,7 +66,7 @@ def mode_of(file: Path) -> str:
 
 
 def key(setup: Setup, settings: Settings) -> Iterator[Finding]:
-    """Neither the key nor its length is shown."""
+    """Shows neither the key nor its length."""
     if setup.key_trouble is not None:
         yield refused("key", setup.key_trouble)
     elif settings.key is None:
@@ -104,7 +104,7 @@ def proxy(settings: Settings) -> Iterator[Finding]:
     try:
         origin = base_origin(settings.base_url)
     except ConfigError:
-        return  # the base URL's own line says so
+        return  # the base URL's own line reports it
     proxies = Proxies()
     try:
         url = proxies.towards(origin).get(origin.scheme)
@@ -125,7 +125,7 @@ def proxy(settings: Settings) -> Iterator[Finding]:
 
 @dataclass(frozen=True)
 class ProxyAddress:
-    """What of a proxy's URL may be shown."""
+    """The part of a proxy's URL that may be shown."""
 
     scheme: str
     host: str
@@ -136,7 +136,7 @@ class ProxyAddress:
 
 
 def proxy_address(url: str) -> ProxyAddress | None:
-    """None for what is no URL of a proxy. What stands before a stray @ could be a password."""
+    """None if it is no URL of a proxy. Text before a stray @ could be a password."""
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         port = parts.port or _PROXY_SCHEMES[parts.scheme]

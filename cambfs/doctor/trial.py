@@ -1,4 +1,4 @@
-"""How the API answers for one run: its URL, its audio, and the object in storage, asked for as a mount asks.
+"""Checks one run with the API: its URL, its audio, and the object in storage, requested as a mount requests them.
 
 The result is downloaded once, and kept nowhere. No text holds the query of a URL. No threads.
 """
@@ -36,14 +36,14 @@ _PIECE_BYTES = 256 * 1024
 _TAIL_BYTES = 64 * 1024
 _RANGE = Span(1, 101)
 _MAX_CONTENT = 65536
-# Headers that cambfs makes use of, and need not be there.
-_TOLD = ("ETag", "Last-Modified", "Accept-Ranges", "Date")
+# Headers that cambfs uses, and that are optional.
+_SHOWN = ("ETag", "Last-Modified", "Accept-Ranges", "Date")
 _SHORT_LIFE_S = 60.0
 _SHORT_WAIT_S = 10.0
 _UNKNOWN = (400, 404, 422)
 _REFUSED = (401, 403)
 _TYPES = {"FLAC": ("audio/flac", "audio/x-flac"), "WAV": ("audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave")}
-_REPORT = "report it, together with these lines; cambfs copes"
+_REPORT = "report it, together with these lines; cambfs works around it"
 _NO_STORAGE = "nothing to do here: sizes come from a download instead, which is slower; report it"
 _ENDS = {
     End.WHOLE: "complete by its own structure",
@@ -86,7 +86,7 @@ def examine(settings: Settings, run_id: RunId) -> Iterator[Finding]:
 
 
 class Trial:
-    """One run. `audio` comes first: what the others compare with is what it downloaded."""
+    """One run. `audio` comes first, because the other checks compare with its download."""
 
     def __init__(self, prober: Prober, client: Client, run_id: RunId) -> None:
         self._prober = prober
@@ -102,8 +102,10 @@ class Trial:
             yield self._refusal(response)
             return
         redirected = "" if response.own else f" from {response.origin}, to which the API redirects"
-        told = [name for name in _TOLD if name in response.headers]
-        yield ok("answer", f"200{redirected}; " + (f"it has {', '.join(told)}" if told else f"no {' or '.join(_TOLD)}"))
+        told = [name for name in _SHOWN if name in response.headers]
+        yield ok(
+            "response", f"200{redirected}; " + (f"it has {', '.join(told)}" if told else f"no {' or '.join(_SHOWN)}")
+        )
         yield length(response)
         yield interim(response)
         body = self._prober.exchange.body(response, self._what, None)
@@ -124,10 +126,10 @@ class Trial:
             f"{response.origin} says {response.status}", self._prober.words(response, self._what)
         )
         if response.status in _UNKNOWN:
-            return broken("answer", said, "check the id: it is the run_id of a finished task, not the id of the task")
+            return broken("response", said, "check the id: it is the run_id of a finished task, not the id of the task")
         if response.status in _REFUSED:
-            return broken("answer", said, "use the key of the account that made this run")
-        return broken("answer", said, "try again later")
+            return broken("response", said, "use the key of the account that made this run")
+        return broken("response", said, "try again later")
 
     def ranges(self) -> Iterator[Finding]:
         if self._download is None or self._download.size < _RANGE.start + 1:
@@ -198,8 +200,8 @@ def length(response: Response) -> Finding:
         return ok("length", f"Content-Length, {framing.length} bytes")
     if framing.chunked:
         beside = ", with a Content-Length beside them" if framing.is_odd else ""
-        return ok("length", f"not told; sent in chunks{beside}")
-    return warning("length", "not told; only the end of the connection marks the end of the audio", _REPORT)
+        return ok("length", f"unknown; sent in chunks{beside}")
+    return warning("length", "unknown; only the end of the connection marks the end of the audio", _REPORT)
 
 
 def interim(response: Response) -> Finding:
@@ -211,7 +213,7 @@ def interim(response: Response) -> Finding:
 def content(found: Download, content_type: str) -> Finding:
     kind, said = audio.signature(found.head), content_type or "no type"
     if kind is None:
-        return broken("content", f"{found.size} bytes, labelled {said}, that are no audio", _REPORT)
+        return broken("content", f"{found.size} bytes, labelled {said}, that are not audio", _REPORT)
     end = audio.end_of(found.head, found.tail, found.size)
     text = f"{kind}, labelled {said}, {found.size} bytes ({shown_size(found.size)})"
     if end is End.BROKEN:
@@ -230,23 +232,23 @@ def times(observed: Observed, found: Download) -> Finding:
 def _times(observed: Observed) -> str:
     made = observed.response.made
     secure = f"TLS {milliseconds(observed.secure_s)}, " if made and made.tls else ""
-    return f"connect {milliseconds(observed.connect_s)}, {secure}answer {milliseconds(observed.wait_s)}"
+    return f"connect {milliseconds(observed.connect_s)}, {secure}response {milliseconds(observed.wait_s)}"
 
 
 def life(signed: SignedUrl) -> Finding:
     if not tells_life(signed.url):
-        return ok("life of the URL", f"not told; cambfs assumes {signed.life_s:.0f} s")
+        return ok("life of the URL", f"unknown; cambfs assumes {signed.life_s:.0f} s")
     if signed.life_s < _SHORT_LIFE_S:
         return warning("life of the URL", f"{signed.life_s:.0f} s, which is short", "check the clock of this machine")
     return ok("life of the URL", f"{signed.life_s:.0f} s")
 
 
 def same(is_head_same: bool, total: int | None, size: int, ranges: str) -> Finding:
-    """Whether the stored object is the result, and tells its length."""
+    """Whether the stored object is the result, and its length is known."""
     if not is_head_same:
         return warning("storage", f"has another file than the API; {ranges}", _NO_STORAGE)
     if total is None:
-        return warning("storage", f"begins with the same bytes, and does not tell its length; {ranges}", _NO_STORAGE)
+        return warning("storage", f"begins with the same bytes, but does not report its length; {ranges}", _NO_STORAGE)
     if total != size:
         return warning("storage", f"has {total} bytes, the API sent {size}; {ranges}", _NO_STORAGE)
     return ok("storage", f"same first bytes and same length as the API's; {ranges}")

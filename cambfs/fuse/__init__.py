@@ -1,1 +1,1 @@
-"""The room of the FUSE binding: the adapter to fusepy, errnos, signals. Only here is `fuse` imported."""
+"""The FUSE binding: the adapter to fusepy, errnos, signals. The only room that imports `fuse`."""

@@ -1,4 +1,4 @@
-"""The adapter between the tree and the kernel, by way of fusepy: it translates, and nothing else.
+"""The adapter between the tree and the kernel: translates fusepy's calls, and nothing else.
 
 The only module that imports fuse. Threads: libfuse starts one whenever all are busy; each runs one operation at a time
 and waits in `library`. `signals` has the thread that ends the mount.
@@ -39,7 +39,7 @@ _OWNER = os.getuid(), os.getgid()
 _BLOCK_BYTES = 128 * 1024
 _FRAGMENT_BYTES = 4096
 
-# So that no name fails to decode; only names of ASCII characters exist.
+# So that every name can be decoded; only names of ASCII characters exist.
 _ENCODING = "latin-1"
 _OPTIONS: dict[str, str | int | bool] = {
     "encoding": _ENCODING,
@@ -59,7 +59,7 @@ _view_memory.argtypes, _view_memory.restype = (ctypes.c_void_p, ctypes.c_ssize_t
 
 
 def _caller_is_killed() -> bool:
-    """Whether the kernel interrupted the request of this thread, and for good."""
+    """Whether the kernel has interrupted this thread's request because its caller was killed."""
     if not fuse._libfuse.fuse_interrupted():
         return False
     _, _, pid = fuse.fuse_get_context()
@@ -67,8 +67,8 @@ def _caller_is_killed() -> bool:
 
 
 class Operations:
-    """What fusepy calls. fusepy takes every attribute with the name of an operation for one, so the state has other
-    names; an operation that is not here is answered by libfuse."""
+    """The operations that fusepy calls. fusepy takes every attribute with the name of an operation for one, so the
+    state has other names. libfuse handles operations that are missing here."""
 
     use_ns = True
 
@@ -86,13 +86,13 @@ class Operations:
         self._last_fh = 0
 
     def __call__(self, operation: str, *arguments: Any) -> Any:
-        """Every operation comes through here. Only FuseOSError goes out: fusepy hands anything else to the kernel as
-        EINVAL, or worse."""
+        """Runs every operation. Raises only FuseOSError: fusepy passes anything else to the kernel as EINVAL, or
+        worse."""
         try:
             return getattr(self, operation)(*arguments)
         except CambfsError as error:
             number = self._failures.note(operation, arguments[0], error)
-            error.with_traceback(None)  # an open file may remember it, and not what was on the stack
+            error.with_traceback(None)  # an open file may keep it, but not its frames
             raise fuse.FuseOSError(number) from None
         except fuse.FuseOSError:
             raise
@@ -153,7 +153,7 @@ class Operations:
         return 0
 
     def _refuse_others(self, path: str) -> None:
-        """What has mode 0400 is refused here: without `default_permissions` the kernel does not look at modes."""
+        """Refuses files of mode 0400 to others: without `default_permissions` the kernel does not check modes."""
         is_private = path.endswith(".url") or path.startswith(f"{CONTROL}/")
         if is_private and fuse.fuse_get_context()[0] not in (0, _OWNER[0]):
             raise fuse.FuseOSError(errno.EACCES)
@@ -166,8 +166,8 @@ class Operations:
         return count
 
     def _check_is_end(self, opened: OpenFile, offset: int) -> None:
-        """The kernel only asks for pages beyond the end when it does not know the size yet. From an empty response it
-        would learn one that is too large, and not believe the right one that comes a moment later."""
+        """The kernel requests pages beyond the end only when it does not know the size yet. From an empty response it
+        would learn a size that is too large, and not believe the right one a moment later."""
         if not opened.readinto(offset - 1, memoryview(bytearray(1)), self._deadline()):
             raise fuse.FuseOSError(errno.EIO)
 
@@ -186,8 +186,8 @@ class Operations:
 
 
 class _Binding(fuse.FUSE):  # type: ignore[misc]  # fusepy has no types
-    """fusepy, with shorter ways where it is asked most: its own make a dictionary of every file's attributes, a
-    structure for every name in a directory, and two copies of what is read."""
+    """fusepy, with shorter ways for the most frequent calls. Its own make a dictionary of every file's attributes, a
+    structure for every name in a directory, and two copies of the bytes of a read."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         # fusepy calls this one function to mount and to serve.
@@ -206,15 +206,15 @@ class _Binding(fuse.FUSE):  # type: ignore[misc]  # fusepy has no types
         return 0
 
     def getxattr(self, path: bytes, name: bytes, value: Any, size: int) -> int:
-        """`ls` and the kernel ask for names outside `user.`, too. Told that there are none of them, as before there
-        were any, most programs do not ask again."""
+        """`ls` and the kernel request attributes outside `user.`, too. After an "unsupported" for those, most programs
+        do not ask again."""
         if not name.startswith(b"user."):
             return -errno.EOPNOTSUPP
         count: int = super().getxattr(path, name, value, size)
         return count
 
     def read(self, path: bytes, memory: Any, size: int, offset: int, fip: Any) -> int:
-        """Into libfuse's own memory, which it frees after the call: the view of it ends before that."""
+        """Reads into libfuse's own memory, which it frees after the call: the view ends before that."""
         with _view_memory(memory, size, _PY_BUF_WRITE) as buffer:
             count: int = self.operations("read", path.decode(_ENCODING), buffer, offset, fip.contents)
         return count
@@ -223,7 +223,7 @@ class _Binding(fuse.FUSE):  # type: ignore[misc]  # fusepy has no types
         filler(buf, b".", None, 0)
         filler(buf, b"..", None, 0)
         status = fuse.c_stat()
-        status.st_mode = 0o100444  # of this only the type is used, and with `use_ino` the number
+        status.st_mode = 0o100444  # only the type is used of this, and with `use_ino` the number
         for name, status.st_ino in self.operations("readdir", path.decode(_ENCODING), fip.contents.fh):
             if filler(buf, name.encode("ascii"), status, 0):
                 break
@@ -252,22 +252,22 @@ def serve(
     on_ready: Callable[[], None] = lambda: None,
     on_hangup: Callable[[], None] | None = None,
 ) -> int | None:
-    """Mounts and serves until unmounted, or until SIGINT or SIGTERM; returns the signal, if there was one.
+    """Mounts and serves until unmounted, or until SIGINT or SIGTERM; returns the signal, or None.
 
-    SIGHUP calls `on_hangup`; without it, SIGHUP ends the mount, too. Call it in the main thread, before others are
-    started that should not get these signals: it blocks them. `source` is what `df` shows. `on_ready` is called when
-    the kernel's first request has come. `controls` are files of `/.cambfs` beside its own: name → what it shows now.
-    Raises ConfigError when the mount is refused.
+    SIGHUP calls `on_hangup`; without it, SIGHUP ends the mount, too. Call it in the main thread, before other threads
+    start that should not get these signals: it blocks them. `source` is what `df` shows. `on_ready` is called at the
+    kernel's first request. `controls` are files of `/.cambfs` beside its own: name → a function that returns its
+    content. Raises ConfigError when the mount is refused.
     """
     error_log = ErrorLog() if error_log is None else error_log
     own = {"errors": error_log.text, "pid": lambda: f"{os.getpid()}\n".encode()}
     tree = Tree(library, url_style, {**own, **controls})
     session = Session(on_ready)
-    # A failure is the user's own business, and the audio is everybody's.
+    # Failures are private to the user, while the audio is readable by all.
     xattrs = Xattrs(library, base_url, (lambda _: None) if allow_other else error_log.last)
     mount_options = _mount_options(source, allow_other, options)
     umask = int(str(mount_options.pop("umask", "0")), 8)
-    if umask:  # without this the kernel leaves all checks to us
+    if umask:  # without this the kernel leaves all checks to cambfs
         mount_options["default_permissions"] = True
     operations = Operations(tree, xattrs, Errnos(error_log), session, library.timeout_s, umask)
     session.end_on_signals(library.close, on_hangup)

@@ -15,7 +15,7 @@ from cambfs.fuse.error_log import ErrorLog
 
 log = logging.getLogger(__name__)
 
-# The first of these that fits says the errno.
+# The first entry that fits determines the errno.
 _ERRNOS: Sequence[tuple[type[CambfsError], int]] = (
     (errors.NoSuchName, errno.ENOENT),
     (errors.UnknownRun, errno.ENOENT),
@@ -35,7 +35,7 @@ _NOTHING_WRONG = (errors.NoSuchName, errors.ReadOnly, errors.Cancelled, errors.C
 
 
 def errno_of(error: CambfsError) -> int:
-    """What the kernel is told."""
+    """The errno for the kernel."""
     if isinstance(error, errors.Unreachable):
         return error.errno
     return next((number for kind, number in _ERRNOS if isinstance(error, kind)), errno.EIO)
@@ -47,7 +47,7 @@ class Errnos:
         self._noted: CambfsError | None = None  # one word
 
     def note(self, operation: str, path: str, error: CambfsError) -> int:
-        """The errno. A failure that is met again right after is noted once."""
+        """Returns the errno. A failure that repeats right after is noted once."""
         number = errno_of(error)
         if error is not self._noted:
             self._noted = error.with_traceback(None)

@@ -1,6 +1,6 @@
-"""The last failures of a mount, shown in `.cambfs/errors`: `Input/output error` alone tells a user nothing.
+"""The last failures of a mount, shown in `.cambfs/errors`, because `Input/output error` alone tells a user nothing.
 
-Not the log, which has all of them and more. Threads: any; `_lock` is a leaf.
+The log has all of them and more. Threads: any; `_lock` is a leaf.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cambfs.text import visible
 
 _KEPT = 100
 
-# The first of these that fits says what to do.
+# The first entry that fits is the advice.
 _ADVICE: Sequence[tuple[type[CambfsError], str]] = (
     (
         errors.UnknownPath,
@@ -43,8 +43,8 @@ _ADVICE: Sequence[tuple[type[CambfsError], str]] = (
 
 
 class Failure(NamedTuple):
-    """One failure, for people; nothing in it is secret, and every field prints as itself. `status` is "-" where no
-    answer came."""
+    """One failure, for people; nothing in it is secret, and every field prints as itself. `status` is "-" when there
+    was no response."""
 
     time: str
     file: str
@@ -77,7 +77,7 @@ class ErrorLog:
             self._failures.append(Failure(*map(visible, fields)))
 
     def failures(self) -> list[Failure]:
-        """The oldest first."""
+        """The failures, oldest first."""
         with self._lock:
             return list(self._failures)
 
@@ -91,5 +91,6 @@ class ErrorLog:
         return [failure._asdict() for failure in self.failures()]
 
     def text(self) -> bytes:
-        """A line each, oldest first: time, file, operation, errno, HTTP status, what happened and what to do."""
+        """One line per failure, oldest first: time, file, operation, errno, HTTP status, what happened and what to
+        do."""
         return "".join("\t".join(failure) + "\n" for failure in self.failures()).encode()

@@ -1,9 +1,9 @@
-"""Serves a mount as libfuse's `fuse_main` does, with larger reads: fewer questions for the same bytes.
+"""Serves a mount as libfuse's `fuse_main` does, with larger reads: fewer requests for the same bytes.
 
-libfuse 2 knows of none above 128 KiB, but answers those that come. What a mount agrees on is in its first request and
-the response to it (FUSE_INIT of the kernel's fuse.h); both pass through here, and how much a request may ask for is
-added to the response. Everything else is libfuse's. Not what is served (`adapter`). Threads: `serve` is called in the
-main thread, where the request is answered; libfuse's threads begin after that.
+libfuse 2 never offers reads above 128 KiB, but serves them. Kernel and libfuse agree on the size in the first request
+and its response (FUSE_INIT of the kernel's fuse.h). Both pass through here, and the larger limit is added to the
+response. Everything else is libfuse's. Threads: `serve` is called in the main thread, which responds to the first
+request; libfuse's threads begin after that.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 # The size of a buffer of libfuse, in which it receives a request.
 _REQUEST_BYTES = 0x21000
-_PAGES = 256  # 1 MiB, the kernel's own limit; how much is really asked for depends on who reads, and how far ahead
+_PAGES = 256  # 1 MiB, the kernel's own limit; the actual size of a read depends on the reader and its readahead
 _MAX_PAGES = 1 << 22  # the flag that there is such an agreement (Linux 4.20)
 _IN_HEADER, _IN_FLAGS = 40, 12
 _OUT_HEADER = struct.Struct("<IiQ")  # length, error, which request
@@ -41,8 +41,8 @@ class _ChannelOperations(ctypes.Structure):
 
 
 def serve(libfuse: Any, argc: int, argv: Any, operations: Any, size: int) -> int:
-    """Mounts, serves until unmounted, and returns 0; 1 when the mount is refused, about which libfuse has said why. The
-    arguments are those of `fuse_main_real`."""
+    """Mounts, serves until unmounted, and returns 0; 1 when the mount is refused, after libfuse has printed the reason.
+    The arguments are those of `fuse_main_real`."""
     _declare(libfuse)
     mountpoint, is_threaded = _pointer(), ctypes.c_int()
     loop = libfuse.fuse_setup(argc, argv, operations, size, ctypes.byref(mountpoint), ctypes.byref(is_threaded), None)
@@ -50,8 +50,8 @@ def serve(libfuse: Any, argc: int, argv: Any, operations: Any, size: int) -> int
         return 1
     session = libfuse.fuse_get_session(loop)
     device = libfuse.fuse_chan_fd(libfuse.fuse_session_next_chan(session, None))
-    with suppress(OSError):  # it is unmounted already, which the loop will see, too
-        _answer_first_request(libfuse, session, device)
+    with suppress(OSError):  # unmounted already; the loop will notice, too
+        _serve_first_request(libfuse, session, device)
     failed = libfuse.fuse_loop_mt(loop) == -1
     libfuse.fuse_teardown(loop, mountpoint)
     return int(failed)
@@ -72,8 +72,8 @@ def _declare(libfuse: Any) -> None:
     libfuse.fuse_teardown.argtypes = [_pointer, _pointer]
 
 
-def _answer_first_request(libfuse: Any, session: int, device: int) -> None:
-    """Raises OSError when there is nobody to answer."""
+def _serve_first_request(libfuse: Any, session: int, device: int) -> None:
+    """Raises OSError when the mount is gone already."""
     request = os.read(device, _REQUEST_BYTES)
 
     def send(_channel: int, pieces: Any, count: int) -> int:
@@ -91,8 +91,8 @@ def _answer_first_request(libfuse: Any, session: int, device: int) -> None:
 
 
 def with_larger_reads(request: bytes, response: bytes) -> bytes:
-    """The response to a FUSE_INIT request, with reads of up to 1 MiB where the kernel knows of them and libfuse does
-    not; otherwise as it is."""
+    """The response to a FUSE_INIT request, with reads of up to 1 MiB where the kernel supports them and libfuse does
+    not; otherwise unchanged."""
     _, error, unique = _OUT_HEADER.unpack_from(response)
     body = bytearray(response[_OUT_HEADER.size :])
     if error or not _flags(request, _IN_HEADER + _IN_FLAGS) & _MAX_PAGES or len(body) > _OUT_PAGES:

@@ -15,10 +15,11 @@ _PENDING = re.compile(r"^(?:SigPnd|ShdPnd):\s*([0-9a-f]+)", re.MULTILINE)
 
 
 def is_killed(pid: int) -> bool:
-    """Whether the thread `pid`, which something has interrupted, is to end: timers and the like interrupt, too.
+    """Whether the interrupted thread `pid` is about to end: timers and the like interrupt, too.
 
-    False when that cannot be known, because the thread is in another pid namespace (0), or another user's in a /proc
-    that hides those: a harmless signal must not fail a read, and one that kills is heard no later than the timeout.
+    False when that cannot be known, because the thread is in another pid namespace (0), or belongs to another user in a
+    /proc that hides those. A harmless signal must not fail a read, and one that kills is noticed no later than the
+    timeout.
     """
     if pid == 0:
         return False
@@ -30,7 +31,7 @@ def is_killed(pid: int) -> bool:
 
 
 def _is_gone(pid: int) -> bool:
-    """A /proc with `hidepid` says of a thread that is there that there is none; the kernel does not."""
+    """Asks the kernel, because a /proc with `hidepid` hides threads that exist."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

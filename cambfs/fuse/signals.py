@@ -1,6 +1,6 @@
-"""The loop that serves a mount, as far as another thread may end it, and the signals that do.
+"""Ends the loop that serves a mount, from another thread or by a signal.
 
-Knows nothing of libfuse but one function, which it is given. A thread named `signals` waits for them.
+Knows nothing of libfuse but one function, which it is given. A thread named `signals` waits for signals.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ _WAKE_AGAIN_S = 0.02
 
 
 class Session:
-    """From `begin` to `end`, which the loop's thread calls; that is the main thread. `on_begin` is called at `begin`;
-    `ended_by` is the signal that came, or None."""
+    """Lasts from `begin` to `end`, which the loop's thread calls; that is the main thread. `on_begin` is called at
+    `begin`; `ended_by` is the signal that came, or None."""
 
     def __init__(self, on_begin: Callable[[], None] = lambda: None) -> None:
         self.ended_by: int | None = None
         self._on_begin = on_begin
         self._begun = Event()
         self._ended = Event()
-        self._lock = Lock()  # held while the loop is told to exit, so that it is not freed meanwhile
+        self._lock = Lock()  # held while the loop is made to exit, so that it is not freed meanwhile
         self._exit_loop: Callable[[], None] | None = None
 
     def begin(self, exit_loop: Callable[[], None]) -> None:
-        """`exit_loop` is called by another thread, before `end` returns or never."""
+        """`exit_loop` is called by another thread, and never after `end` has returned."""
         self._exit_loop = exit_loop
         self._begun.set()
         self._on_begin()
@@ -37,22 +37,22 @@ class Session:
         self._ended.set()
 
     def exit(self) -> None:
-        """Makes the loop end, and libfuse unmount, also while somebody is in there; waits until it has begun to."""
+        """Makes the loop end, and libfuse unmount, even during operations; waits until it has begun to."""
         self._begun.wait()
         with self._lock:
             if self._exit_loop is not None:
                 self._exit_loop()
-        # The loop looks only when a signal wakes its thread.
+        # The loop checks only when a signal wakes its thread.
         while not self._ended.wait(_WAKE_AGAIN_S):
             signal.pthread_kill(main_thread().ident or 0, signal.SIGUSR1)
 
     def end_on_signals(self, before: Callable[[], None], on_hangup: Callable[[], None] | None = None) -> None:
-        """At SIGINT or SIGTERM calls `before`, then exits; at SIGHUP, too, unless there is `on_hangup`, which is called
-        instead. libfuse's own handlers would wait for the operations that wait; `before` ends these. Call it in the
-        main thread; the signals are blocked from then on, and SIGUSR1 has a handler, until `ignore_late_signals`."""
+        """At SIGINT or SIGTERM calls `before`, then exits. SIGHUP does the same, unless there is `on_hangup`, which is
+        called instead. libfuse's own handlers would wait for blocked operations; `before` ends them. Call it in the
+        main thread. The signals are blocked from then on, and SIGUSR1 has a handler, until `ignore_late_signals`."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
-        # Given `intr`, libfuse has an empty handler of its own for this one, but takes it away before it has ended. A
-        # handler that is there already it leaves alone.
+        # With `intr`, libfuse has an empty handler of its own for this one, but removes it before it has ended. It
+        # leaves an existing handler alone.
         signal.signal(signal.SIGUSR1, lambda *_: None)
 
         def end() -> None:
@@ -68,5 +68,5 @@ class Session:
 
     @staticmethod
     def ignore_late_signals() -> None:
-        """The SIGUSR1 of `exit` may still be on its way when Python gives the signals back."""
+        """The SIGUSR1 of `exit` may still be on its way when Python restores the signals."""
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""What `client` stands on: what is sent and where the key may go, and what the responses say.
+"""HTTP: which requests are sent, where the key may go, and what the responses mean.
 
-Not the questions themselves, nor the connections, which are of `wire`.
+`wire` has the connections below; `cambfs.remote` decides which requests are made.
 """

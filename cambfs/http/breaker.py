@@ -1,4 +1,4 @@
-"""Which origins do not answer: a request to one that is down fails at once instead of waiting for nothing.
+"""Circuit breakers, one for each origin. A request to an origin that is down fails at once instead of waiting.
 
 One `Breaker` an origin; origins do not share their fate. A breaker is closed as long as the origin answers. A request
 that fails because nothing answers opens it: for some seconds every other request fails at once, with the same class of
@@ -7,7 +7,7 @@ as a pause, another one tries, too: the first may be about a result that is stuc
 breaker. No request that is under way is disturbed. The only request made for a breaker's sake is the question that
 `exchange` asks after a silence: one stuck result is no reason to refuse all others.
 
-Threads: any. `Breaker._lock` and `Breakers._lock` are leaves, and neither is held while a request is under way.
+Threads: any. `Breaker._lock` and `Breakers._lock` are leaves. Neither is held while a request is under way.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from cambfs.http.origins import Origin
 
 FIRST_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 30.0
-# What fails sooner than this costs nobody anything to try: such an origin is tried every few seconds.
+# A failure that is faster than this costs little: such an origin is tried every few seconds.
 _QUICK_S = 1.0
-# The API, its storage, and hosts that they redirect to: a few. A server that invents names does not fill the memory.
+# The API, its storage, and hosts that they redirect to: a few. A limit, in case a server invents host names.
 _ORIGINS_KEPT = 64
 _jitter = random.Random()
 
 
 @dataclass(frozen=True)
 class OriginState:
-    """What is known of one origin, without secrets. `origin` is scheme://host[:port]; `reason` says why it is down, ""
-    when it is not; `seconds_left` is when a request is tried again, 0 when the next one is."""
+    """State of one origin, without secrets. `origin` is scheme://host[:port]. `reason` says why it is down, or is "".
+    `seconds_left` is the time until the next trial, 0 if the next request is one."""
 
     origin: str
     is_open: bool
@@ -46,7 +46,7 @@ class OriginState:
 
 
 class Breaker:
-    """Of one origin. `clock` counts seconds, and never goes back."""
+    """The breaker of one origin. `clock` counts seconds, and never goes back."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -72,7 +72,7 @@ class Breaker:
         try:
             yield
             if is_request:
-                self._note_answer()
+                self._note_response()
         except LinkError as error:
             self._note_failure(error, what, began_at, is_trial)
             raise
@@ -82,7 +82,7 @@ class Breaker:
                     self._trials -= 1
 
     def heard(self) -> None:
-        """Bytes of a response came: nobody is silent who sends them."""
+        """Bytes of a response arrived, so the origin is not silent."""
         self._heard_at = self._clock()
 
     def was_heard_within(self, seconds: float) -> bool:
@@ -90,18 +90,18 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether requests fail at once, but for one now and then."""
+        """Whether requests fail at once, except for a trial now and then."""
         return self._failure is not None
 
-    def takes_question(self) -> bool:
-        """Whether the caller should ask the origin something simple, because one request was not answered: that may be
-        about this one result. True for one caller each time."""
+    def takes_check(self) -> bool:
+        """Whether the caller should make a simple request to the origin, because one request got no response: the cause
+        may be this one result. True for one caller each time."""
         with self._lock:
-            is_due, self._is_question_due = self._is_question_due, False
+            is_due, self._is_check_due = self._is_check_due, False
             return is_due
 
     def note_stuck(self, what: str) -> None:
-        """The origin answered the question: another silence about the same says nothing more."""
+        """The origin responded to the check. Another silence about the same result says nothing new."""
         with self._lock:
             self._stuck = what
 
@@ -126,9 +126,9 @@ class Breaker:
         error.down_for_s, error.was_sent = left_s, False
         raise error
 
-    def _note_answer(self) -> None:
+    def _note_response(self) -> None:
         with self._lock:
-            self._heard_at = self._answered_at = self._clock()
+            self._heard_at = self._responded_at = self._clock()
             self._failure, self._pause_s = None, FIRST_PAUSE_S
 
     def _note_failure(self, error: LinkError, what: str, began_at: float, is_trial: bool) -> None:
@@ -146,10 +146,10 @@ class Breaker:
             self._failure, self._reason = copy.copy(error), str(error).removeprefix(f"{what}: ")
 
     def _opens(self, error: LinkError, what: str, began_at: float) -> bool:
-        """Whether the failure of a request says that the origin is down. Silence says so the second time in a row. The
-        first time, the connection may have been a kept one, dead without either end knowing, or only the one result
-        is stuck."""
-        if self._answered_at > began_at:
+        """Whether the failure of a request means that the origin is down. A silence means it the second time in a row.
+        The first time, the cause may be a kept connection that is dead without either end knowing, or one stuck
+        result."""
+        if self._responded_at > began_at:
             return False
         if isinstance(error, Unreachable | ConnectTimedOut):
             return True
@@ -157,12 +157,12 @@ class Breaker:
             return False
         is_first = self._silent_at <= self._heard_at
         if is_first:
-            self._silent_at, self._is_question_due, self._stuck = self._clock(), True, ""
+            self._silent_at, self._is_check_due, self._stuck = self._clock(), True, ""
         return not is_first and self._silent_at <= began_at and what != self._stuck
 
 
 class Breakers:
-    """The breakers of all origins that are asked."""
+    """The breakers of all origins that requests were made to."""
 
     def __init__(self) -> None:
         self._lock = Lock()  # guards _kept
@@ -175,7 +175,7 @@ class Breakers:
             return self._kept[origin]
 
     def states(self) -> tuple[OriginState, ...]:
-        """Of every origin that was asked."""
+        """States of all origins that requests were made to."""
         with self._lock:
             kept = list(self._kept.items())
         return tuple(breaker.state(f"{origin.scheme}://{origin}") for origin, breaker in kept)

@@ -1,8 +1,8 @@
-"""The HTTP client: the API and the storage behind it, as a `cambfs.remote.source.Source`.
+"""The HTTP client of the API and the storage behind it: a `cambfs.remote.source.Source`.
 
-Not retries, not caching, not deciding what to ask: one call is one question. No text that it raises holds the key or
-the query of a URL. What it stands on: `exchange` (requests, redirects, where the key goes), `origins`, `headers`,
-`response_text`, `sniff` and `body`. Threads: any number call at once, nothing here is locked.
+One call is one request. Retries, caching and the choice of requests are elsewhere. No text that it raises holds the key
+or the query of a URL. It builds on `exchange` (requests, redirects, where the key goes), `origins`, `headers`,
+`response_text`, `sniff` and `body`. Threads: any number at once; nothing here is locked.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from cambfs.wire.body import HttpBody
 from cambfs.wire.headers import Span, retry_after_s
 
 _NO_RUN = RunId(0)
-# Hardly one either, but the API has to look for it, as for any other.
+# Unlikely to exist either, but the API has to look for it, as for any other.
 _LAST_RUN = RunId(MAX_RUN_ID)
 # How long an API that has responded, and keeps its connection open, is taken to be there without a round trip.
 _STILL_THERE_S = 10.0
@@ -40,13 +40,13 @@ _STORED = {404: ", it has no such object", 410: ", it has no such object", 416: 
 
 
 class Client:
-    """The API at `base_url`, asked with `key`; a `cambfs.remote.source.Source`, and a context manager.
+    """Client of the API at `base_url`, with `key`; a `cambfs.remote.source.Source`, and a context manager.
 
-    `timeout_s` bounds every wait for the other side (connecting: ten seconds at most); `connections` is how many idle
-    ones are kept for each host, not how many there can be. HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY are
-    honoured as they are at the first request to a host, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE and SSL_CERT_FILE as they
-    are now. Raises ConfigError for a base URL that is not https (or http on this machine), an impossible key, timeout,
-    proxy or CA bundle.
+    `timeout_s` bounds every wait for the other side (connecting: ten seconds at most). `connections` is the number of
+    idle connections that are kept for each host, not a limit on open ones. HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and
+    NO_PROXY are read at the first request to a host; REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE and SSL_CERT_FILE are read now.
+    Raises ConfigError for a base URL that is not https (or http on this machine), or an impossible key, timeout, proxy
+    or CA bundle.
     """
 
     def __init__(self, base_url: str, key: str, timeout_s: float = 30.0, connections: int = 128) -> None:
@@ -68,7 +68,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Closes the idle connections. Bodies that are open stay so."""
+        """Closes the idle connections. Open bodies stay open."""
         self._exchange.close()
 
     def use_key(self, key: str) -> None:
@@ -77,9 +77,9 @@ class Client:
         self._exchange.use_key(self._key)
 
     def check_key(self) -> None:
-        """Asks one cheap question (0 is never a run), or two; returns when the API has answered, and so takes the key.
-        Raises KeyRefused when it does not; ConfigError when what answers is not the API; another RemoteError, or
-        LinkError, when neither can be told."""
+        """Makes one cheap request (0 is never a run), or two. Returns when the API has responded, and so accepts the
+        key. Raises KeyRefused if it does not; ConfigError if the server is not the API; another RemoteError, or
+        LinkError, if neither can be determined."""
         what = "the key"
         response = self._exchange.get(what, self._url_of(_NO_RUN), {}, with_key=True)
         try:
@@ -92,7 +92,7 @@ class Client:
 
     @property
     def breakers(self) -> Breakers:
-        """Which origins are down, of the API and of the storage behind it."""
+        """The breakers of the API and of the storage behind it."""
         return self._exchange.breakers
 
     def look(self, run_id: RunId) -> None:
@@ -105,8 +105,8 @@ class Client:
             self.sign(run_id)
 
     def open_stream(self, run_id: RunId, start: int = 0, etag: str | None = None) -> HttpBody:
-        """As `Source.open_stream`. Without an etag it asks from 0 whatever `start` is: nothing else would prove that
-        the bytes are of the same result. Raises ResultChanged for a part of a result with another etag."""
+        """As `Source.open_stream`. Without an etag it requests all from 0 whatever `start` is: nothing else would prove
+        that the bytes are of the same result. Raises ResultChanged for a part of a result with another etag."""
         what = f"run {run_id}"
         asked = Span(start) if start and etag else None
         headers = {"Range": asked.header, "If-Range": etag or ""} if asked else {}
@@ -149,8 +149,8 @@ class Client:
         return body
 
     def _is_of_the_api(self, response: Response, what: str) -> bool:
-        """False for what any web server says. Raises the RemoteError that another refusal is; a host to which the API
-        redirects has not seen the key, so all that it says is one."""
+        """False for a response that any web server gives. Raises the RemoteError that another refusal stands for. A
+        host to which the API redirects has not seen the key, so all its responses are of any web server's kind."""
         if response.status == 200 and response.own:
             content = self._exchange.content(self._exchange.body(response, what, None), _MAX_MESSAGE)
             return not response_text.is_page(content)
@@ -160,7 +160,8 @@ class Client:
             return False
 
     def _has_bulk(self, what: str) -> bool:
-        """The API may say as little of a run that it does not know, but then it has this."""
+        """For an unknown run the API may send as little as any web server. In that case this endpoint tells them
+        apart."""
         response = self._exchange.post(what, f"{self._base_url}/tts-results", {"run_ids": [0, 0]})
         if response.status in _NO_SUCH_ENDPOINT:
             response.close()
@@ -182,7 +183,7 @@ class Client:
         return signed
 
     def _signed(self, run_id: RunId, found: Any, now_s: float) -> SignedUrl | None:
-        """What one run's entry of a response gives; None when it gives nothing clear."""
+        """The entry of one run in a bulk response; None when it is unclear."""
         response = {"output_url": found} if isinstance(found, str) else found
         url = response.get("output_url") if isinstance(response, dict) else None
         if not isinstance(url, str):
@@ -216,7 +217,7 @@ class Client:
         raise response_text.elsewhere_error(response_text.with_words(f"{who} says {status}", words), status, wait_s)
 
     def _words_of(self, response: Response, what: str) -> tuple[str, bool]:
-        # In a function of its own: the content may hold the key, and is no local of what raises.
+        # In a function of its own: the content may hold the key, and must be no local variable of a frame that raises.
         content = self._exchange.error_content(response, what, _MAX_MESSAGE)
         return response_text.message(content, hide=self._key), response_text.tells_of_no_run(content)
 

@@ -1,8 +1,8 @@
-"""Why there was no response, or why it broke off, dug out of what the network libraries raised.
+"""Why a request got no response, or the response broke off, as found in the exceptions of the network libraries.
 
-They wrap the system's error several layers deep, each in its own way, in texts that hold URLs; so the wrapped errors
-are looked through for the one that tells, and the words are ours. Knows the standard library only: `client` says which
-types of its libraries mean what. Pure functions, no threads.
+The libraries wrap the system's error several layers deep, each in its own way, in texts that hold URLs. So this module
+looks through the wrapped errors for the one that tells the cause, and words it anew. It knows the standard library
+only: `client` says which types of its libraries mean what. Pure functions, no threads.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ _MAX_CHAIN = 40
 
 @dataclass(frozen=True)
 class Kinds:
-    """Which types of the libraries mean: waited too long; and that for a connection; TLS failed; the proxy failed; not
-    HTTP, or not a URL."""
+    """The library types for each cause: timeout; timeout while connecting; TLS failed; proxy failed; not HTTP, or not a
+    URL."""
 
     timeouts: Types
     connect_timeouts: Types
@@ -55,9 +55,10 @@ class Kinds:
 
 
 def fault(error: BaseException, what: str, host: str, timeout_s: float, in_body: bool, kinds: Kinds) -> CambfsError:
-    """Our error for `error`, its text beginning with `what`. `in_body`: the head of the response had arrived.
+    """The CambfsError for `error`; its text begins with `what`. `in_body`: the head of the response had arrived.
 
-    `error`, and all that it wraps, lose their tracebacks: the frames in there have the request's headers as locals."""
+    `error`, and all that it wraps, lose their tracebacks: the frames have the request's headers as locals.
+    """
     chain = list(_chain(error))
     for one in chain:
         one.__traceback__ = None
@@ -66,9 +67,9 @@ def fault(error: BaseException, what: str, host: str, timeout_s: float, in_body:
     if found is not None:
         return found
     if _first(chain, kinds.connect_timeouts):
-        return ConnectTimedOut(f"{what}: {peer} does not answer in time")
+        return ConnectTimedOut(f"{what}: {peer} does not respond in time")
     if _first(chain, (TimeoutError, *kinds.timeouts)):
-        silent = f"sent nothing more for {timeout_s:g} s" if in_body else "does not answer in time"
+        silent = f"sent nothing more for {timeout_s:g} s" if in_body else "does not respond in time"
         return TimedOut(f"{what}: {peer} {silent}")
     if in_body:
         return BrokenBody(f"{what}: the response of {peer} broke off")
@@ -106,11 +107,11 @@ def _headless(chain: list[BaseException], peer: str, kinds: Kinds) -> CambfsErro
         return Unreachable(f"{peer} refuses to connect; check the proxy settings")
     malformed = _first(chain, (Malformed,))
     if malformed is not None:
-        return BadResponse(f"{peer} does not answer in proper HTTP: it sent {malformed}", 0)
+        return BadResponse(f"{peer} does not respond in proper HTTP: it sent {malformed}", 0)
     if _first(chain, (http.client.RemoteDisconnected, ConnectionError)):
         return LinkError(f"{peer} closed the connection without a response")
     if _first(chain, (http.client.HTTPException, UnicodeError, *kinds.malformed)):
-        return BadResponse(f"{peer} does not answer in HTTP", 0)
+        return BadResponse(f"{peer} does not respond in HTTP", 0)
     return LinkError(f"{peer} gave no response")
 
 

@@ -1,12 +1,12 @@
-"""One request and the head of its response: sent, redirected, and its failures made ours.
+"""One request and the head of its response: sending it, following redirects, mapping exceptions to CambfsErrors.
 
-Not what is asked of the API and what the responses mean (`client`); not how a connection is used again, nor the
-repeated request when one was lost (`pool`). Beside `transport` and `pool` the only module that knows requests and
-urllib3: none of their exceptions leaves it, and no text that it raises holds the key or the query of a URL. Threads:
-any number at once, nothing here is locked; `body` says what its own threads may do.
+`client` chooses the requests and interprets the responses. `pool` reuses connections, and repeats a request when a
+connection was lost. Besides `transport` and `pool` this is the only module that knows requests and urllib3. None of
+their exceptions leaves it, and no text that it raises holds the key or the query of a URL. Threads: any number at once;
+nothing here is locked. `body` describes its own threads.
 
 The key goes to the origin of the base URL only. Redirects are followed by hand, since requests would forward the key to
-whatever host they name; off that origin the key is dropped, and not taken up again should the way lead back. No
+any host that they name. Off that origin the key is dropped, and not used again if a later redirect leads back. No
 redirect is followed to a literal address that is nearer to this machine than the API itself.
 """
 
@@ -41,7 +41,7 @@ from cambfs.wire.transport import Session
 
 CONNECT_TIMEOUT_S = 10.0
 MAX_REDIRECTS = 5
-_QUESTION = "the API"
+_CHECK = "the API"
 _REDIRECTS = (301, 302, 303, 307, 308)
 _AS_IT_IS = re.compile(r"[\x21-\x7e]+")
 _KINDS = Kinds(
@@ -51,7 +51,7 @@ _KINDS = Kinds(
     proxies=(requests.exceptions.ProxyError, urllib3.exceptions.ProxyError),
     malformed=(requests.exceptions.InvalidHeader, requests.exceptions.InvalidURL, urllib3.exceptions.InvalidHeader),
 )
-# Everything that the libraries raise for what the other side did, and nothing that would be a mistake of ours.
+# Everything that the libraries raise for a fault of the other side, and nothing that would be a bug here.
 _FOREIGN = (
     requests.RequestException,
     urllib3.exceptions.HTTPError,
@@ -62,8 +62,9 @@ _FOREIGN = (
 
 
 class Response:
-    """The head of a response, and its body not yet begun. `own`: it is the API's own, not a storage's or of a host
-    that the API redirected to. `made` tells of its connection, `had_interim` whether interim responses came first."""
+    """Head of a response whose body is not read yet. `own`: it comes from the API itself, not from storage or from a
+    host that the API redirected to. `made` describes its connection; `had_interim` says whether interim responses came
+    first."""
 
     def __init__(self, response: requests.Response, origin: Origin, own: bool, log: RequestLog) -> None:
         self.status = response.status_code
@@ -76,7 +77,7 @@ class Response:
         self.log = log
 
     def close(self) -> None:
-        """Of a response whose body is not wanted."""
+        """For a response whose body is not needed."""
         self.raw.close()
         self.log.ended(0)
 
@@ -86,14 +87,15 @@ class Response:
 
 
 class Exchange:
-    """Asks the API at `base` with `key`, and others without. A request to an origin that is down fails at once, as
-    `breakers` say. The API answers `question_url` at once. Raises ConfigError for an impossible proxy or CA bundle."""
+    """Makes requests: with `key` to the API at `base`, without it to other hosts. A request to an origin that is down
+    fails at once, as `breakers` say. The API responds to `check_url` at once. Raises ConfigError for an impossible
+    proxy or CA bundle."""
 
-    def __init__(self, base: Origin, key: Key, timeout_s: float, connections: int, question_url: str) -> None:
+    def __init__(self, base: Origin, key: Key, timeout_s: float, connections: int, check_url: str) -> None:
         self._base = base
         self._key = key
         self._timeout_s = timeout_s
-        self._question_url = question_url
+        self._check_url = check_url
         self.breakers = Breakers()
         self._addresses = Addresses()
         self._proxies = Proxies()
@@ -105,7 +107,7 @@ class Exchange:
         self._key = key
 
     def close(self) -> None:
-        """Closes the idle connections. Bodies that are open stay so."""
+        """Closes the idle connections. Open bodies stay open."""
         self._session.close()
 
     def has_open_connection(self) -> bool:
@@ -113,7 +115,7 @@ class Exchange:
         return self._session.has_open_connection(self._base.host.strip("[]"), self._base.port)
 
     def connect(self, what: str) -> None:
-        """Connects to the API, if no proxy is in between, and asks nothing. Raises LinkError."""
+        """Connects to the API, unless a proxy is in between, and makes no request. Raises LinkError."""
         if self._proxies.towards(self._base):
             return
         timeout_s = min(self._timeout_s, CONNECT_TIMEOUT_S)
@@ -127,8 +129,8 @@ class Exchange:
     def get(
         self, what: str, url: str, headers: Mapping[str, str], with_key: bool, logged_as: str | None = None
     ) -> Response:
-        """The first response that is no redirect. Raises BadResponse for one that leads too far or to where it may not.
-        The log calls what is asked for `logged_as`, or else `what`."""
+        """The first response that is no redirect. Raises BadResponse for a redirect too many or to a forbidden place.
+        The log shows the request as `logged_as`, or else `what`."""
         deadline = time.monotonic() + self._timeout_s
         origin = origin_of(url)
         for _ in range(MAX_REDIRECTS + 1):
@@ -144,11 +146,11 @@ class Exchange:
         raise BadResponse(f"{what}: redirected more than {MAX_REDIRECTS} times", response.status)
 
     def post(self, what: str, url: str, content: Any) -> Response:
-        """The API's response to a JSON text, whatever it is."""
+        """The API's response to a JSON text, whatever its status."""
         return self._send(what, requests.Request("POST", url, json=content), self._base, with_key=True)
 
     def body(self, response: Response, what: str, asked: Span | None) -> HttpBody:
-        """The body of a 200 or a 206. Raises BadResponse for one that is not what was asked."""
+        """The body of a 200 or a 206. Raises BadResponse unless it is the part that was requested."""
         try:
             head = read_head(response.status, response.headers, asked)
         except ValueError as error:
@@ -157,7 +159,7 @@ class Exchange:
         return self._http_body(response, head, what)
 
     def error_content(self, response: Response, what: str, limit: int) -> bytes:
-        """The content of a response that is an error; none where it cannot be had: the status says enough."""
+        """The content of an error response; empty if it cannot be read: the status says enough."""
         try:
             head = read_head(200, response.headers, None)
         except ValueError:
@@ -177,7 +179,7 @@ class Exchange:
     def _redirected(self, response: Response, what: str, url: str) -> tuple[str, Origin]:
         location = response.headers.get("Location", "")
         try:
-            # Headers come as Latin-1, whatever they are.
+            # Headers come as Latin-1, whatever their encoding.
             target = urljoin(url, location.encode("latin-1").decode()) if location else ""
             if self._key.is_whole_in(target):
                 raise ValueError("a URL that holds the API key")
@@ -199,7 +201,7 @@ class Exchange:
         log = RequestLog(request.method, request.url, origin, logged_as or what, own=with_key, hide=self._key)
         with (
             self._doubt(what, origin),
-            self.breakers.of(origin).attempt(what, is_request=what != _QUESTION),
+            self.breakers.of(origin).attempt(what, is_request=what != _CHECK),
             self._guard(what, origin, in_body=False, log=log),
         ):
             response = self._session.send(
@@ -209,37 +211,38 @@ class Exchange:
                 proxies=proxies,
                 allow_redirects=False,
             )
-        log.answered(response.status_code, getattr(response.raw, "was_reused", False))
+        log.responded(response.status_code, getattr(response.raw, "was_reused", False))
         return Response(response, origin, with_key, log)
 
     def _proxies_towards(self, origin: Origin, what: str) -> dict[str, str]:
         try:
             return self._proxies.towards(origin)
-        except ConfigError as error:  # of another host than the API, or this client would not be there
+        except ConfigError as error:  # a host that differs from the API's, or this client would not exist
             raise Unreachable(f"{what}: {origin} cannot be reached: {error}") from None
 
     @contextmanager
     def _doubt(self, what: str, origin: Origin) -> Iterator[None]:
-        """After a request that the API did not answer, asks it the question: is it the API, or this one result?"""
+        """Held around a request. If the API does not respond, makes the check request, to see whether only this result
+        is stuck."""
         try:
             yield
         except TimedOut:
             breaker = self.breakers.of(origin)
-            if origin == self._base and what != _QUESTION and breaker.takes_question():
+            if origin == self._base and what != _CHECK and breaker.takes_check():
                 with suppress(CambfsError):
                     self.get(_QUESTION, self._question_url, {}, with_key=True).close()
                     breaker.note_stuck(what)
             raise
 
     def _http_body(self, response: Response, head: Head, what: str) -> HttpBody:
-        if self._key.is_in(head.content_type):  # it is kept
+        if self._key.is_in(head.content_type):  # the content type is kept
             head = replace(head, content_type="")
         return HttpBody(response.raw, head, what, partial(self._guard, what, response.origin, True), response.log.ended)
 
     @contextmanager
     def _guard(self, what: str, origin: Origin, in_body: bool, log: RequestLog | None = None) -> Iterator[None]:
-        """Held around each request and each read of a body, which may take the timeout altogether. The originals hold
-        URLs, and what they were raised in holds the key: so they are not chained, and forget where they were."""
+        """Held around each request and each read of a body; all of it may take up to the timeout. The original
+        exceptions hold URLs, and their frames hold the key. So they are not chained, and lose their tracebacks."""
         try:
             with step(self._timeout_s):
                 yield

@@ -1,8 +1,8 @@
-"""The key in texts from outside: found and masked in whatever way it is written there, whole or cut.
+"""Finds and masks the API key in texts from outside, however it is written there, whole or cut.
 
-A server may repeat the key as it is, escaped for a URL, for JSON, for HTML or for a shell, twice over, or in base64;
-and the sender or a limit of ours may have cut it. So a text is looked at as it is and as each way to unescape it reads
-it, and what begins or ends like the key counts as the key. What that takes grows with the text, not with its square.
+A server may repeat the key as it is, escaped for a URL, for JSON, for HTML or for a shell, escaped twice, or in base64.
+The sender or a limit of ours may have cut it. So a text is searched as it is and in each unescaped form, and a piece
+that begins or ends like the key counts as the key. The time grows with the length of the text, not with its square.
 
 Not what else is taken out of a text (`response_text`). Pure functions, no threads.
 """
@@ -38,7 +38,7 @@ class _Reading:
 
 class Key(str):
     """The API key, hidden when its surroundings are printed, such as headers or the locals of a traceback. `former` are
-    the keys that it replaces: answers to requests made with them may still come, and they are masked as well."""
+    the keys that it replaces. Responses to requests made with them may still arrive, so they are masked as well."""
 
     former: tuple[str, ...] = ()
 
@@ -63,12 +63,12 @@ class Key(str):
         return next(self._found(text), None) is not None
 
     def is_whole_in(self, text: str) -> bool:
-        """Whether all of it is there. For what would be refused: of a long signature, some piece looks like one of the
-        key's by chance."""
+        """Whether the whole key is in it. For values that would be refused: some piece of a long signature looks like
+        one of the key's by chance."""
         return next(self._found(text, whole=True), None) is not None
 
     def _found(self, text: str, *, whole: bool = False) -> Iterator[tuple[int, int]]:
-        """Where it, or a piece of it, is in `text`: (start, stop), in no order."""
+        """The places of the key, or of a piece of it, in `text`: (start, stop), in no order."""
         keys = (str(self), *self.former)
         needles = [(key, min(_PIECE, len(key))) for key in keys]
         needles += [(core, _BASE64_PIECE) for key in keys for core in _base64_cores(key)]
@@ -81,7 +81,7 @@ class Key(str):
 
 
 def _readings(text: str) -> Iterator[_Reading]:
-    """The text itself, and what becomes of it by unescaping it up to three times, in any order."""
+    """The text itself, and its forms after unescaping it up to three times, in any order."""
     readings = [_Reading(text, range(len(text) + 1))]
     seen = {text}
     for _ in range(_MAX_ESCAPES + 1):
@@ -128,13 +128,13 @@ def _pieces(text: str, needle: str, piece: int) -> Iterator[tuple[int, int]]:
 
 
 def _common(one: str, other: str) -> int:
-    """How many characters both begin with."""
+    """Length of the common beginning."""
     return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _base64_cores(key: str) -> Iterator[str]:
-    """What base64 makes of the key, as far as that does not depend on what stands around it: before it there are a
-    number of bytes, which leaves 0, 1 or 2 when divided by three."""
+    """The base64 of the key, as far as it does not depend on the bytes around the key: the number of bytes in front
+    leaves 0, 1 or 2 when divided by three."""
     for before in range(3):
         encoded = base64.b64encode(bytes(before) + key.encode()).decode().rstrip("=")
         whole = encoded[(0, 2, 3)[before] : (before + len(key)) // 3 * 4]
@@ -143,7 +143,7 @@ def _base64_cores(key: str) -> Iterator[str]:
 
 
 def _merged(found: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """The same places in order, those that touch as one."""
+    """The same places in order, with touching ones joined."""
     current: tuple[int, int] | None = None
     for start, stop in sorted(found):
         if current is not None and start <= current[1]:

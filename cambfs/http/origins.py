@@ -1,8 +1,8 @@
-"""Which URLs may be asked, and which of them are the API's own: the guard of the key and of the local network.
+"""Which URLs may be requested, and which of them are the API's own. Guards the key and the local network.
 
-Not DNS: a host is judged by how it is written, as a literal address in any spelling that resolvers take, or as
-`localhost` or a name below it. A name that resolves to a local address is asked, over https: what is there has to prove
-with a certificate that it is the host of that name. Pure functions, no threads.
+A host is judged by its spelling, without DNS: a literal address in any form that resolvers accept, or `localhost` or a
+name below it. A name that resolves to a local address is allowed over https: the server has to prove with a certificate
+that it is the host of that name. Pure functions, no threads.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 from cambfs.errors import ConfigError
 
-# Narrower than the standard, so that no two URL parsers can read two different hosts out of what passes: no user
+# Narrower than the standard, so that no two URL parsers can read two different hosts from an accepted URL: no user
 # information, no backslash, no escapes, no international names but in their ASCII form.
 _URL = re.compile(r"(https?)://([a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::([0-9]{1,5}))?(?=[/?#]|$)", re.I | re.ASCII)
 _PORTS = {"http": 80, "https": 443}
 # Signed URLs have one or two thousand characters.
 _MAX_URL = 8192
-# What a gateway from IPv6 to IPv4 makes of an IPv4 address.
+# The prefix with which a gateway from IPv6 to IPv4 maps an IPv4 address.
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 
 class Reach(IntEnum):
     """From where an address can be reached: the larger, the nearer. NOWHERE_ELSE: on one link or by one machine only,
-    where routers and clouds answer questions about themselves; or no address to ask at all."""
+    where routers and clouds serve data about themselves; or an address that no request may go to."""
 
     PUBLIC = 0
     PRIVATE = 1
@@ -54,7 +54,7 @@ class Origin:
 
     @property
     def reach(self) -> Reach:
-        """How near the host is, as far as it is written."""
+        """How near the host is, as far as its spelling tells."""
         if _is_localhost(self.host):
             return Reach.LOOPBACK
         address = _address(self.host)
@@ -76,7 +76,7 @@ def origin_of(url: str) -> Origin:
 
 
 def allowed_origin(url: str, base: Origin) -> Origin:
-    """The origin of a URL that the API sent, if it may be asked at all when the API's own origin is `base`: https, or
+    """The origin of a URL that the API sent, if a request may go there when the API's own origin is `base`: https, or
     http where `base` is; and nothing that is written as nearer than `base` is. Raises ValueError, with a text for
     users, for anything else."""
     origin = origin_of(url)
@@ -124,7 +124,7 @@ def _inner(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
 
 
 def _old_address(text: str) -> IPv4Address | None:
-    # 127.1, 0x7f000001, 2130706433: resolvers read these as addresses without asking anybody.
+    # 127.1, 0x7f000001, 2130706433: resolvers read these forms as addresses without a DNS query.
     try:
         return IPv4Address(socket.inet_aton(text))
     except OSError:

@@ -1,9 +1,9 @@
-"""What the log says of each request, at the level debug: one line when its response has ended, or when there was none.
+"""Logs each request, at the level debug: one line when its response has ended, or when it has failed.
 
     GET client.camb.ai/apis/tts-result/101: 200 after 52 ms, 481280 bytes in 310 ms, reused connection, run 101
 
-No line holds the key, a query, or anything else that opens an object of storage: of a URL that is not the API's own,
-only its host and the last part of its path are shown. Threads: a record belongs to one request.
+No line holds the key, a query, or anything else that opens an object of storage. Of a URL that is not the API's own,
+only the host and the last part of the path are shown. Threads: a record belongs to one request.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class RequestLog:
-    """Of one request that is sent now. `what` is what it asks for, such as a run."""
+    """Record of one request that is sent now. `what` names what it is for, such as a run."""
 
     def __init__(self, method: str, url: str, origin: Origin, what: str, own: bool, hide: Key) -> None:
         self._begin_at = time.monotonic()
@@ -30,8 +30,8 @@ class RequestLog:
         self._what = what
         self._head = self._connection = ""
 
-    def answered(self, status: int, was_reused: bool) -> None:
-        """The head of the response is there. Not yet a line."""
+    def responded(self, status: int, was_reused: bool) -> None:
+        """The head of the response is there. Logs nothing yet."""
         self._head = f"{status} after {self._ms()} ms"
         self._connection = "reused" if was_reused else "new"
 

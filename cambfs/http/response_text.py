@@ -1,8 +1,8 @@
-"""What a response that is not the wanted one says: its words, made fit for one line, and the error that its status is.
+"""Error responses: their text, cleaned for one line, and the CambfsError for their status.
 
-Not what the bytes of a good response are (`headers`, `body`). Everything in here comes from a server that may be broken
-or hostile: texts leave without control characters, terminal escapes, the key, or the query of any URL, and short. They
-are cleaned as a whole and then cut, for half a key is not found any more. Pure functions, no threads.
+Every text comes from a server that may be broken or hostile. The cleaned text is short and has no control characters,
+terminal escapes, key, or query of any URL. A text is cleaned as a whole and then cut, because half a key would not be
+found. `headers` and `body` read good responses. Pure functions, no threads.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MAX_WORDS = 200
 # The longest response that is shown as it came, in characters, and how deep it may be.
 MAX_SHOWN = 16384
 _MAX_DEPTH = 20
-# As much of a page as is searched for words: what the patterns below take grows with its square.
+# So much of a page is searched for words: the time of the patterns below grows with its square.
 _MAX_PAGE = 8192
 _TERMINAL_ESCAPE = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.")
 _MAYBE_URL = re.compile(r"[^\s\"'<>]+")
@@ -43,7 +43,7 @@ _STORAGE_CODE = re.compile(r"<Code>([A-Za-z]{1,60})</Code>")
 
 
 def plain(text: str, hide: Key | None = None) -> str:
-    """`text` on one line of at most 200 characters that print as themselves, with `hide` and URLs' queries left out."""
+    """`text` on one line of at most 200 printable characters, without `hide` and without the queries of URLs."""
     text = _TERMINAL_ESCAPE.sub("", text)
     # Every C category is invisible or worse: controls, formats (bidirectional overrides), surrogates, unassigned.
     text = " ".join("".join(_printable(character) for character in text).split())
@@ -65,7 +65,7 @@ def _printable(character: str) -> str:
 
 
 def json_object(content: bytes) -> dict[str, Any] | None:
-    """The JSON object that `content` is; None when it is anything else."""
+    """`content` as a JSON object; None when it is anything else."""
     value = _json(content)
     return value if isinstance(value, dict) else None
 
@@ -78,7 +78,7 @@ def _json(content: bytes) -> Any:
 
 
 def _refuse_constant(name: str) -> Any:
-    # NaN and Infinity: Python's reader takes them, JSON does not, and what is shown in the mount must be JSON.
+    # NaN and Infinity: Python's reader accepts them, JSON does not, and texts that the mount shows must be JSON.
     raise ValueError(name)
 
 
@@ -88,7 +88,7 @@ def showable(response: Mapping[str, Any], hide: Key) -> Mapping[str, Any] | None
         return None
     try:
         text = json.dumps(response, ensure_ascii=False, allow_nan=False)
-    except ValueError:  # a number beyond all numbers, which the reader takes
+    except ValueError:  # a number beyond all numbers, which the reader accepts
         return None
     return response if len(text) <= MAX_SHOWN and not hide.is_in(text) else None
 
@@ -101,7 +101,7 @@ def _is_shallow(value: Any, depth: int) -> bool:
 
 
 def message(content: bytes, hide: Key | None = None) -> str:
-    """What a body that is not the wanted one tells, fit for one line, without `hide`; "" when it tells nothing."""
+    """The message in the body of an error response, fit for one line, without `hide`; "" when there is none."""
     value = _json(content)
     if value is not None:
         return plain(_words(value), hide)
@@ -110,18 +110,18 @@ def message(content: bytes, hide: Key | None = None) -> str:
 
 
 def is_page(content: bytes) -> bool:
-    """Whether it is a web page or other XML, which is nothing that the API sends."""
+    """Whether it is a web page or other XML. The API sends neither."""
     return _text(content, None).startswith("<")
 
 
 def tells_of_no_run(content: bytes) -> bool:
-    """Whether a 404 says what any web server says about a path that it does not have."""
+    """Whether a 404 has the text that any web server gives for a path that it does not have."""
     words = _words(_json(content))
     return not words or words.strip(" .").casefold() in _ABSENT
 
 
 def first_words(content: bytes, hide: Key | None = None) -> str:
-    """As `message`, but of a body that tells nothing its beginning, as it is."""
+    """As `message`, but the beginning of the body as it is when it has no message."""
     return message(content, hide) or plain(_text(content, hide), hide)
 
 
@@ -154,8 +154,8 @@ def _page_words(page: str) -> str:
 
 
 def storage_code(content: bytes) -> str:
-    """The error code of an S3-like storage ("AccessDenied"), "" when there is none. Nothing else of its response is
-    shown anywhere: such responses repeat the signature."""
+    """The error code of an S3-like storage ("AccessDenied"), "" when there is none. Nothing else of such a response is
+    shown anywhere, because it repeats the signature."""
     match = _STORAGE_CODE.search(content.decode("utf-8", "replace"))
     return match[1] if match else ""
 
@@ -164,7 +164,7 @@ def with_words(text: str, words: str) -> str:
     return f"{text}: {words}" if words else text
 
 
-# What frameworks put into the JSON of a 404 by themselves.
+# The texts that frameworks put into the JSON of a 404 by themselves.
 _ABSENT = ("not found", "404 not found", "page not found")
 _API_ERRORS: Mapping[int, type[RemoteError]] = {
     400: UnknownRun,
@@ -176,7 +176,7 @@ _API_ERRORS: Mapping[int, type[RemoteError]] = {
 
 
 def api_error(text: str, status: int, retry_after_s: float | None, of_no_run: bool = False) -> RemoteError:
-    """The error that a status of the API itself is. `of_no_run`: as `tells_of_no_run`."""
+    """The error for a status of the API itself. `of_no_run`: as `tells_of_no_run`."""
     kind = _API_ERRORS.get(status) or _common(status)
     if status == 404 and of_no_run:
         kind = UnknownPath
@@ -184,14 +184,14 @@ def api_error(text: str, status: int, retry_after_s: float | None, of_no_run: bo
 
 
 def storage_error(text: str, status: int, code: str, retry_after_s: float | None) -> RemoteError:
-    """The error that a status of a storage is. Google's says 400 and ExpiredToken where others say 403."""
+    """The error for a status of a storage. Google's says 400 and ExpiredToken where others say 403."""
     expired = status == 403 or code == "ExpiredToken"
     kind = SignatureExpired if expired else _common(status)
     return kind(text, status, retry_after_s)
 
 
 def elsewhere_error(text: str, status: int, retry_after_s: float | None) -> RemoteError:
-    """The error that a status of a host is to which the API redirected: it knows neither runs nor keys."""
+    """The error for a status of a host to which the API redirected: it knows neither runs nor keys."""
     return _common(status)(text, status, retry_after_s)
 
 

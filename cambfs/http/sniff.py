@@ -1,6 +1,6 @@
-"""Whether a response is audio, by its first bytes: servers send errors as 200, and label audio wrongly.
+"""Checks by its first bytes whether a response is audio: servers send errors as 200, and label audio wrongly.
 
-Not which bytes are audio (`audio`). No threads of its own.
+`audio` knows the formats. No threads of its own.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from cambfs.errors import BrokenBody, LinkError, NotAudio
 from cambfs.http.masking import Key
 from cambfs.http.response_text import first_words, with_words
 
-# The word of a FLAC, and the length and type of its first block.
+# The magic word of FLAC, and the length and type of its first block.
 _LEAST_BYTES = 8
-# As much of a text as is read for its words.
+# So much of a text is read for its message.
 _MAX_TEXT = 65536
 # How audio begins, the length of an MP4's first box, below 64 KiB, among it.
 _BEGINNINGS = (flac.MAGIC, b"ID3", b"RIFF", b"RF64", b"BW64", b"OggS", b"\xff", b"\0\0")
@@ -28,9 +28,9 @@ class Peekable(Protocol):
 
 
 def refuse_other_than_audio(body: Peekable, status: int, what: str, deadline: float, hide: Key) -> None:
-    """Raises NotAudio, in words that begin with `what` and lack `hide`, unless the body begins as a file of audio does,
-    whatever its label says. No byte is taken from the body. Raises BrokenBody for the very beginning of a FLAC, and
-    when only the end of the connection says that the body ended, and it could have been audio; LinkError as `peek`
+    """Raises NotAudio, with a text that begins with `what` and lacks `hide`, unless the body begins as an audio file
+    does, whatever its label says. Takes no byte from the body. Raises BrokenBody for the very beginning of a FLAC, and
+    for a body that could have been audio when only the end of the connection ended it. Raises LinkError as `peek`
     does."""
     start = body.peek(_LEAST_BYTES, deadline)
     if _may_be_audio(start):
@@ -49,12 +49,12 @@ def refuse_other_than_audio(body: Peekable, status: int, what: str, deadline: fl
 
 
 def _may_be_audio(start: bytes) -> bool:
-    """Whether more could make it audio."""
+    """Whether more bytes could make it audio."""
     return any(start.startswith(one) or one.startswith(start) for one in _BEGINNINGS)
 
 
 def _text(body: Peekable, start: bytes, deadline: float) -> bytes:
-    """As much of a text as comes: one that stalls, as streams of events do, is known to be none by its beginning."""
+    """As much of a text as arrives. A text that stalls, as streams of events do, is recognised by its beginning."""
     with suppress(LinkError):
         return body.peek(_MAX_TEXT, deadline)[:_MAX_TEXT]
     return start

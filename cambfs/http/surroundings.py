@@ -1,8 +1,7 @@
-"""What the environment says of the way to the servers: proxies, and certificates to trust.
+"""The environment's settings for the way to the servers: proxies, and certificates to trust.
 
-A setting that cannot work is a ConfigError that names it, before anything is asked. No text shows its value where that
-may hold a password. Not how a proxy is used (`transport`). Threads: any number at once; what two of them compute at the
-same time is the same.
+A setting that cannot work is a ConfigError that names it, before any request. No text shows its value where that may
+hold a password. `transport` uses the proxies. Threads: any number at once; two threads may compute the same value.
 """
 
 from __future__ import annotations
@@ -28,21 +27,21 @@ _PROXIES = ("http", "https", *_SOCKS)
 
 
 class Proxies:
-    """The proxies of the environment, as they are when a host is asked for the first time."""
+    """The proxies of the environment, read at the first request to a host."""
 
     def __init__(self) -> None:
         self._known: dict[Origin, tuple[dict[str, str], str]] = {}
 
     def towards(self, origin: Origin) -> dict[str, str]:
-        """As requests takes them. Raises ConfigError for one that cannot work."""
+        """As requests expects them. Raises ConfigError for one that cannot work."""
         return self._found(origin)[0]
 
     def setting(self, origin: Origin) -> str:
-        """Which variable names the proxy towards `origin`; "" when there is none."""
+        """The variable that names the proxy towards `origin`; "" when there is none."""
         return self._found(origin)[1]
 
     def _found(self, origin: Origin) -> tuple[dict[str, str], str]:
-        # Two threads may both compute it: the same.
+        # Two threads may both compute it: the value is the same.
         if origin not in self._known:
             self._known[origin] = _proxy_towards(origin)
         return self._known[origin]
@@ -61,7 +60,7 @@ def _proxy_towards(origin: Origin) -> tuple[dict[str, str], str]:
 
 
 def usable_proxy(url: str, setting: str) -> str:
-    """`url`, or how urllib3 writes it. Raises ConfigError, which names `setting`, for what it cannot use."""
+    """`url`, or how urllib3 writes it. Raises ConfigError, which names `setting`, for one that it cannot use."""
     try:
         url = url if "://" in url else f"http://{url}"
         parsed = parse_url(url)
@@ -70,7 +69,7 @@ def usable_proxy(url: str, setting: str) -> str:
             f"{setting} does not name a proxy; it looks like http://HOST:PORT; in a password write %2F for /, %40 for @"
         ) from None
     scheme = parsed.scheme or ""
-    if scheme == "socks":  # GNOME writes it so. It leaves names to the proxy.
+    if scheme == "socks":  # GNOME writes it so. It leaves name resolution to the proxy.
         scheme, url = "socks5h", "socks5h" + url[len("socks") :]
     if not parsed.host or parsed.port == 0:
         raise ConfigError(f"{setting} names a proxy without a host or port; correct or unset it")
@@ -82,14 +81,14 @@ def usable_proxy(url: str, setting: str) -> str:
 
 
 def ca_setting() -> tuple[str | None, Path]:
-    """Which variable names the trusted certificates, None when none does, and where they are."""
+    """The variable that names the trusted certificates, None when none does, and their path."""
     name = next((name for name in CA_SETTINGS if os.environ.get(name)), None)
     return name, Path(os.environ[name] if name else DEFAULT_CA_BUNDLE_PATH)
 
 
 def tls_context() -> ssl.SSLContext:
-    """Trusts the certificates that the environment names, or else those of requests. They are read once: whatever
-    becomes of the file, connections can be made. Raises ConfigError."""
+    """Trusts the certificates that the environment names, or else those of requests. They are read once: connections
+    can be made even if the file is removed later. Raises ConfigError."""
     name, path = ca_setting()
     context = create_urllib3_context()
     try:

@@ -68,7 +68,7 @@ class Body(Protocol):
 class Source(Protocol):
     """Every call raises RemoteError or LinkError, retries nothing, and gives up after the timeout it was made with.
 
-    A LinkError whose `down_for_s` is set says that the host does not answer: for so long each call to it fails at once.
+    A LinkError whose `down_for_s` is set says that the host is down: for so long every call to it fails at once.
     """
 
     def look(self, run_id: RunId) -> None:

@@ -1,8 +1,8 @@
-"""When a result counts as whole: the rule, as a pure function.
+"""The rule that decides when a result counts as whole, as a pure function.
 
-A peer's word is a claim. The framing of a response says that the body ended; the structure of the audio, the length of
-storage's object and a second response say that the result did. It takes two of them and none against, or two against
-one.
+A server's word is a claim. The framing of a response claims that the body ended. The structure of the audio, the length
+of storage's object and a second response claim that the result did. The proof takes two of them and none against, or
+two against one.
 """
 
 from __future__ import annotations
@@ -19,10 +19,15 @@ ENDS_IN_A_FRAME = (End.WHOLE, End.INTACT, End.PADDED)
 
 @dataclass(frozen=True)
 class Claims:
-    """What is said of the byte offset `position`: `framed`, that HTTP ended the body there; `end`, what the structure
-    of the audio says; `stored`, the length of storage's object where it begins like the stream, else None; `again`,
-    that an earlier response ended there, too; `by_storage`, that the last bytes came from storage, and not from the
-    stream; `is_stored_whole`, that storage's object ends by its own structure, too."""
+    """Claims about the byte offset `position`.
+
+    framed            HTTP ended the body there
+    end               the verdict of the audio's structure
+    stored            the length of storage's object where it begins like the stream, else None
+    again             an earlier response ended there, too
+    by_storage        the last bytes came from storage, and not from the stream
+    is_stored_whole   storage's object ends by its own structure, too
+    """
 
     position: int
     framed: bool
@@ -34,8 +39,8 @@ class Claims:
 
 
 def proof_of(claims: Claims) -> str | None:
-    """How it is proven that the result ends there, for the sidecar ("framing+frames"); UNPROVEN when it may be served
-    and not kept; None when it has to be asked again."""
+    """The proof that the result ends there, for the sidecar ("framing+frames"); UNPROVEN when it may be served and not
+    kept; None when another request is needed."""
     is_stored, is_whole = claims.stored == claims.position, claims.end is End.WHOLE
     if claims.by_storage:  # whose framing and length are one witness
         return f"{STORAGE}+frames" if is_stored and claims.end in ENDS_IN_A_FRAME else None

@@ -1,1 +1,1 @@
-"""What a mount says of itself: counts, a snapshot, and the files that show it."""
+"""The status of a mount: counts, a snapshot, and the files that show it."""

@@ -1,6 +1,6 @@
-"""Counts what a mount asks of the API and of storage, at the one place where all of it passes: the `Source`.
+"""Counts the requests to the API and to storage, at the one place where all of them pass: the `Source`.
 
-Not counted: the check of the key at mount, redirects within a request, and the bytes of answers that are no audio.
+Not counted: the check of the key at mount, redirects within a request, and the bytes of responses that are not audio.
 Threads: any. `_lock` is a leaf.
 """
 
@@ -18,7 +18,7 @@ from cambfs.errors import CambfsError, LinkError, RemoteError
 from cambfs.names import RunId
 from cambfs.remote.source import Body, SignedUrl, Source
 
-NO_ANSWER = "none"
+NO_RESPONSE = "none"
 _FAILED_KEPT = 1024
 
 T = TypeVar("T")
@@ -27,8 +27,8 @@ _Question = tuple[str, object]
 
 @dataclass(frozen=True)
 class Counts:
-    """`requests` by kind ("stream", "sign", "bulk", "storage") and class of the status ("2xx" … "5xx", or NO_ANSWER).
-    `retries` are those of them that repeat one that failed temporarily. `received_bytes` are bytes of audio."""
+    """`requests` by kind ("stream", "sign", "bulk", "storage") and class of the status ("2xx" … "5xx", or NO_RESPONSE).
+    `retries` counts those among them that repeat a temporary failure. `received_bytes` counts bytes of audio."""
 
     requests: Mapping[tuple[str, str], int]
     retries: int
@@ -36,14 +36,14 @@ class Counts:
 
 
 class Counters:
-    """`source` makes a Source that is counted here."""
+    """`source` makes a Source whose requests are counted here."""
 
     def __init__(self) -> None:
         self._lock = Lock()  # guards all below
         self._requests: Counter[tuple[str, str]] = Counter()
         self._retries = 0
         self._received_bytes = 0
-        # What is repeated when it is asked again. Many are never asked again.
+        # The requests that failed temporarily and may be repeated. Many never are.
         self._failed: LRUCache[_Question, bool] = LRUCache(_FAILED_KEPT)
 
     def counts(self) -> Counts:
@@ -75,7 +75,7 @@ class Counters:
 def _status_class(error: CambfsError | None) -> str:
     if isinstance(error, RemoteError):
         return f"{error.status // 100}xx"
-    return NO_ANSWER if isinstance(error, LinkError) else "2xx"
+    return NO_RESPONSE if isinstance(error, LinkError) else "2xx"
 
 
 def _was_sent(error: CambfsError) -> bool:
@@ -85,7 +85,7 @@ def _was_sent(error: CambfsError) -> bool:
 
 
 class _CountedSource:
-    """A `cambfs.remote.source.Source`, and the one that it is made of."""
+    """A `cambfs.remote.source.Source` around another one."""
 
     def __init__(self, source: Source, counters: Counters) -> None:
         self._source = source
@@ -122,7 +122,7 @@ class _CountedSource:
 
 
 class _CountedBody:
-    """A `cambfs.remote.source.Body`, and the one that it is made of."""
+    """A `cambfs.remote.source.Body` around another one."""
 
     def __init__(self, body: Body, counters: Counters, question: _Question) -> None:
         self.start = body.start

@@ -1,4 +1,4 @@
-"""The files of `/.cambfs` that show what a mount says of itself, for programs: JSON, Prometheus' text format, a list.
+"""The status files of `/.cambfs`, for programs: JSON, Prometheus' text format, and a list.
 
 Threads: any.
 """
@@ -13,7 +13,7 @@ _Sample = tuple[Mapping[str, str], float]
 
 
 def files(monitor: Monitor) -> Mapping[str, Callable[[], bytes]]:
-    """Name → what it shows now."""
+    """Name → a function that returns its content."""
     return {
         "status.json": lambda: monitor.snapshot().as_json(),
         "metrics": lambda: metrics(monitor.snapshot()),
@@ -43,7 +43,7 @@ def _lines(snapshot: Snapshot) -> Iterator[str]:
     yield from _family("requests_total", "counter", "Requests by kind and class of the status.", *requests)
     yield from _family("retries_total", "counter", "Requests that repeat a failed one.", ({}, counts.retries))
     yield from _family("received_bytes_total", "counter", "Bytes of audio received.", ({}, counts.received_bytes))
-    yield from _family("origin_down", "gauge", "Whether an origin is taken for down.", *down)
+    yield from _family("origin_down", "gauge", "Whether an origin is considered down.", *down)
 
 
 def _family(name: str, kind: str, text: str, *samples: _Sample) -> Iterator[str]:

@@ -1,7 +1,7 @@
-"""What a mount says of itself, gathered when somebody asks.
+"""A snapshot of a mount's state, made on demand.
 
-Makes no request. Threads: any; no lock of its own, and none is held while a file is written: what a snapshot shows is
-taken piece by piece, each right at its own moment. `files` shows it.
+Makes no request. Threads: any. It has no lock, and holds none while a file is written: the parts of a snapshot are
+taken one by one, each right at its own moment. `files` shows it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ERRORS_SHOWN = 10
 
 
 class OriginState(Protocol):
-    """Whether an origin is taken for down, why, and for how many seconds still."""
+    """Whether an origin is considered down, why, and for how many seconds still."""
 
     @property
     def origin(self) -> str: ...
@@ -56,7 +56,7 @@ class Snapshot:
     errors: Sequence[Mapping[str, str]]
 
     def as_json(self) -> bytes:
-        """An object. Sizes are in bytes, times in seconds, `started` is UTC."""
+        """As a JSON object. Sizes are in bytes, times in seconds, `started` is UTC."""
         started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.started_s))
         requests: dict[str, dict[str, int]] = {}
         for (kind, status), count in sorted(self.counts.requests.items()):
@@ -82,7 +82,7 @@ def _origin(state: OriginState) -> dict[str, Any]:
 
 
 class Monitor:
-    """`errors` gives the last failures, masked; `origins` those that were asked."""
+    """`errors` returns the last failures, masked; `origins` the states of the origins."""
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
-"""Going to the background: a child of its own session, which tells its parent how the start went. In the foreground the
-service manager is told.
+"""Going to the background: a child in its own session, which reports to its parent how the start went. In the
+foreground the service manager gets the report.
 
-Not what the child does there (`wiring`). The fork comes before any thread of ours is started, for a child has none of
-its parent's threads. The parent starts one, after the fork: a question to a mount that hangs cannot be taken back.
+`wiring` says what the child does. The fork comes before any thread starts, because a child has none of its parent's
+threads. The parent starts one after the fork: a request to a mount that hangs cannot be taken back.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class Report:
 
 
 def tell_service_manager(state: str) -> None:
-    """`READY=1` and the like, as sd_notify(3) does; nothing where this process is no service, or is one of a manager
-    that has gone."""
+    """Sends `READY=1` and the like, as sd_notify(3) does. Does nothing if this process is not a service, or the service
+    manager has gone."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address.startswith(("/", "@")):
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
@@ -68,10 +68,10 @@ def tell_service_manager(state: str) -> None:
 def start(
     work: Callable[[Report], None], answers: Callable[[], bool], warn: Callable[[str], None], log_file: Path
 ) -> None:
-    """Runs `work` in a child in the background; returns when it has reported ready and `answers` says so, too.
+    """Runs `work` in a child in the background; returns when it has reported ready and `answers` returns true.
 
-    `warn` gets the child's warnings. Raises ConfigError when the child reports an error, dies, or does not come up in
-    time; it is gone then. `answers` may block forever.
+    `warn` gets the child's warnings. Raises ConfigError when the child reports an error, dies, or is not ready in time;
+    it is gone then. `answers` may block forever.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -101,7 +101,7 @@ def _await_ready(receive: int, warn: Callable[[str], None], on_death: str) -> No
 
 
 def _messages(receive: int, deadline: float) -> Iterator[tuple[str, str]]:
-    """What the child reports, up to its end."""
+    """The child's reports, up to its end."""
     pending = b""
     while select.select([receive], [], [], max(0.0, deadline - time.monotonic()))[0]:
         piece = os.read(receive, 65536)
@@ -125,11 +125,11 @@ def _await_answers(answers: Callable[[], bool]) -> None:
 
     threading.Thread(target=ask, daemon=True).start()
     if not answered.wait(_ANSWER_TIMEOUT_S):
-        raise ConfigError(f"the mount did not answer within {_ANSWER_TIMEOUT_S:g} s; it was stopped")
+        raise ConfigError(f"the mount did not respond within {_ANSWER_TIMEOUT_S:g} s; it was stopped")
 
 
 def _end(pid: int) -> None:
-    """Ends the child, kindly at first."""
+    """Ends the child: with SIGTERM, then with SIGKILL."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + _END_TIMEOUT_S
@@ -160,7 +160,7 @@ def _be_child(work: Callable[[Report], None], send: int, log_file: Path) -> NoRe
 
 
 def _keep_paths() -> None:
-    """What the environment names from the directory that is about to be left stays the same file."""
+    """Relative paths in the environment keep naming the same file after the working directory changes."""
     for name in _PATHS:
         if path := os.environ.get(name):
             os.environ[name] = str(Path(path).absolute())
@@ -188,7 +188,7 @@ class _Ready(Report):
 
 
 def _leave_terminal(keep: int) -> int:
-    """Lets go of everything inherited but `keep`; returns a descriptor that collects what is said on standard error."""
+    """Closes everything inherited but `keep`; returns a descriptor that collects the output on standard error."""
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - strings are what is wanted
         with suppress(OSError):
             if int(name) > 2 and int(name) != keep:
@@ -202,7 +202,7 @@ def _leave_terminal(keep: int) -> int:
 
 
 def _with_reason(text: str, said: int) -> str:
-    """The error, and the last thing that libfuse or fusermount said about it."""
+    """The error, and the last message of libfuse or fusermount about it."""
     sys.stderr.flush()
     lines = os.pread(said, 65536, 0).decode("utf-8", "replace").split("\n")
     words = next((line.strip() for line in reversed(lines) if line.strip()), "")
@@ -211,7 +211,7 @@ def _with_reason(text: str, said: int) -> str:
 
 @contextmanager
 def ending_on_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP unwind the main thread like Ctrl-C does; without this they would leave things behind."""
+    """SIGTERM and SIGHUP unwind the main thread as Ctrl-C does; otherwise temporary things would be left behind."""
 
     def unwind(number: int, _frame: FrameType | None) -> NoReturn:
         signal.signal(number, signal.SIG_IGN)
@@ -226,7 +226,7 @@ def ending_on_signals() -> Iterator[None]:
 
 
 def has_terminal() -> bool:
-    """Whether the process has a controlling terminal: it then gets SIGHUP when that is closed."""
+    """Whether the process has a controlling terminal, and so gets SIGHUP when the terminal is closed."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
     except OSError:
@@ -236,7 +236,8 @@ def has_terminal() -> bool:
 
 @contextmanager
 def without_signals() -> Iterator[None]:
-    """Threads that are started here are never chosen for a signal that ends the process: the mount waits for them."""
+    """Threads that start inside the block never get a signal that ends the process: the mount's own thread waits for
+    those signals."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
         yield
@@ -245,6 +246,6 @@ def without_signals() -> Iterator[None]:
 
 
 def keep_signals_out() -> None:
-    """From here on only who waits for a signal gets it, up to the end of the process: a second Ctrl-C must not cut the
-    tidying up short."""
+    """From here on, to the end of the process, signals reach only a thread that waits for them: a second Ctrl-C must
+    not cut the cleanup short."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)

@@ -1,7 +1,6 @@
-"""The systemd journal as a place for the log, in its native protocol: a datagram an entry, whose values may hold
-anything.
+"""Logging to the systemd journal in its native protocol: one datagram an entry, with values that may hold anything.
 
-Losing entries is better than waiting: the log file has them, too. No threads; a handler has the lock of `logging`.
+Losing entries is better than waiting, and the log file has them, too. No threads; a handler has the lock of `logging`.
 """
 
 from __future__ import annotations
@@ -13,14 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 
 SOCKET = Path("/run/systemd/journal/socket")
-# Beyond the size of a datagram the protocol wants a file instead.
+# Beyond the size of a datagram the protocol requires a file instead.
 _MAX_MESSAGE_BYTES = 32 * 1024
 _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 _DEBUG = 7
 
 
 class JournaldHandler(logging.Handler):
-    """Sends what it is given to the journal at `path`; drops what that cannot take at once."""
+    """Sends records to the journal at `path`; drops those that it cannot take at once."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""What this process may take of the machine: open files, and the right to mount for a user.
+"""Limits and rights of this process: open files, and the right to mount for a user.
 
-No threads: called before any others run, but for `forgo_root`, which is for all threads.
+No threads: called before others start, except `forgo_root`, which acts on all threads.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ _CAPABILITY_VERSION = 0x20080522
 
 
 def allow_many_open_files() -> None:
-    """Every open or partly fetched result has a descriptor; the usual limit is meant for programs that use select."""
+    """Every open or partly fetched result has a descriptor. The usual limit is low, for programs that use select."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def become(uid: int, gid: int, groups: list[int]) -> None:
-    """Makes root's process one of this user, who may still mount anywhere until `forgo_root`. Raises OSError."""
+    """Turns root's process into one of this user, who may still mount anywhere until `forgo_root`. Raises OSError."""
     os.setgroups(groups)
     os.setresgid(gid, gid, gid)
     # The kernel keeps the rights while root is the saved user, and takes them from all threads when that ends.
@@ -34,7 +34,7 @@ def become(uid: int, gid: int, groups: list[int]) -> None:
 
 
 def forgo_root() -> None:
-    """Ends what `become` has left of root; nothing else changes."""
+    """Drops the rights of root that `become` has kept; nothing else changes."""
     real, _, saved = os.getresuid()
     if real != saved:
         os.setresuid(real, real, real)

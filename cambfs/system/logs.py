@@ -1,7 +1,7 @@
-"""Where the log goes: standard error in the foreground, a file of the user's and the systemd journal otherwise.
+"""Logging: to standard error in the foreground, otherwise to a file of the user's and the systemd journal.
 
-Only cambfs's own loggers and the binding's are shown: urllib3's would print signed URLs. Whatever a line holds, it is
-one line, and shows as it is written. No threads.
+Only the loggers of cambfs and of the binding are shown: urllib3's would print signed URLs. Every record is one
+printable line, whatever its text. No threads.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ _FORMAT = "%(asctime)s %(levelname)s %(message)s"
 _MAX_FILE_BYTES = 2 * 2**20
 _OLD_FILES = 3
 _FILE = re.compile(r".+\.log(\.[0-9]+)?")
-# For so long the log of a mount that is gone may still be asked for.
+# For so long a user may still want the log of a mount that is gone.
 _KEPT_S = 30 * 86400.0
 
 
 class _Lines(logging.Formatter):
-    """One line a record. A traceback follows in lines that begin with white space, so that none looks like a record."""
+    """One line per record. A traceback follows in lines that begin with white space, so that none looks like a
+    record."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         return visible(super().formatMessage(record))
@@ -50,8 +51,8 @@ def _indented(text: str) -> str:
 
 
 class _PrivateFile(RotatingFileHandler):
-    """Its files are the user's alone: a log tells what somebody listens to. The one that is written is locked, so that
-    no other mount prunes it."""
+    """Its files are readable by the user only, because a log shows which results were read. The current file is locked,
+    so that no other mount prunes it."""
 
     def _open(self) -> io.TextIOWrapper:
         opener = private_files.open_file
@@ -62,8 +63,8 @@ class _PrivateFile(RotatingFileHandler):
 
 
 def default_file(directory: Path, without_home: Path | None = None) -> Path:
-    """The log of the mount at `directory`: each has its own, for they rotate. `without_home` is where it goes when the
-    user has no home directory. Raises ConfigError when there is no such place either."""
+    """The log of the mount at `directory`: each mount has its own, because logs rotate. `without_home` is used when the
+    user has no home directory. Raises ConfigError when that is missing, too."""
     place = _state_directory() or without_home
     if place is None:
         raise ConfigError("no home directory is known for the log; name a file with --log-file, or set HOME")
@@ -83,7 +84,7 @@ def to_stderr(level: str) -> None:
 
 
 def to_file(file: Path, level: str, *more: logging.Handler) -> None:
-    """And to `more` handlers. Raises ConfigError when the file cannot be written."""
+    """Logs to `file`, and to `more` handlers. Raises ConfigError when the file cannot be written."""
     try:
         if file.parent == _state_directory():
             private_files.make_directory(file.parent)
@@ -94,7 +95,7 @@ def to_file(file: Path, level: str, *more: logging.Handler) -> None:
 
 
 def for_background(file: Path, level: str) -> None:
-    """To `file`, and to the journal where there is one; prunes the logs of mounts that are gone. Raises ConfigError
+    """Logs to `file`, and to the journal if there is one; prunes the logs of mounts that are gone. Raises ConfigError
     when the file cannot be written."""
     error_log = [journald.JournaldHandler(journald.SOCKET)] if journald.SOCKET.is_socket() else []
     to_file(file, level, *error_log)
@@ -103,12 +104,12 @@ def for_background(file: Path, level: str) -> None:
 
 
 def prune() -> None:
-    """Removes what has lain in the default place for 30 days and is no living mount's log. Raises OSError when that
+    """Removes logs in the default place that are 30 days old and belong to no living mount. Raises OSError when that
     place cannot be listed."""
     place = _state_directory()
     for path in list(place.iterdir()) if place is not None else []:
         if _FILE.fullmatch(path.name):
-            with suppress(OSError):  # locked by a mount that lives and had nothing to say, or gone meanwhile
+            with suppress(OSError):  # locked by a mount that lives and logged nothing, or removed meanwhile
                 _remove_old(path)
 
 
@@ -135,5 +136,5 @@ def _install(handler: logging.Handler, level: str, *more: logging.Handler) -> No
 
 def set_level(level: str) -> None:
     logging.getLogger("cambfs").setLevel(level.upper())
-    # Its debugging is a traceback for every errno; ours says which operation got it, and why.
+    # At debug it logs a traceback for every errno; cambfs's own lines name the operation and the reason.
     logging.getLogger("fuse").setLevel(max(logging.INFO, logging.getLogger("cambfs").level))

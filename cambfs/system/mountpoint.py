@@ -1,7 +1,7 @@
-"""What the kernel has mounted where, and whether a directory can become a mount point.
+"""The kernel's mounts, and whether a directory can become a mount point.
 
-Mounting is in `adapter`, unmounting in `unmount`. Reads /proc/self/mountinfo; a mount itself is touched only where it
-is said. No threads.
+`adapter` mounts, `unmount` unmounts. Reads /proc/self/mountinfo. Functions that touch a mount itself say so. No
+threads.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Mounted:
 
 
 def mounted_at(directory: Path, mountinfo: Path = _MOUNTINFO) -> Mounted | None:
-    """What lies on top at `directory`; None when it is no mount point. Works for a dead mount as well."""
+    """The topmost mount at `directory`; None when it is no mount point. Works for a dead mount as well."""
     wanted = _resolved(directory)
     found = [mounted for mounted in all_mounts(mountinfo) if mounted.directory == wanted]
     return found[-1] if found else None
@@ -106,12 +106,13 @@ def _abandon(process: subprocess.Popen[bytes]) -> None:
 
 def all_mounts(mountinfo: Path = _MOUNTINFO) -> list[Mounted]:
     """In the order in which they were made: one that lies on top of another follows it."""
-    # Names may hold what `splitlines` takes for an end of line; the kernel escapes line feeds, spaces and backslashes.
+    # Names may hold characters that `splitlines` takes for an end of line; the kernel escapes line feeds, spaces and
+    # backslashes.
     return [_parse_line(os.fsdecode(line)) for line in mountinfo.read_bytes().split(b"\n")[:-1]]
 
 
 def _resolved(directory: Path) -> Path:
-    """As `realpath`, which asks the file system at `directory` about it, and waits for one that hangs."""
+    """As `realpath`. It touches the file system at `directory`, and waits for a mount that hangs."""
     try:
         descriptor = os.open(directory, os.O_PATH | os.O_CLOEXEC)
     except OSError:
@@ -138,7 +139,7 @@ def claimed(directory: Path) -> Iterator[None]:
     become a mount point."""
     check_directory(directory)
     with _locked(directory):
-        check_directory(directory)  # another may have mounted and let go meanwhile
+        check_directory(directory)  # another may have mounted and released the lock meanwhile
         yield
 
 
@@ -153,19 +154,19 @@ def _locked(directory: Path) -> Iterator[None]:
         except BlockingIOError:
             raise ConfigError(f"{directory}: another cambfs is mounting there at the moment") from None
         except OSError:
-            pass  # some network file systems lock no directories
+            pass  # some network file systems cannot lock directories
         yield
 
 
 def check_directory(directory: Path) -> None:
-    """Raises ConfigError unless `directory` is an empty directory on which nothing of FUSE is mounted."""
+    """Raises ConfigError unless `directory` is an empty directory without a FUSE mount."""
     mounted = mounted_at(directory)
     try:
         mode = directory.stat().st_mode
         if mounted is None and not stat.S_ISDIR(mode):
             raise ConfigError(f"{directory}: is not a directory; name an empty one")
     except OSError as error:
-        # What another user has mounted refuses even to be looked at, but is not dead.
+        # Another user's mount refuses even stat, but is not dead.
         if mounted is None or error.errno == errno.ENOTCONN:
             raise ConfigError(_directory_trouble(directory, error)) from None
     _refuse_mounted(directory, mounted)
@@ -184,7 +185,7 @@ def _refuse_mounted(directory: Path, mounted: Mounted | None) -> None:
 
 
 def is_dead(directory: Path) -> bool:
-    """Whether a mount of cambfs is there whose process has died."""
+    """Whether there is a cambfs mount whose process has died."""
     mounted = mounted_at(directory)
     try:
         directory.stat()
@@ -215,8 +216,8 @@ def _directory_trouble(directory: Path, error: OSError) -> str:
 
 @contextmanager
 def made(directory: Path, *, keep: bool) -> Iterator[None]:
-    """Makes `directory` where it is missing; what was made is removed at the end, or, with `keep`, when that is a
-    failure. Raises ConfigError."""
+    """Makes `directory` if it is missing. New directories are removed at the end; with `keep`, only after a failure.
+    Raises ConfigError."""
     try:
         directory.mkdir()
     except FileExistsError:
@@ -232,7 +233,7 @@ def made(directory: Path, *, keep: bool) -> Iterator[None]:
 
 
 def _remove(directory: Path) -> None:
-    with suppress(OSError, ConfigError), _locked(directory):  # not from under another who mounts there
+    with suppress(OSError, ConfigError), _locked(directory):  # not while another process mounts there
         directory.rmdir()
 
 
@@ -270,14 +271,14 @@ def _may_mount() -> bool:
 
 
 def has_capability(which: str, status: Path = Path("/proc/self/status")) -> bool:
-    """Whether CAP_SYS_ADMIN is in a set of this process: CapEff (it may mount itself), CapBnd (a program of root's that
-    it starts may)."""
+    """Whether CAP_SYS_ADMIN is in a capability set of this process: CapEff (it may mount itself), CapBnd (a setuid
+    program that it starts may)."""
     found = re.search(rf"^{which}:\s*([0-9a-f]+)", status.read_text(), re.MULTILINE)
     return found is not None and bool(int(found[1], 16) >> CAP_SYS_ADMIN & 1)
 
 
 def _fusermount_trouble() -> str:
-    """Why fusermount cannot mount for this user, "" when it can."""
+    """The reason why fusermount cannot mount for this user, "" when it can."""
     three = shutil.which("fusermount3")
     if not shutil.which("fusermount"):
         if three is None:

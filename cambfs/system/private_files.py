@@ -1,6 +1,6 @@
-"""Files, directories and a process that only the user can access, whatever the umask is and whose the directory is.
+"""Files, directories and a process that only the user can access, whatever the umask and the owner of the directory.
 
-Not what is in them (`disk`, `logs`). No threads.
+`disk` and `logs` have their contents. No threads.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ KEY_VARIABLE = "CAMB_API_KEY"
 
 # From <sys/prctl.h>.
 _PR_SET_DUMPABLE = 4
-# What a user namespace shows for those that it does not map.
+# The ids that a user namespace shows for those that it does not map.
 _OVERFLOW_UID = 65534
 _LONGEST_WAY = 400
 # A directory on the way to another, which need not be readable.
@@ -45,10 +45,10 @@ def is_own(directory: Path) -> bool:
 
 
 def open_directory(directory: Path) -> int:
-    """A descriptor of `directory`, which is made where it is missing, as are those above it, and has mode 0700 then.
+    """A descriptor of `directory`, which is made if it is missing, as are those above it, and has mode 0700 then.
 
-    Raises OSError unless it is this user's, and nobody but this user and root can put anything in its place, or in the
-    place of what is on the way there, links among it.
+    Raises OSError unless it is this user's and only this user and root can replace it, or any directory or link on the
+    way to it.
     """
     with suppress(FileNotFoundError):
         directory.stat()  # links that lead in a circle are refused here
@@ -66,7 +66,7 @@ def open_directory(directory: Path) -> int:
 
 
 def check_way(path: Path) -> None:
-    """Raises OSError when others can exchange a file, or anything on the way to it, links among it, for another."""
+    """Raises OSError when others can replace a file, or any directory or link on the way to it."""
     names, level = deque(path.absolute().parts), os.open("/", _LEVEL)
     try:
         for _ in range(_LONGEST_WAY):
@@ -80,7 +80,7 @@ def check_way(path: Path) -> None:
 
 
 def _step(level: int, names: deque[str]) -> int:
-    """The next level of a way that is there; the same where a link, or the file itself, comes next."""
+    """The next existing level of the path; the same one where a link, or the file itself, comes next."""
     name = names.popleft()
     status = os.stat(name, dir_fd=level, follow_symlinks=False)
     if stat.S_ISLNK(status.st_mode):
@@ -99,7 +99,7 @@ def _follow(level: int, name: str, status: os.stat_result, names: deque[str]) ->
 
 
 def _enter(level: int, names: deque[str]) -> int:
-    """What the first name stands for; of a link, this level once more, and the names are those that it stands for."""
+    """The level of the first name. For a link, this level once more, with the names from its target."""
     name = names.popleft()
     status = _status_or_new(level, name)
     if not stat.S_ISLNK(status.st_mode) or not names:
@@ -118,8 +118,8 @@ def _status_or_new(level: int, name: str) -> os.stat_result:
 
 
 def _check_level(level: int) -> None:
-    """Raises PermissionError when others can exchange what is in a directory. Where it is sticky they cannot, as long
-    as the owner of that is checked, too."""
+    """Raises PermissionError when others can replace entries of a directory. In a sticky directory they cannot, as long
+    as the owner of the entry is checked, too."""
     status = os.fstat(level)
     if status.st_uid not in (0, os.geteuid()) and not _is_roots_outside(status):
         raise PermissionError(errno.EPERM, f"{_path_of(level)} is another user's")
@@ -133,8 +133,8 @@ def _check_level(level: int) -> None:
 
 
 def _is_roots_outside(status: os.stat_result) -> bool:
-    """Whether a directory is of a user whom this user namespace does not know, as root is in a sandbox, and nobody else
-    can exchange what is in it."""
+    """Whether a directory belongs to a user whom this user namespace does not map, as root in a sandbox, and others
+    cannot replace its entries."""
     others_write = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX
     if status.st_uid != _OVERFLOW_UID or others_write:
         return False
@@ -176,8 +176,8 @@ def _claim_directory(directory: Path, level: int) -> int:
 
 
 def open_file(path: str, flags: int) -> int:
-    """As os.open, for a file to write to: a new one has mode 0600, and so has an old one from here on. Raises OSError
-    for a link that somebody else made, and for a file that is somebody else's or that has another name as well."""
+    """As os.open, for a file to write to. A new file has mode 0600, and so has an old one from here on. Raises OSError
+    for another user's link or file, and for a file that has a second name."""
     with suppress(FileNotFoundError):
         status = os.lstat(path)
         if not stat.S_ISLNK(status.st_mode) or status.st_uid not in (0, os.geteuid()):
@@ -201,7 +201,7 @@ def _claim(status: os.stat_result, fd: int) -> None:
 
 
 def environment() -> dict[str, str]:
-    """What children may see of this process's environment."""
+    """The part of this process's environment that children may see."""
     return {name: value for name, value in os.environ.items() if name != KEY_VARIABLE}
 
 
@@ -211,10 +211,10 @@ def forget_key_variable() -> None:
 
 
 def forbid_core_dumps() -> None:
-    """No core dump is made of this process, which has the key in its memory; and no debugger of this user may look
-    there, nor may it into most of /proc/<pid>. Children that are other programs are not concerned."""
+    """Forbids core dumps of this process, which has the key in its memory. A debugger of this user may not attach, nor
+    read most of /proc/<pid>. Children that are other programs are not affected."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    # The limit does not hold where a program collects core dumps.
+    # The limit does not apply where a program collects core dumps.
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 

@@ -1,6 +1,6 @@
-"""Unmounting, of a mount that is in use and of a dead one as well, and ending the process behind it.
+"""Unmounting, also of dead mounts and of mounts in use, and ending the process behind them.
 
-Only what is cambfs's: foreign mounts are left alone. No threads.
+Acts on cambfs mounts only. No threads.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _POLL_S = 0.02
 
 @dataclass(frozen=True)
 class _Daemon:
-    """The process behind a mount. `handle` is a pidfd, so that no later process of the same number is meant."""
+    """The process behind a mount. `handle` is a pidfd, so that no later process with the same number is meant."""
 
     pid: int
     handle: int
@@ -53,16 +53,16 @@ class _Daemon:
 
 
 def unmount(directory: Path, *, lazy: bool = False) -> None:
-    """Returns when the mount at `directory` is gone, and the process behind it, as far as that is to be found. Reading
-    open files fails from then on. With `lazy` they stay usable, and the process ends when the last one is closed.
+    """Returns when the mount at `directory` is gone, and also the process behind it if it can be found. Reading open
+    files fails from then on. With `lazy` they stay usable, and the process ends when the last one is closed.
 
-    Raises ConfigError when it is none of cambfs's, or cannot be unmounted, or its process does not end.
+    Raises ConfigError when it is not a cambfs mount, or cannot be unmounted, or its process does not end.
     """
     mounted = mounted_at(directory)
     if mounted is None:
         raise ConfigError(f"{directory}: nothing is mounted there")
     if mounted.fstype != FSTYPE:
-        raise ConfigError(f"{directory}: the mount there is not of cambfs ({mounted.fstype}); it is left alone")
+        raise ConfigError(f"{directory}: this is not a cambfs mount ({mounted.fstype}); it is left alone")
     if (owner := _other_owner(mounted)) is not None:
         raise ConfigError(f"{directory}: was mounted by {owner}; only that user and root can unmount it")
     if lazy:
@@ -102,7 +102,7 @@ def _unmount_now(mounted: Mounted) -> None:
 
 
 def _await_end(daemon: _Daemon, directory: Path) -> None:
-    """A process that was not told to end lives on when another mount namespace has a copy of the mount."""
+    """A process that was not signalled lives on when another mount namespace has a copy of the mount."""
     if daemon.has_ended(_ENDS_BY_ITSELF_S):
         return
     daemon.tell_to_end()
@@ -112,14 +112,14 @@ def _await_end(daemon: _Daemon, directory: Path) -> None:
 
 @contextmanager
 def _daemon_of(mounted: Mounted) -> Iterator[_Daemon | None]:
-    """None when that is not to be found, as for a dead mount. Raises TimeoutError when the mount does not answer."""
+    """None when it cannot be found, as for a dead mount. Raises TimeoutError when the mount does not respond."""
     with ExitStack() as stack:
         daemon = None
         try:
             pid = int(read_inside(mounted, "pid", _ANSWER_TIMEOUT_S))
             handle = os.pidfd_open(pid)
             stack.callback(os.close, handle)
-            # In a container the number may be another process's here.
+            # In a container the number may belong to another process here.
             daemon = _Daemon(pid, handle) if _is_daemon(pid) else None
         except TimeoutError:
             raise
@@ -129,7 +129,7 @@ def _daemon_of(mounted: Mounted) -> Iterator[_Daemon | None]:
 
 
 def _is_daemon(pid: int) -> bool:
-    """Whether that may be a process of cambfs's, this user's unless that is root. Raises OSError when it has ended."""
+    """Whether that may be a cambfs process, of this user unless this user is root. Raises OSError when it has ended."""
     process = Path(f"/proc/{pid}")
     uid = next(line for line in (process / "status").read_text().splitlines() if line.startswith("Uid:")).split()[1]
     if os.geteuid() not in (0, int(uid)) or b"cambfs" not in (process / "cmdline").read_bytes():
@@ -137,7 +137,7 @@ def _is_daemon(pid: int) -> bool:
     try:
         return any(path == "/dev/fuse" for path in _open_files(pid))
     except PermissionError:
-        return True  # the mount shows its open files to root only, for it has a key to keep
+        return True  # the process shows its open files to root only, because it holds a key
 
 
 def _open_files(pid: int) -> Iterator[str]:
@@ -157,7 +157,7 @@ def _detach(directory: Path, *, lazy: bool) -> bool:
 
 
 def _detach_as_root(directory: Path, *, lazy: bool) -> str | None:
-    """What went wrong, "" for nothing; None when this process may not unmount by itself."""
+    """An error text, "" for success; None when this process may not unmount by itself."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.umount2(os.fsencode(directory), _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0)) == 0:
         return ""
@@ -166,7 +166,7 @@ def _detach_as_root(directory: Path, *, lazy: bool) -> str | None:
 
 
 def _detach_as_user(directory: Path, *, lazy: bool) -> str:
-    """What went wrong, "" for nothing."""
+    """An error text, "" for success."""
     said = ""
     for command in _unmount_commands(lazy=lazy):
         words = _run([*command, "--", str(directory)])
@@ -177,7 +177,7 @@ def _detach_as_user(directory: Path, *, lazy: bool) -> str:
 
 
 def _unmount_commands(*, lazy: bool) -> list[list[str]]:
-    """Without /etc/mtab fusermount refuses; umount knows the mounts of FUSE from the kernel."""
+    """Without /etc/mtab fusermount refuses; umount reads FUSE mounts from the kernel."""
     fusermount, umount = shutil.which("fusermount3") or shutil.which("fusermount"), shutil.which("umount")
     commands = [[fusermount, "-u", *(["-z"] if lazy else [])]] if fusermount else []
     commands += [[umount, *(["-l"] if lazy else [])]] if umount else []
@@ -189,7 +189,7 @@ def _unmount_commands(*, lazy: bool) -> list[list[str]]:
 
 
 def _run(command: list[str]) -> str:
-    """What the command says when it fails, "" otherwise."""
+    """The command's error output, "" when it succeeds."""
     environ = {**private_files.environment(), "LC_ALL": "C"}
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environ)
     return "" if done.returncode == 0 else " ".join(done.stderr.split()) or f"{command[0]} failed"

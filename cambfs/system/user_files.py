@@ -1,6 +1,7 @@
-"""Files that a user wrote for cambfs: read without waiting, up to a limit, and checked for who else could write there.
+"""Reads files that a user wrote for cambfs: without waiting, up to a limit, and with a check that others cannot change
+them.
 
-What is in them is the business of `config` and `run_list`. No threads.
+`config` and `run_list` interpret the content. No threads.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def read(path: Path, max_bytes: int) -> tuple[bytes, os.stat_result]:
 
 
 def check_nobody_else_writes(path: Path, status: os.stat_result) -> None:
-    """Raises ValueError with a remedy when another user than root could change the file, or swap it for another."""
+    """Raises ValueError with a remedy when a user other than root could change the file, or replace it."""
     if status.st_uid not in (0, os.geteuid()):
         raise ValueError(f"{path} belongs to another user, who can change what it says; use a file of your own")
     if status.st_mode & stat.S_IWOTH or (status.st_mode & stat.S_IWGRP and not is_private_group(str(path), status)):
@@ -44,6 +45,6 @@ def check_nobody_else_writes(path: Path, status: os.stat_result) -> None:
 
 
 def check_nobody_else_reads(path: Path, status: os.stat_result) -> None:
-    """Raises ValueError with a remedy when others than the owner can do anything with the file."""
+    """Raises ValueError with a remedy when users other than the owner have any access to the file."""
     if status.st_mode & _OTHERS:
         raise ValueError(f"others can read the key in it; run: chmod 600 {path}")

@@ -20,19 +20,19 @@ _Work = Callable[[], None]
 class Workers:
     def __init__(self, idle_s: float = IDLE_S) -> None:
         self._idle_s = idle_s
-        self._changed = Condition()  # guards the two below; notified when the last job ends
+        self._changed = Condition()  # guards the next two; notified when the last job ends
         self._jobs = 0
         self._idle: list[_Worker] = []
 
     def start(self, name: str, work: _Work) -> None:
-        """Runs `work`, which must not raise, in a thread of that name; returns at once. Raises CambfsError, and has not
-        run it, when no thread can be had."""
+        """Runs `work`, which must not raise, in a thread of that name; returns at once. Raises CambfsError, without
+        running it, when no thread can be started."""
         worker = self._claim() or self._new()
         worker.name = name
         worker.mailbox.put(work)
 
     def wait_idle(self, timeout_s: float) -> bool:
-        """Waits until no job is under way; says whether it is so within the time."""
+        """Waits until no job is under way; returns whether that happened within the time."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._jobs, timeout_s)
 
@@ -62,7 +62,7 @@ class Workers:
         self._end_job()
 
     def next_for(self, worker: _Worker) -> _Work | None:
-        """None when there has been none for so long that the worker is to end."""
+        """None after so long without one that the worker is to end."""
         try:
             return worker.mailbox.get(timeout=self._idle_s)
         except Empty:
@@ -82,6 +82,6 @@ class _Worker(Thread):
     def run(self) -> None:
         while (work := self._workers.next_for(self)) is not None:
             work()
-            del work  # what it holds must not live as long as the thread
+            del work  # the job's objects must not live as long as the thread
             self.name = "idle"
             self._workers.rest(self)

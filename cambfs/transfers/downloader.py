@@ -49,7 +49,7 @@ class Owner(TransferOwner, Protocol):
     def transfer_ended(self, transfer: Transfer, error: CambfsError | None) -> None: ...
 
     def probe_ended(self, probe: Probe | None, error: CambfsError | None) -> None:
-        """`probe` is None where storage has no answer; `error` is why the result is not available at all."""
+        """`probe` is None where storage has no response; `error` is why the result is not available at all."""
 
     def check_cached(self) -> None:
         """Compares the cached file with its checksum. Raises CambfsError when that is interrupted."""
@@ -99,7 +99,7 @@ class Downloader:
         self._spans.append(self._start(f"range-{self._id}-{offset}", open_at, offset, stop))
 
     def start_probe(self) -> None:
-        """Does nothing when storage had no answer before, or is not usable."""
+        """Does nothing when storage had no response before, or is not usable."""
         if self.is_probing or self._probe_failed or not self._context.store.usable:
             return
         try:

@@ -1,7 +1,7 @@
-"""Open files: what each reads, and what the kernel may do with its pages.
+"""Open files: what each one reads, and how the kernel may use its page cache for it.
 
-Not which files there are (`tree`). Threads: any. An OpenText is made under the lock of the tree, which keeps what is
-shown.
+`tree` says which files there are. Threads: any. An OpenText is made under the lock of the tree, which keeps the shown
+texts.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from cambfs.errors import CambfsError, ResultChanged
 from cambfs.names import RunId
 from cambfs.runs.library import Library
 
-# The kernel asks up to three times more, page by page, for what could not be read, before its caller hears of it. For
-# so long after a failure nothing of the same place is waited for that is not there.
+# After a failed read the kernel requests the same pages up to three times more, one by one, before its caller gets the
+# error. So for a while after a failure a read of the same place does not wait for missing bytes again.
 _SAME_FAILURE_S = 1.0
 # A reader has two requests under way; each may fail, and be repeated, on its own.
 _FAILURES_KEPT = 8
@@ -25,14 +25,14 @@ _FAILURES_KEPT = 8
 
 class OpenFile(Protocol):
     keep_cache: bool
-    """The kernel's pages of this name are right for it still."""
+    """The kernel's cached pages of this name are still right for it."""
     direct_io: bool
-    """It is not read by way of the kernel's pages, which are shared by all who have the name open: it has other bytes
-    than one of them, or others each time."""
+    """Reads bypass the kernel's page cache, which all open files of the name share: this one has other bytes than
+    another one, or different bytes each time."""
 
     def readinto(self, offset: int, buffer: memoryview, deadline: Deadline) -> int:
-        """Fills `buffer` with the bytes from `offset` on and returns how many: fewer than fit only when the file ends
-        there, 0 at its end. Raises CambfsError, and leaves undefined bytes in `buffer` then."""
+        """Fills `buffer` with the bytes from `offset` on and returns their number: fewer than fit only when the file
+        ends there, 0 at its end. Raises CambfsError, and leaves undefined bytes in `buffer` then."""
 
     def close(self) -> None:
         """Call once."""
@@ -40,7 +40,8 @@ class OpenFile(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """Of a read from `start` to `stop`. `until_s` (time.monotonic) is when that place is waited for again."""
+    """Failure of a read from `start` to `stop`. From `until_s` (time.monotonic) on, a read waits for that place
+    again."""
 
     start: int
     stop: int
@@ -56,7 +57,7 @@ class OpenAudio:
         self._handle = library.open(run_id, deadline)
         self.keep_cache = self._handle.same_bytes
         self.direct_io = self._handle.beside_other
-        # One word, written by any thread: a failure that gets lost is waited for once more.
+        # One word, written by any thread. If a failure gets lost, a read waits once more.
         self._failures: tuple[_Failure, ...] = ()
 
     def readinto(self, offset: int, buffer: memoryview, deadline: Deadline) -> int:
@@ -82,9 +83,9 @@ class OpenAudio:
 
 @dataclass(slots=True)
 class Shown:
-    """A run's `.url` file, as long as anybody has it open: what it was at the last open, and how many have it open.
+    """A run's `.url` file while it is open: its text at the last open, and how many handles are open.
 
-    The kernel's pages of it hold `pages_text`, while any of the `sharing` open files are read by way of them.
+    The kernel's pages of it hold `pages_text`, while any of the `sharing` handles read through them.
     """
 
     text: bytes = b""
@@ -95,8 +96,8 @@ class Shown:
 
 
 class OpenText:
-    """One open `.url` file, with the text of its own open. The attributes are those of the last open: as soon as the
-    length is another one, so that the kernel would cut or pad this text, reading it fails."""
+    """One open `.url` file, with the text of its own open. The attributes are those of the last open. When their size
+    differs from the length of this text, the kernel would cut or pad it, so reading fails."""
 
     keep_cache = False
 
@@ -111,7 +112,7 @@ class OpenText:
             shown.pages_text = self._text
 
     def forget(self) -> bool:
-        """Undoes the counting, under the same lock; returns whether nobody has the file open any more."""
+        """Takes it from the counts, under the same lock; returns whether no handle is open any more."""
         self._shown.opened -= 1
         self._shown.sharing -= not self.direct_io
         return not self._shown.opened

@@ -1,7 +1,7 @@
 """The tree: its nodes and their attributes.
 
-Not FUSE (`adapter`), nor open files (`open_files`), nor the results (`library`). Threads: any. `_lock` guards what was
-answered; nothing is locked under it.
+`adapter` serves it through FUSE, `open_files` has the open files, `library` the results. Threads: any. `_lock` guards
+what was returned to the kernel; no other lock is taken under it.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from cambfs.vfs.open_files import OpenAudio, OpenControl, OpenFile, OpenText, Sh
 
 # How long the kernel may remember a name. It only saves lookups.
 ENTRY_TIMEOUT_S = 300
-# The size in a response whose size is not known yet. The kernel asks again before it shows a size to anyone; what reads
-# without asking (sendfile, splice) reads until a response ends, which is the end: so too large does no harm.
+# The size in a response while the size is unknown. The kernel asks again before it shows a size to a program. Calls
+# that read without asking (sendfile, splice) read until the end of the file, so a size that is too large does no harm.
 PROVISIONAL_SIZE = 1 << 40
 ROOT_INODE = 1
 CONTROL = "/.cambfs"
-# No number is free beside the runs'. This one, and those below it, belong to the last run ids that there can be.
+# All other numbers belong to runs. This one, and those below it, belong to the last possible run ids.
 _CONTROL_INODE = 2**64 - 1
-_DIRECTORY_MODE = stat.S_IFDIR | 0o755  # a copy of the tree gets it, and can then be removed
+_DIRECTORY_MODE = stat.S_IFDIR | 0o755  # a copy of the tree gets this mode, and can then be removed
 _AUDIO_MODE = stat.S_IFREG | 0o444
 _SECRET_MODE = stat.S_IFREG | 0o400  # a URL gives the audio to anyone without a key
 _BLOCK_BYTES = 512
@@ -42,7 +42,7 @@ _NAMES_KEPT = 4096
 
 
 class UrlStyle(Enum):
-    """What a `.url` file shows."""
+    """The content of `.url` files."""
 
     JSON = "json"
     PLAIN = "plain"
@@ -55,7 +55,7 @@ class UrlStyle(Enum):
             return f"{url}\n".encode()
         if self is UrlStyle.SHORTCUT:
             return f"[InternetShortcut]\r\nURL={url}\r\n".encode()
-        # Control characters are escaped, and all beyond ASCII: terminals obey some of them, too.
+        # Control characters and all characters beyond ASCII are escaped: terminals obey some of them.
         return (json.dumps(response).replace("\x7f", "\\u007f") + "\n").encode()
 
 
@@ -75,8 +75,8 @@ class Attributes(NamedTuple):
 
 
 class Tree:
-    """`url_style` None: there are no `.url` files. `controls` are the files of `/.cambfs`: name → what it shows now.
-    They have the mode of the URLs: both say what is the user's own business."""
+    """`url_style` None: there are no `.url` files. `controls` are the files of `/.cambfs`: name → a function that
+    returns its content. They have the mode of the URLs, because both are private to the user."""
 
     def __init__(
         self,
@@ -89,15 +89,15 @@ class Tree:
         self._controls = {f"{CONTROL}/{name}": text for name, text in (controls or {}).items()}
         self._made_ns = time.time_ns()
         self._lock = Lock()  # guards all below
-        # One name is answered provisionally at most once as long as the kernel may remember it: while it does, it asks
-        # for attributes without looking the name up, and such a question must get the truth.
-        self._answered: TTLCache[str, bool] = TTLCache(math.inf, ENTRY_TIMEOUT_S + 10, timer=time.monotonic)
-        self._urls_said: set[RunId] = set()  # an expired URL has no size, which the kernel saw before all the same
+        # A name gets a provisional size at most once while the kernel may remember it: meanwhile the kernel requests
+        # attributes without a lookup, and needs the true size.
+        self._provisional: TTLCache[str, bool] = TTLCache(math.inf, ENTRY_TIMEOUT_S + 10, timer=time.monotonic)
+        self._urls_seen: set[RunId] = set()  # an expired URL has no size, but the kernel saw one before
         self._shown: dict[RunId, Shown] = {}
 
     def attributes(self, path: str, deadline: Deadline, *, is_lookup_possible: bool = True) -> Attributes:
-        """The node's attributes, waited for. When the question may be a lookup, which must not wait (the kernel makes
-        one at a time in a directory), the first response of a file whose size is unknown has PROVISIONAL_SIZE.
+        """Waits for the node's attributes. A lookup must not wait, since the kernel makes one at a time in a directory.
+        So when the request may be a lookup, the first response for a file of unknown size has PROVISIONAL_SIZE.
 
         Raises NoSuchName and other CambfsErrors.
         """
@@ -140,9 +140,9 @@ class Tree:
         if kind is Kind.FLAC and self._library.was_said(run_id):
             return False
         with self._lock:
-            if path in self._answered or (kind is Kind.URL and run_id in self._urls_said):
+            if path in self._provisional or (kind is Kind.URL and run_id in self._urls_seen):
                 return False
-            self._answered[path] = True
+            self._provisional[path] = True
             return True
 
     def _waited_for(self, run_id: RunId, kind: Kind, deadline: Deadline) -> tuple[int, int]:
@@ -154,7 +154,7 @@ class Tree:
 
     def _of_url(self, run_id: RunId, signature: Signature) -> tuple[int, int]:
         with self._lock:
-            self._urls_said.add(run_id)
+            self._urls_seen.add(run_id)
         return len(self._text(signature.signed.response)), signature.signed_ns
 
     def _text(self, response: Mapping[str, Any]) -> bytes:
@@ -162,7 +162,7 @@ class Tree:
         return self._url_style.text(response)
 
     def check_exists(self, path: str, deadline: Deadline) -> None:
-        """Waits until it is known that there is such a file. Raises NoSuchName and other CambfsErrors."""
+        """Waits until it is known that the file exists. Raises NoSuchName and other CambfsErrors."""
         self.attributes(path, deadline, is_lookup_possible=False)
 
     def open(self, path: str, deadline: Deadline) -> OpenFile:
@@ -178,7 +178,7 @@ class Tree:
         with self._lock:
             shown = self._shown.setdefault(run_id, Shown())
             shown.text, shown.mtime_ns = self._text(signature.signed.response), signature.signed_ns
-            self._urls_said.add(run_id)
+            self._urls_seen.add(run_id)
             return OpenText(shown, lambda file: self._close_text(run_id, file))
 
     def _close_text(self, run_id: RunId, file: OpenText) -> None:

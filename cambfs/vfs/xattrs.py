@@ -1,6 +1,6 @@
-"""The extended attributes of a `.flac` file: what is known of a result at this moment, without a request.
+"""The extended attributes of a `.flac` file: what is known about a result at this moment, without a request.
 
-Not how the kernel asks for them (`adapter`). Threads: any; no state.
+`adapter` passes them to the kernel. Threads: any; no state.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _MIME_TYPES = {"FLAC": "audio/flac", "WAV": "audio/x-wav", "Ogg": "audio/ogg", "
 
 
 class Xattrs:
-    """`base_url` is the API's; `last_error` gives the last failure of a file in one line, None when there was none."""
+    """`base_url` is the API's; `last_error` returns the last failure of a file in one line, or None."""
 
     def __init__(self, library: Library, base_url: str, last_error: Callable[[str], str | None]) -> None:
         self._library = library
@@ -24,7 +24,7 @@ class Xattrs:
         self._last_error = last_error
 
     def of(self, path: str) -> Mapping[str, bytes]:
-        """All that a file has now, by name; nothing where it is no audio."""
+        """All attributes that a file has now, by name; none if it is not audio."""
         found = parse_name(path.removeprefix("/"))
         if found is None or found[1] is not Kind.FLAC:
             return {}
@@ -41,7 +41,7 @@ class Xattrs:
 
 
 def _mime_type(arrived: Arrived | None) -> str | None:
-    """What the first bytes are, once they are here: labels and names prove nothing."""
+    """The type of the first bytes, once they are here: labels and names prove nothing."""
     container = None if arrived is None else audio.signature(arrived.head)
     return None if container is None else _MIME_TYPES[container]
 

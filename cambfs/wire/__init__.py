@@ -1,4 +1,4 @@
-"""One connection: how it is made and kept, and how the bytes that come over it are read and believed.
+"""Connections: how one is made and kept, and how the bytes that arrive over it are read and verified.
 
-Not what is asked over it, nor the key, which are of `http`. `transport` is what requests is made to do.
+`http` chooses the requests and holds the key. `transport` sets requests up to use these connections.
 """

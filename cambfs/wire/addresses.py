@@ -1,11 +1,10 @@
-"""The addresses of one host: connecting to the first that answers, as in RFC 8305 ("Happy Eyeballs").
+"""The addresses of one host: connects to the first that responds, as in RFC 8305 ("Happy Eyeballs").
 
-A name can have addresses that are dead from here: an IPv6 route that leads nowhere, one server of several that is down.
-Tried one after the other, each costs the whole time to connect. Here the next attempt begins 250 ms after the last, or
-as soon as that has failed; the first to connect wins, and is tried first from then on.
+A name can have addresses that are unreachable from here: an IPv6 route that leads nowhere, or one server of several
+that is down. Tried one after the other, each costs the whole time to connect. Here the next attempt begins 250 ms after
+the last, or as soon as that has failed. The first to connect wins, and is tried first from then on.
 
-Not what goes over a connection (`pool`, `strict_response`). Threads: any number at once, and none of its own: one
-thread waits for all of its attempts.
+Threads: any number at once; none of its own, since one thread waits for all of its attempts.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ ATTEMPT_DELAY_S = 0.25
 
 
 class Address(NamedTuple):
-    """As `socket.getaddrinfo` gives it."""
+    """An address as `socket.getaddrinfo` returns it."""
 
     family: int
     kind: int
@@ -38,14 +37,14 @@ class Address(NamedTuple):
 
 
 class Addresses:
-    """Connects to one host, and remembers which of its addresses answered last."""
+    """Connects to one host, and remembers which of its addresses responded last."""
 
     def __init__(self) -> None:
-        self._winner: Any = None  # one word; of two threads that connect at once, the later one is as right
+        self._winner: Any = None  # one word; if two threads connect at once, either value is right
 
     def connect(self, host: str, port: int, timeout_s: float, options: Iterable[Any] = ()) -> socket.socket:
         """A connected socket with `timeout_s` and these socket options. Raises socket.gaierror; TimeoutError when no
-        address has answered after `timeout_s`; the OSError of one address when all have failed before."""
+        address has responded after `timeout_s`; the OSError of one address when all have failed before."""
         found = socket.getaddrinfo(host.strip("[]"), port, allowed_gai_family(), socket.SOCK_STREAM)
         addresses = interleaved([Address(*one) for one in found])
         addresses.sort(key=lambda address: address.place != self._winner)
@@ -56,7 +55,7 @@ class Addresses:
 
 
 def interleaved(addresses: Iterable[Address]) -> list[Address]:
-    """In their order, which the system has chosen, but no two of a family in a row while there is another one."""
+    """In the system's order, but with families alternating while there is more than one."""
     families: dict[int, list[Address]] = defaultdict(list)
     for address in addresses:
         families[address.family].append(address)
@@ -65,10 +64,10 @@ def interleaved(addresses: Iterable[Address]) -> list[Address]:
 
 
 def race(addresses: Iterable[Address], timeout_s: float, options: list[Any]) -> socket.socket:
-    """As `Addresses.connect`. All sockets but the one that is returned are closed."""
+    """As `Addresses.connect`. All sockets but the returned one are closed."""
     deadline = time.monotonic() + timeout_s
     waiting, failures = deque(addresses), [OSError("the name has no address")]
-    with selectors.PollSelector() as attempts:  # which takes no descriptor, and any number of one
+    with selectors.PollSelector() as attempts:  # needs no descriptor, and a thread may have any number
         try:
             while waiting or attempts.get_map():
                 if waiting:
@@ -79,7 +78,7 @@ def race(addresses: Iterable[Address], timeout_s: float, options: list[Any]) -> 
                     winner.settimeout(timeout_s)
                     return winner
                 if time.monotonic() >= deadline:
-                    raise TimeoutError("no address has answered in time")
+                    raise TimeoutError("no address has responded in time")
         finally:
             for key in attempts.get_map().values():
                 key.fileobj.close()  # type: ignore[union-attr]

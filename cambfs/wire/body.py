@@ -1,12 +1,12 @@
-"""The bytes of one response: how they are read, how their end is proven, how a reader is interrupted.
+"""The body of one response: how its bytes are read, how its end is proven, how a reader is interrupted.
 
-Not HTTP's framing, which the library below does, and not what is asked (`client`). Threads: one reads; any may close.
+`strict_response` handles HTTP's framing, `client` the meaning. Threads: one reads; any may close.
 
-The lock guards `_reading` and `_closed` and is never held while bytes are awaited. Two rules follow from the library
-below. Closing a response waits for a read of it that is going on, so `close` only shuts the socket down while the
-reader is inside, and the reader closes when it comes out. And a response gives its connection back to the pool by
-itself, inside the read that meets the end; that step is put under the lock too, or a `close` at the same moment could
-shut down a connection that is already somebody else's.
+The lock guards `_reading` and `_closed` and is never held while waiting for bytes. Two rules follow from urllib3.
+Closing a response waits for a read that is under way, so `close` only shuts the socket down while the reader is inside,
+and the reader closes it afterwards. A response returns its connection to the pool by itself, inside the read that meets
+the end. That step holds the lock, too, or a `close` at the same moment could shut down a connection that another
+request already uses.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from typing import Protocol
 from cambfs.errors import BrokenBody, TimedOut
 from cambfs.wire.headers import Head
 
-# What peek reads at a time.
+# Bytes that peek reads at a time.
 _PEEK = 65536
 
 
 class RawResponse(Protocol):
-    """What is used of urllib3's HTTPResponse."""
+    """The part of urllib3's HTTPResponse that is used."""
 
     def read1(self, amt: int) -> bytes: ...
 
@@ -40,9 +40,9 @@ Guard = Callable[[], AbstractContextManager[None]]
 
 
 class HttpBody:
-    """A `cambfs.remote.source.Body`. `guard` makes the context in which the library's exceptions become ours; `what`
-    begins the texts of errors. `on_end` is told once, when the body is closed, how many bytes came. After an error or
-    `close` every `read` raises BrokenBody."""
+    """A `cambfs.remote.source.Body`. `guard` makes the context that maps the library's exceptions to CambfsErrors.
+    `what` begins the texts of errors. `on_end` is called once, when the body is closed, with the number of bytes that
+    arrived. After an error or `close` every `read` raises BrokenBody."""
 
     def __init__(
         self, raw: RawResponse, head: Head, what: str, guard: Guard, on_end: Callable[[int], None] = lambda _count: None
@@ -65,7 +65,7 @@ class HttpBody:
         self._on_end = on_end
         self._release_conn = raw.release_conn
         raw.release_conn = self._release  # type: ignore[method-assign]
-        # the reader's own
+        # used by the reader only
         self._ahead = bytearray()
         self._pulled = 0
         # guarded by _lock
@@ -100,7 +100,7 @@ class HttpBody:
                 return
             self._closed = True
             if self._reading:
-                # RuntimeError: the end was met and the connection given back; ValueError: there is no socket.
+                # RuntimeError: the end was met and the connection returned; ValueError: there is no socket.
                 with suppress(OSError, RuntimeError, ValueError):
                     self._raw.shutdown()
             else:
@@ -116,7 +116,7 @@ class HttpBody:
             data = self._checked(limit)
             whole = True
         except Exception:
-            # After a shutdown anything may come out of the layers below, also TLS records taken for content.
+            # After a shutdown the layers below may return anything, also TLS records taken for content.
             if self._closed:
                 raise self._was_closed() from None
             raise
@@ -134,7 +134,7 @@ class HttpBody:
         return BrokenBody(f"{self._what}: the response was closed")
 
     def _leave(self, whole: bool) -> bool:
-        """Ends a read; says whether the body was closed during it, so that what it gave cannot be trusted."""
+        """Ends a read. Returns whether the body was closed during it, so that its bytes cannot be trusted."""
         with self._lock:
             self._reading = False
             closed = self._closed
@@ -149,8 +149,8 @@ class HttpBody:
             limit = min(limit, self._length - self._pulled)
         if not limit:
             return b""
-        # read1 gives what is there; read and readinto wait until the buffer is full, which holds the first byte back.
-        # All run at 1.5-3 GB/s on loopback in pieces of 256 KiB, the private ones no faster.
+        # read1 returns the bytes that are there. read and readinto wait until the buffer is full, which holds the first
+        # byte back. All run at 1.5-3 GB/s on loopback in pieces of 256 KiB, the private ones no faster.
         with self._guard():
             data = self._raw.read1(limit)
         self._pulled += len(data)

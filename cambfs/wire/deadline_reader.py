@@ -1,10 +1,10 @@
-"""The bytes of a connection, read ahead, and how long one step of a response may take: its head, or the next bytes.
+"""Reads a connection ahead, and limits the time for one step of a response: its head, or the next bytes.
 
-A timeout of a socket begins anew with every byte that comes, so a server that sends one now and then, or headers, or
-chunk trailers without end, holds a thread for ever. Here the time for all of them together is limited.
+A socket's timeout begins anew with every byte. So a server that sends a byte now and then, or headers, or chunk
+trailers without end, would hold a thread for ever. Here the time for a whole step is limited.
 
-Not what the bytes mean (`strict_response`), nor the connection (`pool`). Threads: any; a step belongs to the thread
-that takes it, a reader to the one that reads.
+`strict_response` interprets the bytes, `pool` manages the connection. Threads: any; a step belongs to the thread that
+takes it, a reader to the thread that reads.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-# As much as one read of a body asks for.
+# As many bytes as one read of a body requests.
 _BUFFER_BYTES = 256 * 1024
 _NOTHING_THERE = (BlockingIOError, ssl.SSLWantReadError)
 
@@ -32,8 +32,8 @@ _current = _Step()
 
 @contextmanager
 def step(seconds: float) -> Iterator[None]:
-    """What this thread reads of a `DeadlineReader` inside the block raises TimeoutError once `seconds` have passed
-    since the block began. Blocks do not nest."""
+    """Limits a block of this thread. Reads from a `DeadlineReader` inside the block raise TimeoutError once `seconds`
+    have passed since the block began. Blocks do not nest."""
     _current.ends_at = time.monotonic() + seconds
     try:
         yield
@@ -42,7 +42,7 @@ def step(seconds: float) -> Iterator[None]:
 
 
 def is_quiet(sock: socket.socket) -> bool:
-    """Whether a connection is open and nothing has come over it. Takes a byte if there is one, so that a connection
+    """Whether a connection is open and nothing has arrived over it. Takes a byte if there is one, so that a connection
     that is not quiet can only be closed. A poll would not do: TLS has messages of its own, which mean nothing."""
     timeout_s = sock.gettimeout()
     try:
@@ -57,18 +57,18 @@ def is_quiet(sock: socket.socket) -> bool:
 
 
 class DeadlineReader:
-    """Reads a socket ahead, and gives all that is there: the kernel, and even more so TLS (16 KiB a record), give less
-    than that at a time, and for each piece there is much to do. Nothing waits for more than a byte.
+    """Reads a socket ahead, and returns all that is there. The kernel, and even more so TLS (16 KiB a record), return
+    less than that at a time, and each piece costs much work. No call waits for more than a byte.
 
-    The socket does not wait by itself, for each system call gives the interpreter away, and to set a timeout is one.
-    Its own timeout holds outside of any step, and is restored by `close`.
+    The socket itself does not block, because each system call releases the interpreter, and setting a timeout is a
+    system call. The socket's own timeout applies outside of any step, and is restored by `close`.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._file = sock.makefile("rb", buffering=0)  # keeps the socket open when the connection lets go of it
+        self._file = sock.makefile("rb", buffering=0)  # keeps the socket open when the connection closes its reference
         self._timeout_s = sock.gettimeout()
-        self._failure: OSError | None = None  # what ended the connection, behind bytes that came before
+        self._failure: OSError | None = None  # the error that ended the connection, after bytes that came before
         # The bytes start ≤ i < stop of the buffer are there and not taken yet.
         self._buffer = bytearray(_BUFFER_BYTES)
         self._view = memoryview(self._buffer)
@@ -77,7 +77,7 @@ class DeadlineReader:
 
     @property
     def buffered(self) -> int:
-        """How many bytes are there to be taken."""
+        """Number of bytes that can be taken now."""
         return self._stop - self._start
 
     def has_line(self, behind: int) -> bool:
@@ -110,24 +110,24 @@ class DeadlineReader:
         return True
 
     def await_bytes(self, count: int) -> bool:
-        """Waits until so many are there, which fit the buffer; False when the connection ends before."""
+        """Waits until so many bytes are there, which fit the buffer; False when the connection ends before."""
         while self.buffered < count:
             if not self._more():
                 return False
         return True
 
     def look(self, offset: int, count: int) -> bytes:
-        """The bytes from there on behind those that were taken, as far as they are there. They stay to be taken."""
+        """The bytes at that distance behind the taken ones, as far as they are there. They stay to be taken."""
         start = self._start + offset
         return bytes(self._view[start : min(start + count, self._stop)])
 
     def take(self, limit: int) -> bytes:
-        """What is there, at most `limit` bytes."""
+        """The bytes that are there, at most `limit`."""
         start, self._start = self._start, min(self._start + limit, self._stop)
         return bytes(self._view[start : self._start])
 
     def is_at_end(self) -> bool:
-        """Whether nothing came behind what was taken, and the connection is still open."""
+        """Whether nothing came behind the bytes that were taken, and the connection is still open."""
         return not self.buffered and is_quiet(self._sock)
 
     def close(self) -> None:
@@ -137,7 +137,7 @@ class DeadlineReader:
 
     def _more(self) -> bool:
         """Waits for at least one byte more; False when the connection has ended."""
-        # Looked at also when there is something: lines without end may come faster than they are read.
+        # Checked even when there are bytes: endless lines may arrive faster than they are read.
         self._left_s()
         while (count := self._receive()) is None:
             self._wait()
@@ -146,7 +146,8 @@ class DeadlineReader:
         return count > 0
 
     def _receive(self) -> int | None:
-        """Reads what is there, as far as there is room, and says how much; None when nothing is, 0 at the end."""
+        """Reads the bytes that are there, as far as they fit. Returns their number; None when there are none, 0 at the
+        end."""
         if self._failure is not None:
             raise self._failure
         self._make_room()
@@ -159,7 +160,7 @@ class DeadlineReader:
             except OSError as error:
                 if not self._stop:
                     raise
-                self._failure = error  # a socket says it once, and then that it has just ended
+                self._failure = error  # a socket reports an error once, and then an ordinary end
                 break
             if not count:
                 break
@@ -179,7 +180,7 @@ class DeadlineReader:
             raise TimeoutError("the step took too long")
 
     def _left_s(self) -> float | None:
-        """Of the step, or of the socket's own timeout outside of any; None for no limit."""
+        """The time that is left of the step, or the socket's own timeout outside of any; None for no limit."""
         if _current.ends_at is None:
             return self._timeout_s
         left_s: float = _current.ends_at - time.monotonic()

@@ -1,6 +1,6 @@
-"""What the headers of a response say about its body, believed only where they agree with each other.
+"""The headers of a response that describe its body, believed only where they agree with each other.
 
-Not the body itself (`body`). Pure functions, no threads. Those that can refuse raise ValueError with a text for users.
+`body` reads the body. Pure functions, no threads. Functions that can refuse raise ValueError with a text for users.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _DELAY = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 @dataclass(frozen=True)
 class Framing:
-    """How the end of a body is told: by marks in it, by a number, or (neither) by the end of the connection. `is_odd`:
-    it is clear, but not as it should be written."""
+    """How the end of a body is found: by marks in it, by a number, or (neither) by the end of the connection. `is_odd`:
+    the framing is clear, but not written as it should be."""
 
     chunked: bool
     length: int | None
@@ -37,9 +37,9 @@ class Framing:
 
 @dataclass(frozen=True)
 class Head:
-    """What `cambfs.remote.source.Body` promises of a response, and how its end is to be recognised.
+    """Facts for `cambfs.remote.source.Body`, and how the end of the body is to be recognised.
 
-    length    how many bytes this body has by Content-Length or Content-Range; None when neither tells
+    length    bytes of this body by Content-Length or Content-Range; None when neither is there
     chunked   the end is marked in the body
     """
 
@@ -60,8 +60,8 @@ class Head:
 
 @dataclass(frozen=True)
 class Span:
-    """The bytes start ≤ i < stop (None: to the end) that were asked for; when `start` is negative, the last
-    -`start` bytes."""
+    """The bytes start ≤ i < stop (None: to the end) that were requested; when `start` is negative, the last -`start`
+    bytes."""
 
     start: int
     stop: int | None = None
@@ -75,7 +75,8 @@ class Span:
 
 def read_head(status: int, headers: Mapping[str, str], asked: Span | None) -> Head:
     """The head of a 200 or a 206. `headers` is looked up without regard to case; `asked` is None when the request had
-    no Range. Raises ValueError for a 206 that is not exactly what was asked, and for framing that cannot be trusted."""
+    no Range. Raises ValueError for a 206 that is not exactly the requested part, and for framing that cannot be
+    trusted."""
     framing = read_framing(headers)
     _refuse_encoding(headers)
     length = total = framing.length
@@ -97,8 +98,8 @@ def read_head(status: int, headers: Mapping[str, str], asked: Span | None) -> He
 
 
 def read_framing(headers: Mapping[str, str]) -> Framing:
-    """Where a header was there more than once, its values are joined by commas. Raises ValueError for what is not
-    understood, and for what could be understood in more than one way."""
+    """The framing. Where a header was there more than once, its values are joined by commas. Raises ValueError for
+    framing that is not understood, or could be understood in more than one way."""
     coding, text = headers.get("Transfer-Encoding"), headers.get("Content-Length")
     lengths = [] if text is None else [one.strip(" \t") for one in text.split(",")]
     if len(set(lengths)) > 1 or not all(_NUMBER.fullmatch(one) for one in lengths):
@@ -150,7 +151,7 @@ def _refuse_encoding(headers: Mapping[str, str]) -> None:
 
 
 def _partial(headers: Mapping[str, str], asked: Span | None, length: int | None) -> tuple[int, int, int | None]:
-    """Start and stop of the part, and the length of the whole where it is told."""
+    """Start and stop of the part, and the length of the whole if it is there."""
     if asked is None:
         raise ValueError("a part of the result although the whole was asked for")
     match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
@@ -166,7 +167,7 @@ def _partial(headers: Mapping[str, str], asked: Span | None, length: int | None)
 
 
 def _first_of(asked: Span, total: int | None) -> int | None:
-    """The offset of the first byte that the part must have; None where that cannot be told."""
+    """The offset of the first byte that the part must have; None where that is unknown."""
     if asked.start >= 0:
         return asked.start
     return None if total is None else max(total + asked.start, 0)

@@ -1,15 +1,16 @@
-"""The connections to one host: how they are kept, when one is used again, and what happens when that fails.
+"""Connection pools, one for each host: how connections are kept and reused, and what happens when that fails.
 
-A connection rests before it is used again, and only one is used over which nothing came meanwhile: bytes that a server
-sends behind the end of a response, even if they look like a whole one, then never become the next response. Where none
-has rested, a new connection is made; so requests one after the other soon take turns on a few. One that has rested
-for minutes is closed instead.
+A connection rests before it is used again, and only if nothing arrived over it meanwhile. Bytes that a server sends
+behind the end of a response, even if they look like a whole one, then never become the next response. If none has
+rested, a new connection is made, so sequential requests soon take turns on a few. A connection that has rested for
+minutes is closed instead.
 
 A server may close a kept connection at the moment when the next request is sent on it. That says nothing about the
-request, so it is sent once more at once, on a fresh connection, whatever was asked: GET, or the POST that only reads.
+request, so it is sent once more at once, on a fresh connection. This is safe for GET, and for the one POST, which only
+reads.
 
-Not what comes over a connection (`strict_response`), which address it leads to (`addresses`), nor proxies
-(`transport`). Threads: any number; `_Idle` has its own lock, a connection belongs to the thread that has taken it.
+`strict_response` reads the responses, `addresses` chooses the address, `transport` the proxy. Threads: any number;
+`_Idle` has its own lock, a connection belongs to the thread that has taken it.
 """
 
 from __future__ import annotations
@@ -40,23 +41,24 @@ from cambfs.wire.deadline_reader import is_quiet
 from cambfs.wire.strict_response import StrictResponse
 from cambfs.wire.timing import TimedConnection
 
-# Longer than anything is under way that was sent together with the end of a response.
+# Longer than surplus bytes need to arrive that were sent together with the end of a response.
 REST_S = 0.05
 # Routers forget connections sooner than that, and a machine that slept, or moved, does not know. A request on such a
 # connection would wait for its timeout.
 STALE_S = 240.0
-# A connection that had ended, and stray bytes in place of a head. A timeout is none of these: it was waited enough.
+# A connection that had ended, and stray bytes in place of a head. A timeout is not among them: it used up the wait.
 _LOST = (ConnectionError, ssl.SSLError, http.client.HTTPException)
 
 
 class _Connection(HTTPConnection):
     response_class = StrictResponse  # type: ignore[assignment]
-    rests_since: float | None = None  # when it was given back; None for a fresh one
-    addresses: Addresses  # of the host that it connects to, which all connections of its pool do
+    rests_since: float | None = None  # when it was returned; None for a fresh one
+    addresses: Addresses  # of the host that it connects to, shared by all connections of its pool
 
 
 class _DirectConnection(_Connection):
-    """To a host, or to an HTTP proxy; to others through a SOCKS proxy, which takes one address at a time."""
+    """A connection to a host, or to an HTTP proxy; others go through a SOCKS proxy, which accepts one address at a
+    time."""
 
     def _new_conn(self) -> socket.socket:
         timeout_s = float(self.timeout or 0.0)  # always a number: each request sets one
@@ -137,7 +139,7 @@ class _Pool(HTTPConnectionPool):
         weakref.finalize(self, self._idle.close)
 
     def urlopen(self, method: str, url: str, *arguments: Any, **more: Any) -> Any:
-        # What urllib3 makes of a URL is another one, which a signature may not cover.
+        # urllib3 normalises a URL, and a signature may not cover the result.
         return super().urlopen(method, url, *arguments, target=url, **more)
 
     def has_open_connection(self) -> bool:
@@ -168,7 +170,7 @@ class _Pool(HTTPConnectionPool):
         return response
 
     def _respond(self, conn: Any, method: str, target: str, **more: Any) -> Any:
-        is_tunnel = conn.proxy_is_tunneling  # a connection that fails has forgotten it
+        is_tunnel = conn.proxy_is_tunneling  # a connection that fails loses it
         if conn.rests_since is not None and not is_quiet(conn.sock):
             self._renew(conn, is_tunnel)
         try:

@@ -1,16 +1,16 @@
-"""One HTTP/1 response as it comes over a connection: read strictly, or refused.
+"""One HTTP/1 response as it arrives over a connection: read strictly, or refused.
 
-This is the one place where status lines, header lines and the framing of bodies are read. Every response passes through
-it, of the API, of storage, of redirects and of proxies. http.client and urllib3 parse leniently and cannot be told
-otherwise: they take signs and underscores in the size of a chunk, any two bytes behind its data, a Transfer-Encoding
-that they do not know for none, and all 1xx but 100 for the response. So nothing of theirs reads here.
+This is the one place that reads status lines, header lines and the framing of bodies. Every response passes through it:
+of the API, of storage, of redirects and of proxies. http.client and urllib3 parse leniently, and that cannot be
+changed. They accept signs and underscores in the size of a chunk, and any two bytes behind its data. They ignore an
+unknown Transfer-Encoding, and take all 1xx but 100 for the response. So their parsers are not used.
 
-What is right but not as it should be is read, and its connection is not used again: an interim response before the
+A response that is valid but unusual is read, and its connection is not used again: an interim response before the
 response, a Content-Length beside the chunks (the chunks decide, as RFC 9112 says; servers behind a careless proxy send
-both), or the same Content-Length more than once. Behind anything else that is not right, the connection is closed, too.
+both), or the same Content-Length more than once. After anything invalid the connection is closed, too.
 
-Not what the headers mean beyond the framing (`headers`), nor how bytes are awaited (`deadline_reader`). Threads: one
-reads; closing from another one is for `body` to arrange.
+`headers` interprets the headers beyond the framing, `deadline_reader` waits for bytes. Threads: one reads; `body`
+arranges how another one closes.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from cambfs.wire.deadline_reader import DeadlineReader
 from cambfs.wire.headers import Framing, read_framing
 
 _MAX_INTERIM = 16
-# Of one head, and of the trailers.
+# Limits for one head, and for the trailers.
 _MAX_FIELDS = 100
 _MAX_HEAD_BYTES = 65536
 # The line with the size of a chunk; and the extensions of all of them.
 _MAX_SIZE_LINE_BYTES = 1024
 _MAX_EXTENSIONS_BYTES = 65536
 # A chunk whose size is wrong by a few bytes would pass the next one's framing as data. So the last bytes of a chunk are
-# given only when what must be behind them is there.
+# returned only when the right bytes behind them are there.
 _HELD_BYTES = 16 * 1024
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([^\r\n\0]*))?\r\n")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\r\n\0]*)\r\n")
@@ -42,14 +42,14 @@ _WITHOUT_BODY = (204, 304)
 
 
 class Malformed(http.client.HTTPException):
-    """What came is not HTTP as it should be. The text says what came, in words of ours."""
+    """The bytes are not valid HTTP. The text says what is wrong, in words of ours."""
 
 
 class StrictResponse:
-    """Stands where `http.client.HTTPResponse` does: for the `response_class` of a connection of urllib3.
+    """Replaces `http.client.HTTPResponse`, as the `response_class` of a connection of urllib3.
 
-    `begin` reads the head; it raises Malformed, OSError for what the connection says, RemoteDisconnected when there was
-    no byte. `read1` raises Malformed or IncompleteRead for a body that is broken.
+    `begin` reads the head. It raises Malformed, OSError for an error of the connection, RemoteDisconnected when there
+    was no byte. `read1` raises Malformed or IncompleteRead for a body that is broken.
     """
 
     def __init__(self, sock: socket.socket, debuglevel: int = 0, method: str | None = None) -> None:  # noqa: ARG002
@@ -65,10 +65,10 @@ class StrictResponse:
         self._chunked = False
         self._left: int | None = None  # bytes of the body, or of the chunk; None: until the connection ends
         self._in_chunks = False
-        self._is_chunk_checked = False  # the end of its data was looked at
+        self._is_chunk_checked = False  # the end of its data was checked
         self._at_trailers = False
         self._extensions_bytes = 0
-        self._failure: Exception | None = None  # what came behind bytes that were given out first
+        self._failure: Exception | None = None  # an error behind bytes that are returned first
 
     # The head
 
@@ -81,7 +81,7 @@ class StrictResponse:
         self._frame(HTTPHeaderDict(fields))
 
     def _read_status(self) -> tuple[str, int, str]:
-        """Of the first response that is not interim. http.client asks for it when it opens a tunnel through a proxy."""
+        """Of the first response that is not interim. http.client calls it when it opens a tunnel through a proxy."""
         for _ in range(_MAX_INTERIM + 1):
             line = self._reader.readline(_MAX_HEAD_BYTES)
             if not line:
@@ -132,14 +132,14 @@ class StrictResponse:
     # The body
 
     def read1(self, limit: int) -> bytes:
-        """What has come of the body, at most `limit` bytes (1 at least); waits for the first. None at its end."""
+        """Bytes of the body that have arrived, at most `limit` (1 at least); waits for the first. None at its end."""
         if self._failure is not None:
             raise self._failure
         if self.fp is None:
             return b""
         return self._read_chunks(limit) if self._chunked else self._read_plain(limit)
 
-    read = read1  # urllib3 looks whether it is there
+    read = read1  # urllib3 checks that it exists
 
     def _read_plain(self, limit: int) -> bytes:
         wanted = limit if self._left is None else min(limit, self._left)
@@ -153,7 +153,7 @@ class StrictResponse:
         return data
 
     def _read_chunks(self, limit: int) -> bytes:
-        """Of the chunks that are there not only the first: many servers send small ones."""
+        """Of all chunks that are there, not only the first: many servers send small ones."""
         self._reader.fill(limit)
         pieces: list[bytes] = []
         try:
@@ -167,7 +167,7 @@ class StrictResponse:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _next_piece(self, limit: int, may_wait: bool) -> bytes:
-        """Of one chunk; none at the end, or where it would have to be waited for."""
+        """Of one chunk; none at the end, or where the reader would have to wait."""
         if not self._left and not self._at_trailers:
             if not may_wait and not self._reader.has_line(behind=2):
                 return b""
@@ -182,7 +182,8 @@ class StrictResponse:
         return piece
 
     def _checked_bytes(self, may_wait: bool) -> int:
-        """How much of the chunk may be given: all of it, once its end was looked at; else what is far from there."""
+        """How much of the chunk may be returned: all of it once its end was checked, otherwise the bytes far from its
+        end."""
         assert self._left
         if self._is_chunk_checked:
             return self._left
@@ -212,7 +213,7 @@ class StrictResponse:
     # The end
 
     def _end(self) -> None:
-        """Of the body, proven by its framing. Anything behind it belongs to no response of ours."""
+        """The end of the body, proven by its framing. Bytes behind it belong to no response to a request of ours."""
         is_reusable = not self.will_close and self._reader.is_at_end()
         self._close_file()
         if not is_reusable:

@@ -1,4 +1,4 @@
-"""How a connection was made: how long each step took, and what TLS agreed on. For `cambfs doctor`.
+"""Timing of a connection: how long each step took, and the result of the TLS handshake. For `cambfs doctor`.
 
 Mixed into the connections of `pool`, so that the figures are those of a mount's own requests. Threads: a connection
 belongs to the thread that has taken it, and so do its figures.
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Made:
-    """`connect_s` counts the look-up of the name and the TCP handshake, with the proxy where there is one; `secure_s`
-    what follows: the proxy's tunnel and TLS. `tls` is its version, "" without TLS. `certificate` is as
-    `SSLSocket.getpeercert` gives it, empty for one that was not checked."""
+    """`connect_s` counts the look-up of the name and the TCP handshake, with the proxy if there is one; `secure_s` the
+    steps after it: the proxy's tunnel and TLS. `tls` is its version, "" without TLS. `certificate` is as
+    `SSLSocket.getpeercert` returns it, empty for one that was not checked."""
 
     connect_s: float
     secure_s: float

@@ -1,7 +1,7 @@
-"""How requests is used: which pools it has, and what it must not do by itself.
+"""Sets requests up: which pools it has, and what it must not do by itself.
 
-Not what is asked (`client`), nor where the key goes (`exchange`), nor the connections (`pool`), nor what the
-environment says (`surroundings`). Threads: any number at once.
+`client` chooses the requests, `exchange` says where the key goes, `pool` has the connections, `surroundings` reads the
+environment. Threads: any number at once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _HEADERS = {"User-Agent": f"cambfs/{__version__}", "Accept": "*/*", "Accept-Enco
 
 
 class _Adapter(HTTPAdapter):
-    """Gives requests strict pools, without a proxy or with one of any kind, which all trust the same certificates."""
+    """Makes requests use strict pools, without a proxy or with one of any kind; all trust the same certificates."""
 
     def __init__(self, connections: int, tls: ssl.SSLContext) -> None:
         self._tls = tls
@@ -57,8 +57,8 @@ def _be_strict(manager: Any) -> Any:
 
 
 class Session(requests.Session):
-    """A session that takes nothing from its surroundings and follows nothing. `connections` is how many idle ones are
-    kept for each host; `tls` says which certificates to trust."""
+    """A session that reads nothing from the environment and follows no redirect. `connections` is the number of idle
+    connections that are kept for each host; `tls` says which certificates to trust."""
 
     def __init__(self, connections: int, tls: ssl.SSLContext) -> None:
         super().__init__()

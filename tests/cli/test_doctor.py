@@ -167,7 +167,7 @@ def test_ctrl_c_ends_a_check_that_waits(user: User) -> None:
         environ = user.environ | {"CAMB_BASE_URL": f"{silent.url}/apis"}
         with subprocess.Popen(user.argv(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ) as process:
             assert process.stdout is not None
-            assert any(b"answers (" in line for line in process.stdout), "the request is next, and is never answered"
+            assert any(b"responds (" in line for line in process.stdout), "the request is next, and is never answered"
             process.send_signal(signal.SIGINT)
             _, said = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 130
@@ -179,7 +179,7 @@ def test_a_silent_api_is_a_line(user: User) -> None:
         silent.scripts.append(silent.stall())
         checks, status = user.json("--base-url", f"{silent.url}/apis")
     assert status == 1
-    assert "does not answer in time" in checks["request"]["found"]
+    assert "does not respond in time" in checks["request"]["found"]
 
 
 def test_nothing_is_broken_but_something_could_be_better(monkeypatch: pytest.MonkeyPatch) -> None:

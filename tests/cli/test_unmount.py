@@ -92,7 +92,7 @@ def test_where_nothing_is_mounted_nothing_is_unmounted(shell: Shell) -> None:
 def test_a_foreign_mount_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unmount, "mounted_at", lambda _: Mounted(tmp_path, "fuse.sshfs", "0:50"))
     monkeypatch.setattr(unmount, "_detach", lambda *_, **__: pytest.fail("unmounted"))
-    with pytest.raises(ConfigError, match=r"not of cambfs \(fuse.sshfs\); it is left alone"):
+    with pytest.raises(ConfigError, match=r"not a cambfs mount \(fuse.sshfs\); it is left alone"):
         unmount.unmount(tmp_path)
 
 

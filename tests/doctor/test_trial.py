@@ -55,7 +55,7 @@ def tried(base_url: str, run_id: int = RUN, key: str = KEY) -> dict[str, Finding
 def test_a_run_of_an_api_as_it_is_believed_to_be(api: Demo) -> None:
     found = tried(api.base_url)
     assert list(found) == [
-        "answer",
+        "response",
         "length",
         "interim responses",
         "content",
@@ -67,7 +67,7 @@ def test_a_run_of_an_api_as_it_is_believed_to_be(api: Demo) -> None:
         "storage times",
     ]
     assert {finding.state for finding in found.values()} == {State.OK}
-    assert found["answer"].found.startswith("200; it has ")
+    assert found["response"].found.startswith("200; it has ")
     assert "in chunks" in found["length"].found
     assert f"FLAC, labelled audio/flac, {SIZE} bytes" in found["content"].found
     assert "complete by its own structure" in found["content"].found
@@ -89,7 +89,7 @@ def test_an_api_with_lengths_and_ranges(api: Demo) -> None:
     found = tried(api.base_url)
     assert found["length"].found == f"Content-Length, {SIZE} bytes"
     assert found["ranges"].found == "honoured by the API, with an ETag"
-    assert "ETag" in found["answer"].found
+    assert "ETag" in found["response"].found
 
 
 def test_a_length_that_only_the_end_of_the_connection_tells(api: Demo) -> None:
@@ -99,7 +99,7 @@ def test_a_length_that_only_the_end_of_the_connection_tells(api: Demo) -> None:
 
 def test_a_redirect(api: Demo) -> None:
     api.profile = Profile(redirect=True)
-    assert "to which the API redirects" in tried(api.base_url)["answer"].found
+    assert "to which the API redirects" in tried(api.base_url)["response"].found
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_the_life_of_a_url(api: Demo) -> None:
     assert tried(api.base_url)["life of the URL"].state is State.WARNING
     told = trial.life(SignedUrl("https://s/?X-Amz-Date=20260101T000000Z&X-Amz-Expires=3600", {}, 3600.0))
     assert (told.state, told.found) == (State.OK, "3600 s")
-    assert trial.life(SignedUrl("https://s/a", {}, 300.0)).found == "not told; cambfs assumes 300 s"
+    assert trial.life(SignedUrl("https://s/a", {}, 300.0)).found == "unknown; cambfs assumes 300 s"
 
 
 @pytest.mark.parametrize("status", [400, 404, 422])
@@ -202,7 +202,7 @@ def test_interim_responses() -> None:
 def test_an_error_in_place_of_audio_is_shown() -> None:
     finding = checked("content", raw(sized(b'{"detail": "see https://x.test/?k=1"}'), NO, NO))
     assert finding.state is State.BROKEN
-    assert "no audio" in finding.found
+    assert "not audio" in finding.found
     assert "see https://x.test/" in finding.found
 
 

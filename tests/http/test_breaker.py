@@ -14,7 +14,7 @@ from cambfs.http.origins import origin_of
 from tests.waiting import eventually
 
 REFUSED = Unreachable("run 1: api.example refuses the connection", 111)
-SILENT = TimedOut("run 1: api.example does not answer in time")
+SILENT = TimedOut("run 1: api.example does not respond in time")
 LIMIT_S = 20.0
 
 
@@ -64,7 +64,7 @@ def _refuses(breaker: Breaker) -> LinkError:
     return caught.value
 
 
-@pytest.mark.parametrize("error", [REFUSED, ConnectTimedOut("run 1: api.example does not answer in time")])
+@pytest.mark.parametrize("error", [REFUSED, ConnectTimedOut("run 1: api.example does not respond in time")])
 def test_one_failure_to_connect_opens_it(error: LinkError, breaker: Breaker) -> None:
     _failed(breaker, error)
 
@@ -104,7 +104,7 @@ def test_silence_about_what_is_stuck_says_nothing(breaker: Breaker, clock: Clock
         _failed(breaker, SILENT, lambda: clock.wait(10))
         breaker.note_stuck("run 1")
     with pytest.raises(TimedOut), breaker.attempt("run 2"):
-        raise TimedOut("run 2: api.example does not answer in time")
+        raise TimedOut("run 2: api.example does not respond in time")
     _refuses(breaker)
 
 
@@ -133,7 +133,7 @@ def test_one_silent_request_says_nothing_while_others_are_served(breaker: Breake
 
 def test_a_silence_while_others_were_served_is_not_the_first(breaker: Breaker, clock: Clock) -> None:
     _failed(breaker, SILENT, lambda: clock.wait(9), breaker.heard, lambda: clock.wait(1))
-    assert not breaker.takes_question()
+    assert not breaker.takes_check()
     _failed(breaker, SILENT, lambda: clock.wait(10))
     _answered(breaker)
 
@@ -150,10 +150,10 @@ def test_bytes_do_not_hide_a_refusal(breaker: Breaker, clock: Clock) -> None:
 
 
 def test_one_caller_asks_the_question_after_each_first_silence(breaker: Breaker, clock: Clock) -> None:
-    assert not breaker.takes_question()
+    assert not breaker.takes_check()
     for _ in range(2):
         _failed(breaker, SILENT, lambda: clock.wait(10))
-        assert [breaker.takes_question(), breaker.takes_question()] == [True, False]
+        assert [breaker.takes_check(), breaker.takes_check()] == [True, False]
         _answered(breaker)
 
 

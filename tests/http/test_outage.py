@@ -176,7 +176,7 @@ def test_a_look_at_nothing(closed_url: str) -> None:
 
 def test_a_look_that_makes_no_connection_in_time(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cambfs.wire.addresses.Addresses.connect", Mock(side_effect=TimeoutError))
-    with pytest.raises(ConnectTimedOut, match="does not answer in time"):
+    with pytest.raises(ConnectTimedOut, match="does not respond in time"):
         client.look(RUN)
     assert client.breakers.states()[0].is_open
 

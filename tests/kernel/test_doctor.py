@@ -48,7 +48,7 @@ def test_a_mount_whose_daemon_was_killed(mounted: Mounted) -> None:
             assert only(mount, *arguments) == ("broken", unmounting(mount))
         done = run([CAMBFS, "unmount", str(mount.path)])
         assert (done.status, done.err) == (0, "")
-        assert only(mount, mount.path) == ("ok", ""), "cambfs could be mounted there"
+        assert only(mount, mount.path) == ("ok", ""), "cambfs can be mounted there"
 
 
 def test_a_mount_that_hangs_holds_up_nothing(mounted: Mounted) -> None:

@@ -105,7 +105,7 @@ def test_a_mount_that_hangs_does_not_hang_the_command(mounted: Mounted) -> None:
         finally:
             os.kill(mount.process.pid, signal.SIGCONT)
         assert done.status == 1
-        assert done.err == f"cambfs: {mount.path}: the mount does not answer; to end it: cambfs unmount {mount.path}\n"
+        assert done.err == f"cambfs: {mount.path}: the mount does not respond; to end it: cambfs unmount {mount.path}\n"
 
 
 def test_the_command_says_how_to_remove_a_dead_mount(mounted: Mounted) -> None:

@@ -11,7 +11,7 @@ from cambfs.cache.cache import Cache
 from cambfs.errors import BadResponse, BrokenBody, CambfsError, NotAudio, ServerError, UnknownRun, Unreachable
 from cambfs.names import RunId
 from cambfs.remote.source import Body
-from cambfs.status.counters import NO_ANSWER, Counters
+from cambfs.status.counters import NO_RESPONSE, Counters
 from tests.fakes import FakeSource, Plan, Result, StorageManner, some_flac
 from tests.waiting import library_of, read_all
 
@@ -33,7 +33,7 @@ def counters(source: FakeSource) -> Counters:
         (UnknownRun("no", 404), "4xx"),
         (ServerError("no", 503), "5xx"),
         (NotAudio("no", 200), "2xx"),
-        (Unreachable("gone"), NO_ANSWER),
+        (Unreachable("gone"), NO_RESPONSE),
     ],
 )
 def test_requests_are_counted_by_kind_and_class(

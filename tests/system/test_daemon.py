@@ -147,7 +147,7 @@ def test_an_unexpected_exception_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("answers", ["return False", 'raise OSError("dead")', "stay()"])
 def test_a_tree_that_does_not_answer_ends_the_child(tmp_path: Path, answers: str) -> None:
     done = start(tmp_path, "report.ready()\nstay()", answers.replace("stay()", "time.sleep(60)"), answer_timeout=0.3)
-    assert done.stdout.startswith("error: the mount did not answer")
+    assert done.stdout.startswith("error: the mount did not respond")
     assert not is_running(child(tmp_path))
 
 
@@ -161,7 +161,7 @@ def test_a_child_that_ignores_the_request_to_end_is_killed(tmp_path: Path) -> No
     work = "daemon.keep_signals_out()\nreport.ready()\nstay()"
     program = "daemon._END_TIMEOUT_S = 0.1\nreturn False"
     done = start(tmp_path, work, program)
-    assert done.stdout.startswith("error: the mount did not answer")
+    assert done.stdout.startswith("error: the mount did not respond")
     assert not is_running(child(tmp_path))
 
 

@@ -42,7 +42,7 @@ def tree(library: Library) -> Tree:
 @pytest.fixture
 def clock(tree: Tree) -> Clock:
     clock = Clock()
-    tree._answered = type(tree._answered)(1000, tree._answered.ttl, timer=clock)
+    tree._provisional = type(tree._provisional)(1000, tree._provisional.ttl, timer=clock)
     return clock
 
 
