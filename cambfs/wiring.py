@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+KEY_REMEDY = "check that CAMB_API_KEY or the key file holds a valid key"
+
 _KEY_CHECK_S = 3.0
 _ACCOUNT = re.compile(r"[0-9a-f]{32}")
 _ACCEPTED = ".accepted"
@@ -146,8 +148,7 @@ def check_key(settings: Settings) -> str | None:
     try:
         _ask_about_key(settings)
     except KeyRefused as refused:
-        advice = "check that CAMB_API_KEY or the key file holds a valid key"
-        raise KeyRefused(f"{refused}; {advice}", refused.status) from None
+        raise KeyRefused(f"{refused}; {KEY_REMEDY}", refused.status) from None
     except (RemoteError, LinkError) as error:
         warning = f"mounted, but the key could not be checked: {str(error).removeprefix('the key: ')}"
         if isinstance(error, LinkError):

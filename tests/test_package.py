@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from cambfs import __version__
+
 _ROOT = Path(__file__).parents[1]
 _UNITS = {"cambfs.service", "cambfs@.service"}
 _SHIPPED = {path.relative_to(_ROOT).as_posix() for path in (_ROOT / "cambfs").rglob("*") if path.is_file()}
@@ -114,6 +116,11 @@ def test_the_debian_package_brings_what_debian_does_not_have(tree: Path, tmp_pat
 import sys
 sys.path += [{str(tree / "usr/lib/cambfs")!r}, {str(tmp_path)!r}]
 import cambfs.demo.server, cambfs.fuse.adapter, cambfs.http.client, cambfs.cli.mount_helper, rich
+from cambfs.doctor import machine
+print(*machine.versions())
 cambfs.cli.main(["--version"])
 """
-    assert _run(sys.executable, "-I", "-S", "-c", program).startswith("cambfs ")
+    said = _run(sys.executable, "-I", "-S", "-c", program)
+    assert f"\ncambfs {__version__}\n" in said
+    assert f"'cambfs {__version__}, fusepy " in said
+    assert "not installed" not in said, "doctor knows all versions"

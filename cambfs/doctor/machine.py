@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+from cambfs import __version__
 from cambfs.config import Settings
 from cambfs.doctor.report import Check, Finding, broken, ok, refused, warning
 from cambfs.errors import ConfigError
 from cambfs.system import mountpoint
 
-_LIBRARIES = ("cambfs", "fusepy", "requests", "urllib3")
+_LIBRARIES = ("fusepy", "requests", "urllib3")
 # Each open result and each transfer has descriptors; a mount raises the soft limit to the hard one by itself.
 _ENOUGH_OPEN_FILES = 4096
 # The first releases that call the package of libfuse 2 libfuse2t64.
@@ -48,7 +49,8 @@ def versions() -> Iterator[Finding]:
     """With too old a Python the program would not have started."""
     release = os_release().get("PRETTY_NAME", "an unknown distribution")
     yield ok("Python", f"{platform.python_version()} on Linux {platform.release()}, {release}")
-    yield ok("cambfs", ", ".join(f"{name} {_version(name)}" for name in _LIBRARIES))
+    libraries = ", ".join(f"{name} {_version(name)}" for name in _LIBRARIES)
+    yield ok("cambfs", f"cambfs {__version__}, {libraries}")
 
 
 def _version(name: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -23,11 +23,14 @@ from cambfs.http.masking import Key
 from cambfs.http.origins import base_origin
 from cambfs.names import MAX_RUN_ID
 from cambfs.wire.headers import Span, date_s
+from cambfs.wiring import KEY_REMEDY, open_client
 
 _RESOLVE_S = 5.0
 _CONNECT_S = 1.5
 _ALL_CONNECTS_S = 10.0
-_REQUEST_S = 8.0
+_REQUEST_S = 6.0
+_SECOND_REQUEST_S = 2.0
+_ALL_REQUESTS_S = 9.6
 _MOST_ADDRESSES = 6
 _MAX_CONTENT = 65536
 # Signatures of URLs allow for a few minutes; an HTTP date has whole seconds.
@@ -99,7 +102,7 @@ def checks(settings: Settings) -> Iterator[Check]:
     yield Check("network", "name", lambda: resolve(host, port, what, found), _RESOLVE_S)
     yield Check("network", "address", lambda: connect(found), _ALL_CONNECTS_S)
     if settings.key is not None:
-        yield Check("network", "request", lambda: request(settings) if found else (), _REQUEST_S * 1.2)
+        yield Check("network", "request", lambda: request(settings) if found else (), _ALL_REQUESTS_S)
 
 
 def _nearest(settings: Settings) -> tuple[str, int, str]:
@@ -156,14 +159,14 @@ def request(settings: Settings) -> Iterator[Finding]:
         if prober.base.scheme == "https":
             yield tls(observed, time.time())
         yield clock(observed.response, time.time())
-        yield verdict(prober, observed.response)
+        yield verdict(prober, observed.response, lambda: is_api(settings))
 
 
 def remedy_for(error: CambfsError) -> str:
     if "certificate" in str(error):
         return _CERTIFICATE_REMEDY
     if isinstance(error, KeyRefused):
-        return "check that CAMB_API_KEY or the key file holds a valid key"
+        return KEY_REMEDY
     return "check the network, the proxy and CAMB_BASE_URL, then try again"
 
 
@@ -193,26 +196,33 @@ def clock(response: Response, now_s: float) -> Finding:
     return ok("clock", "right within seconds" if abs(skew_s) < 3 else shown)
 
 
-def verdict(prober: Prober, response: Response) -> Finding:
-    """Whether the API is there, and accepts the key."""
+def is_api(settings: Settings) -> bool:
+    """As a mount finds it out at its start, with another request about the path. Raises another CambfsError when that
+    cannot be told."""
+    with open_client(settings, _SECOND_REQUEST_S) as client:
+        try:
+            client.check_key()
+        except ConfigError:
+            return False
+    return True
+
+
+def verdict(prober: Prober, response: Response, is_api: Callable[[], bool]) -> Finding:
+    """Whether the API is there, and accepts the key. `is_api` is called when the response does not tell."""
     status, own, host = response.status, response.own, response.origin
     content = prober.exchange.error_content(response, "the API", _MAX_CONTENT)
     said = response_text.with_words(f"{host} says {status}", response_text.message(content, hide=prober.key))
     if not own:
         return broken("API", f"redirects to {host}, where the key does not go", _BASE_URL_REMEDY)
     if status in _REFUSED:
-        return broken("key accepted", said, "check that CAMB_API_KEY or the key file holds a valid key")
+        return broken("key accepted", said, KEY_REMEDY)
     if status in _NOT_NOW or status >= 500:
         return warning("API", said, "try again later")
-    if status in _API_KNOWS_PATH or (status in (200, 404) and _is_about_a_run(content)):
+    says_nothing = {200: response_text.is_page, 404: response_text.tells_of_no_run}.get(status)
+    is_about_a_run = status in _API_KNOWS_PATH or (says_nothing is not None and not says_nothing(content))
+    if is_about_a_run or is_api():
         return ok("key accepted", f"{host} accepts the key")
     return broken("API", f"no such API at this path: {said}", _BASE_URL_REMEDY)
-
-
-def _is_about_a_run(content: bytes) -> bool:
-    """A web framework's own 404 says only that there is no such path."""
-    found = response_text.json_object(content)
-    return found is not None and found.get("detail") != "Not Found"
 
 
 def milliseconds(seconds: float) -> str:

@@ -97,8 +97,8 @@ def to_file(file: Path, level: str, *more: logging.Handler) -> None:
 def for_background(file: Path, level: str) -> None:
     """Logs to `file`, and to the journal if there is one; prunes the logs of mounts that are gone. Raises ConfigError
     when the file cannot be written."""
-    error_log = [journald.JournaldHandler(journald.SOCKET)] if journald.SOCKET.is_socket() else []
-    to_file(file, level, *error_log)
+    journal = [journald.JournaldHandler(journald.SOCKET)] if journald.SOCKET.is_socket() else []
+    to_file(file, level, *journal)
     with suppress(OSError):
         prune()
 

@@ -6,7 +6,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from email.utils import formatdate
 
 import pytest
@@ -16,8 +16,10 @@ from cambfs.demo.profile import Profile
 from cambfs.doctor import network
 from cambfs.doctor.network import Observed
 from cambfs.doctor.report import Finding, State
+from cambfs.errors import ConfigError
 from cambfs.wire import pool
 from cambfs.wire.timing import Made
+from cambfs.wiring import open_client
 from tests.api.faults import Fault
 from tests.api.server import Server as Demo
 from tests.wire.raw_server import CERTIFICATE, KEY, Server, send, sized
@@ -152,6 +154,20 @@ def test_every_way_to_say_that_0_is_no_run(api: Demo, status: int) -> None:
     assert by_check(network.request(settings(api.base_url)))["key accepted"].state is State.OK
 
 
+@pytest.mark.parametrize("body", [b"", b'{"detail": "Not found."}', b"{}"])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_what_a_mount_takes_for_the_api_is_the_api(api: Demo, body: bytes, is_there: bool) -> None:
+    """An API may say as little of a run as of a path that it does not have; bulk requests then tell the two apart."""
+    api.profile = Profile(bulk="objects" if is_there else "absent")
+    api.fail(Fault("status", target="sign", run_id=0, status=404, body=body, times=None))
+    (finding,) = [one for one in network.request(settings(api.base_url)) if one.check != "clock"]
+    assert finding.state is (State.OK if is_there else State.BROKEN)
+    with open_client(settings(api.base_url)) as client, ExitStack() as mounting:
+        if not is_there:
+            mounting.enter_context(pytest.raises(ConfigError, match=r"no CAMB\.AI API"))
+        client.check_key()
+
+
 def test_an_api_that_has_trouble(api: Demo) -> None:
     api.fail(Fault("status", target="sign", status=503, body=b'{"detail": "down"}'))
     finding = by_check(network.request(settings(api.base_url)))["API"]
@@ -159,14 +175,15 @@ def test_an_api_that_has_trouble(api: Demo) -> None:
     assert "503: down" in finding.found
 
 
-def raw(*head: bytes, body: bytes = b"{}") -> Server:
+def raw(*head: bytes, body: bytes = b"{}", times: int = 1) -> Server:
     server = Server()
-    server.scripts.append(send(b"\r\n".join([*head, b"Content-Length: %d" % len(body), b"", body])))
+    server.scripts += [send(b"\r\n".join([*head, b"Content-Length: %d" % len(body), b"", body]))] * times
     return server
 
 
 def test_a_page_in_place_of_the_api() -> None:
-    with raw(b"HTTP/1.1 200 OK", body=b"<title>Sign in to the hotel</title>") as server:
+    page = b"<title>Sign in to the hotel</title>"
+    with raw(b"HTTP/1.1 200 OK", b"Connection: close", body=page, times=3) as server:
         finding = by_check(network.request(settings(server.url)))["API"]
     assert finding.state is State.BROKEN
     assert "Sign in to the hotel" in finding.found

@@ -24,6 +24,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path, name: str) -
     unit = tmp_path / name
     text = (_UNITS / name).read_text()
     assert "\nExecStart=cambfs mount --foreground " in text
+    assert "\nExecReload=kill -HUP $MAINPID\n" in text, "SIGHUP reads the settings again"
     unit.write_text(text.replace("ExecStart=cambfs", f"ExecStart={CAMBFS}"))
     done = subprocess.run(
         ["systemd-analyze", "verify", "--user", "--man=no", str(unit)],
@@ -70,6 +71,26 @@ def test_the_service_manager_is_told_when_the_files_are_there_and_when_that_ends
         finally:
             service.kill()
     assert not directory.exists()
+
+
+def test_a_service_reads_its_settings_again_at_sighup(server: Server, tmp_path: Path, directory: Path) -> None:
+    command = [CAMBFS, "mount", "--foreground", "--mkdir", str(directory)]
+    log = tmp_path / "said"
+    with (
+        log.open("w") as said,
+        subprocess.Popen(
+            command, env=environment(server, tmp_path), stdout=said, stderr=said, start_new_session=True
+        ) as service,
+    ):
+        try:
+            wait_until(lambda: "Ctrl-C unmounts" in log.read_text(), "mounted", _LIMIT_S)
+            service.send_signal(signal.SIGHUP)
+            wait_until(lambda: "settings read again" in log.read_text(), "read again", _LIMIT_S)
+            assert is_mounted(directory)
+            service.send_signal(signal.SIGTERM)
+            assert service.wait(_LIMIT_S) == 0
+        finally:
+            service.kill()
 
 
 def test_a_mount_is_served_also_when_the_service_manager_is_gone(

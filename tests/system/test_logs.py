@@ -36,7 +36,7 @@ def _loggers() -> Iterator[None]:
 
 
 @pytest.fixture
-def error_log(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+def journal(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     """Stands in for journald. Its path is short, as those of sockets must be."""
     with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(f"{directory}/s")
@@ -66,11 +66,11 @@ def fields(entry: bytes) -> Mapping[str, str]:
 # The journal
 
 
-def test_in_the_background_an_entry_goes_to_the_file_and_the_journal(error_log: socket.socket, tmp_path: Path) -> None:
+def test_in_the_background_an_entry_goes_to_the_file_and_the_journal(journal: socket.socket, tmp_path: Path) -> None:
     logs.for_background(tmp_path / "log", "debug")
     LOGGER.warning("run %d: \n%s", 5, "\x1b[2J")
 
-    assert fields(error_log.recv(65536)) == {
+    assert fields(journal.recv(65536)) == {
         "MESSAGE": "run 5: \\n\\x1b[2J",
         "PRIORITY": "4",
         "SYSLOG_IDENTIFIER": "cambfs",
@@ -79,30 +79,30 @@ def test_in_the_background_an_entry_goes_to_the_file_and_the_journal(error_log: 
 
 
 @pytest.mark.parametrize(("level", "priority"), [("debug", "7"), ("info", "6"), ("error", "3"), ("critical", "2")])
-def test_levels_are_priorities(error_log: socket.socket, tmp_path: Path, level: str, priority: str) -> None:
+def test_levels_are_priorities(journal: socket.socket, tmp_path: Path, level: str, priority: str) -> None:
     logs.for_background(tmp_path / "log", "debug")
     LOGGER.log(logging.getLevelNamesMapping()[level.upper()], "x")
 
-    assert fields(error_log.recv(65536))["PRIORITY"] == priority
+    assert fields(journal.recv(65536))["PRIORITY"] == priority
 
 
-def test_a_traceback_is_one_entry_and_a_long_text_is_cut(error_log: socket.socket, tmp_path: Path) -> None:
+def test_a_traceback_is_one_entry_and_a_long_text_is_cut(journal: socket.socket, tmp_path: Path) -> None:
     logs.for_background(tmp_path / "log", "info")
     try:
         raise ValueError("x" * 100_000)
     except ValueError:
         LOGGER.exception("failed")
 
-    message = fields(error_log.recv(2**20))["MESSAGE"]
+    message = fields(journal.recv(2**20))["MESSAGE"]
     assert message.startswith("failed\n    Traceback")
     assert len(message) == 32 * 1024
 
 
-def test_a_journal_that_does_not_read_or_is_gone_holds_up_nobody(error_log: socket.socket, tmp_path: Path) -> None:
+def test_a_journal_that_does_not_read_or_is_gone_holds_up_nobody(journal: socket.socket, tmp_path: Path) -> None:
     logs.for_background(tmp_path / "log", "info")
     for number in range(2000):  # more than the socket has room for
         LOGGER.info("line %d", number)
-    error_log.close()
+    journal.close()
     LOGGER.info("the last")
 
     assert len((tmp_path / "log").read_text().splitlines()) == 2001
@@ -127,7 +127,7 @@ main(sys.argv[2:])
 """
 
 
-def test_a_mount_in_the_background_is_in_the_journal(error_log: socket.socket, tmp_path: Path) -> None:
+def test_a_mount_in_the_background_is_in_the_journal(journal: socket.socket, tmp_path: Path) -> None:
     mnt = tmp_path / "mnt"
     mnt.mkdir()
     with Server({}, key="a-key-of-the-test") as server:
@@ -136,8 +136,8 @@ def test_a_mount_in_the_background_is_in_the_journal(error_log: socket.socket, t
         for command in ("mount", "unmount"):
             subprocess.run([*program, command, str(mnt)], env=env, check=True, timeout=60)
 
-    assert fields(error_log.recv(65536))["MESSAGE"].startswith(f"mounted at {mnt} by process ")
-    assert fields(error_log.recv(65536))["MESSAGE"] == f"unmounted from {mnt}"
+    assert fields(journal.recv(65536))["MESSAGE"].startswith(f"mounted at {mnt} by process ")
+    assert fields(journal.recv(65536))["MESSAGE"] == f"unmounted from {mnt}"
 
 
 # Pruning
