@@ -230,7 +230,7 @@ class Exchange:
             breaker = self.breakers.of(origin)
             if origin == self._base and what != _CHECK and breaker.takes_check():
                 with suppress(CambfsError):
-                    self.get(_QUESTION, self._question_url, {}, with_key=True).close()
+                    self.get(_CHECK, self._check_url, {}, with_key=True).close()
                     breaker.note_stuck(what)
             raise
 
