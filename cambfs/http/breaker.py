@@ -5,7 +5,7 @@ that fails because nothing answers opens it: for some seconds every other reques
 error. Then it is half open: the next request tries, and the others still fail at once. If its response takes as long
 as a pause, another one tries, too: the first may be about a result that is stuck. A response of any status closes the
 breaker. No request that is under way is disturbed. The only request made for a breaker's sake is the check that
-`exchange` asks after a silence: one stuck result is no reason to refuse all others.
+`exchange` makes after a silence: one stuck result is no reason to refuse all others.
 
 Threads: any. `Breaker._lock` and `Breakers._lock` are leaves. Neither is held while a request is under way.
 """
@@ -58,7 +58,7 @@ class Breaker:
         self._pause_s = FIRST_PAUSE_S
         self._trials = 0  # how many requests try
         self._tried_at = 0.0  # when the last of them began
-        self._answered_at = float("-inf")
+        self._responded_at = float("-inf")
         self._silent_at = float("-inf")  # when it fell silent, if it was not heard since
         self._is_check_due = False
         self._stuck = ""  # what it fell silent about, if it responded to a check since

@@ -113,7 +113,8 @@ class Downloader:
     @property
     def is_probe_recent(self) -> bool:
         """Storage was asked so short a time ago that it is worth waiting for what it says."""
-        return time.monotonic() - self._probe_began_at <= self._context.tuning.probe_takes_s
+        takes_s = min(self._context.tuning.probe_takes_s, self._context.timeout_s / 2)  # some time is left then
+        return time.monotonic() - self._probe_began_at <= takes_s
 
     @property
     def is_probe_slow(self) -> bool:

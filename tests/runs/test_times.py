@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cambfs.cache.cache import Cache
+from cambfs.deadline import Deadline
 from cambfs.disk.disk import Disk
 from cambfs.errors import CambfsError, ServerError, UnknownRun
 from cambfs.names import RunId
@@ -189,3 +190,18 @@ def test_a_stream_that_fails_costs_the_time_and_not_the_size(
     info = library.wait_for_info(RUN, deadline())
     assert (info.size, info.mtime_ns) == (SIZE, UNKNOWN_TIME_NS)
     assert source.count("stream", 1)
+
+
+def test_a_storage_that_is_waited_for_costs_no_timeout(
+    result: Result, source: FakeSource, make_library: MakeLibrary
+) -> None:
+    """The size is known, so an operation whose time is short does not fail for want of a time."""
+    result.stream_tells_time = False
+    gate = Gate()
+    source.plan_always("sign", 1, Plan(gate=gate))
+    library = make_library(timeout_s=0.5, probe_takes_s=1000.0, end_takes_s=0.0)
+    try:
+        assert read_all(library, RUN) == CONTENT
+        assert library.wait_for_info(RUN, Deadline(library.timeout_s)).size == SIZE
+    finally:
+        gate.open()
