@@ -67,7 +67,7 @@ def test_the_source_archive_has_what_a_build_needs(dist: Path) -> None:
 @pytest.fixture(scope="module")
 def deb(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("deb")
-    _run(sys.executable, _ROOT / "scripts/package_lib/deb.py", out)
+    _run("sh", "-c", 'umask 002; exec "$@"', "sh", sys.executable, _ROOT / "scripts/package_lib/deb.py", out)
     (package,) = out.glob("cambfs_*_all.deb")
     return package
 

@@ -61,7 +61,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         tree = Path(name) / "tree"
         fill(tree)
-        for path in tree.rglob("*"):  # whatever the modes of the checkout are
+        for path in (tree, *tree.rglob("*")):  # whatever the modes of the checkout and the umask are
             path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
         package = out / f"cambfs_{__version__}_all.deb"
         subprocess.run(["dpkg-deb", "--root-owner-group", "-Zxz", "--build", tree, package], check=True)
