@@ -128,8 +128,10 @@ def read_config(file: Path, profile: str, known: Collection[str]) -> dict[str, S
             user_files.check_nobody_else_reads(file, status)
     except (FileNotFoundError, NotADirectoryError):
         top, profiles = {}, {}
-    except (OSError, ValueError) as error:
-        raise SettingError(f"{file}: {_reason(error)}") from None
+    except OSError as error:
+        raise SettingError(f"{file}: {error.strerror}; let this user read it") from None
+    except ValueError as error:
+        raise SettingError(f"{file}: {error}") from None
     stored = _stored(f"{file}: ", top, known)
     if profile:
         if profile not in profiles:
@@ -201,7 +203,3 @@ def checked_key(place: str, text: str) -> ApiKey:
     if not re.fullmatch(r"[!-~]+", key):
         raise SettingError(f"{place}: the key has spaces, control or non-ASCII characters in it; copy it again")
     return ApiKey(key, place)
-
-
-def _reason(error: OSError | ValueError) -> str:
-    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)

@@ -68,7 +68,9 @@ def account_directories(cache_dir: Path) -> list[Path]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise ConfigError(f"cannot use the cache directory {cache_dir}: {error.strerror}") from None
+        from cambfs.cache.disk import unusable
+
+        raise unusable(cache_dir, error) from None
 
 
 def has_cached_results(settings: Settings) -> bool:

@@ -66,6 +66,14 @@ def refusal(tmp_path: Path, toml: str = "", environ: dict[str, str] | None = Non
     return str(caught.value)
 
 
+def test_a_config_file_that_cannot_be_read_comes_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(path: Path, max_bytes: int) -> None:
+        raise PermissionError(13, "Permission denied", path, max_bytes)
+
+    monkeypatch.setattr("cambfs.system.user_files.read", read)
+    assert refusal(tmp_path).endswith("config.toml: Permission denied; let this user read it")
+
+
 def key_file(tmp_path: Path, content: bytes = b"from-file\n", mode: int = 0o600) -> Path:
     file = tmp_path / "key"
     file.write_bytes(content)

@@ -78,7 +78,7 @@ class Disk:
             self._held.results.check_writable()
             self._sweep()
         except OSError as error:
-            raise ConfigError(f"cannot use the cache directory {directory}: {error.strerror}") from error
+            raise unusable(directory, error) from error
 
     def _open_directory(self) -> _Held:
         results = Directory(private_files.open_directory(self.directory))
@@ -284,6 +284,13 @@ class Disk:
     def _remove(self, run_id: RunId) -> None:
         self._held.results.clear(sidecar_name(run_id))
         self._held.results.clear(audio_name(run_id))
+
+
+def unusable(directory: Path, error: OSError) -> ConfigError:
+    """What to say of a cache directory. Some errors come with their own remedy."""
+    reason = error.strerror or str(error)
+    remedy = "" if ";" in reason else "; name another one with --cache-dir"
+    return ConfigError(f"cannot use the cache directory {directory}: {reason}{remedy}")
 
 
 def _temporary(name: str) -> str:

@@ -211,7 +211,7 @@ def _directory_trouble(directory: Path, error: OSError) -> str:
         return f"{directory}: there is no such directory; make it first: mkdir -p {directory}"
     if error.errno == errno.ENOTCONN:
         return f"{directory}: a dead mount is still there; remove it first: cambfs unmount {directory}"
-    return f"{directory}: {error.strerror}"
+    return f"{directory}: {error.strerror}; name a directory of your own"
 
 
 @contextmanager
@@ -224,7 +224,10 @@ def made(directory: Path, *, keep: bool) -> Iterator[None]:
         yield
         return
     except OSError as error:
-        raise ConfigError(f"{directory}: cannot be created: {error.strerror}") from None
+        remedy = (
+            f"make it first: mkdir -p {directory}" if error.errno == errno.ENOENT else "name a directory of your own"
+        )
+        raise ConfigError(f"{directory}: cannot be created: {error.strerror}; {remedy}") from None
     with ExitStack() as stack:
         stack.callback(_remove, directory)
         yield

@@ -33,7 +33,7 @@ from tests.cli.shell import KEY, LIMIT_S, Shell, complaint, is_running, names, u
         (2, [], {"CAMBFS_CACHE_SIZE": "5GB?"}, "CAMBFS_CACHE_SIZE: '5GB?' is not a size"),
         (2, ["--api-key-file", "open-key"], {}, "chmod 600"),
         (1, ["--cache-dir", "open-key"], {}, "cannot use the cache directory"),
-        (1, ["--cache-dir", "/proc/nowhere"], {}, "cannot use the cache directory"),
+        (1, ["--cache-dir", "/proc/nowhere"], {}, "; name another one with --cache-dir"),
         (2, ["--runs", "1-x"], {}, "Invalid value for '--runs': '1-x' is not a run id or a range"),
         (2, ["--runs-file", "runs.txt"], {}, "runs.txt:2: 'abc' is not a run id"),
         (2, ["--runs-file", "none.txt"], {}, "none.txt: No such file or directory"),
@@ -70,6 +70,10 @@ def test_a_directory_that_cannot_be_mounted_on_is_one_line(shell: Shell) -> None
     (shell.directory / "full/file").touch()
     assert f"make it first: mkdir -p {shell.directory}/none" in complaint(shell("mount", "none"))
     assert "is not empty" in complaint(shell("mount", "full"))
+    said = complaint(shell("mount", "--mkdir", "a/b"))
+    assert said.endswith(f"cannot be created: No such file or directory; make it first: mkdir -p {shell.directory}/a/b")
+    said = complaint(shell("mount", "--mkdir", "full/file/x"))
+    assert said.endswith("cannot be created: Not a directory; name a directory of your own")
     assert "is not a directory" in complaint(shell("mount", "full/file"))
     assert "Not a directory" in complaint(shell("mount", "full/file/deeper"))
 
