@@ -66,7 +66,9 @@ def account_directories(cache_dir: Path) -> list[Path]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise ConfigError(f"cannot use the cache directory {cache_dir}: {error.strerror}") from None
+        raise ConfigError(
+            f"cannot use the cache directory {cache_dir}: {error.strerror}; name another with --cache-dir"
+        ) from None
 
 
 def has_cached_results(settings: Settings) -> bool:

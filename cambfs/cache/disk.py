@@ -78,7 +78,9 @@ class Disk:
             self._held.results.check_writable()
             self._sweep()
         except OSError as error:
-            raise ConfigError(f"cannot use the cache directory {directory}: {error.strerror}") from error
+            raise ConfigError(
+                f"cannot use the cache directory {directory}: {error.strerror}; name another with --cache-dir"
+            ) from error
 
     def _open_directory(self) -> _Held:
         results = Directory(private_files.open_directory(self.directory))
