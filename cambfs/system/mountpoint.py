@@ -1,7 +1,7 @@
 """What the kernel has mounted where, and whether a directory can become a mount point.
 
 Mounting is in `adapter`, unmounting in `unmount`. Reads /proc/self/mountinfo; a mount itself is touched only where it
-is said. No threads.
+is said. No threads but one that asks a mount which may hang.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import pwd
 import re
 import shutil
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ FSTYPE = "fuse.cambfs"
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _DEVICE = Path("/dev/fuse")
 _FUSE_CONF = Path("/etc/fuse.conf")
+_ANSWER_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,8 @@ def _locked(directory: Path) -> Iterator[None]:
 def check_directory(directory: Path) -> None:
     """Raises ConfigError unless `directory` is an empty directory on which nothing of FUSE is mounted."""
     mounted = mounted_at(directory)
+    if not is_dead(directory):
+        _refuse_mounted(directory, mounted)  # before it is asked about anything, for it may hang
     try:
         mode = directory.stat().st_mode
         if mounted is None and not stat.S_ISDIR(mode):
@@ -133,13 +137,25 @@ def _refuse_mounted(directory: Path, mounted: Mounted | None) -> None:
 
 
 def is_dead(directory: Path) -> bool:
-    """Whether a mount of cambfs is there whose process has died."""
+    """Whether a mount of cambfs is there whose process has died. One that hangs is not dead."""
     mounted = mounted_at(directory)
-    try:
-        directory.stat()
-    except OSError as error:
-        return mounted is not None and mounted.fstype == FSTYPE and error.errno == errno.ENOTCONN
-    return False
+    return mounted is not None and mounted.fstype == FSTYPE and _stat_error(directory) == errno.ENOTCONN
+
+
+def _stat_error(directory: Path) -> int:
+    """The errno of `stat`; 0 if there is none in time. In a thread, because nothing interrupts a `stat` that hangs."""
+    errors: list[int] = []
+
+    def ask() -> None:
+        try:
+            directory.stat()
+        except OSError as error:
+            errors.append(error.errno or 0)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(_ANSWER_TIMEOUT_S)
+    return errors[0] if errors else 0
 
 
 def _check_usable(directory: Path) -> None:
