@@ -30,8 +30,16 @@ _log = logging.getLogger(__name__)
 
 # What the mount is anyway; to ask for it changes nothing.
 _ALWAYS = ("ro", "nosuid", "nodev", "noexec", "defaults")
-# What fstab says to others than the file system, and times of access, which a read-only mount has none of.
-_IGNORED = ("auto", "noauto", "user", "users", "nofail", "_netdev", "noatime", "nodiratime", "relatime")
+# What fstab says to others than the file system, and what makes no difference to a read-only mount.
+_WITH_AND_WITHOUT_NO = (
+    *("auto", "user", "users", "owner", "group", "fail", "mand", "iversion", "symfollow"),
+    *("atime", "diratime", "relatime", "strictatime", "lazytime"),
+)
+_IGNORED = (
+    *_WITH_AND_WITHOUT_NO,
+    *(f"no{name}" for name in _WITH_AND_WITHOUT_NO),
+    *("_netdev", "sync", "async", "dirsync", "silent", "loud"),
+)
 _IGNORED_PREFIX = "x-"
 _NEVER = ("rw", "suid", "dev", "exec", "fsname", "subtype")
 # What may be asked for, with the form of its value. Others could break what the files promise: their sizes, for one.

@@ -78,6 +78,7 @@ def parse(words: Sequence[str]) -> Request:
 def translate(request: Request) -> list[str]:
     """The arguments for `cambfs`. Takes `uid` and `gid` out of the options. The source `cambfs#NAME` stands for the
     profile NAME. Unknown options are left to `cambfs mount`, or ignored with the flag `s`. Raises ConfigError."""
+    _check(request)
     arguments = ["mount", *(["--verbose"] if "v" in request.flags else [])]
     others = []
     for option in _with_profile(request):
@@ -91,6 +92,18 @@ def translate(request: Request) -> list[str]:
     if others and "s" not in request.flags:
         arguments += ["-o", ",".join(others)]
     return [*arguments, "--", request.directory]
+
+
+def _check(request: Request) -> None:
+    """The mount must show the source that fstab has: `mount -a` takes it for another one otherwise, and tries again."""
+    if not re.fullmatch("cambfs(#.+)?", request.source):
+        raise ConfigError(f"{request.source}: the first column must be cambfs, or cambfs#NAME for the profile NAME")
+    for option in request.options:
+        name, _, value = option.partition("=")
+        if name == "profile":
+            raise ConfigError(f"-o {option}: name the profile in the first column: cambfs#{value}")
+        if name == "remount":
+            raise ConfigError("-o remount: cambfs cannot change a mount; unmount it, then mount it again")
 
 
 def _with_profile(request: Request) -> Iterator[str]:
@@ -131,10 +144,20 @@ def _become_user(request: Request) -> None:
         limits.become(uid, gid, os.getgrouplist(name, gid) if name else [gid])
     except OSError as error:
         raise ConfigError(f"-o uid={uid}: cannot become this user: {error.strerror}") from None
+    _check_installation(uid)
     # Root's own settings, a key above all, are not for this user, whose config.toml says where a key goes.
     for variable in [variable for variable in os.environ if variable.startswith(("XDG_", "CAMB"))]:
         del os.environ[variable]
     os.environ.update(HOME=home, USER=name, LOGNAME=name)
+
+
+def _check_installation(uid: int) -> None:
+    """What is imported from here on is read as the user. Raises ConfigError."""
+    for file in (os.__file__, __file__):
+        if not os.access(file, os.R_OK, effective_ids=True):
+            raise ConfigError(
+                f"-o uid={uid}: this user cannot read {file}; install cambfs where all users can, such as in /opt"
+            )
 
 
 def _account(uid: int) -> tuple[str, str, int]:

@@ -33,7 +33,7 @@ from tests.cli.shell import KEY, LIMIT_S, Shell, complaint, is_running, names, u
         (2, [], {"CAMBFS_CACHE_SIZE": "5GB?"}, "CAMBFS_CACHE_SIZE: '5GB?' is not a size"),
         (2, ["--api-key-file", "open-key"], {}, "chmod 600"),
         (1, ["--cache-dir", "open-key"], {}, "cannot use the cache directory"),
-        (1, ["--cache-dir", "/proc/nowhere"], {}, "cannot use the cache directory"),
+        (1, ["--cache-dir", "/proc/nowhere"], {}, "No such file or directory; name another with --cache-dir"),
         (2, ["--runs", "1-x"], {}, "Invalid value for '--runs': '1-x' is not a run id or a range"),
         (2, ["--runs-file", "runs.txt"], {}, "runs.txt:2: 'abc' is not a run id"),
         (2, ["--runs-file", "none.txt"], {}, "none.txt: No such file or directory"),
@@ -144,7 +144,8 @@ def test_options_that_could_break_a_promise_are_refused(settings: Settings, opti
 )
 def test_options_that_are_safe_are_handed_on(settings: Settings, options: tuple[str, ...]) -> None:
     fstab = ("defaults", "ro", "noexec", "noauto", "user", "nofail", "_netdev", "x-systemd.automount", "noatime")
-    settled = settle_options(replace(settings, options=(*fstab, *options)))
+    flags = ("sync", "async", "dirsync", "lazytime", "strictatime", "nodiratime", "noiversion", "nosymfollow", "silent")
+    settled = settle_options(replace(settings, options=(*fstab, *flags, *options)))
     assert (settled.options, settled.allow_other) == (options, False)
     assert settle_options(replace(settings, options=("allow_other", *fstab))).allow_other
 
