@@ -68,7 +68,7 @@ def account_directories(cache_dir: Path) -> list[Path]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        from cambfs.cache.disk import unusable
+        from cambfs.disk.disk import unusable
 
         raise unusable(cache_dir, error) from None
 

@@ -30,9 +30,16 @@ _log = logging.getLogger(__name__)
 
 # These describe every cambfs mount, so they change nothing.
 _ALWAYS = ("ro", "nosuid", "nodev", "noexec", "defaults")
-# Options that fstab has for other programs than the file system, and access times, which a read-only mount does not
-# record.
-_IGNORED = ("auto", "noauto", "user", "users", "nofail", "_netdev", "noatime", "nodiratime", "relatime")
+# Options that fstab has for other programs than the file system, or that make no difference to a read-only mount.
+_WITH_AND_WITHOUT_NO = (
+    *("auto", "user", "users", "owner", "group", "fail", "mand", "iversion", "symfollow"),
+    *("atime", "diratime", "relatime", "strictatime", "lazytime"),
+)
+_IGNORED = (
+    *_WITH_AND_WITHOUT_NO,
+    *(f"no{name}" for name in _WITH_AND_WITHOUT_NO),
+    *("_netdev", "sync", "async", "dirsync", "silent", "loud"),
+)
 _IGNORED_PREFIX = "x-"
 _NEVER = ("rw", "suid", "dev", "exec", "fsname", "subtype")
 # The accepted options, with the form of their values. Others could break the files' promises, for example their sizes.

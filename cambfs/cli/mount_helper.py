@@ -79,6 +79,7 @@ def parse(words: Sequence[str]) -> Request:
 def translate(request: Request) -> list[str]:
     """The arguments for `cambfs`. Takes `uid` and `gid` out of the options. The source `cambfs#NAME` stands for the
     profile NAME. Unknown options are left to `cambfs mount`, or ignored with the flag `s`. Raises ConfigError."""
+    _check(request)
     arguments = ["mount", *(["--verbose"] if "v" in request.flags else [])]
     others = []
     for option in _with_profile(request):
@@ -101,6 +102,18 @@ def _check_spelling(options: Sequence[str]) -> None:
     for option in options:
         if hint := did_you_mean(option.partition("=")[0], names):
             raise ConfigError(f"-o {option}: unknown option{hint}")
+
+
+def _check(request: Request) -> None:
+    """The mount must show the source that fstab has: `mount -a` takes it for another one otherwise, and tries again."""
+    if not re.fullmatch("cambfs(#.+)?", request.source):
+        raise ConfigError(f"{request.source}: the first column must be cambfs, or cambfs#NAME for the profile NAME")
+    for option in request.options:
+        name, _, value = option.partition("=")
+        if name == "profile":
+            raise ConfigError(f"-o {option}: name the profile in the first column: cambfs#{value}")
+        if name == "remount":
+            raise ConfigError("-o remount: cambfs cannot change a mount; unmount it, then mount it again")
 
 
 def _with_profile(request: Request) -> Iterator[str]:
@@ -151,7 +164,7 @@ def _become_user(request: Request) -> None:
 def _check_readable(uid: int) -> None:
     """Raises ConfigError when the user of this process cannot import what is still to be imported."""
     for file in (os.__file__, __file__):
-        if not os.access(file, os.R_OK):
+        if not os.access(file, os.R_OK, effective_ids=True):
             advice = (
                 "install cambfs where all users can read it, with a Python that all can read, such as /usr/bin/python3"
             )

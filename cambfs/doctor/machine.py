@@ -159,7 +159,8 @@ def allow_other(settings: Settings, fuse_conf: Path = Path("/etc/fuse.conf")) ->
         else:
             yield ok("user_allow_other", f"not set in {fuse_conf}; only --allow-other needs it")
         return
-    yield ok("user_allow_other", "not needed by root" if os.geteuid() == 0 else f"set in {fuse_conf}")
+    may_mount = os.geteuid() == 0 or mountpoint.has_capability("CapEff")
+    yield ok("user_allow_other", "not needed by root" if may_mount else f"set in {fuse_conf}")
 
 
 def open_files() -> Iterator[Finding]:

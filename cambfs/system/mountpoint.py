@@ -1,7 +1,7 @@
 """The kernel's mounts, and whether a directory can become a mount point.
 
-`adapter` mounts, `unmount` unmounts. Reads /proc/self/mountinfo. Functions that touch a mount itself say so. No
-threads.
+`adapter` mounts, `unmount` unmounts. Reads /proc/self/mountinfo. Functions that touch a mount itself say so. No threads
+except one that examines a mount, which may hang.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import re
 import shutil
 import stat
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ FSTYPE = "fuse.cambfs"
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _DEVICE = Path("/dev/fuse")
 _FUSE_CONF = Path("/etc/fuse.conf")
+_ANSWER_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,8 @@ def _locked(directory: Path) -> Iterator[None]:
 def check_directory(directory: Path) -> None:
     """Raises ConfigError unless `directory` is an empty directory without a FUSE mount."""
     mounted = mounted_at(directory)
+    if not is_dead(directory):
+        _refuse_mounted(directory, mounted)  # before it is asked about anything, for it may hang
     try:
         mode = directory.stat().st_mode
         if mounted is None and not stat.S_ISDIR(mode):
@@ -185,13 +189,25 @@ def _refuse_mounted(directory: Path, mounted: Mounted | None) -> None:
 
 
 def is_dead(directory: Path) -> bool:
-    """Whether there is a cambfs mount whose process has died."""
+    """Whether there is a cambfs mount whose process has died. A mount that hangs is not dead."""
     mounted = mounted_at(directory)
-    try:
-        directory.stat()
-    except OSError as error:
-        return mounted is not None and mounted.fstype == FSTYPE and error.errno == errno.ENOTCONN
-    return False
+    return mounted is not None and mounted.fstype == FSTYPE and _stat_error(directory) == errno.ENOTCONN
+
+
+def _stat_error(directory: Path) -> int:
+    """The errno of `stat`; 0 if there is none in time. In a thread, because nothing interrupts a `stat` that hangs."""
+    errors: list[int] = []
+
+    def ask() -> None:
+        try:
+            directory.stat()
+        except OSError as error:
+            errors.append(error.errno or 0)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(_ANSWER_TIMEOUT_S)
+    return errors[0] if errors else 0
 
 
 def _check_usable(directory: Path) -> None:
@@ -308,8 +324,9 @@ def check_device(device: Path = _DEVICE) -> None:
 
 
 def check_allow_other(fuse_conf: Path = _FUSE_CONF) -> None:
-    """Raises ConfigError unless this user may mount for others, root included."""
-    if os.geteuid() == 0:
+    """Raises ConfigError unless this user may mount for others, root included. Only fusermount reads `fuse_conf`: it
+    has no say when root mounts, for a user as well."""
+    if os.geteuid() == 0 or _may_mount():
         return
     try:
         lines = fuse_conf.read_text(errors="replace").splitlines()

@@ -74,6 +74,8 @@ def fill(tree: Path) -> None:
     write(tree / "usr/bin/cambfs", COMMAND.format(libraries=LIBRARIES, module="cambfs.cli"), 0o755)
     helper = COMMAND.format(libraries=LIBRARIES, module="cambfs.cli.mount_helper")
     write(tree / "usr/sbin/mount.cambfs", helper, 0o755)
+    # For the type that findmnt shows.
+    (tree / "usr/sbin/mount.fuse.cambfs").symlink_to("mount.cambfs")
     for unit in (ROOT / "scripts/systemd").iterdir():
         write(tree / "usr/lib/systemd/user" / unit.name, unit.read_text())
     add_made_files(tree)

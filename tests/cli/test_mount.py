@@ -116,12 +116,22 @@ def test_a_device_that_may_not_be_opened_is_one_line(tmp_path: Path, monkeypatch
 
 def test_allow_other_needs_a_line_of_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(mountpoint, "_may_mount", lambda: False)
     conf = tmp_path / "fuse.conf"
     conf.write_text("# user_allow_other\n")
     with pytest.raises(ConfigError, match="user_allow_other"):
         mountpoint.check_allow_other(conf)
     conf.write_text("mount_max = 10\nuser_allow_other\n")
     mountpoint.check_allow_other(conf)
+
+
+def test_root_who_mounts_for_a_user_needs_no_line_for_allow_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the mount helper does with `uid=`: the process is the user's, and may still mount."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(mountpoint, "_may_mount", lambda: True)
+    mountpoint.check_allow_other(tmp_path / "none")
 
 
 BREAKING = [
@@ -148,7 +158,8 @@ def test_options_that_could_break_a_promise_are_refused(settings: Settings, opti
 )
 def test_options_that_are_safe_are_handed_on(settings: Settings, options: tuple[str, ...]) -> None:
     fstab = ("defaults", "ro", "noexec", "noauto", "user", "nofail", "_netdev", "x-systemd.automount", "noatime")
-    settled = settle_options(replace(settings, options=(*fstab, *options)))
+    flags = ("sync", "async", "dirsync", "lazytime", "strictatime", "nodiratime", "noiversion", "nosymfollow", "silent")
+    settled = settle_options(replace(settings, options=(*fstab, *flags, *options)))
     assert (settled.options, settled.allow_other) == (options, False)
     assert settle_options(replace(settings, options=("allow_other", *fstab))).allow_other
 

@@ -187,6 +187,7 @@ def test_user_allow_other_matters_only_where_it_is_wanted(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(mountpoint, "_may_mount", lambda: False)
     conf = tmp_path / "fuse.conf"
     assert only(machine.allow_other(settings, conf)).state is State.OK
     for wanted in (replace(settings, allow_other=True), replace(settings, options=("allow_root",))):

@@ -34,7 +34,8 @@ def _automounted(server: Server, directory: Path, options: str) -> Iterator[None
             detach(directory)
 
 
-if os.geteuid() == 0:  # nobody else can mount autofs
+# No other user can mount autofs, and not every kernel has it.
+if os.geteuid() == 0 and "\tautofs\n" in Path("/proc/filesystems").read_text():
 
     def test_the_first_look_mounts(server: Server, tmp_path: Path) -> None:
         directory = tmp_path / "camb"

@@ -214,6 +214,18 @@ def test_unmounting_ends_the_daemon_though_another_namespace_has_a_copy(cambfs: 
         assert "not connected" in other.communicate("\n", timeout=20)[1]
 
 
+def test_mounting_where_a_mount_hangs_is_refused(cambfs: Cambfs, directory: Path) -> None:
+    assert cambfs("mount", "--runs", "101").status == 0
+    daemon = int((directory / ".cambfs" / "pid").read_text())
+    os.kill(daemon, signal.SIGSTOP)
+    try:
+        done = cambfs("mount")
+    finally:
+        os.kill(daemon, signal.SIGCONT)
+    words = f"cambfs: {directory}: cambfs is already mounted there; to unmount it: cambfs unmount {directory}\n"
+    assert (done.status, done.err) == (1, words)
+
+
 def test_a_mount_that_hangs_can_be_unmounted(cambfs: Cambfs, directory: Path) -> None:
     assert cambfs("mount").status == 0
     daemon = _daemon(directory)

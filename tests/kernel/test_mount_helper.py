@@ -62,6 +62,8 @@ def test_umask_takes_rights_away(server: Server, directory: Path) -> None:
         ("cache_size=lots", "is not a size"),
         ("umask=9", "umask needs an octal number"),
         ("uid=me", "not a number"),
+        ("remount,ro", "cannot change a mount; unmount it"),
+        ("profile=work", "name the profile in the first column: cambfs#work"),
     ],
 )
 def test_a_wrong_option_is_one_line_and_nothing_is_mounted(
@@ -96,6 +98,24 @@ def test_the_flags_of_mount() -> None:
     assert _translated("-o", "ro,strange") == ["mount", "-o", "ro,strange", "--", "/mnt"]
     with pytest.raises(ConfigError, match="usage"):
         parse(["cambfs"])
+
+
+@pytest.mark.parametrize("source", ["none", "cambfs#", "camb.ai", "mycambfs"])
+def test_the_source_is_one_that_the_mount_shows(source: str) -> None:
+    """`mount -a` mounts a second time what has another source."""
+    with pytest.raises(ConfigError, match="first column must be cambfs, or cambfs#NAME"):
+        translate(parse([source, "/mnt"]))
+    assert translate(parse(["cambfs#work", "/mnt"])) == ["mount", "--profile=work", "--", "/mnt"]
+
+
+def test_a_user_who_cannot_read_cambfs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cambfs.system.limits.become", lambda *_ids: None)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("os.access", lambda *_args, **_options: False)
+    request = parse(["cambfs", "/mnt", "-o", "uid=4000000"])
+    translate(request)
+    with pytest.raises(ConfigError, match=r"^-o uid=4000000: this user cannot read .*os\.py; install cambfs where"):
+        mount_helper._become_user(request)
 
 
 def test_another_user_cannot_be_mounted_for_without_root(server: Server, directory: Path) -> None:
