@@ -1,4 +1,4 @@
-"""`cambfs.cache.directory`: where results lie, who may see them, and other mounts with the same directory."""
+"""`cambfs.cache.directory`: the place of results, access to them, and other mounts with the same directory."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_a_directory_that_lies_where_a_file_should_is_no_reason_to_refuse(disk: 
     assert cache.runs() == []
 
 
-# Who may see it.
+# Access.
 
 
 @pytest.fixture
