@@ -58,7 +58,7 @@ def test_umask_takes_rights_away(server: Server, directory: Path) -> None:
         ("cache_size", "-o cache_size: cache_size needs a value, as in cache_size=SIZE"),
         ("no_disk_cache=1", "no_disk_cache takes no value"),
         ("cache_size=lots", "is not a size"),
-        ("umask=9", "umask wants an octal number"),
+        ("umask=9", "umask needs an octal number"),
         ("uid=me", "not a number"),
     ],
 )
