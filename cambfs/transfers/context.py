@@ -27,7 +27,7 @@ class Tuning:
     span_bytes        the length of a range for a single read far ahead; a reader that goes on from there gets the rest
     far_bytes, far_s  a byte is far when the stream is so many bytes, and so many seconds, behind it
     rate_after_s      the rate of a younger stream is unknown
-    probe_takes_s     after so long without an answer from storage the stream is asked for the size, too
+    probe_takes_s     after so long without a response from storage the stream is asked for the size, too
     end_takes_s       how long an unproven end waits for storage
     stored_worth_bytes   a range from storage that brings less before it breaks is not worth another
     unknown_for_s     how long an unknown run is not requested again; it may be created, so not longer
