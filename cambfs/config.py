@@ -65,7 +65,7 @@ class Settings:
 
     base_url: str = "https://client.camb.ai/apis"
     key: ApiKey | None = None
-    cache_dir: Path = Path(os.devnull)  # nobody looks there, and nobody could
+    cache_dir: Path = Path(os.devnull)  # never used, and not a directory
     cache_size: int = DEFAULT_DISK_BYTES
     no_disk_cache: bool = False
     max_transfers: int = 64

@@ -1,4 +1,4 @@
-"""What all tests share: short pauses, libraries that are closed, threads that must have ended.
+"""Shared by all tests: short pauses, libraries that are closed, threads that must have ended.
 
 With CAMBFS_NO_SKIPS=1, as `scripts/test` sets it, a skipped test or module is a failure. With CAMBFS_EXPLORE=1, as
 `scripts/hostile` sets it, hypothesis looks for new examples; otherwise the same examples are tried every time.

@@ -1,4 +1,4 @@
-"""A `cambfs.remote.source.Source` that behaves as a test wants, and counts what it is asked.
+"""A `cambfs.remote.source.Source` that behaves as a test wants, and counts its requests.
 
 Not HTTP, and no real audio: results are any bytes. Threads: any number ask at once; `_lock` guards the counts and the
 plans. What a test wants to hold back waits at a Gate, with a limit, so that no test hangs.
@@ -28,7 +28,7 @@ from cambfs.names import RunId
 from cambfs.remote.source import SignedUrl
 from tests.flac_files import make_flac
 
-# The longest that anything in these tests waits for anything.
+# The longest wait in tests with these fakes.
 LIMIT_S = 20.0
 
 
@@ -78,7 +78,7 @@ class Gate:
 
 
 class StorageManner(Enum):
-    """How the storage answers."""
+    """The storage's behaviour."""
 
     RANGES = "as S3 does"
     NO_RANGES = "ignores Range, tells the length"

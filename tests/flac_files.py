@@ -22,7 +22,7 @@ def make_flac(length: int, seed: int = 0, *, counted: bool = True) -> bytes:
     padding = b"\x81" + left.to_bytes(3, "big") + bytes(left)
     md5 = noise.randbytes(16) if counted else bytes(16)
     made = b"fLaC" + _stream_info(count if counted else 0, md5) + padding + b"".join(frames)
-    # Of a zero at the end nobody can tell whether it belongs to the last frame.
+    # A zero at the end may or may not belong to the last frame.
     return make_flac(length, seed + 1_000_000, counted=counted) if made.endswith(b"\0") else made
 
 

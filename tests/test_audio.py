@@ -1,4 +1,4 @@
-"""`cambfs.audio`: what is audio, and where it ends by its own structure."""
+"""`cambfs.audio`: which bytes are audio, and where it ends by its own structure."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def load(arguments: Sequence[str], environ: Mapping[str, str], file: Path | None) -> Settings:
-    """What a command with every setting comes to."""
+    """The settings of a command with every option."""
     command = click.Command("every", params=list(FOR_MOUNT))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(config, "config_file", lambda: file)
@@ -284,7 +284,7 @@ def test_a_configuration_that_cannot_be_read_is_one_line(tmp_path: Path) -> None
         load([], {}, tmp_path / "config.toml")
 
 
-# Files that are none, that are too much, or that somebody else could change.
+# Files that are missing, too long, or writable by other users.
 
 _NO_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "FIFO": (lambda path: os.mkfifo(path, 0o600), "is not a regular file"),
@@ -355,7 +355,7 @@ def test_files_in_a_directory_where_others_can_swap_them_are_refused(tmp_path: P
     with pytest.raises(ConfigError, match=f"others can change {shared}; run: chmod g?o?-w {shared}"):
         read_key_file(file)
     assert f"others can change {shared};" in refusal(shared / "own", "timeout = 5")
-    shared.chmod(mode | 0o1000)  # nobody can rename there what is not theirs
+    shared.chmod(mode | 0o1000)  # others cannot rename there
     assert read_key_file(file).reveal() == "from-file"
     assert load_from(shared / "own", "timeout = 5").timeout == 5
 

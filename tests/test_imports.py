@@ -1,4 +1,4 @@
-"""The direction of the parts: who may import what. Read from the sources, so that nothing has to be installed."""
+"""The direction of imports between rooms. Read from the sources, so that nothing has to be installed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "fuse": {"vfs", "runs", "system"},
     "doctor": {"config", "wiring", "http", "wire", "remote", "cache", "disk", "system"},
 }
-# What only the named rooms may import.
+# Modules that only the named rooms may import.
 RESERVED = {
     "fuse": {"fuse"},
     "requests": {"http", "wire"},

@@ -1,4 +1,4 @@
-"""`cambfs.names`: what can be a result's name, and what never is."""
+"""`cambfs.names`: which names a result can have, and which not."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def test_the_debian_package_is_roots_and_the_same_for_all_machines(deb: Path) ->
 
 
 def test_the_debian_package_brings_what_debian_does_not_have(tree: Path, tmp_path: Path) -> None:
-    """Nothing of the tester's Python is to be seen but the libraries that come from Debian."""
+    """The tester's Python is hidden, except for the libraries that come from Debian."""
     for name in _FROM_DEBIAN:
         spec = find_spec(name)
         assert spec is not None

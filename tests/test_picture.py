@@ -1,4 +1,4 @@
-"""The picture in the README shows what cambfs says today, and nothing of the machine where it was made."""
+"""The picture in the README shows the current output of cambfs, and nothing of the machine where it was made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading settings again: what changes, and that a mistake changes nothing. The mount around it is in kernel tests."""
+"""Reading settings again: changes take effect, and a mistake changes nothing. The kernel tests do it with a mount."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BEGIN = Settings(key=ApiKey("old-key"), runs="1-3", options=("max_read=4096",))
 
 
 class Changes:
-    """A client and a cache that note what they are told."""
+    """A client and a cache that record calls."""
 
     def __init__(self) -> None:
         self.seen: list[object] = []

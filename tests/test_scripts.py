@@ -73,7 +73,7 @@ class Machine:
         )
 
     def installs(self) -> list[str]:
-        """What was installed, by name."""
+        """The installed packages, by name."""
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         return [name for line in lines if " install " in line for name in line.split() if not name.startswith("-")][2:]
 
@@ -139,7 +139,7 @@ def test_a_checkout_that_is_set_up_needs_no_writing(borrowed: Machine) -> None:
 
 
 def test_an_environment_that_was_copied_is_made_anew(machine: Machine) -> None:
-    """Its commands would still start what is in the old place."""
+    """Its commands would still start those in the old place."""
     machine.has("python3", '[ "$1" = -m ] && echo "$*" >>"$LOG"; exit 0')
     stamp = machine.checkout / ".venv/.installed"
     right = stamp.read_text()

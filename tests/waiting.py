@@ -36,7 +36,7 @@ _contexts: WeakKeyDictionary[Library, Context] = WeakKeyDictionary()
 
 
 def library_of(source: Source, cache: Cache, declared: Sequence[int] = (), **options: Any) -> Library:
-    """`options` as `make_context` takes them, and fields of its tuning, in which nobody lingers for long."""
+    """`options` as `make_context` takes them, and fields of its tuning, with a short linger."""
     tuning = Tuning(**{"linger_s": 0.02, **{name: options.pop(name) for name in _TUNED & options.keys()}})
     context = make_context(source, cache, **{"timeout_s": LIMIT_S, "tuning": tuning, **options})
     runs = [RunId(number) for number in declared]
@@ -103,7 +103,7 @@ def raises(error: type[Exception], call: Callable[[], object]) -> bool:
 
 
 def in_thread(call: Callable[[], T]) -> Future[T]:
-    """What `call` returns or raises, in a thread of its own."""
+    """The return value or the exception of `call`, in a thread of its own."""
     future: Future[T] = Future()
 
     def work() -> None:
@@ -137,7 +137,7 @@ def size_of(library: Library, run_id: int) -> int:
 
 
 def read(file: OpenFile, offset: int, length: int, deadline: Deadline) -> bytes:
-    """What a read of an open file gives."""
+    """The result of a read of an open file."""
     buffer = memoryview(bytearray(length))
     return bytes(buffer[: file.readinto(offset, buffer, deadline)])
 

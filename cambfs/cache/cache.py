@@ -159,7 +159,7 @@ class Cache:
         return entry.info if entry is not None and entry.whole else None
 
     def arrived(self, run_id: RunId) -> Arrived | None:
-        """What is here of a run that nobody uses, or of a cached one; None when nothing is. Does not count as a use."""
+        """The stored bytes of an unused or cached run; None when there are none. Does not count as a use."""
         entry = with_descriptors(lambda: self._look_up_locked(run_id), self._close_idle_spool)
         if entry is None or (run_id in self.in_use and not entry.whole):
             return None  # the run that uses a part changes it

@@ -80,7 +80,7 @@ def _size_option(flag: str, text: str) -> Callable[[Command], Command]:
     type=click.Choice(["objects", "strings", "fails", "absent"]),
     default="objects",
     show_default=True,
-    help="How the API answers a request for several URLs.",
+    help="How the API responds to a request for several URLs.",
 )
 @_duration_option("--latency", None, "Delay before each response.")
 @_size_option("--rate", "Bytes per second of each audio response.")

@@ -27,7 +27,7 @@ class Profile:
     storage: Literal["ranges", "no-ranges", "wav", "other", "unreachable"] = _doc(
         "ranges",
         "the stored object: takes Range, or does not; is a WAV of the run, or another FLAC than the stream (both take "
-        "Range, both of another length); or nobody listens at its address. HEAD is refused by all",
+        "Range, both of another length); or its address is unreachable. HEAD is refused by all",
     )
     url_life_s: float = _doc(3600.0, "seconds until storage responds 403 to a signed URL; fractions count")
     bulk: Literal["objects", "strings", "fails", "absent"] = _doc(

@@ -192,7 +192,7 @@ class ObjectStore:
         try:
             with closing(self._open_signed(run_id, 0, HEAD_BYTES)) as body:
                 if not body.total:  # an empty head would equal every stream's
-                    raise StorageUseless(f"run {run_id}: storage has no bytes, or does not tell how many")
+                    raise StorageUseless(f"run {run_id}: storage has no bytes, or does not report how many")
                 head = _read(body, min(HEAD_BYTES, body.total), give_up_at)
                 found = Probe(body.total, head, End.UNKNOWN, body.ranges, body.etag, body.modified_s)
             return replace(found, end=self._end_of(run_id, found, tail, give_up_at))

@@ -1,7 +1,7 @@
-"""Whether the API is there, for a listing: it leaves out what only the API can tell while nobody can ask.
+"""Whether the API is there, for a listing: while it is unreachable, a listing leaves out names that only the API knows.
 
-Not what is down and for how long (`http.breaker`). Threads: any; the look is made in a thread named `look`, which all
-who want to know at the same time share. No lock: two that begin at once look twice.
+`http.breaker` knows which hosts are down and for how long. Threads: any; the look is made in a thread named `look`,
+which all simultaneous callers share. No lock: two that begin at once look twice.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ _SECONDS = re.compile(r"\d{1,12}", re.ASCII)
 
 def life_s(url: str, now_s: float) -> float:
     """For how many seconds after `now_s` (seconds since the epoch, the server's clock where it is known) the
-    signature of `url` holds: 0 when it has run out, at most seven days, 300 when the URL does not tell. Raises
+    signature of `url` holds: 0 when it has run out, at most seven days, 300 when the URL has none. Raises
     nothing."""
     end_s = _end_s(_parameters(url))
     if end_s is None:

@@ -39,7 +39,7 @@ class Body(Protocol):
     framed    True: an end that comes too early raises BrokenBody. False: the body just ends when the connection does,
               so its end proves nothing
     etag      a strong validator, or None
-    ranges    the server says that it takes ranges (Accept-Ranges: bytes, or it answered 206)
+    ranges    the server supports ranges (Accept-Ranges: bytes, or a 206)
     content_type   lower case, without parameters; "" when not said
     modified_s     Last-Modified in seconds since the epoch, or None
     """

@@ -1,1 +1,1 @@
-"""The results in use: the library of all runs, one run, who fetches it, and how its size is known."""
+"""The results in use: the library of all runs, one run, its downloads, and its size."""

@@ -1,7 +1,7 @@
 """What is fetched for one run, given what is wanted of it: audio, a size, or certain bytes.
 
 It decides, and the downloader does it. No threads and no lock of its own: the run that owns it holds its lock for every
-method, and calls it again and again while somebody waits.
+method, and calls it again and again while a caller waits.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ class Demand:
         self._downloader.start_span(offset, goal)
 
     def is_time_to_come(self) -> bool:
-        """Whether storage is about to say when the result was made, or the stream whether storage's word counts."""
+        """Whether storage is about to report the time of the result, or the stream to prove or refute storage."""
         loader, sizing = self._downloader, self._content.sizing
         is_comparing = loader.stream is not None and sizing.probe is not None and not sizing.is_compared
         return loader.is_probe_recent and (loader.is_probing or is_comparing or self._may_stream_tell_time())
 
     def _may_stream_tell_time(self) -> bool:
-        """Storage does not tell the time, and it is not known that streams of this API do not, either."""
+        """Storage does not report the time, and streams of this API may."""
         may_tell = self._context.api.stream_tells_time is not False
         return may_tell and self._content.sizing.is_time_left_out and not self._content.is_begun
 
@@ -78,7 +78,7 @@ class Demand:
         self._downloader.start_stream(start)
 
     def _is_stream_needed(self) -> bool:
-        """Whether the size cannot be known without the stream: storage does not tell it, or is not trusted yet."""
+        """Whether the size cannot be known without the stream: storage does not report it, or is not trusted yet."""
         store, has_answered = self._context.store, self._content.sizing.probe is not None
         if self._downloader.stream is not None:
             return False

@@ -336,7 +336,7 @@ class Library:
 
     @property
     def in_use(self) -> set[RunId]:
-        """The runs that somebody has open or waits for, or that a transfer works for."""
+        """The runs that are open, that a caller waits for, or that a transfer works for."""
         with self._lock:
             return {*self._runs, *self._detached}
 

@@ -26,8 +26,8 @@ class Lookahead:
         self._until = 0
 
     def window(self, run_id: RunId, is_known: Callable[[RunId], bool]) -> list[RunId]:
-        """The runs to ask for when one is asked about whose answer is not known: none when it is just a look at one of
-        them, else those that come next, as far as they are not known."""
+        """The runs to request after an unknown run was looked up: none for a look at a single run, else the next
+        unknown runs of the listing."""
         while self._until < len(self._listed) and is_known(self._listed[self._until]):
             self._until += 1  # callers do not wait for known runs, so they do not come here
         first, behind = self._until, max(0, self._until - _RUNS)

@@ -62,12 +62,12 @@ class Sizing:
 
     @property
     def is_time_told(self) -> bool:
-        """A source has said when the result was made, so that storage need not be asked for just that."""
+        """A source has reported the time of the result, so storage need not be asked for just that."""
         return self._mtime_ns is not None or self.streamed_s is not None
 
     @property
     def is_time_left_out(self) -> bool:
-        """Storage has answered, and does not say when the result was made; nor has the stream yet."""
+        """Storage has responded without a time of the result, and the stream has not reported one yet."""
         return self.probe is not None and self.probe.modified_s is None and not self.is_time_told
 
     @property
@@ -76,8 +76,8 @@ class Sizing:
         return self.matches_stream is not None or self._store.proven or self._store.distrusted
 
     def settle_time(self) -> None:
-        """Nobody else is about to tell when the result was made: storage's word counts, else the stream's. Storage
-        comes first because a bare `stat` asks nobody else."""
+        """No other source is about to report the time of the result: storage's time counts, else the stream's. Storage
+        comes first because a bare `stat` asks only storage."""
         if self.size is None or self._mtime_ns is not None:
             return
         stored_s = self._stored_s()
@@ -192,8 +192,8 @@ class Sizing:
         return ResultChanged(what) if most == self._told.get(_From.BEFORE) else NotWhole(what)
 
     def judge(self, spool: Spool | None) -> bool | None:
-        """To be called when storage has answered, or more of the stream has arrived. Returns whether both have the same
-        head when that has just become known, else None."""
+        """To be called when storage has responded, or more of the stream has arrived. Returns whether both have the
+        same head when that has just become known, else None."""
         probe = self.probe
         if probe is None or self._store.distrusted:
             return None

@@ -208,7 +208,7 @@ class Downloader:
             except Closing:
                 raise
             except CambfsError as error:  # also when the API does not sign: the stream may work
-                log.debug("run %d: storage does not tell the size: %s", self._id, error)
+                log.debug("run %d: storage does not report the size: %s", self._id, error)
             if probe is not None and probe.total > self._context.max_result_bytes:
                 raise TooLarge(f"run {self._id}: the result is larger than {self._context.max_result_bytes} bytes")
 

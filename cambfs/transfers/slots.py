@@ -44,8 +44,8 @@ class _Place:
 
 class Slots:
     def __init__(self, limit: int, stalled_after_s: float = 1.0, look_every_s: float = 0.1) -> None:
-        """A transfer that has brought nothing for `stalled_after_s` does not keep the others waiting. Nobody tells the
-        first of them that one has stalled, so it looks every `look_every_s`."""
+        """A transfer that has brought nothing for `stalled_after_s` does not keep the others waiting. The first of them
+        gets no signal when one stalls, so it looks every `look_every_s`."""
         self._limit = limit
         self._stalled_after_s = stalled_after_s
         self._look_every_s = look_every_s

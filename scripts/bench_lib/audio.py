@@ -1,6 +1,6 @@
 """The results that are measured: real FLAC files of given sizes, made once in a working directory.
 
-Not who serves them (`server`). No threads.
+`server` serves them. No threads.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MINUTE = Kind(2, "3 MB", 3)
 CHAPTER = Kind(3, "15 MB", 15)
 BOOK = Kind(4, "150 MB", 150)
 SMALL, MEDIUM, LARGE = Kind(5, "0.2 MB", 0.2), Kind(6, "0.8 MB", 0.8), Kind(7, "1.6 MB", 1.6)
-# Longer than anything of which there is time to make real audio: a file that begins like BOOK, and then has a hole.
+# Too long to make from real audio: a file that begins like BOOK, and then has a hole.
 HUGE = Kind(8, "2 GB", 2000)
 
 SIZES = (SENTENCE, MINUTE, CHAPTER, BOOK)

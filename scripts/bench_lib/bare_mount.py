@@ -1,12 +1,12 @@
-"""A mount of the same results with as little as fusepy and requests allow, to tell what these cost from what cambfs is.
+"""A mount of the same results with as little as fusepy and requests allow, to tell their cost from that of cambfs.
 
-It is told the sizes, asks once for each open file, and answers reads out of the body; or out of local files, for what
-fusepy costs alone. It keeps nothing, proves nothing, and does not care what goes wrong. It is no limit: in some rows
-cambfs is faster, which goes shorter ways than fusepy's own.
+It gets the sizes as an argument, makes one request for each open file, and serves reads from the body; or from local
+files, to measure fusepy alone. It keeps nothing, proves nothing, and ignores errors. It is no limit: in some rows
+cambfs is faster, because it avoids some of fusepy's own code.
 
 A program: `python -m bench_lib.bare_mount MOUNTPOINT SOURCE SIZES FIRST COUNT`. SOURCE is the API's URL, or a directory
 with a file for each kind; SIZES a JSON object, first digit of the run id → bytes; COUNT runs from FIRST on are listed.
-Threads: libfuse's; the lock of an open file guards what has come of it.
+Threads: libfuse's; the lock of an open file guards the bytes that have arrived.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _Streamed:
             return bytes(self._come[start:stop])
 
     def close(self) -> None:
-        if next(self._pieces, None) is not None:  # the end gives the connection back
+        if next(self._pieces, None) is not None:  # the end returns the connection
             self._response.close()
 
 

@@ -1,7 +1,7 @@
-"""What the API's documentation shows for fetching a result: a stream, in pieces of 1,024 bytes, to a file.
+"""The script in the API's documentation for fetching a result: a stream, in pieces of 1,024 bytes, to a file.
 
-Run as a program with a URL and a file. Prints the seconds from the request to the end; starting the interpreter and
-importing requests, which take longer than a short result, are not in them.
+Run as a program with a URL and a file. Prints the seconds from the request to the end. They do not include starting the
+interpreter and importing requests, which take longer than a short result.
 """
 
 import sys

@@ -1,6 +1,6 @@
-"""What was measured, and how it stands to its goals and to the peers.
+"""Figures: measurements, compared with their goals and with the peers.
 
-Not how it is shown (`table`, `plot`). Every figure is better when it is smaller. No threads.
+`table` and `plot` show them. Every figure is better when it is smaller. No threads.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ LOCAL = "local disk"
 BARE = "bare mount"
 PEERS = (CURL, PARALLEL, SCRIPT, LOOP, OFF, FULL, LOCAL, BARE)
 
-# Less than this is no difference on hardware that others use, too.
+# A smaller difference means nothing on hardware that others use, too.
 _DRAW = 1.05
 
 
 class CannotMeasure(Exception):
-    """There is no figure; the text says why."""
+    """There is no figure; the text gives the reason."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Goal:
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of the table. `samples` has what was measured, in `unit`, for each contender; `absent` says of the
-    others why there is nothing."""
+    """One line of the table. `samples` has the measurements, in `unit`, for each contender; `absent` has the reason for
+    each missing one."""
 
     row: str
     case: str
@@ -88,7 +88,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Measured:
-    """What `alternate` brings, one sample a round for each contender."""
+    """The result of `alternate`: one sample a round for each contender."""
 
     samples: Mapping[str, Sequence[float]]
     absent: Mapping[str, str]
@@ -96,7 +96,7 @@ class Measured:
     def figure(
         self, row: str, case: str, unit: str, goals: Callable[[Measured], Sequence[Goal]], note: str = ""
     ) -> Figure:
-        """`goals` is asked only when there is a figure of ours."""
+        """`goals` is called only when there is a figure of ours."""
         found = goals(self) if self.samples.get(OURS) else ()
         return Figure(row, case, unit, self.samples, found, self.absent, note)
 

@@ -1,6 +1,6 @@
-"""The place where measurements are made: a working directory, the audio, the server, and the mounts on it.
+"""The environment of measurements: a working directory, the audio, the server, and the mounts on it.
 
-Not what is measured (`rows_…`). No threads.
+The `rows_…` measure. No threads.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from bench_lib.figures import BARE, CURL, LOOP, SCRIPT, CannotMeasure
 from bench_lib.mounts import Bare, Cambfs, Mounted, Rclone
 from bench_lib.server import Profile, Server
 
-# What rclone finds listed, and how many of each kind a round takes.
+# rclone's listings, and how many of each kind a round takes.
 _LISTINGS = {"sizes": (SIZES, 1), "mixed": (MIXED, 10), "chapters": ((CHAPTER,), 1)}
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One server's mounts, all at once, so that measurements can alternate between them. `unmounted` says of the others
-    why there is none."""
+    """One server's mounts, all at once, so that measurements can alternate between them. `unmounted` has the reason for
+    each missing one."""
 
     lab: Lab
     profile: Profile
@@ -34,7 +34,7 @@ class Stage:
     mounts: Mapping[str, Mounted]
 
     def url(self, kind: Kind) -> str:
-        """Of a result that is new to everybody."""
+        """Measures with a result that no contender has read."""
         return self.lab.server.audio_url(self.profile, int(self.cambfs.fresh(kind).stem))
 
     def of_mounts(self, kind: Kind, action: Callable[[Path], float]) -> dict[str, Callable[[], float]]:
@@ -46,7 +46,7 @@ class Stage:
         return {name: contender(mount) for name, mount in self.mounts.items()}
 
     def copies(self, kind: Kind) -> dict[str, Callable[[], float]]:
-        """For everybody: copying a cold result to a file."""
+        """For every contender: copying a cold result to a file."""
         original = self.lab.audio.path(kind)
         target = self.lab.work / "copy.flac"
         contenders = self.of_mounts(kind, lambda path: readers.cp(path, target, original))
@@ -81,11 +81,11 @@ class Lab:
         return home
 
     def sweep(self) -> None:
-        """Removes what ended mounts have left."""
+        """Removes the leftovers of ended mounts."""
         shutil.rmtree(self._homes, ignore_errors=True)
 
     def few(self, most: int) -> int:
-        """The rounds of something that takes long: at most `most`, and fewer when all is to be quick."""
+        """The rounds of something that takes long: at most `most`, and fewer with --quick."""
         return min(self.rounds, max(1, most // 2) if self.is_quick else most)
 
     def cambfs(self, profile: Profile, *options: str, home: Path | None = None) -> Cambfs:
@@ -112,7 +112,7 @@ class Lab:
     def stage(
         self, profile: Profile, listing: str, modes: Iterable[str] = ("off", "full"), *, has_bare: bool = False
     ) -> Iterator[Stage]:
-        """`listing` is what rclone finds listed."""
+        """`listing` is the listing for rclone."""
         with ExitStack() as stack:
             cambfs = stack.enter_context(self.cambfs(profile))
             mounts: dict[str, Mounted] = {cambfs.name: cambfs}
@@ -122,13 +122,13 @@ class Lab:
                 mounts[rclone.name] = rclone
             if has_bare and not self.is_quick:
                 mounts[BARE] = stack.enter_context(self.bare(profile))
-            # The first result of a mount shows what the API does; this one is not measured.
+            # The first result of a mount probes the API; this one is not measured.
             readers.whole(cambfs.fresh(SENTENCE), self.audio.size(SENTENCE))
             yield Stage(self, profile, cambfs, mounts)
             self._check_log(cambfs)
 
     def _check_log(self, cambfs: Cambfs) -> None:
-        # A figure of a mount that complained may be a figure of something else.
+        # The figure of a mount that logged a warning may measure something else.
         for line in cambfs.log.splitlines():
             if " WARNING " in line or " ERROR " in line:
                 raise CannotMeasure(f"cambfs complained: {line}")

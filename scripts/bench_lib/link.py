@@ -39,7 +39,7 @@ def bring_up() -> None:
 
 
 def calm() -> None:
-    """Returns when nothing is on the link any more, for what ended early may still be fetched in the background."""
+    """Returns when the link is quiet, because a mount may still fetch in the background after a row has ended."""
     deadline = time.monotonic() + _CALM_LIMIT_S
     before = bytes_seen()
     while time.monotonic() < deadline:
@@ -61,8 +61,7 @@ def bytes_seen(device: str = "lo") -> int:
 
 @contextmanager
 def limited(megabits_a_second: int, ports: Iterable[int]) -> Iterator[None]:
-    """What comes from these ports has this rate as long as the `with` lasts. Raises CannotMeasure when it cannot be
-    set."""
+    """Bytes from these ports have this rate as long as the `with` lasts. Raises CannotMeasure when it cannot be set."""
     if _INSIDE not in os.environ:
         raise CannotMeasure("only root can limit the link")
     try:

@@ -1,4 +1,4 @@
-"""Memory that is at hand, so that the page cache is filled at the speed of memory. No threads."""
+"""Allocates memory in advance, so that the page cache is filled at the speed of memory. No threads."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ _MORE_MB = 64
 
 
 def take_and_give_back(megabytes: float) -> None:
-    """Before a sample that fills files of so many megabytes, whoever's.
+    """Before a sample that fills files of so many megabytes in any process.
 
-    A virtual machine gets its memory from its host page by page, when each is used for the first time (at 0.5 GB/s
-    where this was written, a tenth of the speed of memory), and gives back what is free for a while. Without this,
-    samples would mostly say how many new pages were needed.
+    A virtual machine gets its memory from its host page by page, when each is used for the first time (at 0.5 GB/s on
+    the first test machine, a tenth of the speed of memory), and returns free memory after a while. Without this,
+    samples would mostly measure the number of new pages.
     """
     bytearray(int(_FILES * megabytes + _MORE_MB) << 20)

@@ -1,7 +1,6 @@
 """Mounts, each a process for as long as a `with` lasts: cambfs, rclone's http backend in two modes, the bare mount.
 
-Not what is read from them. Each gives paths of results that it has not seen yet (`fresh`), so that what is read is
-cold. No threads.
+Each returns paths of results that it has not read yet (`fresh`), so that reads are cold. No threads.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class Mounted(Protocol):
     name: str
 
     def fresh(self, kind: Kind) -> Path:
-        """The path of a result that nobody has read here yet."""
+        """The path of a result that has not been read here yet."""
 
 
 class Mount:
@@ -61,7 +60,7 @@ class Mount:
         return self.path / f"{kind.run(next(self._numbers[kind]))}.flac"
 
     def await_ready(self, process: subprocess.Popen[bytes]) -> None:
-        """As it is for those that say when they are there."""
+        """For mounts that report when they are ready."""
         assert process.stdout is not None
         ready, _, _ = select.select([process.stdout], [], [], _START_S)
         if not ready or not process.stdout.readline().startswith(b"mounted at "):
@@ -118,7 +117,7 @@ class Cambfs(Mount):
 
     @property
     def account(self) -> Path:
-        """Where the cached results are."""
+        """The directory of the cached results."""
         return self.home / "cache" / hashlib.sha256(f"{self._base_url}\n{KEY}".encode()).hexdigest()[:32]
 
     def command(self) -> list[str]:
@@ -129,7 +128,7 @@ class Cambfs(Mount):
 
 
 class Bare(Mount):
-    """`bare_mount`, which is told the sizes. The first `listed` results of that size are listed."""
+    """`bare_mount`, which gets the sizes. The first `listed` results of that size are listed."""
 
     def __init__(self, home: Path, source: str, sizes: Mapping[Kind, int], listed: tuple[Kind, int]) -> None:
         super().__init__(BARE, home)
@@ -167,7 +166,7 @@ class Rclone(Mount):
             time.sleep(0.02)
 
     def list(self) -> None:
-        """Has it look at its listing, which it then remembers."""
+        """Makes it read its listing, which it then remembers."""
         if not any(self.path.iterdir()):
             raise CannotMeasure(f"{self.name} lists nothing")
 
@@ -177,7 +176,7 @@ def is_mounted(directory: Path) -> bool:
 
 
 def unmount(directory: Path) -> None:
-    """Takes a mount away that its process left, or nothing."""
+    """Removes a mount that its process left behind, if there is one."""
     command = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount", "-u", "-z"]
     if is_mounted(directory):
         subprocess.run([*command, str(directory)], check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""The figures as a picture: everybody's times beside ours, and every goal with how much of it is used. No threads."""
+"""The figures as a picture: the peers' times beside ours, and every goal with the used part of it. No threads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _COLOURS = dict(
     )
 )
 _MET, _MISSED = "#4c9f70", "#d62728"
-# Beyond this a bar says nothing more.
+# Beyond this a bar is cut off.
 _MOST_SHARE = 3.0
 
 

@@ -1,4 +1,4 @@
-"""What the kernel tells of a process: memory, processor time, wake-ups. No threads."""
+"""The kernel's figures of a process: memory, processor time, wake-ups. No threads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 _MEGABYTE = 1_000_000
-# Longer than anybody who puts work off until all is quiet waits for that.
+# Longer than the delay of any contender that postpones work until the machine is quiet.
 _SETTLED_S = 0.1
 _BUSY_SHARE = 0.1
 _SETTLE_LIMIT_S = 5.0
@@ -22,8 +22,8 @@ def _status(path: Path, name: str) -> int:
 
 
 def settle() -> None:
-    """Returns when the processors have had next to nothing to do for a moment, or after five seconds: what one
-    contender does after its sample, such as a checksum of what it keeps, must not fall into the sample of the next."""
+    """Returns when the processors have been almost idle for a moment, or after five seconds. Work that one contender
+    does after its sample, such as a checksum of cached bytes, must not fall into the sample of the next."""
     deadline = time.monotonic() + _SETTLE_LIMIT_S
     busy_s = _busy_s()
     while time.monotonic() < deadline:

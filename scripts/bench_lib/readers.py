@@ -1,6 +1,6 @@
-"""Ways of reading a result, timed: by the commands that people use, and by plain system calls.
+"""Ways of reading a result, timed: by usual commands, and by plain system calls.
 
-Everything gives seconds, and raises CannotMeasure when what came is not what the result holds: wrong bytes have no
+Every function returns seconds, and raises CannotMeasure when the bytes are not those of the result: wrong bytes have no
 speed.
 
 Threads: `all_at_once` runs each task in one of its own.
@@ -51,7 +51,7 @@ def script(url: str, target: Path, original: Path) -> float:
 
 
 def script_loop(url: str, target: Path, original: Path) -> float:
-    """The documentation's script without its start, as it says itself: what it costs in a program that runs already."""
+    """The documentation's script without its start, by its own clock: its cost in a program that runs already."""
     done = _run(_script(url, target))
     _check_copy(done, target, original)
     return float(done.stdout)

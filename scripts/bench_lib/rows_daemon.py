@@ -1,4 +1,4 @@
-"""Rows about the daemon itself: its memory, what it does when there is nothing to do, how long it takes to start.
+"""Rows about the daemon itself: its memory, its load when idle, the time to start.
 
 No threads.
 """

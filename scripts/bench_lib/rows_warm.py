@@ -1,4 +1,4 @@
-"""Rows about what is cached: read again, in the same mount and after a remount; very many results, listed.
+"""Rows about cached results: read again, in the same mount and after a remount; very many results, listed.
 
 No threads.
 """

@@ -1,9 +1,9 @@
 """The API's stand-in: nginx in front of the files, as fast as a server gets, with a log of every request.
 
-Its four servers differ in whether answers tell their length (and take ranges, as nginx does then) and in whether they
-wait 50 ms before each. All of them: any run id of seven digits is a result, the first digit says of which kind; its
-signed URL leads to storage, which has ranges; bulk answers as documented. What rclone needs beside (the API has neither
-HEAD nor a listing) is under `/peer/`. Without a length, bodies are chunked in pieces of 64 KiB.
+Its four servers differ in whether responses have a length (and support ranges, as nginx does then) and in whether they
+wait 50 ms before each. In all of them any run id of seven digits is a result, and the first digit is its kind. Its
+signed URL leads to storage, which has ranges. Bulk responses are as documented. The additional paths for rclone (the
+API has neither HEAD nor a listing) are under `/peer/`. Without a length, bodies are chunked in pieces of 64 KiB.
 
 No threads; nginx is a process of its own.
 """
@@ -68,7 +68,7 @@ _NO_LENGTH = "add_after_body /nothing; addition_types *; sendfile off; output_bu
 
 @dataclass(frozen=True)
 class Profile:
-    """How one of the servers behaves."""
+    """The behaviour of one of the servers."""
 
     has_length: bool
     wait_s: float
@@ -158,7 +158,7 @@ class Server:
 
     def mark(self) -> int:
         """A place in the log, for `since`."""
-        time.sleep(0.1)  # a request is logged when its response has gone
+        time.sleep(0.1)  # a request is logged after its response was sent
         return self._log.stat().st_size
 
     def since(self, mark: int) -> Counts:

@@ -1,4 +1,4 @@
-"""The figures as text: a table, what is worse than what, JSON. No threads."""
+"""The figures as text: a table, a comparison, JSON. No threads."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def remarks(figures: Sequence[Figure]) -> list[str]:
-    """In sentences: which goals were missed, what is worse than which peer, and what has no figure."""
+    """In sentences: the missed goals, the figures that are worse than a peer's, and the rows without a figure."""
     goals = [(figure, goal) for figure in figures for goal in figure.goals]
     missed = [_missed(figure, goal) for figure, goal in goals if not goal.is_met]
     lines = [f"{len(goals) - len(missed)} of {len(goals)} goals are met."]
@@ -95,7 +95,7 @@ def _missed(figure: Figure, goal: Goal) -> str:
 
 
 def surroundings(rounds: int) -> dict[str, Any]:
-    """What the figures were made with."""
+    """The circumstances of the figures."""
     return {
         "date": time.strftime("%Y-%m-%d"),
         "rounds": rounds,

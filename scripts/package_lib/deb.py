@@ -87,7 +87,7 @@ def fill(tree: Path) -> None:
 
 
 def needed(name: str) -> set[str]:
-    """The libraries that this one needs, and those that they need, but for Debian's."""
+    """The libraries that this one needs, and their own requirements, except for Debian's."""
     found: set[str] = set()
     for requirement in map(Requirement, distribution(name).requires or ()):
         needs_it = requirement.marker is None or requirement.marker.evaluate(OLDEST_PYTHON)

@@ -1,1 +1,1 @@
-"""The API of `cambfs.demo` that logs what it is asked and misbehaves as told. `tests.api.server` is where to start."""
+"""The API of `cambfs.demo` with a request log and faults on demand. Start at `tests.api.server`."""

@@ -1,4 +1,4 @@
-"""What goes wrong in the API, and how often. How it looks on the wire is in `misbehaving` and `wire`.
+"""The faults of the API, and how often they happen. `misbehaving` and `wire` put them on the wire.
 
 Threads: tests add and clear from theirs, the server's thread takes; a lock is held for each.
 """
@@ -21,7 +21,7 @@ class Fault:
 
     kind  reset    the connection is reset; the `after_bytes` before it do arrive
           cut      the connection ends in order, but early: within a chunk, short of the Content-Length. With
-                   `after_bytes` at the body's end or past it, what is missing is the last chunk
+                   `after_bytes` at the body's end or past it, only the last chunk is missing
           stall    nothing more is sent until Server.release()
           drip     from `after_bytes` on, one byte every `interval_s`
           status   `status`, `headers` and `body` instead of the response
@@ -64,7 +64,7 @@ class Faults:
             self._pending.clear()
 
     def take(self, kind: Kind, run_id: int | None, *, is_success: bool) -> Fault | None:
-        """What happens to a response. Only a `status` takes the place of one that is an error already."""
+        """Applies a fault to a response. Only a `status` replaces an error response."""
         with self._lock:
             for index, (fault, left) in enumerate(self._pending):
                 if fault.target == kind and fault.run_id in (None, run_id) and (is_success or fault.kind == "status"):

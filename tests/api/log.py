@@ -1,4 +1,4 @@
-"""What was asked of the API: one record a request, those under way included.
+"""The API's request log: one record per request, those under way included.
 
 Threads: the server's thread writes, any thread reads; a lock is held for each.
 """
@@ -19,7 +19,7 @@ Origin = Literal["api", "storage"]
 class Record:
     """One request, as it stood when the log was read.
 
-    kind      what it asked for; "other" when it fits no endpoint
+    kind      the kind of request; "other" when it fits no endpoint
     query     as sent, so with the signature of a signed URL
     range     the Range header, or None
     had_key   the key was sent, in any header or in the address

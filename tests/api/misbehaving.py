@@ -1,4 +1,4 @@
-"""What stands between the API and the server: a record of each request, and what a fault makes of its response.
+"""The layer between the API and the server: records each request, and applies faults to responses.
 
 An ASGI middleware: it sees the request as it came, and the response in the pieces in which the API sends it. Runs in
 the server's thread.
@@ -34,7 +34,7 @@ class Misbehaving:
         self._key = key.encode()
 
     def wrap(self, application: ASGIApp, origins: Mapping[int, Origin]) -> ASGIApp:
-        """`origins`: port → what is behind it."""
+        """`origins`: port → the application behind it."""
         self._application = application
         self._origins = origins
         return self
@@ -77,7 +77,7 @@ def _asked_for(scope: Scope) -> tuple[Kind, int | None]:
 
 
 class _Response:
-    """One response on its way: `take` gets what the API sends, `_send` what goes out."""
+    """One response on its way: `take` gets it from the API, `_send` sends it out."""
 
     def __init__(self, owner: Misbehaving, wire: Wire, send: Send, record: Record, number: int) -> None:
         self._owner = owner
@@ -121,7 +121,7 @@ class _Response:
             self._wire.forgive(lie_bytes)
 
     async def _replace(self, fault: Fault, *, has_length: bool) -> None:
-        """Sends the fault's own response; what the API goes on to send is dropped."""
+        """Sends the fault's own response; the rest of the API's response is dropped."""
         self._is_replaced = True
         headers = MutableHeaders(headers={"content-type": fault.content_type, **fault.headers})
         if has_length:

@@ -24,7 +24,7 @@ class Server(demo.Server):
 
     @property
     def requests(self) -> tuple[Record, ...]:
-        """Every request since the start or `forget`, oldest first, also those that are being answered."""
+        """Every request since the start or `forget`, oldest first, also those under way."""
         return self._misbehaving.log.snapshot()
 
     def count(self, kind: Kind, run_id: int | None = None) -> int:
@@ -44,7 +44,7 @@ class Server(demo.Server):
         self.faults.add(fault)
 
     def heal(self) -> None:
-        """Takes back the faults that have not happened yet, and releases what has stalled."""
+        """Removes the faults that have not happened yet, and releases stalled responses."""
         self.faults.clear()
         self.release()
 

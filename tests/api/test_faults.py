@@ -1,4 +1,4 @@
-"""The faults of the tests' API: what arrives on the wire is what the fault says."""
+"""The faults of the tests' API: the bytes on the wire match the fault."""
 
 from __future__ import annotations
 

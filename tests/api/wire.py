@@ -1,4 +1,4 @@
-"""The connection under a response: what ASGI does not let an application do to it. Runs in the server's thread."""
+"""The connection under a response: operations that ASGI does not offer. Runs in the server's thread."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Wire:
         while not self.closing and self._unacknowledged():
             await self.rest(_POLL_S)
         if not self.closing:
-            # A reset throws away what is still queued, hence the wait; linger of 0 s makes the close a reset.
+            # A reset discards queued bytes, hence the wait; linger of 0 s makes the close a reset.
             self._socket().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._connection.transport.abort()
         await self.gone()

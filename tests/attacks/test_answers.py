@@ -1,6 +1,6 @@
-"""A fuzz of what the API and its storage may answer: whatever it is, the bytes are right or there is an error of ours.
+"""A fuzz of responses of the API and its storage: for any response, the bytes are right or there is an error of ours.
 
-Each example is one server for all that is asked, and ends with it.
+Each example is one server for all requests, and ends with it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ RUN = RunId(5)
 KEY = "sk-very-secret-key"
 FLAC = make_flac(10_244)
 SECRET = "s3cr3t-signature"
-# Answers that never come are not among these, so this long only what hangs by mistake takes.
+# Responses that never come are not among the examples, so only a hang by mistake takes this long.
 TIMEOUT_S = 5.0
 QUICK = settings(max_examples=150, deadline=None, phases=[Phase.generate])
 
@@ -141,7 +141,7 @@ def content(body: Body) -> bytes:
 
 
 def check_body(body: Body, start: int) -> bytes:
-    """What a body promises; returns its content."""
+    """The facts of a body; returns its content."""
     assert body.start in (0, start)
     assert body.modified_s is None or 0 <= body.modified_s < 2**32
     assert re.fullmatch(r"[!-~]{0,130}", body.content_type)
@@ -157,7 +157,7 @@ def check_body(body: Body, start: int) -> bytes:
     return found
 
 
-# One question
+# One request
 
 
 @QUICK
@@ -174,7 +174,7 @@ def test_a_stream_gives_the_bytes_or_an_error(
         except CambfsError as error:
             check(error)
             return
-    # A short Content-Length, which nobody can know to be one, is the only end of its own; a part may be any.
+    # A short Content-Length cannot be recognised, so it is the only end of its own; a part may be any.
     wanted = FLAC[: len(FLAC) // 2] if how == "short" else FLAC
     assert found in (b"", wanted) or status == "206 P"
 
@@ -316,7 +316,7 @@ def test_whatever_is_answered_the_tree_gives_a_result_or_an_error(
         return (sign or signed_at(server)) if "file_url" in path else stream
 
     with WireServer(response) as server, Client(server.url, KEY, TIMEOUT_S) as client:
-        # So short that nothing is asked again.
+        # So short that nothing is requested again.
         library = library_of(client, Cache(None, 10**6), timeout_s=0.1)
         tree = Tree(library, UrlStyle.JSON)
         try:

@@ -1,4 +1,4 @@
-"""Logs and caches where others have been before, and what they hold of what others say."""
+"""Logs and caches in places that other users can reach, and texts of other parties in them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RUN = RunId(5)
 
 
 def as_root(test: Callable[..., None]) -> Callable[..., None] | None:
-    """Only root can plant what belongs to somebody else; for other users there is no such test."""
+    """Only root can plant another user's files; for other users this test does not exist."""
     return test if os.geteuid() == 0 else None
 
 
@@ -225,7 +225,7 @@ def test_links_in_a_circle_are_refused(shared: Path) -> None:
 @as_root
 @pytest.mark.parametrize("name", ["5.flac", "5.json"])
 def test_a_file_that_somebody_else_has_put_there_is_not_believed(shared: Path, name: str) -> None:
-    """When the directory was open to all once."""
+    """A directory that was open to all once."""
     disk = Disk(shared / "account")
     fill(disk)
     os.chown(shared / "account" / name, NOBODY, NOBODY)
@@ -238,7 +238,7 @@ def test_a_file_that_somebody_else_has_put_there_is_not_believed(shared: Path, n
 
 @as_root
 def test_another_user_can_exchange_nothing_that_is_accepted() -> None:
-    """Where cambfs accepts a cache, somebody else fails to exchange it; where that is possible, it is refused."""
+    """Where cambfs accepts a cache, another user fails to replace it; where that is possible, it is refused."""
     root = Path(tempfile.mkdtemp(dir="/tmp"))
     try:
         root.chmod(0o755)

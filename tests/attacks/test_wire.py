@@ -1,4 +1,4 @@
-"""Servers that want to hold a thread, fill the memory, learn the key, or have this machine's neighbours asked."""
+"""Servers that try to hold a thread, fill the memory, learn the key, or reach this machine's neighbours."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_of_a_json_answer_only_so_much_is_read(status: str) -> None:
     server = WireServer(lambda *_: sent_until_closed(server, first, sent))
     with server, Client(server.url, KEY, WAIT_S) as client, pytest.raises(CambfsError):
         client.sign(RUN)
-    # What the sockets between hold, too.
+    # Includes the bytes in socket buffers.
     assert sent[0] / len(server.requests) < 16 * 2**20
 
 
@@ -181,7 +181,7 @@ def test_a_url_file_has_nothing_that_a_terminal_obeys(style: UrlStyle) -> None:
         assert json.loads(text) == HOSTILE
 
 
-# The key in what a failure leaves behind
+# The key in the traces of a failure
 
 
 def unanswered() -> str:
@@ -209,7 +209,7 @@ ECHOING: list[Callable[[str, str], bytes]] = [
 
 
 def with_locals(error: BaseException | None) -> str:
-    """All that a debugging tool would print, of what is hidden behind `from None`, too."""
+    """All that a debugging tool would print, including exceptions hidden behind `from None`."""
     text, seen = "", set[int]()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -268,7 +268,7 @@ def test_the_key_is_in_no_repr() -> None:
 
 
 def test_a_proxy_may_be_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It looks the names up, so what lies behind it is judged by how it is written only."""
+    """It resolves the names, so a target behind it is judged by its spelling only."""
     response = b"HTTP/1.1 502 I look no further\r\n\r\n"
     with WireServer(lambda *_: response) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")

@@ -1,6 +1,6 @@
-"""A server that answers each request with the very bytes that a test gives it, and then ends the connection.
+"""A server that sends exactly the bytes that a test gives it for each request, and then ends the connection.
 
-Threads: one accepts, one answers each connection; all have ended when the `with` has.
+Threads: one accepts, one serves each connection; all have ended when the `with` has.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ WAIT_S = 20.0
 
 
 class WireServer:
-    """`answer` gets the path with its query and the request's headers, in lower case; what it gives is sent piece by
-    piece as it comes. `requests` is what was asked, each as it came; `connected` is set when somebody has connected."""
+    """`answer` gets the path with its query and the request's headers, in lower case; its pieces are sent as they come.
+    `requests` are the requests, each as it came; `connected` is set at the first connection."""
 
     def __init__(self, answer: Callable[[str, str], bytes | Iterator[bytes]]) -> None:
         self.answer = answer

@@ -1,4 +1,4 @@
-"""What a run does with a cache, from the first byte to the last use."""
+"""Uses a cache as a run does, from the first byte to the last use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`cambfs.cache.cache`: what is kept and what is evicted; the same behaviours with a disk and without one."""
+"""`cambfs.cache.cache`: which results are kept and evicted; the same behaviours with a disk and without one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cache on disk: what outlives a mount, and two mounts with one directory."""
+"""A cache on disk: contents that outlive a mount, and two mounts with one directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the commands share: an embedded API and a shell."""
+"""Shared by the tests of the commands: an embedded API and a shell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all commands have in common: help, wrong calls, exit codes."""
+"""Behaviour of all commands: help, wrong calls, exit codes."""
 
 from __future__ import annotations
 

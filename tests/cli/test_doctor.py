@@ -1,6 +1,6 @@
 """`cambfs doctor` as a user types it: in a process of its own, against the embedded API.
 
-Other mounts of this user may be there, and dead; what is said of them is left aside.
+Other mounts of this user may exist, and be dead; the tests ignore lines about them.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class User:
         )
 
     def json(self, *arguments: object, **environ: str) -> tuple[dict[str, dict[str, Any]], int]:
-        """What is said of each check but those of mounts, and the exit code."""
+        """The findings of all checks but those of mounts, and the exit code."""
         done = self("--json", *arguments, **environ)
         assert not done.stderr
         said = json.loads(done.stdout)
@@ -157,7 +157,7 @@ def test_colours_on_a_terminal(user: User) -> None:
 def _read(descriptor: int) -> bytes:
     try:
         return os.read(descriptor, 65536)
-    except OSError:  # what a terminal says at its end
+    except OSError:  # a terminal reports its end so
         return b""
 
 
@@ -183,7 +183,7 @@ def test_a_silent_api_is_a_line(user: User) -> None:
 
 
 def test_nothing_is_broken_but_something_could_be_better(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The exit code, whatever else is mounted on this machine."""
+    """The exit code, without regard to other mounts on this machine."""
     monkeypatch.setattr("cambfs.system.private_files.forbid_core_dumps", lambda: None)
     finding = report.warning("a", "b", "c")
     monkeypatch.setattr(doctor, "_findings", lambda *_: [finding])

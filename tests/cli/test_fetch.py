@@ -182,14 +182,14 @@ def test_on_a_terminal_lines_are_above_the_bar(shell: Shell, api: Server) -> Non
 
 
 def on_terminal(shell: Shell, *arguments: str) -> tuple[str, int]:
-    """What a command shows on a terminal, as its standard error, and its exit code."""
+    """The output of a command on a terminal, as its standard error, and its exit code."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 200))
     command = [sys.executable, "-m", "cambfs", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs, env=shell.environ)
     os.close(theirs)
     shown = b""
-    with contextlib.suppress(OSError):  # how a terminal says that nobody writes any more
+    with contextlib.suppress(OSError):  # a terminal reports so that its writers are gone
         while piece := os.read(ours, 4096):
             shown += piece
     os.close(ours)

@@ -1,4 +1,4 @@
-"""How `cambfs status` looks, and what it says where there is nothing to show. With mounts: tests/kernel/test_status."""
+"""The layout of `cambfs status`, and its output without mounts. With mounts: tests/kernel/test_status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the surroundings do to `cambfs mount`: a wrong base URL, an API in trouble, proxies, certificates."""
+"""`cambfs mount` in difficult surroundings: a wrong base URL, an API in trouble, proxies, certificates."""
 
 from __future__ import annotations
 

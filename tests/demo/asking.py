@@ -59,7 +59,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def connect(server: Server, path: str = "/tts-result/1") -> socket.socket:
-    """A connection on which a stream has been asked for, without asking for the connection's end."""
+    """A connection on which a stream has been requested, without requesting the connection's end."""
     parts = urlsplit(server.base_url)
     link = socket.create_connection((str(parts.hostname), parts.port or 0), LIMIT_S)
     link.sendall(f"GET {parts.path}{path} HTTP/1.1\r\nHost: demo\r\nx-api-key: demo-key\r\n\r\n".encode())

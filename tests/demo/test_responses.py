@@ -1,4 +1,4 @@
-"""What the API of the demo answers: samples, framing and pace, ranges, refusals."""
+"""The demo API's responses: samples, framing and pace, ranges, refusals."""
 
 from __future__ import annotations
 

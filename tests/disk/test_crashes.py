@@ -1,4 +1,4 @@
-"""What a crash, a full disk and earlier versions leave behind in the cache directory."""
+"""Leftovers of a crash, a full disk and earlier versions in the cache directory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.disk.on_disk import (
     read,
 )
 
-# What a crash leaves behind.
+# Leftovers of a crash.
 
 
 def test_stale_temporary_files_are_swept(disk: Disk) -> None:
@@ -71,7 +71,7 @@ class _PowerFailure(BaseException):
     pass
 
 
-# What a commit does, one after the other: which call of what it is.
+# The steps of a commit, in order: which call of which function it is.
 STEPS = {
     "remove the old sidecar": (Directory, "clear", 1),
     "remove the old audio": (Directory, "clear", 2),

@@ -179,7 +179,7 @@ def test_a_directory_that_lies_where_a_file_should_is_no_reason_to_refuse(disk: 
     assert cache.runs() == []
 
 
-# Who may see it.
+# Access.
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from tests.disk.on_disk import (
 )
 from tests.waiting import raises
 
-# What is there.
+# Contents.
 
 
 def test_what_was_committed_is_there_under_its_name(disk: Disk, audio: Path, sidecar: Path) -> None:
@@ -171,7 +171,7 @@ def test_the_least_recently_used_comes_first(disk: Disk) -> None:
     assert (disk.directory / "1.flac").stat().st_mtime_ns == FACTS.mtime_ns
 
 
-# What is vouched for.
+# Trust.
 
 
 def test_a_result_is_vouched_for_from_the_beginning_and_after_its_use(disk: Disk) -> None:
@@ -226,7 +226,7 @@ def test_the_stamp_changes_when_results_come_and_go(disk: Disk) -> None:
     assert stamps[2] != 0
 
 
-# What can be verified without the API.
+# Verification without the API.
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What the machine lacks, each thing on both sides."""
+"""Checks of the machine, each with its requirement met and missing."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def program(directory: Path, monkeypatch: pytest.MonkeyPatch, mode: int) -> None
     path.touch()
     path.chmod(mode)
     monkeypatch.setenv("PATH", str(directory))
-    # As root owns it, whoever runs the tests.
+    # As if root owned it, whichever user runs the tests.
     real = Path.stat
     as_root = lambda self, **more: os.stat_result((*(found := real(self, **more))[:4], 0, *found[5:]))  # noqa: E731
     monkeypatch.setattr(Path, "stat", as_root)

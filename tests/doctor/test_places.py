@@ -185,7 +185,7 @@ def test_the_log(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Mounts as the kernel lists them, and how each answers."""
+    """Mounts as the kernel lists them, and the response of each."""
     mounts: list[Mounted] = []
     answers: dict[Path, int | None] = {}
     monkeypatch.setattr(mountpoint, "all_mounts", lambda *_: mounts)

@@ -22,7 +22,7 @@ PASSWORD = "pr0xy-pass"
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's, and nothing of the tester's own in the environment."""
+    """A user's environment, without the tester's own variables."""
     for name in list(os.environ):
         if name.startswith(("CAMB", "XDG_", "SSL_")) or "PROXY" in name.upper() or name.endswith("CA_BUNDLE"):
             monkeypatch.delenv(name)

@@ -1,4 +1,4 @@
-"""How the API answers for one run: against the embedded API in all its ways, and raw responses for the rest."""
+"""The checks of one run: against the embedded API in all its modes, and raw responses for the rest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The adapter's operations against a tree that is none: what goes to the kernel, without a kernel."""
+"""The adapter's operations against a fake tree: the results for the kernel, without a kernel."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class FakeFile:
 
 
 class FakeTree:
-    """A few files, all with the same content, and whatever is to be raised."""
+    """A few files, all with the same content, and an error to raise."""
 
     def __init__(self) -> None:
         self.file = FakeFile()
@@ -108,7 +108,7 @@ def _opened(operations: Operations) -> Any:
 
 
 def _read(binding: Any, fi: Any, size: int, offset: int) -> tuple[int, bytes]:
-    """What the binding returns to libfuse, and libfuse's memory with a guard of 8 bytes behind it."""
+    """The binding's return value to libfuse, and libfuse's memory with a guard of 8 bytes behind it."""
     memory = (ctypes.c_byte * (size + 8))(*b"-" * (size + 8))
     count = binding.read(
         b"/1.flac", ctypes.cast(memory, ctypes.POINTER(ctypes.c_byte)), size, offset, ctypes.pointer(fi)
@@ -274,7 +274,7 @@ def test_others_are_kept_out_of_what_is_the_users_own(
 
 
 def _xattr(binding: Any, path: bytes, name: bytes | None, room: int) -> tuple[int, bytes]:
-    """What the binding returns and writes into `room` bytes; 0 asks for the size."""
+    """The binding's return value, and the bytes that it writes into `room` bytes; 0 asks for the size."""
     memory = (ctypes.c_byte * max(room, 1))()
     pointer = ctypes.cast(memory if room else ctypes.c_void_p(), ctypes.POINTER(ctypes.c_byte))
     arguments = (path, pointer, room) if name is None else (path, name, pointer, room)

@@ -1,4 +1,4 @@
-"""`cambfs.fuse.interrupts`: who was killed, who was only interrupted, and whom nothing is known of."""
+"""`cambfs.fuse.interrupts`: callers that were killed, callers that were only interrupted, and unknown ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table from errors to errnos, and what of a failure is logged and kept for `.cambfs/errors`."""
+"""The table from errors to errnos, and which failures are logged and kept for `.cambfs/errors`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a mount agrees on with the kernel: the first request and its response, as they were seen on Linux 6.18."""
+"""The agreement of a mount with the kernel: the first request and its response, as captured on Linux 6.18."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A peer that says anything, and what a mount makes of it."""
+"""A server that may send anything, and a mount's reaction."""

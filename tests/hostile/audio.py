@@ -1,4 +1,4 @@
-"""Real FLACs, each of other bytes and of another length, and what else a run may be.
+"""Real FLACs, each with other bytes and another length, and other contents of a run.
 
 Made with flac and ffmpeg; nothing here knows of servers. No threads.
 """
@@ -70,7 +70,7 @@ def _first_frame(content: bytes) -> int:
     return position
 
 
-# What is nearly the same file.
+# Files that are almost the same.
 
 
 def other_middle(content: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""What a case is, and the replies that many cases are made of.
+"""The definition of a case, and the replies that many cases share.
 
 No sockets (`server`), no mounts (`mounts`); the table itself is in `cases`. No threads.
 """
@@ -28,7 +28,7 @@ from tests.hostile.server import Script
 # How a run may be read. `size` and `list_all` ask for sizes only.
 MODES = ("whole", "stat", "tail", "map", "two")
 
-# What is right for the reader: the right bytes, one of some errnos, or either.
+# The right outcomes for the reader: the right bytes, one of some errnos, or either.
 RIGHT = frozenset({"right"})
 REFUSED = frozenset({"EIO"})
 EITHER = RIGHT | REFUSED
@@ -87,7 +87,7 @@ class Case:
     error_log: str = ""
 
     def script(self, content: bytes) -> Script:
-        """What the server does for a run that was made of some FLAC."""
+        """The server's behaviour for a run that was made of some FLAC."""
         content = self.make(content)
         replies = {kind: self._limited(reply) for kind, reply in self.replies.items()}
         if self.gone:
@@ -104,11 +104,11 @@ class Case:
 
     @property
     def has_open_sizes(self) -> bool:
-        """Then a memory map, which is as long as what was told when it was made, may be too short or too long."""
+        """Then a memory map, which is as long as the reported size when it was made, may be too short or too long."""
         return self.is_size_loose or self.may_claim_size
 
     def is_size_open(self, got: str) -> bool:
-        """Whether a size that was told before the reader got this may have been another."""
+        """Whether a size that was reported before the reader got this may have been another."""
         return self.is_size_loose or (self.may_claim_size and got != "right")
 
     @property
@@ -151,17 +151,17 @@ def says(*steps: Step) -> Reply:
 
 
 def before(*steps: Step) -> Reply:
-    """These, and then the usual answer."""
+    """These, and then the usual response."""
     return lambda asked: [*steps, *well(asked)]
 
 
 def behind(*steps: Step) -> Reply:
-    """The usual answer, and then these."""
+    """The usual response, and then these."""
     return lambda asked: [*well(asked), *steps]
 
 
 def of(make: Content) -> Reply:
-    """The usual answer, of other bytes."""
+    """The usual response, of other bytes."""
     return lambda asked: well(asked.having(make(asked.content)))
 
 
@@ -201,7 +201,7 @@ def text(content: bytes, content_type: str = "text/plain", status: str = "200 OK
 
 
 def broken_after(count: Callable[[Asked], int], act: Act = Act.RESET) -> Reply:
-    """The usual answer, whose connection ends when so many of its bytes were sent."""
+    """The usual response, whose connection ends when so many of its bytes were sent."""
 
     def reply(asked: Asked) -> list[Step]:
         answer = b"".join(step for step in well(asked) if isinstance(step, bytes))
@@ -224,12 +224,12 @@ def status(line: str, *headers: str) -> Reply:
 
 
 def made_of(*steps: Step | Callable[[Asked], bytes]) -> Reply:
-    """Steps, and bytes that depend on what was asked."""
+    """Steps, and bytes that depend on the request."""
     return lambda asked: [step(asked) if callable(step) else step for step in steps]
 
 
 def range_says(text: str) -> Reply:
-    """The part that was asked for, under a Content-Range in which {a}, {b} and {n} stand for the right numbers."""
+    """The requested part, under a Content-Range in which {a}, {b} and {n} stand for the right numbers."""
 
     def reply(asked: Asked) -> list[Step]:
         last = min(asked.size, asked.stop or asked.size) - 1

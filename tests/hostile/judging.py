@@ -1,4 +1,4 @@
-"""Whether what a reader got is right: bytes, errnos, and sizes that agree with them.
+"""Judges a reader's results: bytes, errnos, and sizes that agree with them.
 
 Pure functions; no threads.
 """
@@ -23,7 +23,7 @@ class Read:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one operation of the reader gave. `sizes` has a number, or the name of an errno, for each that was asked."""
+    """The result of one of the reader's operations. `sizes` has a number, or the name of an errno, for each request."""
 
     reads: list[Read]
     sizes: list[int | str]
@@ -42,9 +42,9 @@ def judge(
     *,
     is_size_open: Callable[[str], bool] = lambda _: False,
 ) -> tuple[str, list[str]]:
-    """What the reader got, and what is wrong with it. `right` are the contents that may be read, `want` what may come
-    of it, `name` says what bytes are that should not be there, `is_size_open` whether for what the reader got the sizes
-    that were told before may have been others."""
+    """The reader's result, and its mistakes. `right` are the contents that may be read, `want` the allowed outcomes.
+    `name` describes wrong bytes. `is_size_open` says whether the reported sizes may have been others for this
+    result."""
     problems = [problem for read in answer.reads if (problem := _wrong_bytes(read, right, name))]
     got = {"right" if read.end == "end" else read.end for read in answer.reads}
     got |= {size for size in answer.sizes if isinstance(size, str)}
@@ -82,7 +82,8 @@ def name_of(words: Iterable[str]) -> str:
 
 
 def shown_url(answer: Answer) -> str:
-    """What a read of a `.url` gave: "right" for one line of JSON with a URL in it, "wrong", or the name of an errno."""
+    """The result of reading a `.url`: "right" for one line of JSON with a URL in it, "wrong", or the name of an
+    errno."""
     (read,) = answer.reads
     if read.end != "end":
         return read.end

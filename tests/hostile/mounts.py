@@ -33,14 +33,14 @@ _STRANGER = 1
 _LAST = range(2, 10)
 # A client may let a connection rest before it uses it again.
 _REST_S = 0.1
-# Whatever a mount says of such servers, but not that it did not foresee them.
+# Any message about such servers, but no unexpected error.
 _UNFORESEEN = re.compile(r"Traceback|unexpected|nobody foresaw|internal error")
 
 
 @dataclass
 class Outcome:
-    """What the reader got ("right", or names of errnos), how long it took, whether the run was in the cache afterwards,
-    and what was wrong with all this."""
+    """The reader's result ("right", or names of errnos), its time, whether the run was in the cache afterwards, and all
+    mistakes."""
 
     got: str = ""
     seconds: float = 0.0
@@ -155,7 +155,7 @@ class Lane:
                 outcome.problems.append(f"nothing about {case.error_log!r} in .cambfs/errors")
 
     def _name(self, data: bytes) -> str:
-        """What some bytes are that are not those they should be."""
+        """A description of wrong bytes."""
         for run_id, script in self._scripts.items():
             if data and data in script.content:
                 return f"bytes of run {run_id}"
@@ -194,7 +194,7 @@ class Lane:
         ]
 
     def _check_cache(self) -> None:
-        """Unmounted: what was to be kept is kept."""
+        """Unmounted: the results to be kept are kept."""
         cached = self._cached()
         for trial in self._trials:
             outcome = self.outcomes[trial.id]
@@ -213,7 +213,7 @@ class Lane:
             outcome.problems.append(problem)
 
     def _read_again(self, home: Path) -> None:
-        """A new mount: what is in the cache is served from there, and right."""
+        """A new mount: cached results are served from the cache, and right."""
         cached, asked = self._cached(), len(self.server.requests)
         with self._mounted(home) as self._mount, reading(self._mount) as reader:
             for trial in self._trials:

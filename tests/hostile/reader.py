@@ -1,8 +1,8 @@
-"""Reads files of a mount as it is told, line by line: `MODE FILE` in, one line of JSON out.
+"""Reads files of a mount on command, line by line: `MODE FILE` in, one line of JSON out.
 
-Run with `python -I -S` in the tree, so that it starts quickly; only the standard library is there. The answer has what
-was read, piece by piece with its offset (base64), how each read ended ("end", or the name of an errno), and the sizes
-that `stat` told. Threads: two in the mode `two`, none otherwise.
+Run with `python -I -S` in the tree, so that it starts quickly; only the standard library is there. The output has the
+bytes, piece by piece with their offset (base64), how each read ended ("end", or the name of an errno), and the sizes
+from `stat`. Threads: two in the mode `two`, none otherwise.
 """
 
 import base64
@@ -39,7 +39,7 @@ class Answer:
         self.reads.append({"offset": offset, "data": base64.b64encode(data).decode(), "end": end})
 
     def open(self, path: str, use: Callable[[int], None]) -> None:
-        """What goes wrong with opening, or in `use`, is how the read ends."""
+        """An error while opening, or in `use`, is the end of the read."""
         try:
             fd = os.open(path, os.O_RDONLY)
         except OSError as error:
@@ -121,7 +121,7 @@ def size(answer: Answer, path: str) -> None:
 
 
 def list_all(answer: Answer, path: str) -> None:
-    """All sizes in the order of the listing, as `ls -l` asks for them; what is read is the names."""
+    """All sizes in the order of the listing, as `ls -l` requests them; the bytes are the names."""
     names = sorted(
         (entry.name for entry in os.scandir(path) if entry.name.endswith(".flac")), key=lambda n: int(n[:-5])
     )

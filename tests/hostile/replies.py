@@ -1,4 +1,4 @@
-"""The words in which a case says what the server sends: requests as a case sees them, replies, and steps of replies.
+"""The vocabulary of cases: requests as a case sees them, replies, and steps of replies.
 
 No sockets (`server`). Pure functions; no threads.
 """
@@ -14,13 +14,13 @@ from typing import Literal
 Kind = Literal["stream", "sign", "bulk", "stored", "moved"]
 ETAG = '"the-only-version"'
 MODIFIED = "Last-Modified: Wed, 01 Jul 2026 10:00:00 GMT"
-# Of a chunked answer, as servers that stream send them.
+# Of a chunked response, as streaming servers send them.
 _CHUNK_BYTES = 8192
 
 
 class Act(Enum):
-    """What is no byte. CLOSE and RESET end the connection; STALL keeps it, and says nothing more on it. HANG_UP and
-    SNAP end it (by closing, by a reset) at the moment when the next request has come."""
+    """Actions that are no bytes. CLOSE and RESET end the connection; STALL keeps it, and sends nothing more. HANG_UP
+    and SNAP end it (by closing, by a reset) at the moment when the next request has come."""
 
     CLOSE = "close"
     RESET = "reset"
@@ -35,9 +35,9 @@ Step = bytes | float | Act
 
 @dataclass(frozen=True)
 class Asked:
-    """A request. `content` is what the run is, `stranger` another run's audio. `start` and `stop` are what Range asks
-    for; `number` counts from 1 the requests of this kind for this run. `framing` is how the API frames audio, `ranges`
-    whether it gives ranges; `origins` are the URLs of the API and of the storage, both without a path."""
+    """A request. `content` is the run's audio, `stranger` another run's. `start` and `stop` are the requested Range.
+    `number` counts from 1 the requests of this kind for this run. `framing` is how the API frames audio, `ranges`
+    whether it supports ranges; `origins` are the URLs of the API and of the storage, both without a path."""
 
     kind: Kind
     run_id: int
@@ -97,7 +97,7 @@ JSON = "Content-Type: application/json"
 
 
 def well(asked: Asked) -> list[Step]:
-    """The answer of a server that behaves."""
+    """The response of a correct server."""
     if asked.kind == "sign":
         return [sized(json.dumps({"output_url": asked.url()}).encode(), JSON)]
     if asked.kind == "bulk":
@@ -120,7 +120,7 @@ def _audio(asked: Asked) -> list[Step]:
 
 
 def part(asked: Asked, *headers: str, content_range: str = "", data: bytes | None = None) -> bytes:
-    """The 206 that was asked for, or one with another Content-Range or other bytes."""
+    """The requested 206, or one with another Content-Range or other bytes."""
     stop = min(asked.size, asked.size if asked.stop is None else asked.stop)
     if asked.start >= asked.size:
         return sized(b"", f"Content-Range: bytes */{asked.size}", status="416 Range Not Satisfiable")

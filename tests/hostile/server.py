@@ -1,7 +1,7 @@
-"""The server: it plays the API and its storage on two ports of loopback, and sends the very bytes that a script says.
+"""The server: it plays the API and its storage on two ports of loopback, and sends the exact bytes of a script.
 
-Not what is said (`replies`, `cases`). Each connection is kept, and its requests are answered one after the other.
-Threads: two accept, one answers each connection; all have ended when the `with` has. `_lock` guards the tables.
+`replies` and `cases` have the scripts. Each connection is kept, and its requests are served one after the other.
+Threads: two accept, one serves each connection; all have ended when the `with` has. `_lock` guards the tables.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 @dataclass(frozen=True)
 class Script:
-    """What is unusual about one run. A list of replies is for the first requests of a kind, a single one for all of
-    them; whatever is not said is answered well. `stored` in place of `content` is what the storage holds."""
+    """The unusual behaviour for one run. A list of replies is for the first requests of a kind, a single one for all of
+    them; other requests get the usual response. `stored` in place of `content` is storage's object."""
 
     content: bytes
     replies: Mapping[Kind, Reply | Sequence[Reply]] = field(default_factory=dict)
@@ -50,8 +50,8 @@ class Script:
 
 @dataclass(frozen=True)
 class Record:
-    """A request that came. `was_scripted`: its answer is not that of a server that behaves, or a case asks for just
-    that. `follows`: run and kind of the request before it on the same connection, if that one's answer was scripted."""
+    """A request that came. `was_scripted`: its response is not that of a correct server, or a case requests just that.
+    `follows`: run and kind of the request before it on the same connection, if that one's response was scripted."""
 
     origin: Literal["api", "storage"]
     kind: Kind
@@ -63,7 +63,7 @@ class Record:
 
 
 class HostileServer:
-    """Two origins. `scripts` is what the runs are: set it before anybody asks. `requests` grows as they come."""
+    """Two origins. `scripts` has the runs: set it before the first request. `requests` grows as they come."""
 
     def __init__(self, scripts: Mapping[int, Script], stranger: bytes) -> None:
         self.scripts = dict(scripts)
@@ -120,7 +120,7 @@ class HostileServer:
             self._connections.discard(connection)
 
     def take(self, request: _Request, serving: _Serving) -> list[Step]:
-        """The steps of the answer to a request, which is noted."""
+        """The steps of the response to a request, which is noted."""
         with self._lock:
             run_ids = request.run_ids
             run_id = next((one for one in run_ids if "bulk" in self.scripts[one].replies), run_ids[0])
@@ -152,7 +152,7 @@ def _url(listener: socket.socket) -> str:
 
 
 class _Request:
-    """What was asked, as far as it matters here. Raises ValueError for what no client of this API sends."""
+    """The parts of a request that matter here. Raises ValueError for a request that no client of this API sends."""
 
     def __init__(self, lines: list[str], body: bytes) -> None:
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}

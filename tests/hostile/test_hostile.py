@@ -1,4 +1,4 @@
-"""A hostile server, through real mounts: whatever it says, the reader gets the right bytes or an errno.
+"""A hostile server, through real mounts: in all cases the reader gets the right bytes or an errno.
 
 The fast suite tries each case in one way of reading, in turns; with CAMBFS_HOSTILE=all, as `scripts/hostile` sets it,
 each in all its ways. The lanes run beside each other, for most of their time is waiting.
@@ -69,7 +69,7 @@ def test_a_group_of_cases(group: str, outcomes: Outcomes) -> None:
 
 
 def test_connections_to_a_healthy_server_are_used_again(tmp_path: Path) -> None:
-    """Or what comes behind an answer would never meet the next request."""
+    """Or bytes behind a response would never meet the next request."""
     healthy = [Trial(Case("healthy", str(n), RIGHT, is_kept=True), mode, 10 * n) for n, mode in enumerate(MODES, 1)]
     lane = Lane(healthy, tmp_path / "lane")
     assert not [problem for outcome in lane.run().values() for problem in outcome.problems]

@@ -1,4 +1,4 @@
-"""Whether the judge of the hostile cases notices what it should, without a mount."""
+"""Whether the judge of the hostile cases notices mistakes, without a mount."""
 
 from __future__ import annotations
 

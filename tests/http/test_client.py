@@ -1,4 +1,4 @@
-"""What is asked, what the responses become, and where the key goes. The wire itself is test_body's."""
+"""The client's requests, its results from responses, and where the key goes. The wire itself is test_body's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client and an API, or a storage, that nobody answers for: which requests are still made."""
+"""The client with an API, or a storage, that does not respond: which requests are still made."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def client(server: Server) -> Iterator[Client]:
 
 @pytest.fixture
 def closed_url() -> Iterator[str]:
-    """Of a port that nobody listens at, and nobody else can take."""
+    """The URL of a port at which no process listens, and that no other process can take."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{bound.getsockname()[1]}"

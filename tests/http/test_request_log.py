@@ -1,4 +1,4 @@
-"""The line that the log has of each request, and what it must not hold."""
+"""The log line of each request, and texts that it must not hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the environment says: each setting that cannot work is one line that names it, and shows no password."""
+"""The environment's settings: each that cannot work is one line that names it, and shows no password."""
 
 from __future__ import annotations
 

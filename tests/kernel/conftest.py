@@ -1,4 +1,4 @@
-"""What the tests with real mounts share: audio, an embedded API, and mounts of it that clean up after themselves."""
+"""Shared by the tests with real mounts: audio, an embedded API, and mounts of it that clean up after themselves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of faults share: many small results, reads that are timed, and a record of what a reader saw.
+"""Shared by the tests of faults: many small results, timed reads, and a record of a reader's results.
 
 Not the mounts (`harness`). With CAMBFS_RELIABILITY=FILE every `seen` adds a line of JSON to FILE, from which
 `scripts/reliability` makes the page of the same name. Threads: a pool runs tools beside each other.
@@ -30,7 +30,7 @@ from tests.kernel.harness import KEY, PYTHON, Mount
 
 TIMEOUT_S = 2.0
 TIMEOUT = ("--timeout", "2s")
-# What a busy machine may take longer; still far less than what a mount waits that was told no --timeout.
+# The extra time that a busy machine may take; still far less than the wait of a mount without --timeout.
 SLACK_S = 10.0
 # Every line that a failed read may leave in the log.
 FAILED = r"(open|read|getattr|access) /\\?\d+\.\w+: "
@@ -51,7 +51,7 @@ except OSError as error:
 
 @dataclass(frozen=True)
 class Read:
-    """How a read of a whole file went: what came, how it ended ("end", or the name of an errno), how long it took."""
+    """The outcome of reading a whole file: the bytes, how it ended ("end", or the name of an errno), the time."""
 
     count: int
     digest: str
@@ -128,7 +128,7 @@ def server_of_results(results: Mapping[int, Path]) -> Iterator[Server]:
 
 @contextmanager
 def silent(port: int, *, is_full: bool) -> Iterator[None]:
-    """Somebody listens at the port and never answers; when full, not even a connection is made."""
+    """A process listens at the port and never responds; when its queue is full, not even a connection is made."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", port), backlog=0 if is_full else 128))
         for _ in range(4 if is_full else 0):
@@ -140,7 +140,7 @@ def silent(port: int, *, is_full: bool) -> Iterator[None]:
 
 
 def error_log(mount: Mount) -> list[list[str]]:
-    """The failures as the mount shows them: time, file, operation, errno, HTTP status, what happened, what to do."""
+    """The failures as the mount shows them: time, file, operation, errno, HTTP status, cause and advice."""
     text = (mount.path / ".cambfs" / "errors").read_text()
     return [line.split("\t") for line in text.splitlines()]
 

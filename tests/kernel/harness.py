@@ -2,7 +2,7 @@
 
 Not the tests, nor the audio (`audio`). The embedded API runs in the test's process; the test's process must not read
 the mount through memory maps, because a page fault holds the interpreter lock that the API needs to answer it.
-A watchdog, a thread for each mount, ends a mount that outlives its limit: whoever hangs in it then gets an errno.
+A watchdog, a thread for each mount, ends a mount that outlives its limit: callers that hang in it then get an errno.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Request(Protocol):
 
 
 class Server(Protocol):
-    """What a mount needs of the API that it is tested with."""
+    """The properties of the API that a mount needs."""
 
     @property
     def base_url(self) -> str: ...
@@ -123,7 +123,7 @@ def wait_until(is_so: Callable[[], object], what: str, limit_s: float = 20.0) ->
 
 
 def environment(server: Server, home: Path, **more: str) -> dict[str, str]:
-    """What a user of this server has set, and nothing of the tester's own."""
+    """The settings of a user of this server, without the tester's own."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
     own = {"HOME": str(home), "CAMB_API_KEY": KEY, "CAMB_BASE_URL": server.base_url, "PYTHONFAULTHANDLER": "1"}
     return {**kept, **own, **more}
@@ -141,7 +141,7 @@ def is_mounted(directory: Path) -> bool:
 
 
 def detach(directory: Path) -> None:
-    """Takes a mount away, in whatever state it is."""
+    """Removes a mount, in whatever state it is."""
     command = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount", "-u", "-z"]
     while is_mounted(directory):
         subprocess.run([*command, str(directory)], check=True, capture_output=True)
@@ -224,7 +224,7 @@ class Mount:
         self.process.kill()
 
     def kill(self, number: int = signal.SIGKILL) -> None:
-        """Ends the daemon as a crash would, and takes away the dead mount. Anybody who hangs in it is freed."""
+        """Ends the daemon as a crash would, and removes the dead mount. Callers that hang in it are freed."""
         if self.process.poll() is None:
             self._was_killed = True
             self.process.send_signal(number)
@@ -250,7 +250,7 @@ class Mount:
 
     @property
     def log(self) -> str:
-        """What this mount has said on standard error."""
+        """The standard error of this mount so far."""
         return self._log_file.read_bytes()[self._log_begin :].decode()
 
     @property
@@ -309,11 +309,12 @@ class Mount:
         return {int(path.stem) for path in self.cache_dir.glob("*/*.flac")}
 
     def parts(self) -> list[Path]:
-        """What is on its way on the disk."""
+        """Data that is on its way to the disk."""
         return list(self.cache_dir.glob("*/part/*"))
 
     def await_idle(self) -> None:
-        """Returns when the daemon has closed every result. What was read last counts as used last from here on."""
+        """Returns when the daemon has closed every result. From here on the last result that was read counts as used
+        last."""
         wait_until(lambda: not self._results_open(), "the daemon has closed all results")
 
     def _results_open(self) -> list[str]:

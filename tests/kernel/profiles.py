@@ -1,4 +1,4 @@
-"""Every way in which the API may behave, and what a mount then warns of."""
+"""Every way in which the API may behave, and the warnings of a mount then."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DIFFERS = "storage has another file than the stream"
 
 @dataclass(frozen=True)
 class Case:
-    """`expected` as for a Mount. `sizes_cost_audio`: storage does not tell sizes, so a bare stat fetches the result."""
+    """`expected` as for a Mount. `sizes_cost_audio`: storage reports no sizes, so a bare stat fetches the result."""
 
     profile: Profile
     expected: tuple[str, ...] = ()

@@ -55,7 +55,7 @@ def mapped(path: str) -> None:
 
 
 def sendfile(path: str) -> None:
-    """Straight after open: no size was asked for."""
+    """Straight after open: the size was not requested."""
     with Path(path).open("rb", buffering=0) as file, tempfile.TemporaryFile(buffering=0) as out:
         while os.sendfile(out.fileno(), file.fileno(), None, 1 << 20):
             pass
@@ -160,7 +160,7 @@ def attempt(*words: str) -> None:
 
 
 def hold(path: str) -> None:
-    """Opens, says so, and then reads what each line of standard input asks for: offset and length."""
+    """Opens, says so, and then reads the offset and length on each line of standard input."""
     fd = os.open(path, os.O_RDONLY)
     print("open", flush=True)
     for line in sys.stdin:

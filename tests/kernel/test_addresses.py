@@ -1,4 +1,4 @@
-"""A name with several addresses, of which only the last answers."""
+"""A name with several addresses, of which only the last responds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.api.server import Server
 from tests.kernel.audio import Audio
 from tests.kernel.harness import Mount
 
-# `cambfs`, but every name has two addresses of a listener that never answers before its own.
+# `cambfs`, but every name has two addresses of a listener that never responds before its own.
 _PROGRAM = """
 import socket, sys
 found = socket.getaddrinfo

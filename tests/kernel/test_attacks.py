@@ -1,4 +1,4 @@
-"""Attacks on a real mount: on the key, by names, by what the API says, and by other users of this machine."""
+"""Attacks on a real mount: on the key, by names, by texts of the API, and by other users of this machine."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Watcher:
 
 
 class Session:
-    """What a user types, and all that is said in return."""
+    """A user's command, and all of its output."""
 
     def __init__(self, server: Server, home: Path) -> None:
         self.path = home / "mnt"
@@ -108,7 +108,7 @@ def test_the_key_is_nowhere_after_a_session_with_everything(needle_server: Serve
     server, session = needle_server, Session(needle_server, tmp_path / "home")
     with Watcher("fusermount") as watcher:
         try:
-            # With auto_unmount fusermount runs beside the mount, whoever mounts.
+            # With auto_unmount fusermount runs beside the mount, whichever user mounts.
             most = 'ulimit -S -c "$(ulimit -H -c)"; exec "$0" "$@"'  # or there would be no core dump anyhow
             session("sh", "-c", most, CAMBFS, "mount", *DEBUG, "--runs", "1-6", "-o", "auto_unmount", session.path)
             assert is_mounted(session.path), session.said.decode()
@@ -264,7 +264,7 @@ def check_as_another_user(server: Server, audio: Audio, shared: Path) -> None:
         assert not other.out
 
 
-if os.geteuid() == 0:  # nobody else can be somebody else
+if os.geteuid() == 0:  # only root can act as another user
 
     def test_others_read_the_audio_but_not_the_url(server: Server, audio: Audio, shared: Path) -> None:
         check_as_another_user(server, audio, shared)

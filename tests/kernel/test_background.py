@@ -1,4 +1,4 @@
-"""`cambfs mount` in the background, `cambfs unmount`, and what a crash leaves, through a user's eyes."""
+"""`cambfs mount` in the background, `cambfs unmount`, and the leftovers of a crash, as a user sees them."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_of_several_mounts_at_once_one_wins_and_the_others_say_so(
 
 
 def test_what_was_made_is_not_removed_from_under_another_mount(tmp_path: Path) -> None:
-    """Whoever made the directory may lose the race for it."""
+    """The process that made the directory may lose the race for it."""
     directory = tmp_path / "made"
     with ExitStack() as winner:
         with mountpoint.made(directory, keep=False):
@@ -242,7 +242,7 @@ def test_a_mount_that_hangs_can_be_unmounted(cambfs: Cambfs, directory: Path) ->
 
 def test_a_tree_that_root_made_writable_refuses_writes_all_the_same(server: Server, tmp_path: Path) -> None:
     with Mount(server, tmp_path) as mount:
-        if os.geteuid() == 0:  # nobody else can
+        if os.geteuid() == 0:  # other users cannot
             assert run(["mount", "-i", "-o", "remount,rw", str(mount.path)]).status == 0
         file, new = mount.path / "101.flac", mount.path / "new"
         writes: list[Callable[[], object]] = [

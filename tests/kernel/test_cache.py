@@ -1,4 +1,4 @@
-"""The cache, seen through mounts: what is kept, what it saves, and that it never costs a byte."""
+"""The cache, seen through mounts: what it keeps, what it saves, and that it never costs a byte."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`cambfs doctor` and real mounts: one that answers, one that is stopped, and one whose daemon was killed."""
+"""`cambfs doctor` and real mounts: one that responds, one that is stopped, and one whose daemon was killed."""
 
 from __future__ import annotations
 

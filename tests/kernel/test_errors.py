@@ -1,4 +1,4 @@
-"""What readers in a mount get when something goes wrong: the right bytes or an errno, and never a short file."""
+"""Errors as readers in a mount see them: the right bytes or an errno, and never a short file."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_stalled_result_delays_nobody_else(server: Server, mounted: Mounted, a
         wait_until(lambda: mount.run("cat 105.flac").out == audio.minutes.read_bytes(), "it is read anew")
 
 
-# A cut body of the framing "close" ends like a whole one: only storage can tell the difference.
+# A cut body of the framing "close" ends like a whole one: only storage shows the difference.
 _BREAKS = [
     (kind, length, storage)
     for kind in ("cut", "reset")
@@ -150,7 +150,7 @@ def test_a_body_that_never_comes_whole_is_never_a_short_file(
 
 
 def test_a_cut_that_looks_like_an_end_is_not_kept(server: Server, mounted: Mounted, audio: Audio) -> None:
-    """Neither the framing nor the storage tells that something is missing: so nobody relies on it any longer."""
+    """Neither the framing nor the storage shows that something is missing, so it is not trusted any longer."""
     server.profile = Profile(length="close", storage="unreachable")
     server.fail(Fault("cut", run_id=105, after_bytes=2_000_000))
     wanted = audio.minutes.read_bytes()
@@ -196,7 +196,7 @@ _STUCK = {
 
 
 def _stall(server: Server, run_id: int, after_bytes: int) -> None:
-    """Every answer about a run stops there; of those that are not audio only the headers are kept back."""
+    """Every response about a run stops there; of those that are not audio only the headers are held back."""
     server.fail(Fault("stall", run_id=run_id, after_bytes=after_bytes, times=None))
     for target in ("sign", "stored") if after_bytes == BEFORE_HEADERS else ():
         server.fail(Fault("stall", target=target, run_id=run_id, after_bytes=after_bytes, times=None))

@@ -1,4 +1,4 @@
-"""The API answers, and the answer is no: too many requests, its own trouble, a refusal; or it is gone for a while."""
+"""Responses that refuse: too many requests, server errors, refusals; or an API that is gone for a while."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_a_key_that_is_revoked(server: Server, mounted: Mounted) -> None:
 
 
 class Watch:
-    """Looks again and again at names that exist, and at the listing, until told to stop; `strange`: what was wrong."""
+    """Stats existing names and lists the directory again and again, until it is stopped; `strange`: wrong results."""
 
     def __init__(self, mount: Mount, run_ids: list[int], sizes: dict[int, int]) -> None:
         self.looks = 0
@@ -211,7 +211,7 @@ class Watch:
 
 
 def test_an_api_that_is_gone_for_a_while(server: Server, mounted: Mounted) -> None:
-    """Reads under way go on when it is back; what is cached, and what was known, is the same all the time."""
+    """Reads under way go on when it is back; cached and known results stay the same all the time."""
     server.profile = Profile(rate=60_000)
     sizes = {run_id: path.stat().st_size for run_id, path in server.results.items()}
     with mounted("--timeout", "15s") as mount:

@@ -1,6 +1,6 @@
-"""The body of an answer breaks: where, how, how often, and with or without ranges to go on from there.
+"""The body of a response breaks: where, how, how often, and with or without ranges to go on from there.
 
-Whatever happens, who reads gets the result's bytes or an errno, and no byte is fetched twice where ranges are.
+In all cases a reader gets the result's bytes or an errno, and with ranges no byte is fetched twice.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def test_a_body_that_breaks_now_and_then(ranges: str, server: Server, mounted: M
         if "no ranges" in ranges:
             assert sent(server, run_id) == sizes[run_id] + times * after
         else:
-            # What is near the end of a chunk is not believed before that has come, and storage overlaps by 4 KiB.
+            # Bytes near the end of a chunk are not trusted before the end has come, and storage overlaps by 4 KiB.
             twice = fetched - probes(server, run_id) - sizes[run_id]
             assert 0 <= twice <= times * HELD_BYTES, f"{breaks[run_id - 1]}: bytes were fetched twice"
     slowest = max(found.seconds for found in reads.values())
@@ -90,7 +90,7 @@ def test_a_body_that_breaks_now_and_then(ranges: str, server: Server, mounted: M
 
 
 def probes(server: Server, run_id: int) -> int:
-    """Bytes that were sent to tell the size."""
+    """Bytes that were sent to show the size."""
     stored = [r for r in server.requests if r.kind == "stored" and r.run_id == run_id]
     return sum(r.sent for r in stored if r.range and not r.range.endswith("-"))  # a resumed stream goes on to the end
 
@@ -154,7 +154,7 @@ def test_an_end_that_nothing_proves(server: Server, mounted: Mounted) -> None:
 
 
 def test_an_end_before_the_first_frame_however_often_it_is_met(server: Server, mounted: Mounted) -> None:
-    """Answers that end at the same byte agree with each other, and are wrong all the same."""
+    """Responses that end at the same byte agree with each other, and are wrong all the same."""
     server.profile = Profile(length="close", storage="unreachable")
     for run_id, after_bytes in ((1, 1), (2, 41), (3, 42)):
         server.fail(Fault("cut", run_id=run_id, after_bytes=after_bytes, times=3))
@@ -189,7 +189,7 @@ def test_a_content_length_that_is_too_long(server: Server, mounted: Mounted) -> 
 
 
 def test_a_content_length_that_is_too_short_once(server: Server, mounted: Mounted) -> None:
-    """What comes too much is not taken for the next answer, either."""
+    """Surplus bytes are not taken for the next response, either."""
     server.profile = Profile(length="content-length", storage="unreachable")
     server.fail(Fault("length", run_id=1, lie_bytes=-1000, times=1))
     with mounted(*TIMEOUT) as mount:

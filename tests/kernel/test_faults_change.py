@@ -1,4 +1,4 @@
-"""Answers that do not fit each other: another result than a moment ago, another file in storage, ranges that lie.
+"""Responses that do not fit each other: another result than a moment ago, another file in storage, ranges that lie.
 
 No reader ever gets bytes of two results, not even through the pages that the kernel keeps.
 """
@@ -72,7 +72,7 @@ def test_a_result_that_changes_between_attempts(ranges: str, server: Server, mou
             assert holder.stdout.readline() == b"open\n"
             assert held(0, 100_000) == digest(old, 0, 100_000)
             wait_until(lambda: server.stalled, "the stream has stalled")
-            server.results[OLD] = new  # the connection is given up by and by, and asked for again
+            server.results[OLD] = new  # the connection is closed by and by, and the request repeated
             found = read(mount, OLD, limit_s=20)
             assert found.ending == "ESTALE"
             assert found.is_prefix_of(old)
@@ -119,7 +119,7 @@ def test_storage_with_another_file_is_not_resumed_from(storage: str, server: Ser
 
 
 def lies(path: Path) -> dict[str, Fault]:
-    """Answers to a question for the bytes from 200,000 on."""
+    """Responses to a request for the bytes from 200,000 on."""
     data, at = path.read_bytes(), 200_000
     size = len(data)
 

@@ -257,7 +257,7 @@ def test_another_program_that_holds_the_lock_of_an_earlier_version(server: Serve
 
 
 def test_another_directory_in_the_place_of_the_cache(server: Server, mounted: Mounted) -> None:
-    """As somebody else would put it there; here, where nobody else can, it is moved by the user."""
+    """As if another user put it there; here the user moves it, because other users cannot."""
     with mounted() as mount:
         assert read(mount, 1).is_all_of(server.results[1])
         wait_until(lambda: mount.cached_runs() == {1}, "it is in the cache")

@@ -1,4 +1,4 @@
-"""Who is stuck in a mount can be ended, and so can the mount; and only by signals that are meant to end something."""
+"""A process that is stuck in a mount can be ended, and so can the mount; and only by signals that end something."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _STUCK = {
     READ: "import os; fd = os.open('3.flac', os.O_RDONLY); os.pread(fd, 100, 200_000)",
 }
 _NAMES = {STAT: "stat", OPEN: "open", READ: "read"}
-# What Python does on INT is not the signal's default action; most tools have that.
+# Python's handling of INT is not the signal's default action; most tools have that.
 _DEFAULT = "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL); "
 _HARMLESS = (signal.SIGALRM, signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH)
 _HANDLERS = """

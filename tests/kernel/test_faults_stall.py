@@ -1,6 +1,6 @@
 """The server stops sending, or nearly: at the connection, before the headers, in the body; for good or for a while.
 
-Who waits for it gets an errno within the timeout; nobody else notices.
+Its readers get an errno within the timeout; other readers are not affected.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def test_a_stream_that_stops_for_good(kind: str, server: Server, mounted: Mounte
             assert "--timeout" in journal_of(mount, run_id)[6]
         assert mount.cached_runs() == set()
         server.heal()
-        # Who comes while an attempt is about to fail shares its failure.
+        # A reader that comes while an attempt is about to fail shares its failure.
         wait_until(lambda: all(found.ending == "end" for found in read_all(mount, slow).values()), "all are read anew")
         for run_id in slow:
             assert read(mount, run_id).is_all_of(server.results[run_id])
@@ -99,7 +99,7 @@ def test_a_server_that_is_there_and_says_nothing(is_full: bool, server: Server, 
         with silent(urlsplit(server.base_url).port or 0, is_full=is_full):
             found = read(mount, 2, limit_s=20)
             assert found.ending == "ETIMEDOUT"
-            assert found.seconds < 2 * TIMEOUT_S + SLACK_S  # one for the open's question for the size, one for the read
+            assert found.seconds < 2 * TIMEOUT_S + SLACK_S  # one for the open's request for the size, one for the read
             taken = timed(lambda: mount.run("stat 3.flac", limit_s=20))
             assert taken < TIMEOUT_S + SLACK_S
             assert journal_of(mount, 2)[3] == "ETIMEDOUT"
@@ -122,14 +122,15 @@ def test_a_server_that_is_there_and_says_nothing(is_full: bool, server: Server, 
 
 
 def test_stalled_readers_hold_nobody_back(server: Server, mounted: Mounted) -> None:
-    """64 readers hang in 64 results; another one is read cold, and everything else answers, before any of them ends."""
+    """64 readers hang in 64 results. Another result is read cold, and everything else responds, before any of them
+    ends."""
     stuck = range(1, 65)
     for run_id in stuck:
         server.fail(Fault("stall", run_id=run_id, after_bytes=100_000, times=None))
         server.fail(Fault("stall", target="stored", run_id=run_id, after_bytes=100, times=None))
     with mounted("--timeout", "30s", "--max-transfers", "8") as mount, ExitStack() as stack:
         cats = [stack.enter_context(mount.start(["cat", f"{run_id}.flac"])) for run_id in stuck]
-        # A result has up to three answers that can stall: its stream, and storage's for its head and its end.
+        # A result has up to three responses that can stall: its stream, and storage's for its head and its end.
         wait_until(lambda: mount.run("ls -U | grep -c flac").out == b"%d\n" % len(stuck), "all are open", 40)
         wait_until(lambda: server.stalled >= len(stuck), "all have stalled", 40)
         took = timed(lambda: check_alive(mount, server))

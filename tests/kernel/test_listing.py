@@ -1,4 +1,4 @@
-"""What a listing of the tree shows, and what it costs."""
+"""The contents and the cost of a listing of the tree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the log of a mount tells at the level debug."""
+"""The log of a mount at the level debug."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def requests_in(log: str) -> list[re.Match[str]]:
 
 def test_a_line_a_request_a_cache_hit_and_an_eviction(server: Server, audio: Audio, mounted: Mounted) -> None:
     sizes = {101: audio.sentence.stat().st_size, 105: audio.minutes.stat().st_size}
-    # Chunks: storage is asked, too, whose URLs hold what nobody may see.
+    # Chunks: so storage is asked, too, whose URLs hold secrets.
     server.profile = Profile(length="chunked")
     limit = ["--cache-size", str(sizes[105] + 1)]
     with mounted("--log-level", "debug", *limit) as mount:

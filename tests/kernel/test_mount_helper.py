@@ -1,4 +1,4 @@
-"""`mount.cambfs` as mount(8) calls it: with the options of fstab, for the user who calls and for another."""
+"""`mount.cambfs` as mount(8) calls it: with the options of fstab, for the calling user and for another."""
 
 from __future__ import annotations
 

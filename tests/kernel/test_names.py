@@ -1,4 +1,4 @@
-"""Which names there are and what each is; that nothing can be written; and that other names cost nothing."""
+"""The names in the tree and their kinds; nothing can be written; other names cost nothing."""
 
 from __future__ import annotations
 

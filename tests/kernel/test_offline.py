@@ -1,4 +1,4 @@
-"""Nobody answers for the API: what is cached works on, and the rest fails at once instead of waiting again and again.
+"""An API that does not respond: cached results still work, and the rest fails at once instead of waiting again.
 
 How soon is not measured here: a server that is only silent counts the requests that were made.
 """
@@ -38,7 +38,7 @@ def _cache_all(mounted: Mounted) -> None:
 
 
 def _check_cached(mount: Mount, server: Server, scratch: Path) -> None:
-    """What people do with cached results, on a plane."""
+    """Usual operations on cached results, on a plane."""
     listing = mount.run("ls -l")
     assert (listing.status, listing.err) == (0, "")
     assert b"?" not in listing.out

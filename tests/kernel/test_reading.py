@@ -30,7 +30,7 @@ _BLIND = (
 def test_who_never_asks_for_the_size_gets_no_byte_too_many(
     length: str, kind: str, server: Server, mounted: Mounted, audio: Audio, tmp_path: Path
 ) -> None:
-    """The kernel does not know the size, reads ahead beyond the end, and its answers overtake each other there."""
+    """The kernel does not know the size, reads ahead beyond the end, and its requests overtake each other there."""
     source = audio.minutes
     if kind == "aligned":
         source = tmp_path / "aligned"
@@ -50,7 +50,7 @@ def test_who_never_asks_for_the_size_gets_no_byte_too_many(
 
 @pytest.mark.parametrize("length", ["chunked", "content-length", "close"])
 def test_sixty_four_readers_share_one_download(length: str, server: Server, mounted: Mounted, audio: Audio) -> None:
-    """At random places and whole, at the same time, of a result that nobody has read before."""
+    """At random places and whole, at the same time, of a result that has not been read before."""
     server.profile = Profile(length=length, rate=20_000_000, storage="no-ranges")  # type: ignore[arg-type]
     with mounted() as mount:
         done = mount.read("together", "105.flac", 64, audio.minutes)
@@ -63,7 +63,7 @@ def test_sixty_four_readers_share_one_download(length: str, server: Server, moun
 
 
 def test_sixty_four_readers_of_a_result_with_ranges(server: Server, mounted: Mounted, audio: Audio) -> None:
-    """Who reads far ahead need not wait; what is fetched for him is hardly fetched twice."""
+    """A reader far ahead need not wait, and the bytes fetched for it are hardly fetched twice."""
     server.profile = Profile(rate=10_000_000)
     with mounted() as mount:
         done = mount.read("together", "105.flac", 64, audio.minutes)

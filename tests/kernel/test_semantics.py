@@ -1,4 +1,4 @@
-"""Runs the examples of docs/semantics.md on a mount of the demo's results, and compares what they show."""
+"""Runs the examples of docs/semantics.md on a mount of the demo's results, and compares the output."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _EXAMPLE = re.compile(r"^\$ (.+)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 
 
 def _examples() -> Iterator[tuple[str, str]]:
-    """Each command with what it shows."""
+    """Each command with its output."""
     for block in _BLOCK.findall(_PAGE.read_text()):
         yield from _EXAMPLE.findall(block)
 
@@ -42,7 +42,7 @@ def test_the_examples_show_what_the_page_says(tmp_path: Path) -> None:
 
 
 def test_every_operation_and_errno_has_its_place() -> None:
-    """So that nobody adds one without saying what it does."""
+    """So that no new operation lacks a description."""
     text = _PAGE.read_text()
     known = {name for name in vars(fuse.Operations) if not name.startswith("_")} - {"init", "destroy"}
     operations = known & set(vars(adapter.Operations))

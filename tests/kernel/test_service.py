@@ -1,4 +1,4 @@
-"""cambfs as a service of systemd: the units, and what the service manager is told."""
+"""cambfs as a service of systemd: the units, and the messages to the service manager."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ class _Terminal:
     def await_end(self) -> bytes:
         self.process.wait(60)
         os.close(self._theirs)
-        with contextlib.suppress(OSError):  # how a terminal says that nobody writes any more
+        with contextlib.suppress(OSError):  # a terminal reports so that its writers are gone
             while piece := os.read(self.fd, 4096):
                 self.said += piece
         os.close(self.fd)

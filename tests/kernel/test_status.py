@@ -1,4 +1,4 @@
-"""What a mount says of itself, read through the mount."""
+"""The status of a mount, read through the mount."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The time of a file, as tools see it: the audio's Last-Modified, whatever is done first, and in every mount."""
+"""The time of a file, as tools see it: the audio's Last-Modified, in any order of requests, and in every mount."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_the_time_is_the_audios_in_every_order_and_mount(length: str, server: Se
     server.profile = Profile(length=length)  # type: ignore[arg-type]
     made = b"%d\n" % int(server.results[101].stat().st_mtime)
     for order, command in _ORDERS.items():
-        for _ in range(2):  # cold, and then with what the first mount has cached
+        for _ in range(2):  # cold, and then with the cache of the first mount
             with mounted("--runs", "101,105", home=order) as mount:
                 done = mount.run(f"HOME_DIR={mount.home}; {command}")
                 assert done.out == made, f"{order}: {done}"

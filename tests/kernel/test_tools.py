@@ -39,7 +39,7 @@ _LONG_TOOLS = (
 
 
 class Local:
-    """The same files in a local directory, under the same names, and what the tools do with them."""
+    """The same files in a local directory, under the same names, and the tools' results with them."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -79,7 +79,7 @@ def case(request: pytest.FixtureRequest, server: Server) -> Case:
 def _differences(
     mount: Mount, local: Local, sources: Mapping[tuple[str, int], Path], scratch: Path, workers: int
 ) -> Iterator[str]:
-    """What the tools did otherwise in the mount than locally; `sources`: tool and run → the run's file."""
+    """Differences between the tools' results in the mount and locally; `sources`: tool and run → the run's file."""
 
     def compare(item: tuple[tuple[str, int], Path]) -> str | None:
         (tool, run_id), source = item

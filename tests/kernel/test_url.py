@@ -1,4 +1,4 @@
-"""`.url` files: what they show, for every tool, and that what they show works."""
+"""`.url` files: their contents, with every tool, and that the URLs work."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ os.write(1, begin + os.read(fd, 4096))
 
 
 def _address(shown: bytes, style: str) -> str:
-    """The URL in what a `.url` file shows; raises when that is not exactly what the style says."""
+    """The URL in the text of a `.url` file; raises when the text is not exactly in the style."""
     if style == "json":
         assert shown.count(b"\n") == 1
         assert shown.endswith(b"}\n")
@@ -94,7 +94,7 @@ def test_sizes_of_cold_urls_are_exact(server: Server, mounted: Mounted) -> None:
 
 
 def test_an_expired_url_is_asked_for_anew_at_the_next_open(server: Server, mounted: Mounted) -> None:
-    """Its life is long against the whole seconds in which the Date of an answer tells it."""
+    """Its life is long against the resolution of the Date header, whole seconds."""
     server.profile = Profile(url_life_s=5.0)
     with mounted() as mount:
         first = _address(mount.run("cat 101.url").out, "json")
@@ -115,7 +115,7 @@ def test_a_url_is_asked_for_once_while_it_lives(server: Server, mounted: Mounted
 
 
 def test_an_open_url_stays_whole_while_its_successor_is_shown(server: Server, mounted: Mounted) -> None:
-    """Read in two parts, with an expiry in between: neither reader sees a mix of two answers."""
+    """Read in two parts, with an expiry in between: neither reader sees a mix of two responses."""
     server.profile = Profile(url_life_s=1.0)
     with mounted() as mount, mount.start([*PYTHON, "-c", _IN_TWO_PARTS, "101.url"]) as early:
         assert early.stdout is not None

@@ -71,7 +71,7 @@ TOOLS = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a tool did: everything that depends on the bytes it read."""
+    """A tool's result: everything that depends on the bytes it read."""
 
     status: int
     out: str

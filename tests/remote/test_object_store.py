@@ -1,4 +1,4 @@
-"""For how long nobody asks a storage that could not be asked."""
+"""How long an unreachable storage gets no requests."""
 
 from __future__ import annotations
 

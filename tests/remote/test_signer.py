@@ -1,4 +1,4 @@
-"""`cambfs.remote.signer`: signed URLs are asked for once and shared, singly and in bulk."""
+"""`cambfs.remote.signer`: signed URLs are requested once and shared, singly and in bulk."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def breaks_when_told(source: FakeSource) -> Gate:
 
 
 def breaks_and_is_refused(source: FakeSource, library: Library) -> Handle:
-    """A handle of a run whose stream breaks: a read of what comes after the break fails."""
+    """A handle of a run whose stream breaks: a read behind the break fails."""
     gate = breaks_when_told(source)
     source.plan("stream", 1, Plan(error=KeyRefused("no", 401)))
     handle = open_run(library)

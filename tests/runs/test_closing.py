@@ -111,7 +111,7 @@ def test_close_does_not_wait_for_a_stream_that_lingers(
 
 
 def _let_the_woken_look_before_they_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The worst order of things: who waits is woken, sees no reason to end, and then its transfer is told to stop."""
+    """The worst order of events: a waiter is woken and sees no reason to end, and then its transfer is stopped."""
     looks: list[bool] = []
     is_wanted, stop_run, stop_transfer = run.Run._is_wanted, run.Run.stop, Transfer.stop
     looks_before = [0]

@@ -32,7 +32,7 @@ from tests.waiting import (
     read_all,
 )
 
-# When nobody wants it any more.
+# After the last reader has left.
 
 
 @pytest.mark.tuning(**SHORT_DISTANCES)

@@ -205,7 +205,7 @@ def test_a_storage_of_another_length_is_not_what_a_size_comes_from(
 
 
 def test_a_size_from_another_runs_object_ends_no_read_early(source: FakeSource, library: Library) -> None:
-    """The URLs of two runs were swapped: what was told is withdrawn with an error, not with a short file."""
+    """The URLs of two runs were swapped: the reported size is withdrawn with an error, not with a short file."""
     short = some_flac(SIZE // 2, seed=7)
     source.add(2, Result(OTHER, has_length=False))
     assert size_of(library, 2) == SIZE

@@ -1,4 +1,4 @@
-"""`cambfs.runs.library`: which runs there are, and the sizes that are asked for ahead of a listing."""
+"""`cambfs.runs.library`: which runs there are, and sizes that are requested ahead of a listing."""
 
 from __future__ import annotations
 

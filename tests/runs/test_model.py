@@ -66,7 +66,7 @@ _APIS = st.builds(
 
 
 class Results(RuleBasedStateMachine):
-    """Every read is the slice, and every size is the length, whatever happened before."""
+    """Every read is the slice, and every size is the length, in any state."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class Results(RuleBasedStateMachine):
     @precondition(lambda self: not self._open)
     @rule()
     def rest(self) -> None:
-        """Whatever is still being fetched ends, and nobody has anything open."""
+        """All fetches have ended, and no file is open."""
         eventually(lambda: not our_threads())
         assert not self.library.in_use
         assert not context_of(self.library).cache.in_use

@@ -1,4 +1,4 @@
-"""One run and its readers: a download for all of them, what they wait for, and failures that they share."""
+"""One run and its readers: a download for all of them, their waits, and failures that they share."""
 
 from __future__ import annotations
 

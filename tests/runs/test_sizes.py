@@ -112,7 +112,7 @@ def test_a_storage_without_ranges_does_not_show_its_end(source: FakeSource, make
 def test_a_storage_that_does_not_count_from_the_end(
     source: FakeSource, make_library: MakeLibrary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is asked for the end by its place, and not the other way again."""
+    """Its end is requested by offset, and not the other way again."""
     open_stored, asked = FakeSource.open_stored, []
 
     def refuse(source: FakeSource, signed: SignedUrl, start: int, stop: int | None) -> FakeBody:
@@ -124,7 +124,7 @@ def test_a_storage_that_does_not_count_from_the_end(
     monkeypatch.setattr(FakeSource, "open_stored", refuse)
     library = make_library()
     _prove_storage(source, library)
-    eventually(lambda: not our_threads())  # its stream may tell the size before storage does
+    eventually(lambda: not our_threads())  # its stream may report the size before storage does
     for run_id in (1, 2):
         source.add(run_id, Result(CONTENT, has_length=False))
         assert size_of(library, run_id) == SIZE
@@ -247,7 +247,7 @@ def test_a_result_that_changes_between_two_opens_is_no_fault_of_storage(
         for content in (CONTENT, some_flac(SIZE + 7), some_flac(SIZE - 7)):
             source.add(1, Result(content, has_length=has_length))
             context_of(library).store.forget(RunId(1))
-            if len(content) < SIZE:  # a size was told, and no read ends before it in silence
+            if len(content) < SIZE:  # a size was shown, and no read ends before it in silence
                 with pytest.raises(ResultChanged):
                     read_all(library, 1)
             assert read_all(library, 1) == content
@@ -305,7 +305,7 @@ def test_what_is_no_flac_is_not_believed_without_comparing(source: FakeSource, m
     assert source.count("stream", 1) == 1
 
 
-# From a storage that tells nothing.
+# A storage without sizes.
 
 
 @pytest.mark.parametrize(
@@ -365,7 +365,7 @@ def test_an_expired_url_is_renewed_once_for_all(source: FakeSource, make_library
     assert source.count("stored", 1) in (3, 4), "the one for the end may come with the new URL"
 
 
-# From an API that does not tell.
+# An API without sizes.
 
 
 def test_an_api_that_cannot_sign_is_asked_for_the_stream(source: FakeSource, make_library: MakeLibrary) -> None:

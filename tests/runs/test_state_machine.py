@@ -1,7 +1,7 @@
-"""Whatever the server does next, a reader gets the bytes of the run, or an error: never short, never other bytes.
+"""With any behaviour of the server, a reader gets the bytes of the run, or an error: never short, never other bytes.
 
 `test_model` reads from a server that is honest, and is stricter: there every read succeeds. Here it may also end
-answers early with proper framing, change a result, hold something else in its storage, and refuse to sign.
+responds early with proper framing, change a result, hold something else in its storage, and refuse to sign.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Server(RuleBasedStateMachine):
         assert self._library is not None
         return self._library
 
-    # What the server does next.
+    # The server's next action.
 
     @rule(run_id=_RUNS, places=st.lists(_ENDS, min_size=1, max_size=4))
     def end_answers_early(self, run_id: int, places: list[int]) -> None:
@@ -145,14 +145,14 @@ class Server(RuleBasedStateMachine):
 
     @rule(run_id=_RUNS, error=st.sampled_from([ServerError("503", 503), ServerError("500", 500)]))
     def refuse_ranges_of_storage(self, run_id: int, error: CambfsError) -> None:
-        """As soon as it has told the length."""
+        """As soon as it has reported the length."""
         self._source.plan("stored", run_id, AS_USUAL, *[Plan(error=error)] * 3)
 
     @rule()
     def let_signatures_expire(self) -> None:
         self._source.expire_signatures()
 
-    # What readers do, and may expect.
+    # Actions of readers, and their expectations.
 
     @rule(slot=_SLOTS, run_id=_RUNS)
     def open(self, slot: int, run_id: int) -> None:

@@ -1,4 +1,4 @@
-"""When a result was made: the same whoever tells it, whatever was asked first, and after a remount."""
+"""The time of a result: the same from any source, in any order of requests, and after a remount."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _stat_while_open(library: Library) -> int:
 
 
 def _stat_after_another_run(library: Library) -> int:
-    """Storage is believed by then, and the stream is not asked."""
+    """Storage is trusted by then, and the stream is not requested."""
     assert size_of(library, 999) == 5000
     return _time_ns(library)
 

@@ -193,7 +193,7 @@ def test_what_a_peer_said_of_a_part_is_no_proof_later(source: FakeSource, librar
     eventually(no_threads)
     result.content = CONTENT
 
-    with suppress(NotWhole, ResultChanged):  # the size that was told is another
+    with suppress(NotWhole, ResultChanged):  # the reported size is another
         assert read_all(library, 1) == CONTENT
     assert read_all(library, 1) == CONTENT
 

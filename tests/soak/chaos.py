@@ -1,8 +1,8 @@
-"""Makes the embedded API fail at random, in every way it can, until told to stop.
+"""Makes the embedded API fail at random, in every way it can, until it is stopped.
 
-A Content-Length that is false is left out: until the body has ended nobody can tell. So are results that change their
-length: the kernel has one size for all who have a name open. Threads: one that thinks up what goes wrong next, and the
-server's, which counts what did.
+A false Content-Length is left out, because it cannot be noticed until the body has ended. So are results that change
+their length: the kernel has one size for all open files of a name. Threads: one that chooses the next fault, and the
+server's, which counts the faults that happened.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Reads files of a mount as told, line by line, and compares every byte: a process of its own, `reader.py`.
+"""Reads files of a mount on command, line by line, and compares every byte: a process of its own, `reader.py`.
 
-A line of standard input is JSON: what to do, with which file, and the local files that it may equal. Each answer is
-JSON as well: "ok", an errno, or what was wrong; and how many bytes were compared. A result may change between two
-opens, never within one. Only the standard library is there. No threads. A map of pages that cannot be had ends
-it by SIGBUS.
+A line of standard input is JSON: the operation, the file, and the local files that it may equal. Each response is JSON
+as well: "ok", an errno, or the error; and the number of compared bytes. A result may change between two opens, never
+within one. Only the standard library is there. No threads. A map of pages that are not available ends it by SIGBUS.
 """
 
 import errno
@@ -23,7 +22,7 @@ class Wrong(Exception):
 
 
 class Versions:
-    """The local files that what was read so far is equal to."""
+    """The local files that are equal to the bytes read so far."""
 
     def __init__(self, paths: list[str]) -> None:
         self._stack = ExitStack()
@@ -35,7 +34,7 @@ class Versions:
         self.compared = 0
 
     def check(self, offset: int, length: int, data: bytes) -> None:
-        """`data` came when `length` bytes at `offset` were asked for."""
+        """A read of `length` bytes at `offset` returned `data`."""
         left = [fd for fd in self._left if os.pread(fd, length, offset) == data]
         if not left:
             sizes = [os.fstat(fd).st_size for fd in self._left]
@@ -66,7 +65,7 @@ def whole(path: str, versions: Versions, chance: random.Random) -> None:
     step, offset = chance.choice((4096, 100_003, 1 << 17, 1 << 20)), 0
     with opened(path) as fd:
         while data := os.read(fd, step):
-            # A read of a file may give less than asked for before an error: what counts is that the end is the end.
+            # A read of a file may return less than requested before an error; only the last read must be at the end.
             versions.check(offset, len(data), data)
             offset += len(data)
     versions.check_size(offset)

@@ -1,4 +1,4 @@
-"""Reader processes, each driven by a thread: random ways, random results, and what came of it.
+"""Reader processes, each driven by a thread: random ways, random results, and the outcome.
 
 Threads: one for each reader, between `resume` and `pause`; the tally is guarded by its lock.
 """
@@ -20,14 +20,14 @@ from tests.soak.reader import WAYS
 HANG_S = 60.0
 # Or most operations would be those that fail at once.
 _AFTER_FAILURE_S = 0.1
-# Everything else is shown, for somebody to find out what it means.
+# All other texts are shown, so that their cause can be found.
 _EXPECTED = {"ok", "SIGBUS", "EIO", "ENOENT", "EACCES", "ESTALE", "ETIMEDOUT", "ECONNREFUSED", "ENODEV"}
 _EXPECTED |= {"ENOTCONN", "ECONNABORTED"}  # the mount was killed
 _READER = str(Path(__file__).with_name("reader.py"))
 
 
 class Tally:
-    """What all readers saw. `wrong` and `hangs` are what must stay empty."""
+    """The outcome of all readers. `wrong` and `hangs` must stay empty."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -58,7 +58,7 @@ class Tally:
 
 
 class Reader:
-    """One process, and the thread that tells it what to do, between `start` and `stop`."""
+    """One process, and the thread that sends it commands, between `start` and `stop`."""
 
     def __init__(self, mount: Mount, versions: Mapping[int, tuple[Path, ...]], tally: Tally, seed: int) -> None:
         self._mount = mount
@@ -115,5 +115,5 @@ class Reader:
 
 
 def _death(status: int) -> str:
-    """A map of pages that cannot be had ends its process by SIGBUS (7); anything else is a fault of the reader."""
+    """A map of pages that are not available ends its process by SIGBUS (7); anything else is a fault of the reader."""
     return "SIGBUS" if status == -7 else f"wrong: the reader died of {status}"

@@ -1,6 +1,6 @@
 """The load itself: two mounts of an API that fails at random. One lives to the end, the other is often killed.
 
-Threads: the readers' (`readers`), one for what goes wrong (`chaos`), and the caller's, which mounts, kills, measures.
+Threads: the readers' (`readers`), one for the faults (`chaos`), and the caller's, which mounts, kills, measures.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _STALLED = 64
 _READERS = 3
 _CACHE = ("--cache-size", "2MiB", "--timeout", "3s")
 _SETTLE_S = 40.0
-# What a daemon may have more at the end than after its first rounds.
+# The allowed growth of a daemon after its first rounds.
 _MORE_THREADS, _MORE_FDS, _MORE_KB = 4, 4, 40_000
 # libfuse keeps so many that rest, however few there were at first.
 _LIBFUSE_KEEPS = 10
@@ -34,7 +34,7 @@ _LIBFUSE_KEEPS = 10
 
 @dataclass(frozen=True)
 class Sample:
-    """Of the daemon that lives long, with nobody in it."""
+    """Of the daemon that lives long, without readers."""
 
     threads: int
     fds: int
@@ -56,7 +56,7 @@ class Outcome:
     wrong: list[str] = field(default_factory=list)
 
     def faults_of_ours(self) -> list[str]:
-        """Everything that must not be; empty when all is well."""
+        """All problems; empty when all is well."""
         found = [*self.wrong, *self.tally.wrong, *(f"hung: {what}" for what in self.tally.hangs)]
         if self.tally.endings["ok"] < self.tally.operations.total() // 10:
             found.append("less than a tenth of all operations went well: nothing was proven")
@@ -164,7 +164,7 @@ class _Load:
                 self._outcome.wrong.append(f"{path} is damaged in the cache")
 
     def _sample(self, mount: Mount) -> None:
-        """Waits until transfers and probes have ended, so that what is left is what stays."""
+        """Waits until transfers and probes have ended, so that only lasting resources are counted."""
         process = Path(f"/proc/{mount.process.pid}")
         deadline, before = time.monotonic() + _SETTLE_S, -1
         while time.monotonic() < deadline:
@@ -184,7 +184,7 @@ class _Load:
 
 
 def _measure_calm(directory: Path, server: Server, outcome: Outcome) -> None:
-    """Without faults: what is asked of the API for a cache that holds all, and what stalled readers cost the others."""
+    """Without faults: the requests for a cache that holds all, and the effect of stalled readers on the others."""
     runs = sorted(server.results)
     server.forget()
     with Mount(server, directory / "calm", "--max-transfers", "8") as mount:

@@ -1,4 +1,4 @@
-"""What is counted of the requests of a mount, and that the counting changes nothing else."""
+"""The counts of a mount's requests, and that counting changes nothing else."""
 
 from __future__ import annotations
 

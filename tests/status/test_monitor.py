@@ -1,4 +1,4 @@
-"""What the files about a mount show, read by others than those who write them."""
+"""The contents of the status files, parsed by independent readers."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def is_running(pid: int) -> bool:
 
 @pytest.fixture(autouse=True)
 def _ended(tmp_path: Path) -> Iterator[None]:
-    """What is left of the child at the end is ended."""
+    """Leftover children are ended."""
     yield
     if (tmp_path / "pid").exists() and is_running(child(tmp_path)):
         os.kill(child(tmp_path), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Where the log goes, and what is left of the logs of mounts that are gone."""
+"""The place of the log, and pruning the logs of mounts that are gone."""
 
 from __future__ import annotations
 

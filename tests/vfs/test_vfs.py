@@ -1,4 +1,4 @@
-"""`cambfs.vfs.tree`: nodes, their attributes, and what the kernel is told before a size is known."""
+"""`cambfs.vfs.tree`: nodes, their attributes, and the responses to the kernel before a size is known."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def clock(tree: Tree) -> Clock:
 
 
 def _look(tree: Tree, path: str) -> Attributes:
-    """What may be a lookup."""
+    """A request that may be a lookup."""
     return tree.attributes(path, deadline())
 
 
 def _ask(tree: Tree, path: str) -> Attributes:
-    """What is none."""
+    """A request that is no lookup."""
     return tree.attributes(path, deadline(), is_lookup_possible=False)
 
 
@@ -120,7 +120,7 @@ def test_junk_is_no_file_and_makes_no_request(tree: Tree, source: FakeSource, na
     assert source.requests == 0
 
 
-# Provisional answers.
+# Provisional sizes.
 
 
 @pytest.mark.parametrize("path", ["/1.flac", "/1.url"])
@@ -252,7 +252,7 @@ def test_texts_that_differ_do_not_share_the_pages_of_the_kernel(tree: Tree, sour
 
 
 def test_a_text_that_its_size_no_longer_fits_is_not_read(tree: Tree, source: FakeSource) -> None:
-    """The size is the last open's, and the kernel cuts what is longer."""
+    """The size is the last open's, and the kernel cuts a longer text."""
     source.life_s = 0.0
     first = tree.open("/1.url", deadline())
     for _ in range(9):
@@ -269,7 +269,7 @@ def test_a_text_that_its_size_no_longer_fits_is_not_read(tree: Tree, source: Fak
 
 
 def test_a_failure_is_remembered_for_its_place_alone(tree: Tree, source: FakeSource) -> None:
-    """The kernel asks again for parts of what failed; whoever reads elsewhere is waited for as usual."""
+    """The kernel asks again for parts of a failed read; reads elsewhere wait as usual."""
     gate, content = Gate(), some_flac(600_000)
 
     def open_gate() -> bool:
@@ -334,7 +334,7 @@ def test_odd_characters_neither_fail_nor_begin_a_line(odd: str) -> None:
     assert json.loads(text) == response
 
 
-# What is about the mount itself.
+# The mount's own files.
 
 
 def test_controls_are_there_and_not_listed(tree: Tree) -> None:

@@ -1,4 +1,4 @@
-"""The extended attributes of audio: what is known, never asked for."""
+"""The extended attributes of audio: only known facts, without a request."""
 
 from __future__ import annotations
 

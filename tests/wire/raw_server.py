@@ -1,6 +1,6 @@
 """A server for the unit tests of the wire: it writes exactly the bytes that a test gives it, and keeps connections.
 
-Threads: one accepts, one answers each connection; all have ended when the `with` has.
+Threads: one accepts, one serves each connection; all have ended when the `with` has.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cambfs.names import RunId
 RUN = RunId(5)
 KEY = "sk-very-secret-key"
 FLAC = b"fLaC" + bytes(range(256)) * 2000
-WAIT_S = 20.0  # for what happens at once; only a failing test waits so long
+WAIT_S = 20.0  # for events that come at once; only a failing test waits so long
 CERTIFICATE = Path(__file__).parent / "localhost.pem"  # for 127.0.0.1, and its key; signed by itself, for a century
 Script = Callable[[socket.socket], bool]
 OK = b"HTTP/1.1 200 OK\r\n"

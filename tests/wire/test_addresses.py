@@ -1,4 +1,4 @@
-"""Which address a connection goes to, and what is left of the others. Dead ones are listeners whose queue is full: the
+"""Which address a connection goes to, and how the others are closed. Dead ones are listeners whose queue is full: the
 kernel drops what is sent to them, as a router does that leads nowhere."""
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def client(server: Server) -> Iterator[Client]:
 
 
 def rest(body: HttpBody, found: bytearray | None = None) -> bytes:
-    """What is left of a body; `found` has what came also when the end is an error."""
+    """The rest of a body; `found` has the bytes also when the end is an error."""
     found = bytearray() if found is None else found
     while data := body.read(65536):
         found += data
@@ -253,7 +253,7 @@ def test_a_stalled_body_times_out_and_stays_ended(server: Server, hasty: Client)
 
 @pytest.mark.parametrize("begun", [b"", OK, OK + b"Content-Length: 5\r\n\r\n"])
 def test_a_stalled_beginning_times_out(server: Server, hasty: Client, begun: bytes) -> None:
-    server.scripts += [server.stall(begun), server.stall()]  # the second is what the client asks then
+    server.scripts += [server.stall(begun), server.stall()]  # the second is the client's next request
     with pytest.raises(TimedOut):
         hasty.open_stream(RUN)
 
@@ -290,7 +290,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def closed_while_blocked(body: HttpBody) -> Exception:
-    """What `read` raises in one thread when another closes the body while it waits."""
+    """The exception of `read` in one thread when another closes the body while it waits."""
     found: list[Exception] = []
 
     def read() -> None:
@@ -345,7 +345,7 @@ def test_a_client_that_is_closed_leaves_open_bodies_alone(server: Server, client
 
 
 class FakeRaw:
-    """Stands for a response whose read meets the end while somebody closes: `during` runs inside the read."""
+    """Stands for a response whose read meets the end while another thread closes: `during` runs inside the read."""
 
     def __init__(self, data: bytes, during: Callable[[], None]) -> None:
         self.data = data

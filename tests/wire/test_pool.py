@@ -1,4 +1,4 @@
-"""Connections: which are used again, and what happens when that goes wrong. The next run's bytes are its own."""
+"""Connections: which are used again, and what happens when that fails. The next run's bytes are its own."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_connection_rests_before_it_is_used_again(
 
 
 class Resting:
-    """Stands for a connection; `is_closed` tells whether it was closed."""
+    """Stands for a connection; `is_closed` shows whether it was closed."""
 
     def __init__(self) -> None:
         self.sock, self.other = socket.socketpair()
@@ -290,7 +290,7 @@ def test_an_answer_on_a_kept_connection_is_not_repeated(server: Server, client: 
     assert server.scripts == []
 
 
-# What is sent
+# The request on the wire.
 
 
 def test_a_signed_url_is_sent_as_it_is() -> None:

@@ -18,7 +18,7 @@ from tests.wire.raw_server import CERTIFICATE, FLAC, KEY, RUN, WAIT_S, Server, s
 
 
 class Proxy:
-    """Leads every connection to `port`, once `greet` has done what the kind of proxy does first."""
+    """Leads every connection to `port`, after `greet` has done the handshake of this kind of proxy."""
 
     def __init__(self, port: int, greet: Callable[[socket.socket], None]) -> None:
         self._port = port

@@ -1,4 +1,4 @@
-"""Heads and framing, byte for byte: what is read, what is refused, and what becomes of the connection."""
+"""Heads and framing, byte for byte: accepted and refused input, and the state of the connection afterwards."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from cambfs.wire.strict_response import Malformed, StrictResponse
 from tests.wire.raw_server import CHUNKED, FLAC, OK, WAIT_S, chunk
 
 END = b"0\r\n\r\n"
-# What a body or a head may end with when it is not right.
+# Wrong ends of a body or a head.
 REFUSALS = (http.client.HTTPException, OSError)
 
 
 @dataclass
 class Found:
-    """What became of the bytes of one response. `is_kept`: its connection can be used again."""
+    """The bytes of one response. `is_kept`: its connection can be used again."""
 
     response: StrictResponse
     data: bytes
@@ -36,7 +36,7 @@ class Found:
 
 @contextmanager
 def fed(pieces: Sequence[bytes], is_kept_open: bool = False) -> Iterator[socket.socket]:
-    """A socket over which the next piece comes only when somebody waits for it, and behind the last one the end."""
+    """A socket that sends the next piece only when a reader waits for it, and behind the last one the end."""
     ours, theirs = socket.socketpair()
     left = list(pieces)
 
@@ -196,7 +196,7 @@ def test_interim_responses_that_are_refused(interim: bytes) -> None:
     assert found.data == b""
 
 
-# How the end is told
+# Marks of the end
 
 
 @pytest.mark.parametrize(
@@ -521,7 +521,7 @@ def reference(body: bytes) -> tuple[bytes, bool, bytes]:
             trailers = re.match(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*\r\n)*\r\n", body)
             return data, trailers is not None, body[trailers.end() :] if trailers else b""
         if body[size : size + 2] != b"\r\n":
-            break  # nothing of so small a chunk is given before its end was looked at
+            break  # nothing of so small a chunk is returned before its end was checked
         data += body[:size]
         body = body[size + 2 :]
     return data, False, b""
@@ -578,7 +578,7 @@ HEAD_TOKENS = st.sampled_from(
 
 @given(st.lists(HEAD_TOKENS | st.binary(max_size=5), max_size=12).map(b"".join), PLACES)
 def test_any_bytes_are_a_response_or_refused(wire: bytes, places: list[int]) -> None:
-    """And what is given out stands behind a head, in one piece but for the framing of chunks."""
+    """And the returned bytes stand behind a head, in one piece but for the framing of chunks."""
     found = received(*split(wire, places))
     if found.data:
         assert wire.startswith(b"HTTP/1.")

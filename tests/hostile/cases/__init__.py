@@ -1,4 +1,4 @@
-"""The table: every case, a line or a few each, in a module for each kind of what the server does."""
+"""The table: every case, a line or a few each, in a module for each kind of the server's behaviour."""
 
 from __future__ import annotations
 

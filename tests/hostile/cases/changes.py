@@ -1,4 +1,4 @@
-"""Answers that do not fit each other: results that change, resumes, ranges."""
+"""Responses that do not fit each other: results that change, resumes, ranges."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ _CHANGES = [
 
 
 def _resumed(reply: Reply) -> Reply:
-    """The first answer breaks in the middle; what asks for the rest is answered as a case says."""
+    """The first response breaks in the middle; the request for the rest gets the response of the case."""
 
     def answer(asked: Asked) -> list[Step]:
         if asked.has_range and asked.start > 0:
@@ -129,12 +129,13 @@ def _in_little_parts(asked: Asked) -> list[Step]:
 
 
 def _stored_rest(reply: Reply) -> Reply:
-    """Storage is well as long as it is asked for a head."""
+    """Storage works as long as a head is requested."""
     return lambda asked: list(reply(asked)) if asked.start > 0 else well(asked)
 
 
 def _breaking(asked: Asked) -> list[Step]:
-    """The API's first answer breaks in the middle; so storage, which told the size meanwhile, is asked for the rest."""
+    """The API's first response breaks in the middle, so the rest is requested from storage, which has reported the
+    size."""
     return list(broken_after(lambda a: a.size // 2, Act.CLOSE)(asked)) if asked.number == 1 else well(asked)
 
 

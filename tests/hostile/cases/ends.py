@@ -37,7 +37,7 @@ _SHORT = [
     _short_alone("40 % in chunks, always", REFUSED, is_notable=True, stream=_fraction(0.4), is_kept=False),
     _short("40 % in chunks, always; storage has the whole", EITHER, stream=_fraction(0.4)),
     _short(
-        # Two that agree, against the samples that the FLAC tells: then that is what the run is.
+        # Two that agree, against the number of samples in the FLAC: then that is the run.
         "40 %, always; storage has just as much",
         EITHER,
         stream=of(_forty_percent),

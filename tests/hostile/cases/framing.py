@@ -86,7 +86,7 @@ def _bare_lf(asked: Asked) -> list[Step]:
 
 _TRAILERS = b"".join(b"X-%d: %s\r\n" % (i, b"y" * 90) for i in range(2000))
 _fine_chunks = Group("chunks")
-# A response that cannot be read is asked for again, for as long as the timeout; so once is enough for most.
+# A response that cannot be read is requested again, for as long as the timeout; so once is enough for most.
 _chunks = Group("chunks", is_odd=True, gone=True, times=1)
 _CHUNKS = [
     _fine_chunks("sizes in capitals", RIGHT, stream=_sized_as(lambda n: b"%X" % n)),

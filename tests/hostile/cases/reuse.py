@@ -1,4 +1,4 @@
-"""What comes on a connection behind the answer, or in the moment of the next request."""
+"""Bytes on a connection behind the response, or in the moment of the next request."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tests.hostile.replies import AUDIO, Act, Asked, Reply, Step, chunked, head,
 
 
 def _other_response(asked: Asked) -> bytes:
-    """What would be taken for the next answer: whole, well, and another run's audio."""
+    """Bytes that could pass for the next response: whole, valid, and another run's audio."""
     return chunked(asked.stranger, AUDIO)
 
 
@@ -16,7 +16,7 @@ def _surplus(pause_s: float) -> Reply:
 
 
 def _joined(asked: Asked) -> list[Step]:
-    """The answer and another one, in one piece."""
+    """The response and another one, in one piece."""
     return [b"".join(step for step in well(asked) if isinstance(step, bytes)) + _other_response(asked)]
 
 

@@ -1,4 +1,4 @@
-"""Bodies that are no audio, and audio under wrong labels."""
+"""Bodies that are not audio, and audio under wrong labels."""
 
 from __future__ import annotations
 

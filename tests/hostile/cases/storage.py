@@ -8,7 +8,7 @@ from tests.hostile.replies import Act, Asked, Step, chunk, chunked, head, part, 
 
 
 def _trickle(asked: Asked) -> list[Step]:
-    """A byte a second, for longer than anybody waits."""
+    """A byte a second, for longer than any reader waits."""
     answer = part(asked)
     return [step for byte in answer[:60] for step in (bytes([byte]), 1.0)]
 

@@ -1,4 +1,4 @@
-"""file_url answers, one by one and in bulk."""
+"""file_url responses, one by one and in bulk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _url_of_another(asked: Asked) -> list[Step]:
 
 
 _NO_URL = frozenset({"EIO", "ETIMEDOUT"})
-# `.url` fails, or shows what may be shown; nothing else is lost.
+# `.url` fails, or shows an allowed URL; nothing else is lost.
 _ANY_URL = _NO_URL | {"right"}
 _file_url = Group("file_url answers", modes=("stat", "whole", "map"), url=_NO_URL)
 _FILE_URL = [
