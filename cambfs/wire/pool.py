@@ -89,7 +89,7 @@ class _Idle:
         with self._lock:
             self._resting.append(connection)
             surplus = []
-            while len(self._resting) > self._most or _rest_s(self._resting[0]) >= STALE_S:
+            while self._resting and (len(self._resting) > self._most or _rest_s(self._resting[0]) >= STALE_S):
                 surplus.append(self._resting.popleft())
         for one in surplus:
             one.close()
