@@ -73,7 +73,7 @@ def read_inside(mounted: Mounted, name: str, timeout_s: float) -> bytes:
     """What the user who mounted reads in `.cambfs/NAME`: no other may look into the mount, not even root.
 
     A process of its own does it, for one that waits for a mount that hangs may not be ended. Raises TimeoutError when
-    the mount does not answer, and OSError with what `cat` said.
+    the mount does not respond, and OSError with what `cat` said.
     """
     is_root = os.geteuid() == 0
     process = subprocess.Popen(
@@ -90,7 +90,7 @@ def read_inside(mounted: Mounted, name: str, timeout_s: float) -> bytes:
         out, err = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
         _abandon(process)
-        raise TimeoutError(errno.ETIMEDOUT, "the mount does not answer") from None
+        raise TimeoutError(errno.ETIMEDOUT, "the mount does not respond") from None
     if process.returncode:
         raise OSError(errno.EIO, err.decode(errors="replace").strip().rpartition(": ")[2])
     return out

@@ -15,30 +15,27 @@ _USER = 65534
 @pytest.fixture
 def mounted(tmp_path: Path) -> Mounted:
     """A mount of another user; root may look into it as this user only."""
+    for path in (tmp_path, *tmp_path.parents):  # the directories of pytest are open to their owner only
+        if not path.stat().st_mode & 0o001:
+            path.chmod(path.stat().st_mode | 0o055)
     inside = tmp_path / ".cambfs"
     inside.mkdir()
     (inside / "self").symlink_to("/proc/self/status")
     return Mounted(tmp_path, FSTYPE, "0:9", ("ro", f"user_id={_USER}", f"group_id={_USER}"))
 
 
-def test_root_looks_into_a_mount_as_the_user_who_mounted(mounted: Mounted, tmp_path: Path) -> None:
-    for path in (tmp_path, *tmp_path.parents[:2]):
-        path.chmod(0o755)
+def test_root_looks_into_a_mount_as_the_user_who_mounted(mounted: Mounted) -> None:
     lines = read_inside(mounted, "self", 30.0).decode().splitlines()
     (uid,) = (line.split()[1] for line in lines if line.startswith("Uid:"))
     assert int(uid) == (_USER if os.geteuid() == 0 else os.geteuid())
 
 
-def test_what_cannot_be_read_says_why(mounted: Mounted, tmp_path: Path) -> None:
-    for path in (tmp_path, *tmp_path.parents[:2]):
-        path.chmod(0o755)
+def test_what_cannot_be_read_says_why(mounted: Mounted) -> None:
     with pytest.raises(OSError, match="No such file or directory"):
         read_inside(mounted, "none", 30.0)
 
 
 def test_a_mount_that_hangs_is_not_waited_for(mounted: Mounted, tmp_path: Path) -> None:
-    for path in (tmp_path, *tmp_path.parents[:2]):
-        path.chmod(0o755)
     os.mkfifo(tmp_path / ".cambfs/fifo", 0o644)
     with pytest.raises(TimeoutError):
         read_inside(mounted, "fifo", 0.1)
