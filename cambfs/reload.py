@@ -1,7 +1,7 @@
 """Reads the settings of a running mount again, at SIGHUP.
 
 A change takes effect if it can at run time: key, runs, size of the cache, log level. All settings are read and checked
-before the first one changes, so a mistake changes nothing. Threads: `signals` calls it, one call after the other.
+before the first one changes, so a mistake changes nothing. Threads: `reload` calls it, one call after the other.
 """
 
 from __future__ import annotations

@@ -326,7 +326,10 @@ class Cache:
                 if not spool.is_invalid:
                     self._publish(run_id, spool, info, sidecar)
         except (OSError, CambfsError) as error:
-            self._complain(run_id, error)
+            if self._disk is not None and spool.name is None and spool.trouble is None:
+                log.info("run %d: not cached: the mount ended first", run_id)  # which has removed the name
+            else:
+                self._complain(run_id, error)
 
     def _complain(self, run_id: RunId, error: OSError | CambfsError) -> None:
         """A failing disk fails for every result: one warning is enough."""

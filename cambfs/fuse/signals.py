@@ -1,6 +1,7 @@
 """Ends the loop that serves a mount, from another thread or by a signal.
 
-Knows nothing of libfuse but one function, which it is given. A thread named `signals` waits for signals.
+Independent of libfuse, except for one function that it is given. Threads: `signals` waits for signals; `reload` follows
+SIGHUP, which may take long.
 """
 
 from __future__ import annotations
@@ -55,15 +56,24 @@ class Session:
         # leaves an existing handler alone.
         signal.signal(signal.SIGUSR1, lambda *_: None)
 
+        hung_up = Event()
+
+        def follow_hangups(act: Callable[[], None]) -> None:
+            while hung_up.wait():
+                hung_up.clear()
+                act()
+
         def end() -> None:
             while (number := signal.sigwait(_ENDING)) == signal.SIGHUP and on_hangup is not None:
-                on_hangup()
+                hung_up.set()  # in another thread: this one must hear SIGTERM, also while a file system hangs
             self.ended_by = number
             try:
                 before()
             finally:
                 self.exit()
 
+        if on_hangup is not None:
+            Thread(target=follow_hangups, args=(on_hangup,), name="reload", daemon=True).start()
         Thread(target=end, name="signals", daemon=True).start()
 
     @staticmethod

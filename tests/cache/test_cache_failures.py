@@ -15,7 +15,7 @@ from cambfs.cache.cache import Cache
 from cambfs.disk.disk import Disk
 from cambfs.errors import TooManyOpenFiles
 from cambfs.names import RunId
-from tests.cache.filling import content_of, fetch, fill, keep, release, use
+from tests.cache.filling import content_of, facts_of, fetch, fill, keep, release, use
 
 # When there are no descriptors left.
 
@@ -170,3 +170,16 @@ def test_what_neither_the_disk_nor_memory_takes_is_not_cached(
     assert "run 1: cannot be cached: no space on the disk or in memory" in caplog.text
     release(cache, 1, spool)
     assert cache.runs() == []
+
+
+def test_a_mount_that_ends_before_a_result_is_kept_warns_of_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = Cache(Disk(tmp_path), 100)
+    spool = fill(cache, 1, content_of(1))
+    spool.discard_name()
+    with caplog.at_level(logging.WARNING):
+        cache.commit(RunId(1), spool, facts_of(10), "audio/flac", "frames")
+    assert not caplog.records
+    assert cache.runs() == []
+    release(cache, 1, spool)
