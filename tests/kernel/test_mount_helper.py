@@ -142,7 +142,7 @@ def test_the_user_who_is_mounted_for_gets_none_of_roots_settings(monkeypatch: py
     translate(request)
     mount_helper._become_user(request)
     assert became == [(4000000, 7, [7])]
-    monkeypatch.setattr("os.access", lambda path, _: path != mount_helper.__file__)
+    monkeypatch.setattr("os.access", lambda path, *_, **__: path != mount_helper.__file__)
     with pytest.raises(ConfigError, match=r"-o uid=4000000: this user cannot read .*mount_helper.py; install cambfs"):
         mount_helper._become_user(request)
     assert os.environ == {"PATH": "/", "HOME": "/nonexistent", "USER": "", "LOGNAME": ""}
