@@ -122,7 +122,7 @@ class Content:
             return self.filled.gap(offset, stop)
         head = head_of(self._spool, size) if self._spool is not None else b""
         window = audio.tail_bytes_wanted(head) if head else 0
-        return self.filled.gap(offset, size) or self.filled.gap(max(size - window, 0), size)
+        return self.filled.gap(max(min(offset, size - window), 0), size)
 
     def arrived(self) -> Arrived:
         head = head_of(self._spool, self.size) if self._spool is not None and self.filled.total else b""
