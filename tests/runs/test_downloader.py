@@ -97,6 +97,20 @@ def test_one_that_is_nearly_finished_is_finished(source: FakeSource, library: Li
 
 
 @pytest.mark.tuning(**SHORT_DISTANCES)
+def test_the_last_bytes_come_in_one_range_with_those_that_prove_the_end(source: FakeSource, library: Library) -> None:
+    source.piece_bytes = 500
+    source.add(1, Result(CONTENT, has_length=True, etag='"a"', ranges=True))
+    gate = stalls_at(source, 5000)
+    handle = open_run(library)
+    gate.wait_for_arrivals()
+
+    assert read_at(handle, SIZE - 128, 128) == CONTENT[-128:]
+    assert len(source.starts("stream", 1)) == 2, "the stream, and one range"
+    gate.open()
+    handle.close()
+
+
+@pytest.mark.tuning(**SHORT_DISTANCES)
 @pytest.mark.parametrize("etag", ['"a"', None], ids=["ranges of the API", "ranges of storage"])
 def test_a_far_place_is_fetched_by_range_and_the_holes_afterwards(
     source: FakeSource, library: Library, etag: str | None
