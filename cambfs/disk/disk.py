@@ -145,7 +145,7 @@ class Disk:
             return 0
 
     def info(self, run_id: RunId) -> RunInfo | None:
-        """The info in the sidecar; None when there is no such result.
+        """The info in the sidecar; None without such a result.
 
         Raises CacheDamaged when file and sidecar do not match, or nothing proves the size.
         """
@@ -161,8 +161,8 @@ class Disk:
         return ("" if sidecar is None else sidecar.sha256), head
 
     def open(self, run_id: RunId) -> Opened | None:
-        """The bytes, not checked, the info in the sidecar, and whether the bytes are known to be right; None when there
-        is no such result.
+        """The bytes, not checked, the info in the sidecar, and whether the bytes are known to be right; None without
+        such a result.
 
         Raises CacheDamaged when file and sidecar do not match.
         """

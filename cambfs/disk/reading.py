@@ -70,7 +70,7 @@ def _content(directory: Directory, name: str) -> bytes:
 
 
 def info(directory: Directory, run_id: RunId) -> RunInfo | None:
-    """The info in the sidecar; None when there is no such result. Raises CacheDamaged when file and sidecar do not
+    """The info in the sidecar; None without such a result. Raises CacheDamaged when file and sidecar do not
     match, or nothing proves the size."""
     return _look_twice(lambda: _info(directory, run_id))
 
@@ -100,7 +100,7 @@ def _proven_facts(directory: Directory, run_id: RunId, sidecar: Sidecar) -> RunI
 
 
 def open_(directory: Directory, run_id: RunId) -> Opened | None:
-    """The bytes and the sidecar; None when there is no such result. Raises CacheDamaged when the two do not match."""
+    """The bytes and the sidecar; None without such a result. Raises CacheDamaged when the two do not match."""
     return _look_twice(lambda: _open(directory, run_id))
 
 

@@ -91,7 +91,7 @@ def libfuse() -> Iterator[Finding]:
     try:
         number = ctypes.CDLL(name).fuse_version()
     except (OSError, AttributeError):
-        yield broken("libfuse", f"{name} is no libfuse that can be loaded", _mend_library())
+        yield broken("libfuse", f"{name} cannot be loaded as libfuse", _mend_library())
         return
     yield ok("libfuse", f"{number // 10}.{number % 10} ({name})")
 

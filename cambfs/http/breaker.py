@@ -5,7 +5,7 @@ that fails because nothing answers opens it: for some seconds every other reques
 error. Then it is half open: the next request tries, and the others still fail at once. If its response takes as long
 as a pause, another one tries, too: the first may be about a result that is stuck. A response of any status closes the
 breaker. No request that is under way is disturbed. The only request made for a breaker's sake is the check that
-`exchange` makes after a silence: one stuck result is no reason to refuse all others.
+`exchange` makes after a silence: one stuck result must not make all other requests fail.
 
 Threads: any. `Breaker._lock` and `Breakers._lock` are leaves. Neither is held while a request is under way.
 """

@@ -129,8 +129,8 @@ class Exchange:
     def get(
         self, what: str, url: str, headers: Mapping[str, str], with_key: bool, logged_as: str | None = None
     ) -> Response:
-        """The first response that is no redirect. Raises BadResponse for a redirect too many or to a forbidden place.
-        The log shows the request as `logged_as`, or else `what`."""
+        """The first response that is not a redirect. Raises BadResponse after too many redirects, or for one to a
+        forbidden place. The log shows the request as `logged_as`, or else `what`."""
         deadline = time.monotonic() + self._timeout_s
         origin = origin_of(url)
         for _ in range(MAX_REDIRECTS + 1):

@@ -34,7 +34,7 @@ _ENTRY_BYTES = 300
 # Anything else may be about these runs, or about now.
 _NO_SUCH_ENDPOINT = (404, 405, 501)
 # The part of the timeout that a bulk request may take, before single requests follow.
-_BULK_PATIENCE = 0.25
+_BULK_SHARE = 0.25
 _BULK_MOST = 5  # run ids a call, says the API's documentation; and two at the least
 
 
@@ -149,7 +149,7 @@ class Signer:
                 self._start_one(run_id)
 
     def _bulk_responses(self, batch: Sequence[RunId]) -> dict[RunId, SignedUrl]:
-        timeout_s = self._timeout_s * _BULK_PATIENCE
+        timeout_s = self._timeout_s * _BULK_SHARE
         try:
             return dict(retrying(lambda: self._source.sign_many(batch), timeout_s, self._closing))
         except RemoteError as error:

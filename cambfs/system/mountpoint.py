@@ -57,7 +57,7 @@ class Mounted:
 
 
 def mounted_at(directory: Path, mountinfo: Path = _MOUNTINFO) -> Mounted | None:
-    """The topmost mount at `directory`; None when it is no mount point. Works for a dead mount as well."""
+    """The topmost mount at `directory`; None when it is not a mount point. Works for a dead mount, too."""
     wanted = _resolved(directory)
     found = [mounted for mounted in all_mounts(mountinfo) if mounted.directory == wanted]
     return found[-1] if found else None
