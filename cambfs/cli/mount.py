@@ -19,7 +19,7 @@ import click
 from cambfs.cli.options import DIRECTORY, FOR_MOUNT, RereadableCommand, rereading, with_settings
 from cambfs.config import Settings
 from cambfs.errors import CambfsError, SettingError
-from cambfs.system import mountpoint
+from cambfs.system import mount_table, mountpoint
 from cambfs.text import visible
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def claimed(directory: Path) -> Iterator[None]:
     become a mount point."""
     if mountpoint.is_dead(directory):
         _leave_no_dead_mount(directory)
-        if mountpoint.mounted_at(directory) is None:
+        if mount_table.mounted_at(directory) is None:
             _warn(f"{directory}: removed the dead mount that a crash left there")
     with mountpoint.claimed(directory):
         yield
@@ -233,8 +233,8 @@ def _work(
 
 
 def _answers(directory: Path) -> bool:
-    mounted = mountpoint.mounted_at(directory)
-    return mounted is not None and mounted.fstype == mountpoint.FSTYPE and os.statvfs(directory) is not None
+    mounted = mount_table.mounted_at(directory)
+    return mounted is not None and mounted.fstype == mount_table.FSTYPE and os.statvfs(directory) is not None
 
 
 def _leave_no_dead_mount(directory: Path) -> None:

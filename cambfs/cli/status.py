@@ -18,8 +18,8 @@ import click
 
 from cambfs.cli.options import DIRECTORY
 from cambfs.errors import ConfigError
-from cambfs.system import mountpoint
-from cambfs.system.mountpoint import Mounted
+from cambfs.system import mount_table
+from cambfs.system.mount_table import Mounted
 from cambfs.text import visible
 
 if TYPE_CHECKING:
@@ -103,11 +103,11 @@ def _read_all(directory: Path | None) -> Sequence[dict[str, Any]]:
 
 def _mounts(directory: Path | None) -> Sequence[Mounted]:
     if directory is None:
-        if not (found := mountpoint.own_mounts()):
+        if not (found := mount_table.own_mounts()):
             raise ConfigError("you have no mount; to make one: cambfs mount DIR")
         return found
-    mounted = mountpoint.mounted_at(directory)
-    if mounted is None or mounted.fstype != mountpoint.FSTYPE:
+    mounted = mount_table.mounted_at(directory)
+    if mounted is None or mounted.fstype != mount_table.FSTYPE:
         raise ConfigError(f"{directory}: no cambfs mount is there; to make one: cambfs mount {directory}")
     return [mounted]
 
@@ -116,7 +116,7 @@ def _read(mounted: Mounted) -> dict[str, Any]:
     """Raises ConfigError."""
     directory = mounted.directory
     try:
-        found = json.loads(mountpoint.read_inside(mounted, "status.json", _LIMIT_S))
+        found = json.loads(mount_table.read_inside(mounted, "status.json", _LIMIT_S))
     except TimeoutError as error:
         raise ConfigError(f"{directory}: {error.strerror}; to end it: cambfs unmount {directory}") from None
     except OSError as error:

@@ -24,8 +24,8 @@ from threading import Thread
 from cambfs.config import Settings
 from cambfs.disk.disk import Disk
 from cambfs.doctor.report import Check, Finding, broken, ok, warning
-from cambfs.system import logs, mountpoint, private_files
-from cambfs.system.mountpoint import FSTYPE, Mounted
+from cambfs.system import logs, mount_table, mountpoint, private_files
+from cambfs.system.mount_table import FSTYPE, Mounted
 from cambfs.text import shown_size
 from cambfs.wiring import account_directories, account_directory
 
@@ -110,7 +110,7 @@ def file_system(directory: Path) -> Finding:
 def kind_of(directory: Path) -> str:
     """Of the file system that a directory is on."""
     real = Path(os.path.realpath(directory))
-    holding = [mounted for mounted in mountpoint.all_mounts() if real.is_relative_to(mounted.directory)]
+    holding = [mounted for mounted in mount_table.all_mounts() if real.is_relative_to(mounted.directory)]
     # Of several at the same place, the last one lies on top.
     return max(reversed(holding), key=lambda mounted: len(mounted.directory.parts)).fstype if holding else "unknown"
 
@@ -133,7 +133,7 @@ def log(settings: Settings, directory: Path | None) -> Iterator[Finding]:
 
 def mounts(directory: Path | None) -> Iterator[Finding]:
     """Of this user's mounts, those that are dead or hang; `directory` has a line of its own."""
-    ours = {mounted.directory for mounted in mountpoint.own_mounts()}
+    ours = {mounted.directory for mounted in mount_table.own_mounts()}
     asked = {path: ask(path) for path in sorted(ours - {mountpoint_of(directory)})}
     deadline = time.monotonic() + _ANSWER_S
     bad = 0
@@ -150,7 +150,7 @@ def mounts(directory: Path | None) -> Iterator[Finding]:
 
 
 def mountpoint_of(directory: Path | None) -> Path | None:
-    mounted = None if directory is None else mountpoint.mounted_at(directory)
+    mounted = None if directory is None else mount_table.mounted_at(directory)
     return None if mounted is None else mounted.directory
 
 
@@ -183,7 +183,7 @@ def outcome(answered: Future[int], deadline: float) -> int | None:
 
 
 def named(directory: Path) -> Iterator[Finding]:
-    mounted = mountpoint.mounted_at(directory)
+    mounted = mount_table.mounted_at(directory)
     if mounted is None:
         mountpoint.check_directory(directory)
         yield ok("DIR", f"{directory}: nothing is mounted there; cambfs can be mounted")

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from cambfs.errors import ConfigError
 from cambfs.system import private_files
-from cambfs.system.mountpoint import FSTYPE, Mounted, mounted_at, read_inside
+from cambfs.system.mount_table import FSTYPE, Mounted, mounted_at, read_inside
 
 # From <sys/mount.h>.
 _MNT_DETACH = 2

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cambfs.system import mountpoint, unmount
+from cambfs.system import mount_table, unmount
 from tests.api.server import Server
 
 LIMIT_S = 30
@@ -92,7 +92,7 @@ class Shell:
             if process.poll() is None:
                 process.kill()
             process.communicate(timeout=LIMIT_S)
-        while mountpoint.mounted_at(self.mountpoint) is not None:
+        while mount_table.mounted_at(self.mountpoint) is not None:
             unmount.unmount(self.mountpoint, lazy=True)
 
 

@@ -13,8 +13,8 @@ import pytest
 from cambfs.cli.mount import settle_options
 from cambfs.config import Settings
 from cambfs.errors import ConfigError
-from cambfs.system import mountpoint
-from cambfs.system.mountpoint import Mounted
+from cambfs.system import mount_table, mountpoint
+from cambfs.system.mount_table import Mounted
 from tests.api.server import Server
 from tests.cli.shell import KEY, LIMIT_S, Shell, complaint, is_running, names, until
 
@@ -61,7 +61,7 @@ def test_what_is_wrong_is_one_line_and_nothing_is_mounted(
     (shell.directory / "link").symlink_to(shell.mountpoint)
     environ = {name: value.replace("$", str(shell.directory)) for name, value in environ.items()}
     assert words in complaint(shell("mount", "mnt", *arguments, *foreground, **environ), code)
-    assert mountpoint.mounted_at(shell.mountpoint) is None
+    assert mount_table.mounted_at(shell.mountpoint) is None
     assert names(shell.mountpoint) == []
 
 
@@ -186,8 +186,10 @@ def test_mount_points_are_found_whatever_their_name(tmp_path: Path) -> None:
         f"40 1 8:1 / {escaped} rw - ext4 /dev/sda rw\n"
         f"41 1 0:50 / {escaped} ro,nosuid shared:7 - fuse.cambfs cambfs ro,user_id=0\n"
     )
-    assert mountpoint.mounted_at(directory, mountinfo) == Mounted(directory, "fuse.cambfs", "0:50", ("ro", "user_id=0"))
-    assert mountpoint.mounted_at(tmp_path, mountinfo) is None
+    assert mount_table.mounted_at(directory, mountinfo) == Mounted(
+        directory, "fuse.cambfs", "0:50", ("ro", "user_id=0")
+    )
+    assert mount_table.mounted_at(tmp_path, mountinfo) is None
 
 
 def test_mount_is_silent_and_returns_when_the_files_are_there(shell: Shell, api: Server) -> None:
@@ -199,7 +201,7 @@ def test_mount_is_silent_and_returns_when_the_files_are_there(shell: Shell, api:
     process = shell.daemon()
     done = shell("unmount", "mnt")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert mountpoint.mounted_at(shell.mountpoint) is None
+    assert mount_table.mounted_at(shell.mountpoint) is None
     until(lambda: not is_running(process), "the process of the mount has not ended")
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from cambfs.cli import run
 from cambfs.cli.status_view import view
-from cambfs.system import mountpoint
+from cambfs.system import mount_table
 
 CACHE = {"path": "/c", "bytes": 1024, "limit_bytes": 2048, "results": 1, "hits": 5, "misses": 6, "evictions": 7}
 ERROR = {"time": "T", "file": "7.flac", "operation": "open", "errno": "ENOENT", "what": "not \x1b[31m [bold]there"}
@@ -88,14 +88,14 @@ _MOUNTINFO = """\
 def test_the_mounts_of_this_user_are_found(tmp_path: Path) -> None:
     mountinfo = tmp_path / "mountinfo"
     mountinfo.write_text(_MOUNTINFO.format(uid=os.getuid(), other=os.getuid() + 1))
-    found = [mounted.directory for mounted in mountpoint.own_mounts(mountinfo)]
+    found = [mounted.directory for mounted in mount_table.own_mounts(mountinfo)]
     assert found == [Path("/home/b c")], "the first is covered by another"
 
 
 def test_without_a_mount_one_line_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(mountpoint, "own_mounts", list)
+    monkeypatch.setattr(mount_table, "own_mounts", list)
     for arguments, words in (([], "you have no mount"), ([str(tmp_path)], f"{tmp_path}: no cambfs mount is there")):
         assert run(["status", *arguments]) == 1
         out, err = capsys.readouterr()

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from cambfs.errors import ConfigError
-from cambfs.system import mountpoint, unmount
-from cambfs.system.mountpoint import Mounted
+from cambfs.system import mount_table, unmount
+from cambfs.system.mount_table import Mounted
 from tests.cli.shell import LIMIT_S, Shell, complaint, is_running, until
 
 
@@ -23,7 +23,7 @@ def test_a_dead_mount_can_be_unmounted(shell: Shell) -> None:
     os.kill(shell.daemon(), signal.SIGKILL)
     until(lambda: not is_running(shell.daemon()))
     assert shell("unmount", "mnt").returncode == 0
-    assert mountpoint.mounted_at(shell.mountpoint) is None
+    assert mount_table.mounted_at(shell.mountpoint) is None
 
 
 def test_unmounting_ends_who_has_a_file_open(shell: Shell) -> None:
@@ -33,7 +33,7 @@ def test_unmounting_ends_who_has_a_file_open(shell: Shell) -> None:
     try:
         assert os.pread(fd, 4, 0) == b"fLaC"
         assert shell("unmount", "mnt").returncode == 0
-        assert mountpoint.mounted_at(shell.mountpoint) is None
+        assert mount_table.mounted_at(shell.mountpoint) is None
         until(lambda: not is_running(process), "the process of the mount has not ended")
         with pytest.raises(OSError, match="not connected"):
             os.fstat(fd)
@@ -78,7 +78,7 @@ def test_unmounting_lazily_lets_them_go_on(shell: Shell) -> None:
     process = shell.daemon()
     with (shell.mountpoint / "1.flac").open("rb") as file:
         assert shell("unmount", "--lazy", "mnt").returncode == 0
-        assert mountpoint.mounted_at(shell.mountpoint) is None
+        assert mount_table.mounted_at(shell.mountpoint) is None
         assert len(file.read()) == 300_004
         assert is_running(process)
     until(lambda: not is_running(process), "the process of the mount has not ended")
@@ -112,7 +112,7 @@ def test_another_users_mount_is_left_alone_and_the_reason_is_said(
 def test_umount_is_the_same_command(shell: Shell) -> None:
     assert shell("mount", "mnt").returncode == 0
     assert shell("umount", "mnt").returncode == 0
-    assert mountpoint.mounted_at(shell.mountpoint) is None
+    assert mount_table.mounted_at(shell.mountpoint) is None
     assert "see: cambfs umount --help" in complaint(shell("umount"), 2)
     assert "umount " not in shell("--help").stdout.replace("unmount", "")
 

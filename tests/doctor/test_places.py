@@ -19,8 +19,8 @@ import pytest
 from cambfs.config import ApiKey, Settings
 from cambfs.doctor import places
 from cambfs.doctor.report import Finding, State
-from cambfs.system import mountpoint
-from cambfs.system.mountpoint import FSTYPE, Mounted
+from cambfs.system import mount_table
+from cambfs.system.mount_table import FSTYPE, Mounted
 from cambfs.wiring import account_directory
 
 
@@ -128,7 +128,7 @@ def test_a_cache_without_locks(settings: Settings, monkeypatch: pytest.MonkeyPat
     ("kind", "state"), [("ext4", State.OK), ("tmpfs", State.OK), ("nfs4", State.WARNING), ("fuse.sshfs", State.WARNING)]
 )
 def test_kinds_of_file_systems(kind: str, state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mountpoint, "all_mounts", on(kind))
+    monkeypatch.setattr(mount_table, "all_mounts", on(kind))
     finding = places.file_system(tmp_path)
     assert finding.state is state
     assert kind in finding.found
@@ -150,7 +150,7 @@ def test_the_innermost_mount_counts_and_of_several_the_last(tmp_path: Path, monk
         Mounted(tmp_path / "aa", "beside", "0:4"),
         Mounted(tmp_path, "outer", "0:5"),
     ]
-    monkeypatch.setattr(mountpoint, "all_mounts", lambda: mounts)
+    monkeypatch.setattr(mount_table, "all_mounts", lambda: mounts)
     assert places.kind_of(inner) == "above"
     assert places.kind_of(tmp_path) == "outer"
     (tmp_path / "link").symlink_to(inner)
@@ -188,7 +188,7 @@ def mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pa
     """Mounts as the kernel lists them, and the response of each."""
     mounts: list[Mounted] = []
     answers: dict[Path, int | None] = {}
-    monkeypatch.setattr(mountpoint, "all_mounts", lambda *_: mounts)
+    monkeypatch.setattr(mount_table, "all_mounts", lambda *_: mounts)
     monkeypatch.setattr(places, "_ANSWER_S", 0.2)
 
     def ask(path: Path) -> Future[int]:

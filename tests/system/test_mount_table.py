@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cambfs.system.mountpoint import FSTYPE, Mounted, read_inside
+from cambfs.system.mount_table import FSTYPE, Mounted, read_inside
 
 _USER = 65534
 
