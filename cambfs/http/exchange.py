@@ -37,7 +37,7 @@ from cambfs.wire.body import HttpBody
 from cambfs.wire.deadline_reader import step
 from cambfs.wire.headers import Head, Span, date_s, read_head
 from cambfs.wire.timing import Made
-from cambfs.wire.transport import Session
+from cambfs.wire.transport import Transport, prepared
 
 CONNECT_TIMEOUT_S = 10.0
 MAX_REDIRECTS = 5
@@ -100,7 +100,7 @@ class Exchange:
         self._addresses = Addresses()
         self._proxies = Proxies()
         self._proxies.towards(base)
-        self._session = Session(connections, tls_context())
+        self._transport = Transport(connections, tls_context())
 
     def use_key(self, key: Key) -> None:
         """For requests that begin from here on."""
@@ -108,11 +108,11 @@ class Exchange:
 
     def close(self) -> None:
         """Closes the idle connections. Open bodies stay open."""
-        self._session.close()
+        self._transport.close()
 
     def has_open_connection(self) -> bool:
         """Whether an idle connection to the API is open at both ends, as far as this machine knows."""
-        return self._session.has_open_connection(self._base.host.strip("[]"), self._base.port)
+        return self._transport.has_open_connection(self._base.host.strip("[]"), self._base.port)
 
     def connect(self, what: str) -> None:
         """Connects to the API, unless a proxy is in between, and makes no request. Raises LinkError."""
@@ -193,9 +193,9 @@ class Exchange:
     ) -> Response:
         if with_key:
             request.headers["x-api-key"] = self._key
-        prepared = self._session.prepare_request(request)
+        to_send = prepared(request)
         if _AS_IT_IS.fullmatch(request.url):
-            prepared.url = request.url  # requests writes it in another way, which a signature may not cover
+            to_send.url = request.url  # requests writes it in another way, which a signature may not cover
         proxies = self._proxies_towards(origin, what)
         timeouts = (min(self._timeout_s, CONNECT_TIMEOUT_S), self._timeout_s)
         log = RequestLog(request.method, request.url, origin, logged_as or what, own=with_key, hide=self._key)
@@ -204,13 +204,7 @@ class Exchange:
             self.breakers.of(origin).attempt(what, is_request=what != _CHECK),
             self._guard(what, origin, in_body=False, log=log),
         ):
-            response = self._session.send(
-                prepared,
-                stream=True,
-                timeout=timeouts,
-                proxies=proxies,
-                allow_redirects=False,
-            )
+            response = self._transport.send(to_send, stream=True, timeout=timeouts, proxies=proxies)
         log.responded(response.status_code, getattr(response.raw, "was_reused", False))
         return Response(response, origin, with_key, log)
 
