@@ -20,6 +20,7 @@ _ROOT = Path(cambfs.__file__).parent
 TOP = {"cambfs", "errors", "names", "model", "flac", "audio", "text", "deadline", "clock"}
 MAY_IMPORT = {
     "system": set(),
+    "mounts": {"system"},
     "remote": {"system"},
     "wire": set(),
     "http": {"remote", "wire"},
@@ -31,7 +32,7 @@ MAY_IMPORT = {
     "vfs": {"runs", "cache", "remote"},
     "status": {"runs", "cache", "remote"},
     "fuse": {"vfs", "runs", "system"},
-    "doctor": {"config", "wiring", "http", "wire", "remote", "cache", "disk", "system"},
+    "doctor": {"config", "wiring", "http", "wire", "remote", "cache", "disk", "mounts", "system"},
 }
 # Modules that only the named rooms may import.
 RESERVED = {

@@ -17,7 +17,7 @@ import click
 from cambfs.cli.mount import check, claimed, settle_options, stay
 from cambfs.cli.options import DIRECTORY, FOR_DEMO, Value, with_settings
 from cambfs.config import ApiKey, Settings
-from cambfs.system import mountpoint
+from cambfs.mounts import mountpoint
 from cambfs.values import parse_duration, parse_size
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import click
 from cambfs.cli.options import DIRECTORY, FOR_MOUNT, RereadableCommand, rereading, with_settings
 from cambfs.config import Settings
 from cambfs.errors import CambfsError, SettingError
-from cambfs.system import mount_table, mountpoint
+from cambfs.mounts import mount_table, mountpoint
 from cambfs.text import visible
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ def _answers(directory: Path) -> bool:
 
 
 def _leave_no_dead_mount(directory: Path) -> None:
-    from cambfs.system.unmount import unmount
+    from cambfs.mounts.unmount import unmount
 
     if mountpoint.is_dead(directory):
         with suppress(CambfsError):
@@ -268,6 +268,6 @@ def unmount(directory: Path, lazy: bool) -> None:
     Works while files are open: reading them fails from then on. (fusermount -u refuses in that case.) Also removes the
     dead mount that a crash leaves, where every access fails with "Transport endpoint is not connected".
     """
-    from cambfs.system import unmount as unmounting
+    from cambfs.mounts import unmount as unmounting
 
     unmounting.unmount(directory, lazy=lazy)

@@ -18,8 +18,8 @@ import click
 
 from cambfs.cli.options import DIRECTORY
 from cambfs.errors import ConfigError
-from cambfs.system import mount_table
-from cambfs.system.mount_table import Mounted
+from cambfs.mounts import mount_table
+from cambfs.mounts.mount_table import Mounted
 from cambfs.text import visible
 
 if TYPE_CHECKING:

@@ -24,8 +24,9 @@ from threading import Thread
 from cambfs.config import Settings
 from cambfs.disk.disk import Disk
 from cambfs.doctor.report import Check, Finding, broken, ok, warning
-from cambfs.system import logs, mount_table, mountpoint, private_files
-from cambfs.system.mount_table import FSTYPE, Mounted
+from cambfs.mounts import mount_table, mountpoint
+from cambfs.mounts.mount_table import FSTYPE, Mounted
+from cambfs.system import logs, private_files
 from cambfs.text import shown_size
 from cambfs.wiring import account_directories, account_directory
 

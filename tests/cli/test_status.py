@@ -12,7 +12,7 @@ from rich.console import Console
 
 from cambfs.cli import run
 from cambfs.cli.status_view import view
-from cambfs.system import mount_table
+from cambfs.mounts import mount_table
 
 CACHE = {"path": "/c", "bytes": 1024, "limit_bytes": 2048, "results": 1, "hits": 5, "misses": 6, "evictions": 7}
 ERROR = {"time": "T", "file": "7.flac", "operation": "open", "errno": "ENOENT", "what": "not \x1b[31m [bold]there"}

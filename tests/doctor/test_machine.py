@@ -17,7 +17,7 @@ import pytest
 from cambfs.config import Settings
 from cambfs.doctor import machine
 from cambfs.doctor.report import Finding, State
-from cambfs.system import mountpoint
+from cambfs.mounts import mountpoint
 
 
 def only(findings: Iterable[Finding]) -> Finding:

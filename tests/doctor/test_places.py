@@ -19,8 +19,8 @@ import pytest
 from cambfs.config import ApiKey, Settings
 from cambfs.doctor import places
 from cambfs.doctor.report import Finding, State
-from cambfs.system import mount_table
-from cambfs.system.mount_table import FSTYPE, Mounted
+from cambfs.mounts import mount_table
+from cambfs.mounts.mount_table import FSTYPE, Mounted
 from cambfs.wiring import account_directory
 
 

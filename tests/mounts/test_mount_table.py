@@ -1,4 +1,4 @@
-"""Looking into a mount from outside."""
+"""The list of mounts, and looking into a mount from outside."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cambfs.system.mount_table import FSTYPE, Mounted, read_inside
+from cambfs.mounts.mount_table import FSTYPE, Mounted, mounted_at, read_inside
 
 _USER = 65534
 
@@ -39,3 +39,16 @@ def test_a_mount_that_hangs_is_not_waited_for(mounted: Mounted, tmp_path: Path) 
     os.mkfifo(tmp_path / ".cambfs/fifo", 0o644)
     with pytest.raises(TimeoutError):
         read_inside(mounted, "fifo", 0.1)
+
+
+def test_mount_points_are_found_whatever_their_name(tmp_path: Path) -> None:
+    directory = tmp_path / "a b\tc\\d"
+    directory.mkdir()
+    mountinfo = tmp_path / "mountinfo"
+    escaped = str(directory).replace("\\", "\\134").replace(" ", "\\040").replace("\t", "\\011")
+    mountinfo.write_text(
+        f"40 1 8:1 / {escaped} rw - ext4 /dev/sda rw\n"
+        f"41 1 0:50 / {escaped} ro,nosuid shared:7 - fuse.cambfs cambfs ro,user_id=0\n"
+    )
+    assert mounted_at(directory, mountinfo) == Mounted(directory, "fuse.cambfs", "0:50", ("ro", "user_id=0"))
+    assert mounted_at(tmp_path, mountinfo) is None

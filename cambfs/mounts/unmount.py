@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cambfs.errors import ConfigError
+from cambfs.mounts.mount_table import FSTYPE, Mounted, mounted_at, read_inside
 from cambfs.system import private_files
-from cambfs.system.mount_table import FSTYPE, Mounted, mounted_at, read_inside
 
 # From <sys/mount.h>.
 _MNT_DETACH = 2

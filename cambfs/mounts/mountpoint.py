@@ -20,8 +20,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from cambfs.errors import ConfigError
+from cambfs.mounts.mount_table import FSTYPE, Mounted, mounted_at, resolved
 from cambfs.system.limits import CAP_SYS_ADMIN
-from cambfs.system.mount_table import FSTYPE, Mounted, mounted_at, resolved
 
 _DEVICE = Path("/dev/fuse")
 _FUSE_CONF = Path("/etc/fuse.conf")
