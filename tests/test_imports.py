@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "mounts": {"system"},
     "remote": {"system"},
     "wire": set(),
-    "http": {"remote", "wire"},
+    "redaction": set(),
+    "http": {"remote", "wire", "redaction"},
     "disk": {"system"},
     "cache": {"disk", "system"},
     "sizes": {"disk", "remote"},
@@ -32,7 +33,7 @@ MAY_IMPORT = {
     "vfs": {"runs", "cache", "remote"},
     "status": {"runs", "cache", "remote"},
     "fuse": {"vfs", "runs", "system"},
-    "doctor": {"config", "wiring", "http", "wire", "remote", "cache", "disk", "mounts", "system"},
+    "doctor": {"config", "wiring", "http", "redaction", "wire", "remote", "cache", "disk", "mounts", "system"},
 }
 # Modules that only the named rooms may import.
 RESERVED = {

@@ -106,7 +106,7 @@ def _checks(setup: Setup, directory: Path | None) -> Iterator[Check]:
 def _censor(setup: Setup) -> Censor:
     """Hides a key that is not in use, too."""
     from cambfs.doctor.report import Censor
-    from cambfs.http.masking import Key
+    from cambfs.redaction.masking import Key
 
     keys = {os.environ.get(private_files.KEY_VARIABLE, "").strip()}
     if setup.settings is not None and setup.settings.key is not None:

@@ -17,11 +17,11 @@ from cambfs.config import Settings
 from cambfs.doctor.report import Check, Finding, broken, ok, warning
 from cambfs.doctor.setup import proxy_address, proxy_of
 from cambfs.errors import CambfsError, ConfigError, KeyRefused
-from cambfs.http import response_text
 from cambfs.http.exchange import Exchange, Response
-from cambfs.http.masking import Key
 from cambfs.http.origins import base_origin
 from cambfs.names import MAX_RUN_ID
+from cambfs.redaction import response_text
+from cambfs.redaction.masking import Key
 from cambfs.wire.headers import Span, date_s
 from cambfs.wiring import KEY_REMEDY, open_client
 

@@ -1,8 +1,9 @@
-"""Why a request got no response, or the response broke off, as found in the exceptions of the network libraries.
+"""The CambfsErrors of requests: for the status of an error response, and for the exceptions of the network libraries.
 
-The libraries wrap the system's error several layers deep, each in its own way, in texts that hold URLs. So this module
-looks through the wrapped errors for the one that tells the cause, and words it anew. It knows the standard library
-only: `client` says which types of its libraries mean what. Pure functions, no threads.
+An exception says why a request got no response, or the response broke off. The libraries wrap the system's error
+several layers deep, each in its own way, in texts that hold URLs. So this module looks through the wrapped errors for
+the one that tells the cause, and words it anew. It knows the standard library only: `exchange` says which types of its
+libraries mean what. Pure functions, no threads.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import http.client
 import os
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from cambfs.errors import (
@@ -20,12 +21,19 @@ from cambfs.errors import (
     BrokenBody,
     CambfsError,
     ConnectTimedOut,
+    KeyRefused,
     LinkError,
+    RateLimited,
+    RemoteError,
+    ServerError,
+    SignatureExpired,
     TimedOut,
     TooManyOpenFiles,
+    UnknownPath,
+    UnknownRun,
     Unreachable,
 )
-from cambfs.http.response_text import plain
+from cambfs.redaction.response_text import plain
 from cambfs.wire.strict_response import Malformed
 
 Types = tuple[type[BaseException], ...]
@@ -37,6 +45,13 @@ _ROUTE_ERRNOS = {
     errno.EADDRNOTAVAIL: (errno.ENETUNREACH, "cannot be reached from any address of this machine"),
     errno.EHOSTUNREACH: (errno.EHOSTUNREACH, "cannot be reached: no route leads there"),
     errno.EHOSTDOWN: (errno.EHOSTUNREACH, "is down"),
+}
+_API_ERRORS: Mapping[int, type[RemoteError]] = {
+    400: UnknownRun,
+    401: KeyRefused,
+    403: KeyRefused,
+    404: UnknownRun,
+    422: UnknownRun,
 }
 # Wrapped errors refer to each other in circles.
 _MAX_CHAIN = 40
@@ -129,3 +144,29 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
             seen.add(id(one))
             yield one
             waiting += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]
+
+
+def api_error(text: str, status: int, retry_after_s: float | None, of_no_run: bool = False) -> RemoteError:
+    """The error for a status of the API itself. `of_no_run`: as `response_text.tells_of_no_run`."""
+    kind = _API_ERRORS.get(status) or _common(status)
+    if status == 404 and of_no_run:
+        kind = UnknownPath
+    return kind(text, status, retry_after_s)
+
+
+def storage_error(text: str, status: int, code: str, retry_after_s: float | None) -> RemoteError:
+    """The error for a status of a storage. Google's says 400 and ExpiredToken where others say 403."""
+    expired = status == 403 or code == "ExpiredToken"
+    kind = SignatureExpired if expired else _common(status)
+    return kind(text, status, retry_after_s)
+
+
+def elsewhere_error(text: str, status: int, retry_after_s: float | None) -> RemoteError:
+    """The error for a status of a host to which the API redirected: it knows neither runs nor keys."""
+    return _common(status)(text, status, retry_after_s)
+
+
+def _common(status: int) -> type[RemoteError]:
+    if status == 429:
+        return RateLimited
+    return ServerError if status == 408 or 500 <= status <= 599 else BadResponse

@@ -28,10 +28,10 @@ import urllib3.exceptions
 from cambfs.errors import BadResponse, CambfsError, ConfigError, LinkError, TimedOut, Unreachable
 from cambfs.http.breaker import Breakers
 from cambfs.http.exceptions import Kinds, fault
-from cambfs.http.masking import Key
 from cambfs.http.origins import Origin, allowed_origin, origin_of
 from cambfs.http.request_log import RequestLog
 from cambfs.http.surroundings import Proxies, tls_context
+from cambfs.redaction.masking import Key
 from cambfs.wire.addresses import Addresses
 from cambfs.wire.body import HttpBody
 from cambfs.wire.deadline_reader import step
