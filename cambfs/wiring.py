@@ -18,10 +18,10 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from cambfs.config import Settings
 from cambfs.errors import ConfigError, KeyRefused, LinkError, RemoteError, TimedOut
 from cambfs.names import RunId
 from cambfs.reload import Reload
+from cambfs.settings.config import Settings
 from cambfs.system import limits, private_files
 from cambfs.system.daemon import keep_signals_out, tell_service_manager, without_signals
 

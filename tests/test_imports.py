@@ -33,14 +33,15 @@ MAY_IMPORT = {
     "vfs": {"runs", "cache", "remote"},
     "status": {"runs", "cache", "remote"},
     "fuse": {"vfs", "runs", "system"},
-    "doctor": {"config", "wiring", "http", "redaction", "wire", "remote", "cache", "disk", "mounts", "system"},
+    "settings": {"run_list", "http", "system"},
+    "doctor": {"settings", "wiring", "http", "redaction", "wire", "remote", "cache", "disk", "mounts", "system"},
 }
 # Modules that only the named rooms may import.
 RESERVED = {
     "fuse": {"fuse"},
     "requests": {"http", "wire"},
     "urllib3": {"http", "wire"},
-    "click": {"cli"},
+    "click": {"cli", "settings"},
     "rich": {"cli"},
     "starlette": {"demo"},
     "uvicorn": {"demo"},

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from cambfs.cli.mount import check, claimed, settle_options, stay
-from cambfs.cli.options import DIRECTORY, FOR_DEMO, Value, with_settings
-from cambfs.config import ApiKey, Settings
 from cambfs.mounts import mountpoint
-from cambfs.values import parse_duration, parse_size
+from cambfs.settings.config import ApiKey, Settings
+from cambfs.settings.options import DIRECTORY, FOR_DEMO, Value, with_settings
+from cambfs.settings.values import parse_duration, parse_size
 
 if TYPE_CHECKING:
     from cambfs.demo.profile import Profile

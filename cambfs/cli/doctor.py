@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 from cambfs import __version__
-from cambfs.cli.options import (
+from cambfs.names import RunId, parse_run_id
+from cambfs.settings.config import Settings, unknown_variables
+from cambfs.settings.options import (
     DIRECTORY,
     FOR_DOCTOR,
     TolerantCommand,
@@ -20,10 +22,8 @@ from cambfs.cli.options import (
     mistakes_in_settings,
     with_settings,
 )
-from cambfs.config import Settings, unknown_variables
-from cambfs.names import RunId, parse_run_id
 from cambfs.system import private_files
-from cambfs.values import quoted
+from cambfs.text import quoted
 
 if TYPE_CHECKING:
     from cambfs.doctor.report import Censor, Check, Finding

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from cambfs.cli.options import DIRECTORY, FOR_FETCH, PathValue, with_settings
-from cambfs.config import Settings
 from cambfs.errors import CambfsError, ConfigError, SettingError, UnknownRun
 from cambfs.names import RunId
+from cambfs.settings.config import Settings
+from cambfs.settings.options import DIRECTORY, FOR_FETCH, PathValue, with_settings
 from cambfs.text import shown_size, visible
 
 if TYPE_CHECKING:

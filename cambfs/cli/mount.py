@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cambfs.cli.options import DIRECTORY, FOR_MOUNT, RereadableCommand, rereading, with_settings
-from cambfs.config import Settings
 from cambfs.errors import CambfsError, SettingError
 from cambfs.mounts import mount_table, mountpoint
+from cambfs.settings.config import Settings
+from cambfs.settings.options import DIRECTORY, FOR_MOUNT, RereadableCommand, rereading, with_settings
 from cambfs.text import visible
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cambfs.cli.options import DIRECTORY
 from cambfs.errors import ConfigError
 from cambfs.mounts import mount_table
 from cambfs.mounts.mount_table import Mounted
+from cambfs.settings.options import DIRECTORY
 from cambfs.text import visible
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from cambfs.config import Settings
 from cambfs.doctor.report import Check, Finding, broken, ok, warning
 from cambfs.doctor.setup import proxy_address, proxy_of
 from cambfs.errors import CambfsError, ConfigError, KeyRefused
@@ -22,6 +21,7 @@ from cambfs.http.origins import base_origin
 from cambfs.names import MAX_RUN_ID
 from cambfs.redaction import response_text
 from cambfs.redaction.masking import Key
+from cambfs.settings.config import Settings
 from cambfs.wire.headers import Span, date_s
 from cambfs.wiring import KEY_REMEDY, open_client
 

@@ -21,11 +21,11 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 
-from cambfs.config import Settings
 from cambfs.disk.disk import Disk
 from cambfs.doctor.report import Check, Finding, broken, ok, warning
 from cambfs.mounts import mount_table, mountpoint
 from cambfs.mounts.mount_table import FSTYPE, Mounted
+from cambfs.settings.config import Settings
 from cambfs.system import logs, private_files
 from cambfs.text import shown_size
 from cambfs.wiring import account_directories, account_directory

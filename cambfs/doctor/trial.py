@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 
 from cambfs import audio
 from cambfs.audio import End
-from cambfs.config import Settings
 from cambfs.doctor.network import Observed, Prober, milliseconds, remedy_for
 from cambfs.doctor.report import Check, Finding, broken, ok, warning
 from cambfs.doctor.setup import Setup
@@ -24,6 +23,7 @@ from cambfs.names import RunId
 from cambfs.redaction import response_text
 from cambfs.remote.signature import tells_life
 from cambfs.remote.source import SignedUrl
+from cambfs.settings.config import Settings
 from cambfs.text import shown_size
 from cambfs.wire.body import HttpBody
 from cambfs.wire.headers import Span, read_framing, strong_etag

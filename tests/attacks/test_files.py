@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 
 from cambfs.cache.cache import Cache
-from cambfs.config import ApiKey, Settings
 from cambfs.disk.disk import Disk
 from cambfs.errors import ConfigError, NotAudio
 from cambfs.fuse.error_log import ErrorLog
 from cambfs.model import RunInfo
 from cambfs.names import RunId
+from cambfs.settings.config import ApiKey, Settings
 from cambfs.system import logs, private_files
 from cambfs.wiring import account_directories
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cambfs.config import Settings
 from cambfs.demo.profile import Profile
+from cambfs.settings.config import Settings
 from tests.api.server import Server
 from tests.cli.shell import Shell
 

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from cambfs.cli import doctor, run
-from cambfs.config import ApiKey, Settings
 from cambfs.demo import samples
 from cambfs.doctor import report
+from cambfs.settings.config import ApiKey, Settings
 from cambfs.wiring import account_directory
 from tests.api.faults import Fault
 from tests.api.server import Server

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from cambfs.cli.mount import settle_options
-from cambfs.config import Settings
 from cambfs.errors import ConfigError
 from cambfs.mounts import mount_table
+from cambfs.settings.config import Settings
 from tests.api.server import Server
 from tests.cli.shell import KEY, LIMIT_S, Shell, complaint, is_running, names, until
 

@@ -11,12 +11,12 @@ from email.utils import formatdate
 
 import pytest
 
-from cambfs.config import ApiKey, Settings
 from cambfs.demo.profile import Profile
 from cambfs.doctor import network
 from cambfs.doctor.network import Observed
 from cambfs.doctor.report import Finding, State
 from cambfs.errors import ConfigError
+from cambfs.settings.config import ApiKey, Settings
 from cambfs.wire import pool
 from cambfs.wire.timing import Made
 from cambfs.wiring import open_client

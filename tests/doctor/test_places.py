@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from cambfs.config import ApiKey, Settings
 from cambfs.doctor import places
 from cambfs.doctor.report import Finding, State
 from cambfs.mounts import mount_table
 from cambfs.mounts.mount_table import FSTYPE, Mounted
+from cambfs.settings.config import ApiKey, Settings
 from cambfs.wiring import account_directory
 
 

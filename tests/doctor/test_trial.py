@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from cambfs.config import ApiKey, Settings
 from cambfs.demo import samples
 from cambfs.demo.profile import Profile
 from cambfs.doctor import trial
@@ -16,6 +15,7 @@ from cambfs.doctor.report import Finding, State
 from cambfs.doctor.setup import Setup
 from cambfs.names import RunId
 from cambfs.remote.source import SignedUrl
+from cambfs.settings.config import ApiKey, Settings
 from tests.api.faults import Fault
 from tests.api.server import Server as Demo
 from tests.wire.raw_server import FLAC, KEY, OK, Server, send, sized

@@ -19,13 +19,13 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
-from cambfs import config
-from cambfs.config import LOG_LEVELS, URL_STYLES, ApiKey, Settings
 from cambfs.errors import ConfigError, SettingError
 from cambfs.run_list import expand, parse_runs
+from cambfs.settings import config
+from cambfs.settings.config import LOG_LEVELS, URL_STYLES, ApiKey, Settings
+from cambfs.settings.values import parse_duration, parse_options, parse_path, parse_size
 from cambfs.system.private_files import KEY_VARIABLE
 from cambfs.text import visible
-from cambfs.values import parse_duration, parse_options, parse_path, parse_size
 
 if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]
