@@ -42,7 +42,7 @@ RESERVED = {
     "requests": {"http", "wire"},
     "urllib3": {"http", "wire"},
     "click": {"cli", "settings"},
-    "rich": {"cli"},
+    "rich": {"cli", "status"},
     "starlette": {"demo"},
     "uvicorn": {"demo"},
 }

@@ -81,7 +81,7 @@ def _print(console: Console, shown: RenderableType) -> None:
 
 
 def _shown(directory: Path | None) -> RenderableType:
-    from cambfs.cli.status_view import view
+    from cambfs.status.view import view
 
     return view(_read_all(directory))
 

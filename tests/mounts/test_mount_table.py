@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cambfs.mounts.mount_table import FSTYPE, Mounted, mounted_at, read_inside
+from cambfs.mounts.mount_table import FSTYPE, Mounted, mounted_at, own_mounts, read_inside
 
 _USER = 65534
 
@@ -52,3 +52,20 @@ def test_mount_points_are_found_whatever_their_name(tmp_path: Path) -> None:
     )
     assert mounted_at(directory, mountinfo) == Mounted(directory, "fuse.cambfs", "0:50", ("ro", "user_id=0"))
     assert mounted_at(tmp_path, mountinfo) is None
+
+
+_MOUNTINFO = """\
+22 1 8:1 / / rw - ext4 /dev/sda1 rw
+30 22 0:50 / /home/a ro - fuse.cambfs cambfs ro,user_id={uid},group_id=0
+31 22 0:51 / /home/b\\040c ro - fuse.cambfs cambfs ro,user_id={uid},group_id=0
+32 22 0:52 / /home/other ro - fuse.cambfs cambfs ro,user_id={other},group_id=0
+33 22 0:53 / /home/sshfs rw - fuse.sshfs x rw,user_id={uid},group_id=0
+34 22 0:54 / /home/a rw - tmpfs tmpfs rw
+"""
+
+
+def test_the_mounts_of_this_user_are_found(tmp_path: Path) -> None:
+    mountinfo = tmp_path / "mountinfo"
+    mountinfo.write_text(_MOUNTINFO.format(uid=os.getuid(), other=os.getuid() + 1))
+    found = [mounted.directory for mounted in own_mounts(mountinfo)]
+    assert found == [Path("/home/b c")], "the first is covered by another"
