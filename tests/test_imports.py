@@ -16,7 +16,7 @@ import cambfs
 _ROOT = Path(cambfs.__file__).parent
 
 # Each room, and the rooms that it may import. What is in no room is a word that everybody uses (TOP), or puts the parts
-# together (`wiring`, `bulk_fetch`, `cli`).
+# together (`wiring`, `bulk_fetch`, `cli`), or is a program (`__main__`, `mount_helper`).
 TOP = {"cambfs", "errors", "names", "model", "flac", "audio", "text", "deadline", "clock"}
 MAY_IMPORT = {
     "system": set(),
@@ -41,7 +41,7 @@ RESERVED = {
     "fuse": {"fuse"},
     "requests": {"http", "wire"},
     "urllib3": {"http", "wire"},
-    "click": {"cli", "settings"},
+    "click": {"cli", "mount_helper", "settings"},
     "rich": {"cli", "status"},
     "starlette": {"demo"},
     "uvicorn": {"demo"},
