@@ -17,7 +17,8 @@ import click
 from cambfs.cli.mount import check, claimed, settle_options, stay
 from cambfs.mounts import mountpoint
 from cambfs.settings.config import ApiKey, Settings
-from cambfs.settings.options import DIRECTORY, FOR_DEMO, Value, with_settings
+from cambfs.settings.options import DIRECTORY, FOR_DEMO, with_settings
+from cambfs.settings.setting import Value
 from cambfs.settings.values import parse_duration, parse_size
 
 if TYPE_CHECKING:

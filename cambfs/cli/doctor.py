@@ -14,14 +14,8 @@ import click
 from cambfs import __version__
 from cambfs.names import RunId, parse_run_id
 from cambfs.settings.config import Settings, unknown_variables
-from cambfs.settings.options import (
-    DIRECTORY,
-    FOR_DOCTOR,
-    TolerantCommand,
-    known_variables,
-    mistakes_in_settings,
-    with_settings,
-)
+from cambfs.settings.options import DIRECTORY, FOR_DOCTOR, known_variables, with_settings
+from cambfs.settings.setting import TolerantCommand, mistakes_in_settings
 from cambfs.system import private_files
 from cambfs.text import quoted
 

@@ -20,7 +20,8 @@ from click.core import ParameterSource
 from cambfs.errors import CambfsError, ConfigError, SettingError, UnknownRun
 from cambfs.names import RunId
 from cambfs.settings.config import Settings
-from cambfs.settings.options import DIRECTORY, FOR_FETCH, PathValue, with_settings
+from cambfs.settings.options import DIRECTORY, FOR_FETCH, with_settings
+from cambfs.settings.setting import PathValue
 from cambfs.text import shown_size, visible
 
 if TYPE_CHECKING:

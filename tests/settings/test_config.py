@@ -23,12 +23,11 @@ from cambfs.settings.options import (
     FOR_MOUNT,
     SETTINGS,
     RereadableCommand,
-    TolerantCommand,
     known_variables,
-    mistakes_in_settings,
     rereading,
     settings_of,
 )
+from cambfs.settings.setting import TolerantCommand, mistakes_in_settings
 from cambfs.settings.values import parse_duration, parse_size
 from cambfs.system import logs
 
