@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from cambfs.cli.mount import check, claimed, settle_options, stay
+from cambfs.cli.mount import check, claimed, stay
 from cambfs.mounts import mountpoint
 from cambfs.settings.config import ApiKey, Settings
+from cambfs.settings.mount_options import settle_options
 from cambfs.settings.options import DIRECTORY, FOR_DEMO, with_settings
 from cambfs.settings.setting import Value
 from cambfs.settings.values import parse_duration, parse_size

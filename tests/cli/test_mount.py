@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cambfs.cli.mount import settle_options
-from cambfs.errors import ConfigError
 from cambfs.mounts import mount_table
-from cambfs.settings.config import Settings
 from tests.api.server import Server
 from tests.cli.shell import KEY, LIMIT_S, Shell, complaint, is_running, names, until
 
@@ -80,36 +75,6 @@ def test_a_directory_that_cannot_be_mounted_on_is_one_line(shell: Shell) -> None
 def test_a_key_is_never_shown(shell: Shell) -> None:
     done = shell("mount", "mnt", "--log-level", "debug", CAMB_API_KEY="wr0ng-key")
     assert "wr0ng-key" not in done.stdout + done.stderr + shell.log.read_text()
-
-
-BREAKING = [
-    "encoding=utf-8", "foreground", "nothreads", "debug", "attr_timeout=60", "entry_timeout=1",
-    "negative_timeout=9", "ac_attr_timeout=9", "kernel_cache", "auto_cache", "direct_io", "use_ino", "uid=1",
-    "gid=1", "umask=9", "nonempty", "modules=iconv", "remember=9", "max_background=1", "=", "ro=1",
-    "max_read", "max_read=", "max_read=x", "max_read=-1", "max_readahead=1k", "context", "context=",
-    "allow_root=1", "auto_unmount=", "MAX_READ=4096", "suid", "fsname=x", "subtype=y",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("option", BREAKING)
-def test_options_that_could_break_a_promise_are_refused(settings: Settings, option: str) -> None:
-    with pytest.raises(ConfigError, match=f"^-o {re.escape(option)}: "):
-        settle_options(replace(settings, options=("ro", option)))
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        ("max_read=65536", "max_readahead=0", "auto_unmount", "default_permissions"),
-        ("allow_root", "context=system_u:object_r:removable_t:s0", "fscontext=a", "defcontext=b", "rootcontext=c"),
-    ],
-)
-def test_options_that_are_safe_are_handed_on(settings: Settings, options: tuple[str, ...]) -> None:
-    fstab = ("defaults", "ro", "noexec", "noauto", "user", "nofail", "_netdev", "x-systemd.automount", "noatime")
-    flags = ("sync", "async", "dirsync", "lazytime", "strictatime", "nodiratime", "noiversion", "nosymfollow", "silent")
-    settled = settle_options(replace(settings, options=(*fstab, *flags, *options)))
-    assert (settled.options, settled.allow_other) == (options, False)
-    assert settle_options(replace(settings, options=("allow_other", *fstab))).allow_other
 
 
 def test_the_kernel_takes_the_options_that_are_handed_on(shell: Shell) -> None:
