@@ -95,7 +95,7 @@ def demo(settings: Settings, directory: Path, url_life: float, latency: float | 
     to match the real API.
     """
     from cambfs.demo.profile import Profile
-    from cambfs.system.daemon import ending_on_signals, without_signals
+    from cambfs.system.signals import ending_on_signals, without_signals
 
     profile = Profile(url_life_s=url_life, latency_s=latency or 0.0, **behaviour)
     settings = settle_options(settings)

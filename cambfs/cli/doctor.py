@@ -16,7 +16,7 @@ from cambfs.names import RunId, parse_run_id
 from cambfs.settings.config import Settings, unknown_variables
 from cambfs.settings.options import DIRECTORY, FOR_DOCTOR, known_variables, with_settings
 from cambfs.settings.setting import TolerantCommand, mistakes_in_settings
-from cambfs.system import private_files
+from cambfs.system import limits, private_files
 from cambfs.text import quoted
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def doctor(settings: Settings, directory: Path | None, run: str | None, as_json:
 
     The output has no secrets: no key, no signed URL, no password of a proxy. Send it along with a bug report.
     """
-    private_files.forbid_core_dumps()
+    limits.forbid_core_dumps()
     run_id = _run_id(run)
     found = []
     for finding in _findings(setup_of(click.get_current_context(), settings), directory, run_id):

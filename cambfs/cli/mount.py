@@ -49,7 +49,8 @@ def mount(settings: Settings, directory: Path, foreground: bool, mkdir: bool, ve
     Returns when the files are available. If mounting fails, one line says why.
     """
     from cambfs import wiring
-    from cambfs.system.daemon import ending_on_signals, has_terminal
+    from cambfs.system.daemon import has_terminal
+    from cambfs.system.signals import ending_on_signals
 
     settings, reread = settle_options(settings), rereading(click.get_current_context())
     wiring.open_client(settings).close()
@@ -65,8 +66,8 @@ def mount(settings: Settings, directory: Path, foreground: bool, mkdir: bool, ve
             stay(settings, directory, declared, words, None if has_terminal() else reread)
         else:
             log_file = _go(settings, directory, declared, reread)
-            told = [f"mounted at {directory}; the log is {log_file}" if verbose else "", next_step]
-            _say("".join(f"{line}\n" for line in told if line))
+            lines = [f"mounted at {directory}; the log is {log_file}" if verbose else "", next_step]
+            _say("".join(f"{line}\n" for line in lines if line))
 
 
 def _next_step(settings: Settings, directory: Path, declared: DeclaredRuns) -> str:
@@ -123,7 +124,7 @@ def stay(
         words = "\n".join(line for line in words.splitlines() if ".url" not in line)
 
     def on_ready() -> None:
-        daemon.tell_service_manager("READY=1")
+        daemon.notify_service_manager("READY=1")
         _say(f"{words}\n")
 
     if settings.log_file is None:
@@ -145,7 +146,7 @@ def _go(settings: Settings, directory: Path, declared: DeclaredRuns, reread: Cal
     mountpoint.check_outside(directory, log_file, "--log-file")
     work = partial(_work, settings, directory, declared, log_file, reread)
     try:
-        daemon.start(work, lambda: _answers(directory), _warn, log_file)
+        daemon.start(work, lambda: _is_mounted(directory), _warn, log_file)
     except BaseException:
         _leave_no_dead_mount(directory)
         raise
@@ -176,7 +177,7 @@ def _work(
     _log.info("unmounted from %s", directory)
 
 
-def _answers(directory: Path) -> bool:
+def _is_mounted(directory: Path) -> bool:
     mounted = mount_table.mounted_at(directory)
     return mounted is not None and mounted.fstype == mount_table.FSTYPE and os.statvfs(directory) is not None
 

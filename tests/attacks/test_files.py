@@ -398,13 +398,13 @@ def test_a_failure_is_one_line_whatever_the_api_says() -> None:
 
 PROGRAM = """
 import os, resource, subprocess, sys
-from cambfs.system import private_files
+from cambfs.system import limits, private_files
 assert b"needle" in open("/proc/self/environ", "rb").read()
 private_files.forget_key_variable()
 assert b"needle" not in open("/proc/self/environ", "rb").read()
 assert "CAMB_API_KEY" not in os.environ
 print(subprocess.run(["env"], capture_output=True, text=True).stdout)
-private_files.forbid_core_dumps()
+limits.forbid_core_dumps()
 assert resource.getrlimit(resource.RLIMIT_CORE)[0] == 0
 import ctypes
 assert ctypes.CDLL(None).prctl(3, 0, 0, 0, 0) == 0
