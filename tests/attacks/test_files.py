@@ -25,6 +25,7 @@ from cambfs.names import RunId
 from cambfs.settings.config import ApiKey, Settings
 from cambfs.system import logs, private_files
 from cambfs.wiring import account_directories
+from tests.disk.on_disk import put
 
 NOBODY = 65534
 RUN = RunId(5)
@@ -70,7 +71,7 @@ def mode(path: Path) -> int:
 def fill(disk: Disk) -> None:
     spool = disk.new_spool(RUN, relieve=lambda: False)
     spool.write(0, b"fLaC")
-    disk.commit(RUN, spool, RunInfo(4, 0), "audio/flac", "frames")
+    put(disk, spool, RunInfo(4, 0), RUN)
     spool.close()
 
 
