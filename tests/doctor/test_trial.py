@@ -244,4 +244,4 @@ def test_without_settings_or_a_key_there_is_no_trial() -> None:
         (check,) = trial.checks(setup, RUN)
         (finding,) = check.look()
         assert (check.group, finding.state) == (f"run {RUN}", State.WARNING)
-        assert "not asked about" in finding.found
+        assert "not checked" in finding.found
