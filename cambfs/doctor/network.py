@@ -16,8 +16,8 @@ from typing import Any
 from cambfs.doctor.report import Check, Finding, broken, ok, warning
 from cambfs.doctor.setup import proxy_address, proxy_of
 from cambfs.errors import CambfsError, ConfigError, KeyRefused
+from cambfs.hosts.origins import base_origin
 from cambfs.http.exchange import Exchange, Response
-from cambfs.http.origins import base_origin
 from cambfs.names import MAX_RUN_ID
 from cambfs.redaction import response_text
 from cambfs.redaction.masking import Key

@@ -16,9 +16,9 @@ from cambfs.doctor.network import Observed, Prober, milliseconds, remedy_for
 from cambfs.doctor.report import Check, Finding, broken, ok, warning
 from cambfs.doctor.setup import Setup
 from cambfs.errors import CambfsError
+from cambfs.hosts.origins import origin_of
 from cambfs.http.client import Client
 from cambfs.http.exchange import Response
-from cambfs.http.origins import origin_of
 from cambfs.names import RunId
 from cambfs.redaction import response_text
 from cambfs.remote.signature import tells_life

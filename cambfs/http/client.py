@@ -15,10 +15,10 @@ from types import TracebackType
 from typing import Any, NoReturn, Self
 
 from cambfs.errors import BadResponse, ConfigError, RemoteError, ResultChanged, UnknownPath, UnknownRun
-from cambfs.http.breaker import Breakers
+from cambfs.hosts.breaker import Breakers
+from cambfs.hosts.origins import allowed_origin, base_origin
 from cambfs.http.exceptions import api_error, elsewhere_error, storage_error
 from cambfs.http.exchange import Exchange, Response
-from cambfs.http.origins import allowed_origin, base_origin
 from cambfs.http.sniff import refuse_other_than_audio
 from cambfs.names import MAX_RUN_ID, RunId
 from cambfs.redaction import response_text

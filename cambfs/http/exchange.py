@@ -23,11 +23,11 @@ from urllib.parse import urljoin
 import requests
 
 from cambfs.errors import BadResponse, CambfsError, ConfigError, LinkError, TimedOut, Unreachable
-from cambfs.http.breaker import Breakers
+from cambfs.hosts.breaker import Breakers
+from cambfs.hosts.origins import Origin, allowed_origin, origin_of
+from cambfs.hosts.surroundings import Proxies, tls_context
 from cambfs.http.exceptions import FOREIGN, fault
-from cambfs.http.origins import Origin, allowed_origin, origin_of
 from cambfs.http.request_log import RequestLog
-from cambfs.http.surroundings import Proxies, tls_context
 from cambfs.redaction.masking import Key
 from cambfs.wire.addresses import Addresses
 from cambfs.wire.body import HttpBody

@@ -13,7 +13,7 @@ import time
 from urllib.parse import urlsplit
 
 from cambfs.errors import CambfsError
-from cambfs.http.origins import Origin
+from cambfs.hosts.origins import Origin
 from cambfs.redaction.masking import MASK, Key
 from cambfs.redaction.response_text import plain
 

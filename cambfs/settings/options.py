@@ -63,7 +63,7 @@ def _runs(text: str) -> str:
 
 
 def _base_url(text: str) -> str:
-    from cambfs.http.origins import base_origin
+    from cambfs.hosts.origins import base_origin
 
     base_origin(text.strip().rstrip("/"))
     return text.strip()

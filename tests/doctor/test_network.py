@@ -280,7 +280,7 @@ def test_the_steps_of_a_request_are_parts_of_its_time(tls_server: Server) -> Non
 
 @pytest.mark.usefixtures("trusted")
 def test_tls_through_a_proxy(tls_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cambfs.http.surroundings import Proxies
+    from cambfs.hosts.surroundings import Proxies
 
     port = int(tls_server.url.rpartition(":")[2])
     with Proxy(port, tunnel(b"HTTP/1.1 200 Connection established\r\n\r\n")) as proxy:

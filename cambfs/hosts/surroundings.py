@@ -17,7 +17,7 @@ from urllib3.util import parse_url
 from urllib3.util.ssl_ import create_urllib3_context
 
 from cambfs.errors import ConfigError
-from cambfs.http.origins import Origin
+from cambfs.hosts.origins import Origin
 from cambfs.redaction.response_text import plain
 
 # In this order, as requests has the first two, and curl and OpenSSL the others.
