@@ -49,6 +49,8 @@ MAY_IMPORT = {
         "system",
     },
 }
+# The most that a room may have, so that a reader can take it in.
+MAX_FILES, MAX_LINES = 9, 1500
 # Modules that only the named rooms may import.
 RESERVED = {
     "fuse": {"fuse"},
@@ -123,6 +125,17 @@ def test_rooms_import_in_one_direction(module: str) -> None:
     imported = {name.split(".")[0] for name in _imported_by(module)}
 
     assert imported - TOP - {room} <= MAY_IMPORT[room]
+
+
+@pytest.mark.parametrize(
+    "room", sorted({path.parent for path in _ROOT.glob("*/__init__.py")}), ids=lambda room: room.name
+)
+def test_a_room_can_be_taken_in(room: Path) -> None:
+    files = list(room.glob("*.py"))
+    lines = sum(len(file.read_text().splitlines()) for file in files)
+
+    assert len(files) <= MAX_FILES
+    assert lines <= MAX_LINES
 
 
 @pytest.mark.parametrize("module", sorted(TOP - {"cambfs"}))
