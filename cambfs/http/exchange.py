@@ -64,8 +64,8 @@ class Response:
         self.log.ended(0)
 
     def now_s(self) -> float:
-        said_s = date_s(self.headers.get("Date", ""))
-        return time.time() if said_s is None else said_s
+        server_s = date_s(self.headers.get("Date", ""))
+        return time.time() if server_s is None else server_s
 
 
 class Exchange:
