@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import stat
-import time
-from types import SimpleNamespace
 
 import pytest
 
-import cambfs.vfs.tree
 from cambfs.deadline import Deadline
 from cambfs.errors import NoSuchName, ResultChanged, TimedOut, UnknownRun, Unreachable
 from cambfs.names import Kind, RunId, inode
@@ -37,17 +34,16 @@ def library(source: FakeSource, make_library: MakeLibrary) -> Library:
     return make_library(declared=[1, 2])
 
 
-@pytest.fixture(autouse=True)
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock of the tree alone."""
-    clock = Clock()
-    monkeypatch.setattr(cambfs.vfs.tree, "time", SimpleNamespace(monotonic=clock, time_ns=time.time_ns))
-    return clock
-
-
 @pytest.fixture
 def tree(library: Library) -> Tree:
     return Tree(library, UrlStyle.JSON, controls={"errors": lambda: b"none\n"})
+
+
+@pytest.fixture
+def clock(tree: Tree) -> Clock:
+    clock = Clock()
+    tree._provisional = type(tree._provisional)(1000, tree._provisional.ttl, timer=clock)
+    return clock
 
 
 def _look(tree: Tree, path: str) -> Attributes:
