@@ -13,9 +13,9 @@ import time
 from urllib.parse import urlsplit
 
 from cambfs.errors import CambfsError
-from cambfs.http.masking import MASK, Key
-from cambfs.http.origins import Origin
-from cambfs.http.response_text import plain
+from cambfs.hosts.origins import Origin
+from cambfs.redaction.masking import MASK, Key
+from cambfs.redaction.response_text import plain
 
 log = logging.getLogger(__name__)
 

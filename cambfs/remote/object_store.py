@@ -178,14 +178,17 @@ class ObjectStore:
         except (UnknownRun, KeyRefused):
             raise
         except CambfsError as error:
-            if error.down_for_s is not None:  # the breaker knows better for how long
-                raise
-            with self._lock:
-                self._failed_signings += 1
+            if error.down_for_s is None:  # otherwise the breaker knows better for how long
+                with self._lock:
+                    self._failed_signings += 1
                 if self._failed_signings >= _FAILED_SIGNINGS:
-                    self._unreachable_until = time.monotonic() + _UNREACHABLE_FOR_S
+                    self._leave_alone(_UNREACHABLE_FOR_S)
             raise
         self._failed_signings = 0
+
+    def _leave_alone(self, for_s: float) -> None:
+        with self._lock:
+            self._unreachable_until = time.monotonic() + for_s
 
     def _probe(self, run_id: RunId) -> Probe:
         give_up_at = time.monotonic() + _PROBE_TAKES_S
@@ -270,9 +273,7 @@ class ObjectStore:
         try:
             return self._source.open_stored(signed, start, stop)
         except LinkError as error:
-            down_for_s = _UNREACHABLE_FOR_S if error.down_for_s is None else error.down_for_s
-            with self._lock:
-                self._unreachable_until = time.monotonic() + down_for_s
+            self._leave_alone(_UNREACHABLE_FOR_S if error.down_for_s is None else error.down_for_s)
             raise
 
     def _signed(self, run_id: RunId, refused: SignedUrl | None) -> SignedUrl:
