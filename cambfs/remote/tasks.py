@@ -1,0 +1,254 @@
+"""Tasks: which run each task made, asked once for all who wait.
+
+A poll asks for the state of one task, again and again while somebody waits for it. It runs in a thread named
+`task-TASK`, and ends when the outcome is known or when nobody waits any more. Outcomes are learnt from the `Source`;
+`vfs.tasks` shows them as files. Threads: any may call. `_changed` guards the tables; no other lock is taken, and no
+request made, under it.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Condition, Event
+
+from cachetools import TTLCache
+
+from cambfs.clock import since_boot_s
+from cambfs.deadline import Deadline
+from cambfs.errors import CambfsError, Closing, LinkError, TaskFailed, TaskPending, TimedOut, UnknownRun, UnknownTask
+from cambfs.names import RunId, TaskId
+from cambfs.remote.retry import Backoff
+from cambfs.remote.source import PENDING, Source, TaskKind, TaskReport
+from cambfs.system.workers import Workers
+
+log = logging.getLogger(__name__)
+
+# Between two questions about a pending task: from two seconds on, as the API's documentation advises, ever longer.
+_FIRST_PAUSE_S = 2.0
+_LONGEST_PAUSE_S = 15.0
+_GROWTH = 1.5
+_JITTER = 0.25
+# So long the API may answer that it is busy or broken, and wants to be asked later.
+_REFUSING_S = 300.0
+# An unknown task may be about to exist, and a failed one says so again: neither is asked for again before this.
+_REFUSED_FOR_S = 5.0
+# A listing asks for the state of so many tasks, the ones that were asked for longest ago, and each so rarely.
+_REFRESHED = 8
+_REFRESH_S = 5.0
+_jitter = random.Random()
+
+
+@dataclass(eq=False)
+class _Poll:
+    """One task that is being asked for. `waiters` is the number of threads that wait for `outcome`."""
+
+    task_id: TaskId
+    kinds: Sequence[TaskKind] = (TaskKind.SPEECH, TaskKind.TRANSLATED)  # one of them, once it is known which
+    waiters: int = 0
+    outcome: Future[RunId] = field(default_factory=Future)
+
+
+class Tasks:
+    """`wait_s` is the longest wait for a pending task. A poll gives up when the API has not answered for `timeout_s`,
+    or, unless `outlast_outage`, as soon as it is known to be down. `declared` returns the tasks that the user named.
+    Every wait ends once `closing` is set."""
+
+    def __init__(
+        self,
+        source: Source,
+        workers: Workers,
+        closing: Event,
+        *,
+        timeout_s: float,
+        wait_s: float,
+        declared: Callable[[], Sequence[TaskId]] = tuple,
+        outlast_outage: bool = False,
+    ) -> None:
+        self._source = source
+        self._workers = workers
+        self._closing = closing
+        self._timeout_s = timeout_s
+        self._wait_s = wait_s
+        self._declared = declared
+        self._outlast_outage = outlast_outage
+        self._changed = Condition()  # guards all below; notified when a poll has lost its last waiter
+        self._polls: dict[TaskId, _Poll] = {}
+        self._reports: dict[TaskId, TaskReport] = {}  # the last one of each task that the API has known
+        self._unknown: set[TaskId] = set()
+        self._asked_at: dict[TaskId, float] = {}  # of tasks whose outcome is not known
+        self._refused: TTLCache[TaskId, CambfsError] = TTLCache(math.inf, _REFUSED_FOR_S, timer=since_boot_s)
+
+    def run_id(self, task_id: TaskId) -> RunId | None:
+        """The run of a task that is known to have succeeded, without a request; None for any other. Raises UnknownTask
+        or TaskFailed when the API said so a moment ago."""
+        with self._changed:
+            return self._run_id(task_id)
+
+    def wait(self, task_id: TaskId, deadline: Deadline) -> RunId:
+        """The run of a task, waited for while it is pending. The deadline's caller may be killed meanwhile; its timeout
+        does not count.
+
+        Raises UnknownTask, TaskFailed, TaskPending after `wait_s`, and what the requests raise.
+        """
+        known = self.run_id(task_id)
+        if known is not None:
+            return known
+        with self._joined(task_id) as poll:
+            try:
+                return deadline.lasting(self._wait_s).result(poll.outcome, self._check_open)
+            except TimedOut:
+                if poll.outcome.done():
+                    raise
+                raise TaskPending(f"task {task_id}: still pending after {self._wait_s:g} s") from None
+
+    def reports(self) -> Mapping[TaskId, TaskReport]:
+        """The last known state of each task: those that the user named, unless the API said that it does not know
+        them, and those that were asked for. Makes no request."""
+        declared = self._declared()
+        with self._changed:
+            declared = [task_id for task_id in declared if task_id not in self._unknown]
+            return {**dict.fromkeys(declared, PENDING), **self._reports}
+
+    def refresh(self) -> None:
+        """Asks in the background for the state of some tasks whose outcome is not known."""
+        unsettled = [task_id for task_id, report in self.reports().items() if report == PENDING]
+        with self._changed:
+            now_s = time.monotonic()
+            asked_at = {task_id: self._asked_at.get(task_id, -math.inf) for task_id in unsettled}
+            due = [id_ for id_ in unsettled if asked_at[id_] <= now_s - _REFRESH_S and id_ not in self._polls]
+            polls = [self._begin(task_id) for task_id in sorted(due, key=asked_at.__getitem__)[:_REFRESHED]]
+        for poll in polls:
+            self._start(poll)
+
+    @property
+    def awaited(self) -> int:
+        """The number of tasks that somebody waits for."""
+        with self._changed:
+            return sum(poll.waiters > 0 for poll in self._polls.values())
+
+    def _check_open(self) -> None:
+        if self._closing.is_set():
+            raise Closing("the mount is being unmounted")
+
+    def _run_id(self, task_id: TaskId) -> RunId | None:
+        if (error := self._refused.get(task_id)) is not None:
+            raise error.with_traceback(None)
+        return self._reports.get(task_id, PENDING).run_id
+
+    @contextmanager
+    def _joined(self, task_id: TaskId) -> Iterator[_Poll]:
+        with self._changed:
+            is_new = task_id not in self._polls
+            poll = self._begin(task_id) if is_new else self._polls[task_id]
+            poll.waiters += 1
+        try:
+            if is_new:
+                self._start(poll)
+            yield poll
+        finally:
+            with self._changed:
+                poll.waiters -= 1
+                self._changed.notify_all()
+
+    def _begin(self, task_id: TaskId) -> _Poll:
+        poll = self._polls[task_id] = _Poll(task_id)
+        return poll
+
+    def _start(self, poll: _Poll) -> None:
+        try:
+            self._workers.start(f"task-{poll.task_id}", lambda: self._work(poll))
+        except CambfsError as error:
+            self._end(poll, error)
+
+    # In the thread of the poll.
+
+    def _work(self, poll: _Poll) -> None:
+        try:
+            self._settle(poll)
+        except CambfsError as error:
+            self._end(poll, error)
+        except Exception as error:
+            log.exception("task %s: unexpected error while asking for it", poll.task_id)
+            self._end(poll, CambfsError(f"an internal error: {type(error).__name__}, see the log"))
+
+    def _settle(self, poll: _Poll) -> None:
+        """Asks until the outcome is known, or nobody waits. Raises the error that ends the poll."""
+        pause_s = _FIRST_PAUSE_S
+        while (report := self._report(poll)) is not None and not self._note(poll, report):
+            if not self._is_awaited_after(poll, pause_s * _jitter.uniform(1, 1 + _JITTER)):
+                return
+            pause_s = min(_LONGEST_PAUSE_S, pause_s * _GROWTH)
+
+    def _report(self, poll: _Poll) -> TaskReport | None:
+        """The state of the task, asked for again while that fails temporarily; None when nobody waits any more."""
+        unanswered, refused = Backoff(self._timeout_s), Backoff(min(self._wait_s, _REFUSING_S))
+        while True:
+            try:
+                return self._ask(poll)
+            except LinkError as error:
+                pause_s = unanswered.pause_s(error, outlast_outage=self._outlast_outage)
+            except CambfsError as error:
+                unanswered.progress()
+                pause_s = refused.pause_s(error)
+            if not self._is_awaited_after(poll, pause_s):
+                return None
+
+    def _ask(self, poll: _Poll) -> TaskReport:
+        with self._changed:
+            self._asked_at[poll.task_id] = time.monotonic()
+        unknown: UnknownRun | None = None
+        for kind in poll.kinds:
+            try:
+                report = self._source.task(poll.task_id, kind)
+            except UnknownRun as error:
+                unknown = unknown or error
+            else:
+                poll.kinds = (kind,)
+                return report
+        assert unknown is not None, "at least one kind was asked for"
+        raise UnknownTask(str(unknown), unknown.status)
+
+    def _note(self, poll: _Poll, report: TaskReport) -> bool:
+        """Returns whether the task has succeeded. Raises TaskFailed."""
+        with self._changed:
+            self._reports[poll.task_id] = report
+            self._unknown.discard(poll.task_id)
+        if report.failure is not None:
+            raise TaskFailed(f"task {poll.task_id}: {report.failure}")
+        if report.run_id is None:
+            return False
+        self._end(poll, report.run_id)
+        return True
+
+    def _is_awaited_after(self, poll: _Poll, pause_s: float) -> bool:
+        """Waits, unless nobody waits for the poll any more; it has ended then."""
+        with self._changed:
+            self._changed.wait_for(lambda: not poll.waiters, pause_s)
+            if poll.waiters:
+                return True
+            del self._polls[poll.task_id]
+            return False
+
+    def _end(self, poll: _Poll, outcome: RunId | CambfsError) -> None:
+        with self._changed:
+            del self._polls[poll.task_id]
+            if isinstance(outcome, UnknownTask):
+                self._forget(poll.task_id)
+            if isinstance(outcome, UnknownTask | TaskFailed):
+                self._refused[poll.task_id] = outcome
+        if isinstance(outcome, CambfsError):
+            poll.outcome.set_exception(outcome)
+        else:
+            poll.outcome.set_result(outcome)
+
+    def _forget(self, task_id: TaskId) -> None:
+        self._unknown.add(task_id)
+        self._reports.pop(task_id, None)
+        self._asked_at.pop(task_id, None)
