@@ -20,7 +20,7 @@ from cambfs.demo.responses import Refused, error, invalid, stream
 from cambfs.demo.store import Store
 
 BASE_PATH = "/apis"
-_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 _BULK_MIN, _BULK_MAX = 2, 5
 _INTEGER = re.compile(r"[+-]?[0-9]{1,30}", re.ASCII)
 
@@ -32,16 +32,16 @@ class Api:
     def routes(self) -> list[Route]:
         # Coroutines, because Starlette would run plain functions in threads of its own.
         return [
-            Route(BASE_PATH + "/tts-result/{run_id}", self._result, methods=_METHODS),
-            Route(BASE_PATH + "/tts-results", self._results, methods=_METHODS),
+            Route(BASE_PATH + "/tts-result/{run_id}", self._result, methods=METHODS),
+            Route(BASE_PATH + "/tts-results", self._results, methods=METHODS),
         ]
 
     async def _result(self, request: Request) -> Response:
-        _only(request, "GET")
+        only(request, "GET")
         output_type = request.query_params.get("output_type", "raw_bytes")
         text = request.path_params["run_id"]
         run_id = int(text) if _INTEGER.fullmatch(text) else None
-        await self._admit(request, output_type, run_id)
+        await admit(self._store, request, output_type, run_id)
         if run_id is None:
             raise invalid(["path", "run_id"], "Input should be a valid integer", "int_parsing")
         if output_type not in ("raw_bytes", "file_url"):
@@ -54,8 +54,8 @@ class Api:
         return stream(request, audio, self._store.profile)
 
     async def _results(self, request: Request) -> Response:
-        _only(request, "POST")
-        await self._admit(request, "bulk", None)
+        only(request, "POST")
+        await admit(self._store, request, "bulk", None)
         profile = self._store.profile
         if profile.bulk == "absent":
             raise error(404, "Not Found")
@@ -76,13 +76,6 @@ class Api:
                 answer[str(run_id)] = None if profile.bulk_unknown == "null" else "Invalid run id"
         return answer
 
-    async def _admit(self, request: Request, kind: str, run_id: int | None) -> None:
-        await asyncio.sleep(self._store.profile.latency_s)
-        if request.headers.get("x-api-key") != self._store.key:
-            raise Refused(JSONResponse({"error": "Invalid API key", "status": 401}, 401))
-        if self._store.is_busy(kind, run_id):
-            raise error(429, "Too many requests", {"Retry-After": "0"})
-
     def _known(self, run_id: int) -> Audio:
         """The run's audio. Raises Refused."""
         profile = self._store.profile
@@ -98,7 +91,16 @@ class Api:
             raise error(500, "Failed to fetch the audio") from None
 
 
-def _only(request: Request, method: str) -> None:
+async def admit(store: Store, request: Request, kind: str, thing: object) -> None:
+    """Refuses a request without the key, and the first ones of their kind about a thing if the profile says so."""
+    await asyncio.sleep(store.profile.latency_s)
+    if request.headers.get("x-api-key") != store.key:
+        raise Refused(JSONResponse({"error": "Invalid API key", "status": 401}, 401))
+    if store.is_busy(kind, thing):
+        raise error(429, "Too many requests", {"Retry-After": "0"})
+
+
+def only(request: Request, method: str) -> None:
     if request.method != method:
         raise error(405, "Method Not Allowed", {"Allow": method})
 
