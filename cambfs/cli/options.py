@@ -247,6 +247,7 @@ _TRANSFER = (
     ),
     Setting("--max-result-size", _SIZE, "Refuse results larger than this.", default="4GiB"),
     Setting("--timeout", _TIME, "Time without progress before an operation fails: 30, 30s, 2m.", default="30s"),
+    Setting("--task-wait", _TIME, "Longest wait for a pending task.", default="5m"),
 )
 _LISTED = (
     Setting("--runs", Value("RUNS", _runs), "Runs to list, for example 1-100,205. Other runs open, too."),

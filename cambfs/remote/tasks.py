@@ -86,10 +86,17 @@ class Tasks:
         self._refused: TTLCache[TaskId, CambfsError] = TTLCache(math.inf, _REFUSED_FOR_S, timer=since_boot_s)
 
     def run_id(self, task_id: TaskId) -> RunId | None:
-        """The run of a task that is known to have succeeded, without a request; None for any other. Raises UnknownTask
-        or TaskFailed when the API said so a moment ago."""
+        """The run of a task that is known to have succeeded; None for any other. Makes no request."""
         with self._changed:
-            return self._run_id(task_id)
+            return self._reports.get(task_id, PENDING).run_id
+
+    def report(self, task_id: TaskId) -> TaskReport | None:
+        """As `reports`, of one task; None when it is not among them."""
+        with self._changed:
+            found, is_unknown = self._reports.get(task_id), task_id in self._unknown
+        if found is None and not is_unknown and task_id in self._declared():
+            return PENDING
+        return found
 
     def wait(self, task_id: TaskId, deadline: Deadline) -> RunId:
         """The run of a task, waited for while it is pending. The deadline's caller may be killed meanwhile; its timeout
@@ -127,7 +134,6 @@ class Tasks:
         for poll in polls:
             self._start(poll)
 
-    @property
     def awaited(self) -> int:
         """The number of tasks that somebody waits for."""
         with self._changed:
@@ -137,14 +143,11 @@ class Tasks:
         if self._closing.is_set():
             raise Closing("the mount is being unmounted")
 
-    def _run_id(self, task_id: TaskId) -> RunId | None:
-        if (error := self._refused.get(task_id)) is not None:
-            raise error.with_traceback(None)
-        return self._reports.get(task_id, PENDING).run_id
-
     @contextmanager
     def _joined(self, task_id: TaskId) -> Iterator[_Poll]:
         with self._changed:
+            if (refused := self._refused.get(task_id)) is not None:
+                raise refused.with_traceback(None)
             is_new = task_id not in self._polls
             poll = self._begin(task_id) if is_new else self._polls[task_id]
             poll.waiters += 1

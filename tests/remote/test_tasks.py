@@ -82,11 +82,11 @@ def test_many_who_wait_share_one_poll(source: FakeSource, make_tasks: MakeTasks)
     waiting = [in_thread(lambda: tasks.wait(TASK, deadline())) for _ in range(20)]
     eventually(lambda: tasks._polls[TASK].waiters == 20)
     assert our_threads() == [f"task-{TASK}"]
-    assert tasks.awaited == 1
+    assert tasks.awaited() == 1
     gate.open()
     assert {one.result(LIMIT_S) for one in waiting} == {1477}
     assert source.calls("task") == 1
-    assert tasks.awaited == 0
+    assert tasks.awaited() == 0
 
 
 def test_one_task_does_not_hold_another_up(source: FakeSource, make_tasks: MakeTasks) -> None:
@@ -120,7 +120,7 @@ def test_the_timeout_of_an_operation_does_not_count(source: FakeSource, make_tas
     tasks = make_tasks()
     waiting = in_thread(lambda: tasks.wait(TASK, Deadline(0.0)))
     gate.wait_for_arrivals()
-    eventually(lambda: tasks.awaited)
+    eventually(tasks.awaited)
     gate.open()
     assert waiting.result(LIMIT_S) == 1477
 
@@ -160,10 +160,9 @@ def test_a_failure_is_told_with_its_reason_and_asked_for_again_later(
     for _ in range(2):
         with pytest.raises(TaskFailed, match=f"^task {TASK}: ERROR: no such voice$"):
             tasks.wait(TASK, deadline())
-    with pytest.raises(TaskFailed):
-        tasks.run_id(TASK)
+    assert tasks.run_id(TASK) is None
     assert source.calls("task") == 1
-    assert tasks.reports() == {TASK: FAILED}
+    assert tasks.reports() == {TASK: tasks.report(TASK)} == {TASK: FAILED}
     asleep(monkeypatch, 6.0)
     source.tasks[TASK, SPEECH] = [DONE]
     assert tasks.wait(TASK, deadline()) == 1477
@@ -178,6 +177,7 @@ def test_an_unknown_task_is_asked_for_again_later(
             tasks.wait(TASK, deadline())
     assert source.asked == [(TASK, SPEECH), (TASK, TRANSLATED)]
     assert tasks.reports() == {}
+    assert tasks.report(TASK) is None
     asleep(monkeypatch, 6.0)
     source.tasks[TASK, SPEECH] = [DONE]
     assert tasks.wait(TASK, deadline()) == 1477
@@ -244,10 +244,12 @@ def test_a_listing_asks_for_some_tasks_and_waits_for_none(
 ) -> None:
     monkeypatch.setattr(module, "_REFRESHED", 2)
     monkeypatch.setattr(module, "_REFRESH_S", 0.0)
-    named = [TaskId(f"{TASK[:-1]}{digit}") for digit in range(5)]
+    named = [TaskId(f"{TASK[:-1]}{digit}") for digit in range(1, 6)]
     source.tasks.update({(task_id, SPEECH): [PENDING] for task_id in named})
     tasks = make_tasks(declared=named)
     assert tasks.reports() == dict.fromkeys(named, PENDING)
+    assert tasks.report(named[0]) == PENDING
+    assert tasks.report(TASK) is None
     assert source.calls("task") == 0
     for _ in range(2):
         tasks.refresh()
@@ -275,7 +277,7 @@ def test_a_caller_joins_a_poll_that_a_listing_began(source: FakeSource, make_tas
     tasks.refresh()
     gate.wait_for_arrivals()
     waiting = in_thread(lambda: tasks.wait(TASK, deadline()))
-    eventually(lambda: tasks.awaited)
+    eventually(tasks.awaited)
     gate.open()
     assert waiting.result(LIMIT_S) == 1477
     assert source.calls("task") == 2
