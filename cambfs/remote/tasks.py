@@ -98,22 +98,23 @@ class Tasks:
             return PENDING
         return found
 
-    def wait(self, task_id: TaskId, deadline: Deadline) -> RunId:
+    def wait(self, task_id: TaskId, deadline: Deadline, wait_s: float | None = None) -> RunId:
         """The run of a task, waited for while it is pending. The deadline's caller may be killed meanwhile; its timeout
         does not count.
 
-        Raises UnknownTask, TaskFailed, TaskPending after `wait_s`, and what the requests raise.
+        Raises UnknownTask, TaskFailed, TaskPending after `wait_s` or else the usual wait, and what the requests raise.
         """
+        wait_s = self._wait_s if wait_s is None else wait_s
         known = self.run_id(task_id)
         if known is not None:
             return known
         with self._joined(task_id) as poll:
             try:
-                return deadline.lasting(self._wait_s).result(poll.outcome, self._check_open)
+                return deadline.lasting(wait_s).result(poll.outcome, self._check_open)
             except TimedOut:
                 if poll.outcome.done():
                     raise
-                raise TaskPending(f"task {task_id}: still pending after {self._wait_s:g} s") from None
+                raise TaskPending(f"task {task_id}: still pending after {round(wait_s, 1):g} s") from None
 
     def reports(self) -> Mapping[TaskId, TaskReport]:
         """The last known state of each task: those that the user named, unless the API said that it does not know
