@@ -30,11 +30,12 @@ from cambfs.system.workers import Workers
 
 log = logging.getLogger(__name__)
 
-# Between two questions about a pending task: from two seconds on, as the API's documentation advises, ever longer.
+# Between two questions about a pending task: from two seconds on, as the API's documentation advises, and then about a
+# quarter of the time that the task has taken. So nobody waits much longer than the task does.
 _FIRST_PAUSE_S = 2.0
-_LONGEST_PAUSE_S = 15.0
-_GROWTH = 1.5
-_JITTER = 0.25
+_LONGEST_PAUSE_S = 10.0
+_GROWTH = 1.25
+_JITTER = 0.1
 # So long the API may answer that it is busy or broken, and wants to be asked later.
 _REFUSING_S = 300.0
 # An unknown task may be about to exist, and a failed one says so again: neither is asked for again before this.
