@@ -13,7 +13,7 @@ from threading import Event
 from typing import Protocol
 
 from cambfs.deadline import Deadline
-from cambfs.errors import CambfsError, Cancelled, KeyRefused
+from cambfs.errors import CambfsError, Cancelled, KeyRefused, TaskPending
 from cambfs.names import RunId, TaskId
 from cambfs.remote.tasks import Tasks
 
@@ -56,8 +56,10 @@ class Wait:
         return [run_id for one in waiting if (run_id := one.result()) is not None]
 
     def _work(self, task_id: TaskId) -> RunId | None:
-        left_s = max(0.0, self._give_up_at - time.monotonic())
+        left_s = self._give_up_at - time.monotonic()
         try:
+            if left_s <= 0:
+                raise TaskPending(f"task {task_id}: not asked for, the time is over")
             run_id = self._tasks.wait(task_id, Deadline(left_s, self._stop.is_set), wait_s=left_s)
         except Cancelled:
             return None

@@ -68,6 +68,7 @@ def test_the_time_is_for_all_tasks_together(source: FakeSource, tasks: Tasks, ou
         say(source, task_id, PENDING)
     assert Wait(tasks, 0.2, outcomes).run(_IDS) == []
     assert outcomes.found == dict.fromkeys(_IDS, TaskPending)
+    assert {task_id for task_id, _ in source.asked} == {*_IDS[:MAX_WORKERS]}
 
 
 def test_a_refused_key_ends_the_wait(source: FakeSource, tasks: Tasks, outcomes: Outcomes) -> None:

@@ -50,7 +50,7 @@ def _rows(status: _Status) -> Iterator[tuple[str, RenderableType]]:
             left = origin["seconds_left"]
             when = f"in {left:.0f} s" if left >= 0.5 else "at the next request"
             yield "unreachable", _text(f"{origin['origin']}: {origin['reason']}; tried again {when}", "red")
-    if count := status.get("tasks_awaited"):
+    if count := status["tasks_awaited"]:
         yield "waiting", _text(f"for {_counted(count, 'task')}")
     if status["transfers"]:
         yield "downloads", _transfers(status["transfers"])

@@ -2,7 +2,7 @@
 
 A poll asks for the state of one task, again and again while somebody waits for it. It runs in a thread named
 `task-TASK`, and ends when the outcome is known or when nobody waits any more. Outcomes are learnt from the `Source`;
-`vfs.tasks` shows them as files. Threads: any may call. `_changed` guards the tables; no other lock is taken, and no
+`vfs.task_links` shows them as files. Threads: any may call. `_changed` guards the tables; no other lock is taken, and no
 request made, under it.
 """
 
@@ -109,12 +109,13 @@ class Tasks:
         known = self.run_id(task_id)
         if known is not None:
             return known
+        self._check_open()
         with self._joined(task_id) as poll:
             try:
                 return deadline.lasting(wait_s).result(poll.outcome, self._check_open)
             except TimedOut:
-                if poll.outcome.done():
-                    raise
+                if poll.outcome.done():  # it may have timed out, too
+                    return poll.outcome.result()
                 raise TaskPending(f"task {task_id}: still pending after {round(wait_s, 1):g} s") from None
 
     def reports(self) -> Mapping[TaskId, TaskReport]:
@@ -126,12 +127,12 @@ class Tasks:
             return {**dict.fromkeys(declared, PENDING), **self._reports}
 
     def refresh(self) -> None:
-        """Asks in the background for the state of some tasks whose outcome is not known."""
+        """Asks in the background for the state of some tasks whose outcome is not known. Waits for nothing."""
         unsettled = [task_id for task_id, report in self.reports().items() if report == PENDING]
         with self._changed:
-            now_s = time.monotonic()
             asked_at = {task_id: self._asked_at.get(task_id, -math.inf) for task_id in unsettled}
-            due = [id_ for id_ in unsettled if asked_at[id_] <= now_s - _REFRESH_S and id_ not in self._polls]
+            latest = time.monotonic() - _REFRESH_S
+            due = [task_id for task_id in unsettled if asked_at[task_id] <= latest and task_id not in self._polls]
             polls = [self._begin(task_id) for task_id in sorted(due, key=asked_at.__getitem__)[:_REFRESHED]]
         for poll in polls:
             self._start(poll)

@@ -150,6 +150,9 @@ def test_the_end_of_the_mount_ends_every_wait_and_thread(
     with pytest.raises(Closing):
         waiting.result(LIMIT_S)
     eventually(lambda: not our_threads())
+    with pytest.raises(Closing):
+        tasks.wait(OTHER, deadline())
+    assert source.calls("task") == 1
 
 
 def test_a_failure_is_told_with_its_reason_and_asked_for_again_later(
