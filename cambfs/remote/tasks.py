@@ -2,8 +2,8 @@
 
 A poll asks for the state of one task, again and again while somebody waits for it. It runs in a thread named
 `task-TASK`, and ends when the outcome is known or when nobody waits any more. Outcomes are learnt from the `Source`;
-`vfs.task_links` shows them as files. Threads: any may call. `_changed` guards the tables; no other lock is taken, and no
-request made, under it.
+`vfs.task_links` shows them as files. Threads: any may call. `_changed` guards the tables; no other lock is taken, and
+no request made, under it.
 """
 
 from __future__ import annotations

@@ -118,7 +118,10 @@ def test_a_terminal_gets_a_bar_and_a_pipe_the_lines(shell: Shell, api: Server) -
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 200))
     with subprocess.Popen(
-        [sys.executable, "-m", "cambfs", "wait", TASK, OTHER], env=shell.environ, stdout=subprocess.PIPE, stderr=theirs
+        [sys.executable, "-m", "cambfs", "wait", TASK, OTHER],
+        env={**shell.environ, "LC_ALL": "C.UTF-8"},  # with ASCII, click writes past what rich puts in the way
+        stdout=subprocess.PIPE,
+        stderr=theirs,
     ) as process:
         os.close(theirs)
         shown = b""

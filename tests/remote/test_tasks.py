@@ -80,6 +80,7 @@ def test_many_who_wait_share_one_poll(source: FakeSource, make_tasks: MakeTasks)
     source.tasks[TASK, SPEECH] = [gate, DONE]
     tasks = make_tasks()
     waiting = [in_thread(lambda: tasks.wait(TASK, deadline())) for _ in range(20)]
+    gate.wait_for_arrivals()
     eventually(lambda: tasks._polls[TASK].waiters == 20)
     assert our_threads() == [f"task-{TASK}"]
     assert tasks.awaited() == 1
@@ -115,12 +116,16 @@ def test_a_task_that_stays_pending_is_given_up_in_time_and_no_longer_asked_for(
 
 
 def test_the_timeout_of_an_operation_does_not_count(source: FakeSource, make_tasks: MakeTasks) -> None:
-    gate = Gate()
+    gate, looks = Gate(), [0]
+
+    def is_cancelled() -> bool:
+        looks[0] += 1
+        return False
+
     source.tasks[TASK, SPEECH] = [gate, DONE]
     tasks = make_tasks()
-    waiting = in_thread(lambda: tasks.wait(TASK, Deadline(0.0)))
-    gate.wait_for_arrivals()
-    eventually(tasks.awaited)
+    waiting = in_thread(lambda: tasks.wait(TASK, Deadline(0.0, is_cancelled)))
+    eventually(lambda: looks[0] > 2)
     gate.open()
     assert waiting.result(LIMIT_S) == 1477
 
