@@ -79,12 +79,12 @@ def wait(settings: Settings, task_ids: tuple[TaskId, ...], timeout_s: float | No
 
 
 def _bar(count: int) -> Progress:
-    """The bar of tasks, and the time since the beginning. It leaves standard output alone if a program reads that."""
+    """The bar of tasks, and the time since the beginning."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = TextColumn("{task.completed}/{task.total} tasks"), BarColumn(), TimeElapsedColumn()
-    bar = Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty())
+    bar = Progress(*columns, console=Console(stderr=True), redirect_stdout=False)
     bar.add_task("", total=count)
     return bar
 
@@ -101,7 +101,7 @@ class _Report:
     def task_succeeded(self, task_id: TaskId, run_id: RunId) -> None:
         with self._lock:
             self._succeeded += 1
-            click.echo(f"{task_id} {run_id}")
+            self._print(f"{task_id} {run_id}")
             self._show()
 
     def task_failed(self, _task_id: TaskId, error: CambfsError) -> None:
@@ -112,6 +112,13 @@ class _Report:
                 self.failures += 1
                 self._say(f"cambfs: {visible(str(error))}")
             self._show()
+
+    def _print(self, line: str) -> None:
+        """On standard output: above the bar if it is on the same terminal."""
+        if self.bar is not None and sys.stdout.isatty():
+            self._say(line)
+        else:
+            click.echo(line)
 
     def _say(self, line: str) -> None:
         if self.bar is None:

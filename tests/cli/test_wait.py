@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -112,28 +113,35 @@ def test_a_wrong_key_is_one_line(shell: Shell, api: Server) -> None:
     assert f"task {TASK}: the API says 401" in said
 
 
-def test_a_terminal_gets_a_bar_and_a_pipe_the_lines(shell: Shell, api: Server) -> None:
-    add(api, TASK)
-    add(api, OTHER, outcome="ERROR")
+def on_terminal(shell: Shell, *arguments: str, stdout: int | None = None) -> tuple[bytes, bytes, int]:
+    """What a terminal shows, what a pipe at standard output gets, and the exit code. Without `stdout` that is the
+    terminal, too."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 200))
-    with subprocess.Popen(
-        [sys.executable, "-m", "cambfs", "wait", TASK, OTHER],
-        env={**shell.environ, "LC_ALL": "C.UTF-8"},  # with ASCII, click writes past what rich puts in the way
-        stdout=subprocess.PIPE,
-        stderr=theirs,
-    ) as process:
+    command = [sys.executable, "-m", "cambfs", *arguments]
+    with subprocess.Popen(command, env=shell.environ, stdout=stdout or theirs, stderr=theirs) as process:
         os.close(theirs)
         shown = b""
         with contextlib.suppress(OSError):  # a terminal reports so that its writers are gone
             while piece := os.read(ours, 4096):
                 shown += piece
         os.close(ours)
-        assert process.stdout is not None
-        assert process.stdout.read() == f"{TASK} 11\n".encode()
-        assert process.wait(LIMIT_S) == 1
-    assert "2/2 tasks" in shown.decode()
-    assert f"cambfs: task {OTHER}: ERROR: The voice does not exist" in shown.decode()
+        printed = b"" if process.stdout is None else process.stdout.read()
+    return shown, printed, process.returncode
+
+
+def test_a_terminal_gets_a_bar_and_a_pipe_the_lines(shell: Shell, api: Server) -> None:
+    add(api, TASK)
+    add(api, OTHER, outcome="ERROR")
+    line = f"{TASK} 11".encode()
+    shown, printed, status = on_terminal(shell, "wait", TASK, OTHER, stdout=subprocess.PIPE)
+    assert (printed, status) == (line + b"\n", 1)
+    assert b"2/2 tasks" in shown
+    assert f"cambfs: task {OTHER}: ERROR: The voice does not exist".encode() in shown
+    assert line not in shown
+    shown, _, status = on_terminal(shell, "wait", TASK)
+    assert re.search(rb"\r\x1b\[2K" + line + rb"\r\n", shown), shown  # the bar's line is cleared for it
+    assert status == 0
 
 
 def test_fetch_takes_tasks_beside_runs(shell: Shell, api: Server) -> None:
