@@ -55,27 +55,31 @@ def wait(settings: Settings, task_ids: tuple[TaskId, ...], timeout_s: float | No
     The exit code is 0 when all tasks have succeeded, 1 when one has failed or is unknown, and 124 when none has, but
     the time is over.
     """
-    from cambfs.bulk_wait import Wait
     from cambfs.system import private_files
-    from cambfs.system.daemon import ending_on_signals
-    from cambfs.wiring import open_tasks
 
     private_files.forbid_core_dumps()
-    wanted = list(dict.fromkeys(task_ids))
-    limit_s = math.inf if timeout_s is None else timeout_s
     report = _Report()
     try:
-        with ending_on_signals(), ExitStack() as stack:
-            if sys.stderr.isatty():
-                report.bar = stack.enter_context(_bar(len(wanted)))
-            open_log(expecting_retries(settings))  # once the bar has begun, because it prints log lines above itself
-            Wait(stack.enter_context(open_tasks(settings, limit_s)), limit_s, report).run(wanted)
+        limit_s = math.inf if timeout_s is None else timeout_s
+        _wait(expecting_retries(settings), list(dict.fromkeys(task_ids)), limit_s, report)
     except KeyboardInterrupt:
         click.echo(f"cambfs: interrupted; {report.summary()}", err=True)
         sys.exit(128 + signal.SIGINT)  # click would add an empty line
     click.echo(f"cambfs: {report.summary()}", err=True)
     if report.failures or report.pending:
         sys.exit(1 if report.failures else _TIMED_OUT)
+
+
+def _wait(settings: Settings, wanted: list[TaskId], limit_s: float, report: _Report) -> None:
+    from cambfs.bulk_wait import Wait
+    from cambfs.system.daemon import ending_on_signals
+    from cambfs.wiring import open_tasks
+
+    with ending_on_signals(), ExitStack() as stack:
+        if sys.stderr.isatty():
+            report.bar = stack.enter_context(_bar(len(wanted)))
+        open_log(settings)  # once the bar has begun, because it prints log lines above itself
+        Wait(stack.enter_context(open_tasks(settings, limit_s)), limit_s, report).run(wanted)
 
 
 def _bar(count: int) -> Progress:

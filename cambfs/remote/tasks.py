@@ -1,9 +1,8 @@
-"""Tasks: which run each task made, asked once for all who wait.
+"""Tasks, and the runs that they made. All waiters of a task share its requests.
 
-A poll asks for the state of one task, again and again while somebody waits for it. It runs in a thread named
-`task-TASK`, and ends when the outcome is known or when nobody waits any more. Outcomes are learnt from the `Source`;
-`vfs.task_links` shows them as files. Threads: any may call. `_changed` guards the tables; no other lock is taken, and
-no request made, under it.
+A poll asks the `Source` for the state of one task, again and again while the task has waiters. It runs in a thread
+named `task-TASK`, and ends when the outcome is known or the last waiter has left. `vfs.task_links` shows outcomes as
+files. Threads: any may call. `_changed` guards the tables; no other lock is taken, and no request made, under it.
 """
 
 from __future__ import annotations
@@ -30,17 +29,17 @@ from cambfs.system.workers import Workers
 
 log = logging.getLogger(__name__)
 
-# Between two questions about a pending task: from two seconds on, as the API's documentation advises, and then about a
-# quarter of the time that the task has taken. So nobody waits much longer than the task does.
+# The pauses between requests for a pending task. The API's documentation advises to begin with two seconds. From there
+# on a pause is about a quarter of the time that has passed, so a waiter does not wait much longer than the task takes.
 _FIRST_PAUSE_S = 2.0
 _LONGEST_PAUSE_S = 10.0
 _GROWTH = 1.25
 _JITTER = 0.1
-# So long the API may answer that it is busy or broken, and wants to be asked later.
+# A poll ends when the API says for so long that it is busy or broken.
 _REFUSING_S = 300.0
-# An unknown task may be about to exist, and a failed one says so again: neither is asked for again before this.
+# How long an unknown or failed task is not requested again. An unknown task may be created, so not longer.
 _REFUSED_FOR_S = 5.0
-# A listing asks for the state of so many tasks, the ones that were asked for longest ago, and each so rarely.
+# A listing requests at most so many tasks, those that were requested longest ago, and none of them more often.
 _REFRESHED = 8
 _REFRESH_S = 5.0
 _jitter = random.Random()
@@ -48,17 +47,17 @@ _jitter = random.Random()
 
 @dataclass(eq=False)
 class _Poll:
-    """One task that is being asked for. `waiters` is the number of threads that wait for `outcome`."""
+    """The requests for one task. `waiters` is the number of threads that wait for `outcome`."""
 
     task_id: TaskId
-    kinds: Sequence[TaskKind] = (TaskKind.SPEECH, TaskKind.TRANSLATED)  # one of them, once it is known which
+    kinds: Sequence[TaskKind] = (TaskKind.SPEECH, TaskKind.TRANSLATED)  # only one, once it is known
     waiters: int = 0
     outcome: Future[RunId] = field(default_factory=Future)
 
 
 class Tasks:
-    """`wait_s` is the longest wait for a pending task. A poll gives up when the API has not answered for `timeout_s`,
-    or, unless `outlast_outage`, as soon as it is known to be down. `declared` returns the tasks that the user named.
+    """`wait_s` is the longest wait for a pending task. A poll fails when the API has not responded for `timeout_s`, or,
+    unless `outlast_outage`, as soon as the API is known to be down. `declared` returns the tasks that the user named.
     Every wait ends once `closing` is set."""
 
     def __init__(
@@ -81,9 +80,9 @@ class Tasks:
         self._outlast_outage = outlast_outage
         self._changed = Condition()  # guards all below; notified when a poll has lost its last waiter
         self._polls: dict[TaskId, _Poll] = {}
-        self._reports: dict[TaskId, TaskReport] = {}  # the last one of each task that the API has known
+        self._reports: dict[TaskId, TaskReport] = {}  # the last one of each task that the API knows
         self._unknown: set[TaskId] = set()
-        self._asked_at: dict[TaskId, float] = {}  # of tasks whose outcome is not known
+        self._asked_at: dict[TaskId, float] = {}  # time.monotonic
         self._refused: TTLCache[TaskId, CambfsError] = TTLCache(math.inf, _REFUSED_FOR_S, timer=since_boot_s)
 
     def run_id(self, task_id: TaskId) -> RunId | None:
@@ -119,15 +118,15 @@ class Tasks:
                 raise TaskPending(f"task {task_id}: still pending after {round(wait_s, 1):g} s") from None
 
     def reports(self) -> Mapping[TaskId, TaskReport]:
-        """The last known state of each task: those that the user named, unless the API said that it does not know
-        them, and those that were asked for. Makes no request."""
+        """The last known state of the tasks that the user named, and of those that were requested, without the tasks
+        that the API does not know. Makes no request."""
         declared = self._declared()
         with self._changed:
             declared = [task_id for task_id in declared if task_id not in self._unknown]
             return {**dict.fromkeys(declared, PENDING), **self._reports}
 
     def refresh(self) -> None:
-        """Asks in the background for the state of some tasks whose outcome is not known. Waits for nothing."""
+        """Requests in the background the state of some tasks whose outcome is not known. Waits for nothing."""
         unsettled = [task_id for task_id, report in self.reports().items() if report == PENDING]
         with self._changed:
             asked_at = {task_id: self._asked_at.get(task_id, -math.inf) for task_id in unsettled}
@@ -138,7 +137,7 @@ class Tasks:
             self._start(poll)
 
     def awaited(self) -> int:
-        """The number of tasks that somebody waits for."""
+        """The number of tasks that have waiters."""
         with self._changed:
             return sum(poll.waiters > 0 for poll in self._polls.values())
 
@@ -185,7 +184,8 @@ class Tasks:
             self._end(poll, CambfsError(f"an internal error: {type(error).__name__}, see the log"))
 
     def _settle(self, poll: _Poll) -> None:
-        """Asks until the outcome is known, or nobody waits. Raises the error that ends the poll."""
+        """Returns when the outcome is known, or the poll has ended for want of waiters. Raises the error that ends
+        it."""
         pause_s = _FIRST_PAUSE_S
         while (report := self._report(poll)) is not None and not self._note(poll, report):
             if not self._is_awaited_after(poll, pause_s * _jitter.uniform(1, 1 + _JITTER)):
@@ -193,7 +193,8 @@ class Tasks:
             pause_s = min(_LONGEST_PAUSE_S, pause_s * _GROWTH)
 
     def _report(self, poll: _Poll) -> TaskReport | None:
-        """The state of the task, asked for again while that fails temporarily; None when nobody waits any more."""
+        """The state of the task, requested again while that fails temporarily; None when the poll has ended for want
+        of waiters."""
         unanswered, refused = Backoff(self._timeout_s), Backoff(min(self._wait_s, _REFUSING_S))
         while True:
             try:
@@ -234,7 +235,7 @@ class Tasks:
         return True
 
     def _is_awaited_after(self, poll: _Poll, pause_s: float) -> bool:
-        """Waits, unless nobody waits for the poll any more; it has ended then."""
+        """Waits for `pause_s`. Ends the poll, and returns False, as soon as it has no waiters."""
         with self._changed:
             self._changed.wait_for(lambda: not poll.waiters, pause_s)
             if poll.waiters:

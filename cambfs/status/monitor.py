@@ -85,7 +85,7 @@ def _origin(state: OriginState) -> dict[str, Any]:
 
 class Monitor:
     """`errors` returns the last failures, masked; `origins` the states of the origins; `tasks_awaited` the number of
-    tasks that somebody waits for."""
+    tasks that have waiters."""
 
     def __init__(
         self,

@@ -2,8 +2,8 @@
 
 `/tasks/TASK.flac` is a link to `../1477.flac`. Its target is known when the task has succeeded, and reading the link
 waits for that. A lookup never waits, so every name with a task id is a link, whether the API knows the task or not.
-Programs that list a directory also read the links in it. So the listing has a link only when its target is known, and
-otherwise a file: `TASK.pending`, or `TASK.failed` with the reason. Threads: any; no state.
+Programs that list a directory also read the links in it. So a listing has a link only when its target is known.
+Otherwise it has a file: `TASK.pending`, or `TASK.failed` with the reason. Threads: any; no state.
 """
 
 from __future__ import annotations
