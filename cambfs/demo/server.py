@@ -25,12 +25,11 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from cambfs.demo.api import BASE_PATH, Api
+from cambfs.demo.api import BASE_PATH, Api, Tasks
 from cambfs.demo.profile import Profile
 from cambfs.demo.responses import Refused, error
 from cambfs.demo.storage import Storage
 from cambfs.demo.store import Store, Task
-from cambfs.demo.tasks import Tasks
 
 _HOST = "127.0.0.1"
 _START_S = 10.0

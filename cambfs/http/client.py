@@ -15,13 +15,14 @@ from types import TracebackType
 from typing import Any, NoReturn, Self
 
 from cambfs.errors import BadResponse, ConfigError, RemoteError, ResultChanged, UnknownPath, UnknownRun
-from cambfs.http import response_text, task_report
+from cambfs.http import response_text
 from cambfs.http.breaker import Breakers
 from cambfs.http.exchange import Exchange, Response
 from cambfs.http.masking import Key
 from cambfs.http.origins import allowed_origin, base_origin
 from cambfs.http.sniff import refuse_other_than_audio
 from cambfs.names import MAX_RUN_ID, RunId, TaskId
+from cambfs.remote import task_report
 from cambfs.remote.signature import life_s
 from cambfs.remote.source import SignedUrl, TaskKind, TaskReport
 from cambfs.wire.body import HttpBody
@@ -151,7 +152,8 @@ class Client:
     def task(self, task_id: TaskId, kind: TaskKind) -> TaskReport:
         what = f"task {task_id}"
         response = self._exchange.get(what, f"{self._base_url}/{kind.value}/{task_id}", {}, with_key=True)
-        return task_report.parse(self._json_response(response, what)[0], what, hide=self._key)
+        found, _ = self._json_response(response, what)
+        return task_report.parse(found, what, lambda value: response_text.words_of(value, hide=self._key))
 
     def _is_of_the_api(self, response: Response, what: str) -> bool:
         """False for a response that any web server gives. Raises the RemoteError that another refusal stands for. A
