@@ -28,6 +28,10 @@ class Deadline:
         self._is_cancelled = is_cancelled
         self._since = time.monotonic()
 
+    def lasting(self, timeout_s: float) -> Deadline:
+        """The deadline of the same caller, from now on, with another timeout."""
+        return Deadline(timeout_s, self._is_cancelled)
+
     def check(self, progress_at: float = 0.0) -> None:
         """Raises Cancelled when the caller is gone, TimedOut when neither the operation's beginning nor `progress_at`
         (time.monotonic seconds) lies within the timeout."""

@@ -17,9 +17,13 @@ there. `errnos` has the one table that maps the classes to errnos; `cli` prints 
     ├── CacheDamaged        a cached result does not match its sidecar
     ├── ResultChanged       the result is not the one whose first bytes were read
     ├── NotWhole            the response is cut off again and again, or cannot be proven whole
+    ├── MisplacedTask       a task id where only run ids are names; no request was made
+    ├── TaskPending         the task was still under way when the time was over
+    ├── TaskFailed          the task has ended without a run
     ├── RemoteError         the API or the storage refused the request, or its response makes no sense
     │   ├── UnknownRun          400, 404, 422
     │   │   └── UnknownPath         404 whose text names no run: perhaps there is no API at this base URL
+    │   ├── UnknownTask         400, 404, 422 for a task, of speech as well as of translated speech
     │   ├── KeyRefused          401, 403
     │   ├── SignatureExpired    403 from storage
     │   ├── RateLimited         429                                     (temporary)
@@ -98,6 +102,18 @@ class NotWhole(CambfsError):
     pass
 
 
+class MisplacedTask(CambfsError):
+    pass
+
+
+class TaskPending(CambfsError):
+    pass
+
+
+class TaskFailed(CambfsError):
+    pass
+
+
 class RemoteError(CambfsError):
     """`status` is the HTTP status; `retry_after_s` is the delay that the server asked for, in seconds, or None."""
 
@@ -112,6 +128,10 @@ class UnknownRun(RemoteError):
 
 
 class UnknownPath(UnknownRun):
+    pass
+
+
+class UnknownTask(RemoteError):
     pass
 
 

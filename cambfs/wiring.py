@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cambfs.errors import ConfigError, KeyRefused, LinkError, RemoteError, TimedOut
-from cambfs.names import RunId
+from cambfs.names import Kind, RunId, TaskId
 from cambfs.reload import Reload
 from cambfs.settings.config import Settings
 from cambfs.system import limits, private_files
@@ -30,9 +30,12 @@ from cambfs.system.signals import keep_signals_out, without_signals
 if TYPE_CHECKING:
     from cambfs.cache.cache import Cache
     from cambfs.http.client import Client
+    from cambfs.remote.tasks import Tasks
     from cambfs.run_list import DeclaredRuns
     from cambfs.runs.library import Library
     from cambfs.status.counters import Counters
+    from cambfs.transfers.context import Context
+    from cambfs.vfs.nodes import Branch
     from cambfs.vfs.tree import Tree
 
 _log = logging.getLogger(__name__)
@@ -55,6 +58,7 @@ class Parts(NamedTuple):
     client: Client
     cache: Cache
     library: Library
+    tasks: Tasks
 
 
 def account_directory(settings: Settings) -> Path:
@@ -117,7 +121,10 @@ def open_library(settings: Settings, declared: Callable[[], Sequence[RunId]]) ->
 
 @contextmanager
 def open_parts(
-    settings: Settings, declared: Callable[[], Sequence[RunId]], counters: Counters | None = None
+    settings: Settings,
+    declared: Callable[[], Sequence[RunId]],
+    counters: Counters | None = None,
+    declared_tasks: Callable[[], Sequence[TaskId]] = tuple,
 ) -> Iterator[Parts]:
     """`counters` count the requests. Raises ConfigError."""
     from cambfs.cache.cache import Cache
@@ -140,7 +147,36 @@ def open_parts(
             max_transfers=settings.max_transfers,
             max_result_bytes=settings.max_result_size,
         )
-        yield Parts(client, cache, stack.enter_context(closing(Library(context, declared))))
+        library = stack.enter_context(closing(Library(context, declared)))
+        yield Parts(client, cache, library, _tasks(settings, context, declared_tasks))
+
+
+def _tasks(settings: Settings, context: Context, declared: Callable[[], Sequence[TaskId]]) -> Tasks:
+    from cambfs.remote.tasks import Tasks
+
+    return Tasks(
+        context.source,
+        context.workers,
+        context.closing,
+        timeout_s=settings.timeout,
+        wait_s=settings.task_wait,
+        declared=declared,
+    )
+
+
+@contextmanager
+def open_tasks(settings: Settings, wait_s: float) -> Iterator[Tasks]:
+    """For a command that waits for tasks and nothing else, for at most `wait_s`. It waits for an API that is down as
+    for one that does not answer. Raises ConfigError."""
+    from cambfs.remote.tasks import Tasks
+    from cambfs.system.workers import Workers
+
+    closing = threading.Event()
+    with open_client(settings) as client:
+        try:
+            yield Tasks(client, Workers(), closing, timeout_s=settings.timeout, wait_s=wait_s, outlast_outage=True)
+        finally:
+            closing.set()
 
 
 def check_key(settings: Settings) -> str | None:
@@ -218,14 +254,21 @@ def serve(
         on_ready()
 
     with open_parts(settings, declared, counters) as parts:
-        origins = parts.client.breakers.states
-        monitor = Monitor(parts.library, counters, directory, settings.base_url, error_log.entries, origins)
+        monitor = Monitor(
+            parts.library,
+            counters,
+            directory,
+            settings.base_url,
+            error_log.entries,
+            parts.client.breakers.states,
+            parts.tasks.awaited,
+        )
         reload = None if reread is None else Reload(settings, reread, parts.client, parts.cache, declared)
         controls = {"errors": error_log.text, "pid": lambda: f"{os.getpid()}\n".encode(), **files(monitor)}
         # Failures are private to the user, while the audio is readable by all.
         last_error = (lambda _: None) if settings.allow_other else error_log.last
         signal = serve_tree(
-            _tree(settings, parts.library, controls),
+            _tree(settings, parts, controls),
             Xattrs(parts.library, settings.base_url, last_error),
             directory,
             timeout_s=settings.timeout,
@@ -241,10 +284,17 @@ def serve(
     return signal
 
 
-def _tree(settings: Settings, library: Library, controls: Mapping[str, Callable[[], bytes]]) -> Tree:
+def _tree(settings: Settings, parts: Parts, controls: Mapping[str, Callable[[], bytes]]) -> Tree:
+    from cambfs.vfs import task_links
     from cambfs.vfs.controls import NAME, Controls
     from cambfs.vfs.results import Results, UrlStyle
     from cambfs.vfs.tree import Tree
 
     url_style = None if settings.no_url_files else UrlStyle(settings.url_style)
-    return Tree(Results(library, url_style), {NAME: Controls(controls)})
+    links = task_links.TaskLinks(parts.tasks, (Kind.FLAC,) if url_style is None else (Kind.FLAC, Kind.URL))
+
+    def is_listed(name: str) -> bool:
+        return name != task_links.NAME or not links.is_empty()
+
+    branches: dict[str, Branch] = {task_links.NAME: links, NAME: Controls(controls)}
+    return Tree(Results(parts.library, url_style), branches, is_listed)

@@ -18,7 +18,7 @@ import pytest
 
 from cambfs.cache.cache import Cache
 from cambfs.disk.disk import Disk
-from cambfs.remote import retry
+from cambfs.remote import retry, tasks
 from cambfs.runs.library import Library
 from tests.fakes import LIMIT_S, FakeSource
 from tests.waiting import MakeLibrary, library_of, our_threads
@@ -56,6 +56,8 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """The times of real networks, a hundred times shorter."""
     monkeypatch.setattr(retry, "_FIRST_PAUSE_S", 0.002)
     monkeypatch.setattr(retry, "_LONGEST_PAUSE_S", 0.05)
+    monkeypatch.setattr(tasks, "_FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr(tasks, "_LONGEST_PAUSE_S", 0.15)
 
 
 @pytest.fixture

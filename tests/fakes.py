@@ -24,8 +24,8 @@ from cambfs.errors import (
     UnknownRun,
     Unreachable,
 )
-from cambfs.names import RunId
-from cambfs.remote.source import SignedUrl
+from cambfs.names import RunId, TaskId
+from cambfs.remote.source import SignedUrl, TaskKind, TaskReport
 from tests.flac_files import make_flac
 
 # The longest wait in tests with these fakes.
@@ -184,7 +184,8 @@ class FakeBody:
 class FakeSource:
     """`results` may be changed between requests. `plans` are taken one a request, first come first served; `always`
     holds for those that have none. `count` and `sent` tell what was asked for and what was sent: kinds are "stream",
-    "stored", "sign" and "bulk" (counted for each run in it).
+    "stored", "sign" and "bulk" (counted for each run in it). `tasks` has what is said of a task, one a request; the
+    last stays, and a Gate is gone through on the way. `asked` tells which tasks were asked for.
     """
 
     results: dict[int, Result] = field(default_factory=dict)
@@ -194,6 +195,7 @@ class FakeSource:
     bulk_error: Exception | None = None
     look_error: LinkError | None = None
     bulk_leaves_out: frozenset[int] = frozenset()
+    tasks: dict[tuple[str, TaskKind], list[TaskReport | Exception | Gate]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._lock = Lock()  # guards all below
@@ -203,6 +205,7 @@ class FakeSource:
         self._sent: Counter[tuple[str, int]] = Counter()
         self._starts: dict[tuple[str, int], list[int]] = {}
         self._calls: Counter[str] = Counter()
+        self.asked: list[tuple[str, TaskKind]] = []
         self._signed = 0
         self._oldest_signature = 1
 
@@ -325,6 +328,23 @@ class FakeSource:
         body.total = None if self.storage is StorageManner.NO_LENGTH else len(content)
         body.modified_s = result.modified_s if result.storage_tells_time else None
         return body
+
+    def task(self, task_id: TaskId, kind: TaskKind) -> TaskReport:
+        with self._lock:
+            self._calls["task"] += 1
+            self.asked.append((task_id, kind))
+            plans = self.tasks.get((task_id, kind), [UnknownRun(f"task {task_id}: the API says 404", 404)])
+            said = [plans.pop(0) if len(plans) > 1 else plans[0]]
+            if isinstance(said[0], Gate):
+                said.append(plans.pop(0) if len(plans) > 1 else plans[0])
+        for one in said:
+            if isinstance(one, Gate):
+                one.go_through()
+            elif isinstance(one, Exception):
+                raise one
+        report = said[-1]
+        assert isinstance(report, TaskReport), "a gate is the last"
+        return report
 
     def _refuse_stored(self, number: int) -> None:
         if self.storage is StorageManner.UNREACHABLE:

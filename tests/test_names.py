@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cambfs.names import MAX_RUN_ID, Kind, RunId, file_name, inode, names_and_inodes, parse_name, parse_run_id
+from cambfs.names import (
+    MAX_RUN_ID,
+    Kind,
+    RunId,
+    file_name,
+    inode,
+    names_and_inodes,
+    parse_name,
+    parse_run_id,
+    parse_task_id,
+)
 
 _RUNS = st.integers(1, MAX_RUN_ID).map(RunId)
 _KINDS = st.sampled_from(Kind)
@@ -65,3 +77,25 @@ def test_a_listing_has_the_same_names_and_inodes() -> None:
     assert list(names_and_inodes(runs, runs)) == both
     assert list(names_and_inodes(runs, runs[:1])) == [*both[:2], *both[2::2]]
     assert list(names_and_inodes(runs, ())) == both[::2]
+
+
+@pytest.mark.parametrize("text", ["5f0c2c5e-3f2a-4a1e-9d7e-7f3c7a9c1b11", "00000000-0000-0000-0000-000000000000"])
+def test_a_task_id_is_a_uuid_in_lower_case(text: str) -> None:
+    assert parse_task_id(text) == text
+
+
+@given(st.uuids())
+def test_every_uuid_is_a_task_id(value: uuid.UUID) -> None:
+    assert parse_task_id(str(value)) == str(value)
+
+
+_UUID = "5f0c2c5e-3f2a-4a1e-9d7e-7f3c7a9c1b11"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "..", _UUID.upper(), _UUID[:-1], f"{_UUID}0", f"{_UUID}\n", f" {_UUID}", f"{{{_UUID}}}",
+     _UUID.replace("-", ""), f"../{_UUID}", f"{_UUID}/", _UUID.replace("5", "٥"), _UUID.replace("f", "g"), "1477"],
+)  # fmt: skip
+def test_junk_is_no_task_id(text: str) -> None:
+    assert parse_task_id(text) is None

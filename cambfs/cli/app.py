@@ -18,6 +18,7 @@ from cambfs.cli.doctor import doctor
 from cambfs.cli.fetch import fetch
 from cambfs.cli.mount import mount, unmount
 from cambfs.cli.status import status
+from cambfs.cli.wait import wait
 from cambfs.errors import CambfsError, SettingError
 from cambfs.text import visible
 
@@ -65,7 +66,7 @@ def completion(ctx: click.Context, shell: str) -> None:
     click.echo(kind(ctx.find_root().command, {}, "cambfs", _VARIABLE).source())
 
 
-for _command in (mount, unmount, status, demo, fetch, doctor, cache, completion):
+for _command in (mount, unmount, status, demo, fetch, wait, doctor, cache, completion):
     cambfs.add_command(_command)
 
 

@@ -34,6 +34,7 @@ mounted at {directory}, with {count} spoken results. In another terminal:
     cp {directory}/101.flac .
     mpv {directory}/102.flac
     cat {directory}/101.url
+    cp {directory}/tasks/{task_id}.flac .  # a task that takes ten seconds
 Ctrl-C unmounts and cleans up."""
 
 
@@ -109,14 +110,18 @@ def demo(settings: Settings, directory: Path, url_life: float, latency: float | 
             stack.enter_context(server)
         settings = _settings_for(server, settings, cache_dir)
         declared = check(settings, directory)
-        stay(settings, directory, declared, _HINTS.format(directory=_shown(directory), count=len(server.results)))
+        stay(settings, directory, declared, _hints(directory, server))
 
 
 def _server(profile: Profile) -> Server:
-    from cambfs.demo import samples
+    from cambfs.demo import TASK_ID, samples
     from cambfs.demo.server import Server
+    from cambfs.demo.store import Task
 
-    return Server(samples(), profile)
+    server = Server(samples(), profile)
+    run_id = max(server.results) + 1
+    server.tasks[TASK_ID] = Task("tts", run_id, server.results[101])
+    return server
 
 
 def _settings_for(server: Server, settings: Settings, cache_dir: Path) -> Settings:
@@ -128,6 +133,11 @@ def _settings_for(server: Server, settings: Settings, cache_dir: Path) -> Settin
         runs=",".join(map(str, server.results)),
         runs_file=None,
     )
+
+
+def _hints(directory: Path, server: Server) -> str:
+    (task_id,) = server.tasks
+    return _HINTS.format(directory=_shown(directory), count=len(server.results), task_id=task_id)
 
 
 def _shown(directory: Path) -> Path:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from cambfs.errors import CambfsError, ConfigError, SettingError, UnknownRun
-from cambfs.names import RunId
+from cambfs.errors import CambfsError, ConfigError, SettingError, UnknownRun, UnknownTask
+from cambfs.names import RunId, TaskId, parse_task_id
 from cambfs.settings.config import Settings
 from cambfs.settings.options import DIRECTORY, FOR_FETCH, with_settings
 from cambfs.settings.setting import PathValue
@@ -31,7 +31,7 @@ _SHOWN_FAILURES = 5
 
 
 @click.command()
-@click.argument("items", metavar="[RUN|-]...", nargs=-1)
+@click.argument("items", metavar="[RUN|TASK|-]...", nargs=-1)
 @click.option("--runs-file", type=PathValue("FILE"), metavar="FILE", help="Also fetch the runs in FILE.")
 @click.option(
     "-o",
@@ -47,13 +47,14 @@ def fetch(
 ) -> None:
     """Download results into the cache, several at a time.
 
-    RUN is a run id or a range: 1-100,205 and 1-100 205 mean the same. "-" reads runs from standard input.
+    RUN is a run id or a range: 1-100,205 and 1-100 205 mean the same. TASK is the id of a task: cambfs waits for its
+    run, at most for --task-wait. "-" reads runs and tasks from standard input.
 
     Results that are in the cache are not downloaded again. After Ctrl-C, the same command goes on where it was. The
     exit code is 1 when a run is unknown or fails.
     """
-    wanted = _parse(items, runs_file)
-    fetch_into_cache(settings, wanted, output, verbose=verbose)
+    wanted, tasks = _parse(items, runs_file)
+    fetch_into_cache(settings, wanted, output, tasks=tasks, verbose=verbose)
 
 
 def fetch_into_cache(
@@ -61,11 +62,12 @@ def fetch_into_cache(
     wanted: tuple[RunId, ...],
     output: Path | None = None,
     *,
+    tasks: tuple[TaskId, ...] = (),
     verbose: bool = False,
     anew: bool = False,
 ) -> None:
-    """Fetches the runs, and prints a summary. With `anew` the cached results are removed first, if the API responds.
-    Exits with 1 when a run is missing in the end."""
+    """Fetches the runs, then those of the tasks, and prints a summary. With `anew` the cached results are removed
+    first, if the API responds. Exits with 1 when a run is missing in the end."""
     from cambfs.system import limits
     from cambfs.system.signals import ending_on_signals
 
@@ -73,14 +75,20 @@ def fetch_into_cache(
         raise SettingError("without a disk cache there is nowhere to fetch to; name a directory with -o")
     _make(output)
     limits.forbid_core_dumps()
-    if click.get_current_context().get_parameter_source("log_level") is ParameterSource.DEFAULT:
-        settings = replace(settings, log_level="warning")  # retries and the like are expected here
+    settings = expecting_retries(settings)
     with ending_on_signals():
         if anew:
             _drop(settings, wanted)
-        is_complete = _fetch(settings, wanted, output, verbose)
+        is_complete, wanted = _fetch(settings, wanted, tasks, output, verbose)
     if not is_complete or (output is None and not _have_stayed(settings, wanted)):
         sys.exit(1)
+
+
+def expecting_retries(settings: Settings) -> Settings:
+    """The settings of a command that goes on after failures: they are logged only if the user says so."""
+    if click.get_current_context().get_parameter_source("log_level") is ParameterSource.DEFAULT:
+        return replace(settings, log_level="warning")
+    return settings
 
 
 def _drop(settings: Settings, wanted: tuple[RunId, ...]) -> None:
@@ -94,20 +102,29 @@ def _drop(settings: Settings, wanted: tuple[RunId, ...]) -> None:
         disk.remove(run_id)
 
 
-def _parse(items: tuple[str, ...], runs_file: Path | None) -> tuple[RunId, ...]:
+def _parse(items: tuple[str, ...], runs_file: Path | None) -> tuple[tuple[RunId, ...], tuple[TaskId, ...]]:
     from cambfs.run_list import DeclaredRuns, expand, parse_runs
 
     if not items and runs_file is None:
         raise click.UsageError("no runs; name them, a file of them (--runs-file), or - for standard input")
     declared = DeclaredRuns("", runs_file)()
+    parted = [_parted(text) for item in items for text in _texts(item)]
+    tasks = tuple(dict.fromkeys(task_id for _, some in parted for task_id in some))
     try:
-        named = [runs for item in items for text in _texts(item) for runs in parse_runs(text)]
+        named = [runs for text, _ in parted for runs in parse_runs(text)]
         wanted = expand([*named, *(range(run_id, run_id + 1) for run_id in declared)])
     except ValueError as error:
         raise click.UsageError(str(error), click.get_current_context()) from None
-    if not wanted:
+    if not wanted and not tasks:
         raise ConfigError(f"no runs in {runs_file or 'standard input'}; it should have one run or range a line")
-    return wanted
+    return wanted, tasks
+
+
+def _parted(text: str) -> tuple[str, list[TaskId]]:
+    """A list without the tasks in it, and these."""
+    parts = {part: parse_task_id(part.strip().lower()) for part in text.split(",")}
+    runs = ",".join(part for part in text.split(",") if parts[part] is None)
+    return runs, [task_id for task_id in parts.values() if task_id is not None]
 
 
 def _texts(item: str) -> Iterator[str]:
@@ -126,8 +143,10 @@ def _make(output: Path | None) -> None:
         raise ConfigError(f"{output}: {error.strerror}; name another directory") from None
 
 
-def _fetch(settings: Settings, wanted: tuple[RunId, ...], output: Path | None, verbose: bool) -> bool:
-    """Whether all are there now."""
+def _fetch(
+    settings: Settings, wanted: tuple[RunId, ...], tasks: tuple[TaskId, ...], output: Path | None, verbose: bool
+) -> tuple[bool, tuple[RunId, ...]]:
+    """Whether all are there now, and the runs, with those of the tasks."""
     from cambfs.bulk_fetch import Fetch
     from cambfs.wiring import open_library
 
@@ -135,18 +154,30 @@ def _fetch(settings: Settings, wanted: tuple[RunId, ...], output: Path | None, v
     try:
         with ExitStack() as stack:
             if sys.stderr.isatty():
-                report.bar = stack.enter_context(_bar(len(wanted)))
-            _open_log(settings)  # once the bar has begun, because it prints log lines above itself
+                report.bar = stack.enter_context(_bar(len(wanted) + len(tasks)))
+            open_log(settings)  # once the bar has begun, because it prints log lines above itself
             library = stack.enter_context(open_library(settings, tuple))
-            Fetch(library, output, report).run(wanted, min(settings.max_transfers, len(wanted)))
+            made: list[RunId] = []
+            if wanted:
+                Fetch(library, output, report).run(wanted, min(settings.max_transfers, len(wanted)))
+            if tasks and (made := _wait_for(settings, tasks, report)):
+                Fetch(library, output, report).run(made, min(settings.max_transfers, len(made)))
     except KeyboardInterrupt:
         click.echo(f"cambfs: interrupted; {report.summary()}; the same command goes on from here", err=True)
         sys.exit(128 + signal.SIGINT)  # click would add an empty line
     click.echo(f"cambfs: {report.summary()}", err=True)
-    return not report.unknown + report.failures
+    return not report.unknown + report.failures, (*wanted, *made)
 
 
-def _open_log(settings: Settings) -> None:
+def _wait_for(settings: Settings, tasks: tuple[TaskId, ...], report: _Report) -> list[RunId]:
+    from cambfs.bulk_wait import Wait
+    from cambfs.wiring import open_tasks
+
+    with open_tasks(settings, settings.task_wait) as found:
+        return Wait(found, settings.task_wait, report).run(tasks)
+
+
+def open_log(settings: Settings) -> None:
     from cambfs.system import logs
 
     if settings.log_file is None:
@@ -206,12 +237,20 @@ class _Report:
             self._show()
 
     def failed(self, run_id: RunId, error: CambfsError) -> None:
+        self._note_failure(_line(run_id, error), isinstance(error, UnknownRun))
+
+    def task_succeeded(self, task_id: TaskId, run_id: RunId) -> None:
+        pass  # its run is fetched, and counted then
+
+    def task_failed(self, _task_id: TaskId, error: CambfsError) -> None:
+        self._note_failure(f"cambfs: {visible(str(error))}", isinstance(error, UnknownTask))
+
+    def _note_failure(self, line: str, is_unknown: bool) -> None:
         with self._lock:
-            is_unknown = isinstance(error, UnknownRun)
             self.unknown += is_unknown
             self.failures += not is_unknown
             if self._verbose or (not is_unknown and self.failures <= _SHOWN_FAILURES):
-                self._say(_line(run_id, error))
+                self._say(line)
             self._show()
 
     def _say(self, line: str) -> None:

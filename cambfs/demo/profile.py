@@ -39,6 +39,10 @@ class Profile:
     unknown_status: Literal[400, 404, 422] = _doc(400, "the status for a run that does not exist")
     forbidden: frozenset[int] = _doc(frozenset(), "runs that exist and get a 403")
     busy: int = _doc(0, "so many first requests of each kind and run get a 429 with Retry-After: 0")
+    task_s: float = _doc(10.0, "seconds for which a task that was begun is pending")
+    task_outcome: Literal["SUCCESS", "ERROR", "TIMEOUT", "PAYMENT_REQUIRED"] = _doc(
+        "SUCCESS", "the status in which such a task ends; with SUCCESS it has made a run"
+    )
     latency_s: float = _doc(0.0, "seconds before each response, of the API and of the storage")
     rate: int | None = _doc(None, "bytes a second of each stream's body; not of stored objects")
     chunk_bytes: int = _doc(256 * 1024, "bytes handed to the connection at a time; in chunked bodies one chunk")
@@ -46,5 +50,5 @@ class Profile:
     def __post_init__(self) -> None:
         if self.chunk_bytes < 1 or (self.rate is not None and self.rate < 1):
             raise ValueError("chunk_bytes and rate are at least 1")
-        if self.url_life_s <= 0 or self.latency_s < 0 or self.busy < 0:
-            raise ValueError("url_life_s is above 0, latency_s and busy are not negative")
+        if self.url_life_s <= 0 or min(self.latency_s, self.busy, self.task_s) < 0:
+            raise ValueError("url_life_s is above 0, latency_s, busy and task_s are not negative")

@@ -25,11 +25,11 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from cambfs.demo.api import BASE_PATH, Api
+from cambfs.demo.api import BASE_PATH, Api, Tasks
 from cambfs.demo.profile import Profile
 from cambfs.demo.responses import Refused, error
 from cambfs.demo.storage import Storage
-from cambfs.demo.store import Store
+from cambfs.demo.store import Store, Task
 
 _HOST = "127.0.0.1"
 _START_S = 10.0
@@ -40,8 +40,8 @@ _ROUND_S = 0.005
 class Server:
     """An API with these results: run id → the file that holds its audio.
 
-    `results` may be changed while it runs, and `profile` and `key` replaced: changes apply from the next request on. A
-    file that is replaced is read again.
+    `results` and `tasks` may be changed while it runs, and `profile` and `key` replaced: changes apply from the next
+    request on. A file that is replaced is read again.
 
     `port` and `storage_port` 0 mean any free port. `start` raises OSError when a port is taken. `stop` also ends
     connections that are under way, within a second. `base_url`, `storage_url` are set by `start` and stay set.
@@ -77,6 +77,11 @@ class Server:
         return self._store.results
 
     @property
+    def tasks(self) -> dict[str, Task]:
+        """By task id."""
+        return self._store.tasks
+
+    @property
     def profile(self) -> Profile:
         return self._store.profile
 
@@ -86,7 +91,7 @@ class Server:
 
     def application(self) -> ASGIApp:
         """The application at both ports; a subclass may wrap it."""
-        routes = [*Api(self._store).routes(), *Storage(self._store).routes()]
+        routes = [*Api(self._store).routes(), *Tasks(self._store).routes(), *Storage(self._store).routes()]
         return Starlette(routes=routes, exception_handlers={Refused: _refused, HTTPException: _not_routed})
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""The demo's state: which runs the API has, how it behaves, and the signed URLs of its results.
+"""The demo's state: which runs and tasks the API has, how it behaves, and the signed URLs of its results.
 
 HTTP is elsewhere. `results`, `profile` and `key` may be changed by any thread while the server's thread reads them. The
 counters of refused requests belong to the server's thread.
@@ -14,7 +14,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode
 
@@ -23,6 +23,20 @@ from cambfs.demo.audio import Audio
 from cambfs.demo.profile import Profile
 
 _SIGNATURE = "&X-Amz-Signature="
+
+
+@dataclass
+class Task:
+    """A task of one endpoint ("tts" or "translated-tts"): pending for `takes_s` from `began_at` on, or from the first
+    question about it when that is None. Then it ends with `outcome`, and with SUCCESS the run has the audio in `path`.
+    """
+
+    endpoint: str
+    run_id: int
+    path: Path
+    takes_s: float = 10.0
+    outcome: str = "SUCCESS"
+    began_at: float | None = None
 
 
 class Store:
@@ -34,7 +48,8 @@ class Store:
         self.storage_url = ""
         self.closed_url = ""
         self._secret = os.urandom(32)
-        self._refused: Counter[tuple[str, int | None]] = Counter()
+        self.tasks: dict[str, Task] = {}
+        self._refused: Counter[tuple[str, object]] = Counter()
         self._profile = profile
 
     @property
@@ -46,12 +61,32 @@ class Store:
         self._profile = profile
         self._refused = Counter()
 
-    def is_busy(self, kind: str, run_id: int | None) -> bool:
-        """Whether this request is one of the first that are refused."""
-        if self._refused[kind, run_id] >= self.profile.busy:
+    def is_busy(self, kind: str, thing: object) -> bool:
+        """Whether this request is one of the first about a run or a task that are refused."""
+        if self._refused[kind, thing] >= self.profile.busy:
             return False
-        self._refused[kind, run_id] += 1
+        self._refused[kind, thing] += 1
         return True
+
+    def begin_task(self, endpoint: str) -> str:
+        """The id of a new task, which will make a run with the audio of the first one."""
+        task_id = str(uuid.uuid4())
+        run_id = max([*self.results, *(task.run_id for task in self.tasks.values())]) + 1
+        path = next(iter(self.results.values()))
+        profile = self.profile
+        self.tasks[task_id] = Task(endpoint, run_id, path, profile.task_s, profile.task_outcome, time.monotonic())
+        return task_id
+
+    def status_of(self, task: Task) -> str:
+        """As the API tells it now. The run of a task exists from its success on."""
+        now = time.monotonic()
+        if task.began_at is None:
+            task.began_at = now
+        if now - task.began_at < task.takes_s:
+            return "PENDING"
+        if task.outcome == "SUCCESS":
+            self.results.setdefault(task.run_id, task.path)
+        return task.outcome
 
     def streamed(self, run_id: int) -> Audio:
         """The API's stream for a run. Raises KeyError for an unknown run, OSError when its file is gone."""

@@ -27,6 +27,13 @@ _ADVICE: Sequence[tuple[type[CambfsError], str]] = (
         errors.UnknownRun,
         "check that this is the run_id of a finished text-to-speech run of this account, not a task id",
     ),
+    (
+        errors.UnknownTask,
+        "check that this is the task_id of a text-to-speech task of this account",
+    ),
+    (errors.MisplacedTask, "a task's files are in the folder tasks, for example tasks/TASK.flac"),
+    (errors.TaskPending, "open it again later; --task-wait waits longer, and cambfs wait shows progress"),
+    (errors.TaskFailed, "the API gives the reason; start the task again"),
     (errors.KeyRefused, "check that the key is valid and may read this run, then mount again"),
     (errors.RateLimited, "wait a little; a smaller --max-transfers sends fewer requests at a time"),
     (errors.ServerError, "the API has a problem; try again later"),

@@ -20,11 +20,12 @@ from cambfs.hosts.origins import allowed_origin, base_origin
 from cambfs.http.exceptions import api_error, elsewhere_error, storage_error
 from cambfs.http.exchange import Exchange, Response
 from cambfs.http.sniff import refuse_other_than_audio
-from cambfs.names import MAX_RUN_ID, RunId
+from cambfs.names import MAX_RUN_ID, RunId, TaskId
 from cambfs.redaction import response_text
 from cambfs.redaction.masking import Key
+from cambfs.remote import task_report
 from cambfs.remote.signature import life_s
-from cambfs.remote.source import SignedUrl
+from cambfs.remote.source import SignedUrl, TaskKind, TaskReport
 from cambfs.wire.body import HttpBody
 from cambfs.wire.headers import Span, retry_after_s
 
@@ -148,6 +149,12 @@ class Client:
         body = self._exchange.body(response, what, asked)
         body.ranges, body.is_stored = response.status == 206, True
         return body
+
+    def task(self, task_id: TaskId, kind: TaskKind) -> TaskReport:
+        what = f"task {task_id}"
+        response = self._exchange.get(what, f"{self._base_url}/{kind.value}/{task_id}", {}, with_key=True)
+        found, _ = self._json_response(response, what)
+        return task_report.parse(found, what, lambda value: response_text.words_of(value, hide=self._key))
 
     def _is_of_the_api(self, response: Response, what: str) -> bool:
         """False for a response that any web server gives. Raises the RemoteError that another refusal stands for. A

@@ -101,6 +101,11 @@ def message(content: bytes, hide: Key | None = None) -> str:
     return plain(_page_words(text[:_MAX_PAGE]) if text.startswith("<") else text, hide)
 
 
+def words_of(value: Any, hide: Key) -> str:
+    """As `message`, of a part of a JSON text."""
+    return plain(_words(value), hide)
+
+
 def is_page(content: bytes) -> bool:
     """Whether it is a web page or other XML. The API sends neither."""
     return _text(content, None).startswith("<")

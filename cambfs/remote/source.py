@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, Protocol
 
-from cambfs.names import RunId
+from cambfs.names import RunId, TaskId
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,24 @@ class SignedUrl:
     response: Mapping[str, Any] = field(repr=False)
     life_s: float
     run_id: RunId | None = field(default=None, compare=False)
+
+
+class TaskKind(Enum):
+    """What a task makes; the value is the endpoint that knows it."""
+
+    SPEECH = "tts"
+    TRANSLATED = "translated-tts"
+
+
+@dataclass(frozen=True)
+class TaskReport:
+    """State of a task: its run when it has succeeded, the reason when it has failed, neither while it is pending."""
+
+    run_id: RunId | None = None
+    failure: str | None = None
+
+
+PENDING = TaskReport()
 
 
 class Body(Protocol):
@@ -98,3 +117,7 @@ class Source(Protocol):
 
         The Body's start is 0 and its `ranges` False when storage ignored the range. Raises SignatureExpired on 403.
         """
+
+    def task(self, task_id: TaskId, kind: TaskKind) -> TaskReport:
+        """Asks for the state of a task of this kind. Raises UnknownRun when there is none, and BadResponse when the
+        response tells of no known state, or of success without a usable run id."""

@@ -72,6 +72,7 @@ class Settings:
     max_transfers: int = 64
     max_result_size: int = 4 * 2**30
     timeout: float = 30.0
+    task_wait: float = 300.0
     runs: str = ""
     runs_file: Path | None = None
     url_style: str = "json"

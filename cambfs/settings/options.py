@@ -107,6 +107,7 @@ _TRANSFER = (
     ),
     Setting("--max-result-size", _SIZE, "Refuse results larger than this.", default="4GiB"),
     Setting("--timeout", _TIME, "Time without progress before an operation fails: 30, 30s, 2m.", default="30s"),
+    Setting("--task-wait", _TIME, "Longest wait for a pending task.", default="5m"),
 )
 _LISTED = (
     Setting("--runs", Value("RUNS", _runs), "Runs to list, for example 1-100,205. Other runs open, too."),
@@ -143,6 +144,7 @@ def _hidden(setting: Setting) -> Setting:
 FOR_MOUNT = (*_API, *_CACHE_DIR, *_CACHE, *_TRANSFER, *_LISTED, *_VIEW, *_LOG, _PROFILE)
 FOR_DEMO = (*_CACHE, *_TRANSFER, *_VIEW, *_LOG, _PROFILE)
 FOR_FETCH = (*_API, *_CACHE_DIR, *_CACHE, *_TRANSFER, *_LOG, _PROFILE)
+FOR_WAIT = (*_API, *_LOG, _PROFILE)
 FOR_CACHE = (*_CACHE_DIR, _PROFILE)
 FOR_DOCTOR = (*_API, *_CACHE_DIR, *_CACHE, _PROFILE, *map(_hidden, (*_TRANSFER, *_LISTED, *_VIEW, *_LOG)))
 

@@ -15,8 +15,8 @@ from typing import TypeVar
 from cachetools import LRUCache
 
 from cambfs.errors import CambfsError, LinkError, RemoteError
-from cambfs.names import RunId
-from cambfs.remote.source import Body, SignedUrl, Source
+from cambfs.names import RunId, TaskId
+from cambfs.remote.source import Body, SignedUrl, Source, TaskKind, TaskReport
 
 NO_RESPONSE = "none"
 _FAILED_KEPT = 1024
@@ -27,8 +27,9 @@ _Request = tuple[str, object]
 
 @dataclass(frozen=True)
 class Counts:
-    """`requests` by kind ("stream", "sign", "bulk", "storage") and class of the status ("2xx" … "5xx", or NO_RESPONSE).
-    `retries` counts those among them that repeat a temporary failure. `received_bytes` counts bytes of audio."""
+    """`requests` by kind ("stream", "sign", "bulk", "storage", "task") and class of the status ("2xx" … "5xx", or
+    NO_RESPONSE). `retries` counts those among them that repeat a temporary failure. `received_bytes` counts bytes of
+    audio."""
 
     requests: Mapping[tuple[str, str], int]
     retries: int
@@ -109,6 +110,9 @@ class _CountedSource:
         request = "storage", (signed.url, start)
         body = self._counted(request, lambda: self._source.open_stored(signed, start, stop))
         return _CountedBody(body, self._counters, request)
+
+    def task(self, task_id: TaskId, kind: TaskKind) -> TaskReport:
+        return self._counted(("task", (task_id, kind)), lambda: self._source.task(task_id, kind))
 
     def _counted(self, request: _Request, call: Callable[[], T]) -> T:
         try:

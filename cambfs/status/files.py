@@ -40,6 +40,7 @@ def _lines(snapshot: Snapshot) -> Iterator[str]:
     yield from _family("cache_misses_total", "counter", "Uses of results that were not.", ({}, cache.misses))
     yield from _family("cache_evictions_total", "counter", "Results evicted by this mount.", ({}, cache.evictions))
     yield from _family("transfers", "gauge", "Results that are being downloaded.", ({}, len(snapshot.transfers)))
+    yield from _family("tasks_awaited", "gauge", "Tasks that processes wait for.", ({}, snapshot.tasks_awaited))
     yield from _family("requests_total", "counter", "Requests by kind and class of the status.", *requests)
     yield from _family("retries_total", "counter", "Requests that repeat a failed one.", ({}, counts.retries))
     yield from _family("received_bytes_total", "counter", "Bytes of audio received.", ({}, counts.received_bytes))

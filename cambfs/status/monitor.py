@@ -51,6 +51,7 @@ class Snapshot:
     uptime_s: float
     cache: CacheUsage
     transfers: Sequence[Progress]
+    tasks_awaited: int
     counts: Counts
     origins: Sequence[OriginState]
     errors: Sequence[Mapping[str, str]]
@@ -67,6 +68,7 @@ class Snapshot:
             "uptime_s": round(self.uptime_s, 3),
             "cache": asdict(self.cache),
             "transfers": [asdict(one) for one in self.transfers],
+            "tasks_awaited": self.tasks_awaited,
             "requests": requests,
             "received_bytes": self.counts.received_bytes,
             "retries": self.counts.retries,
@@ -82,7 +84,8 @@ def _origin(state: OriginState) -> dict[str, Any]:
 
 
 class Monitor:
-    """`errors` returns the last failures, masked; `origins` the states of the origins."""
+    """`errors` returns the last failures, masked; `origins` the states of the origins; `tasks_awaited` the number of
+    tasks that have waiters."""
 
     def __init__(
         self,
@@ -92,6 +95,7 @@ class Monitor:
         base_url: str,
         errors: Callable[[], Sequence[Mapping[str, str]]],
         origins: Callable[[], Sequence[OriginState]] = tuple,
+        tasks_awaited: Callable[[], int] = lambda: 0,
     ) -> None:
         self._library = library
         self._counters = counters
@@ -99,6 +103,7 @@ class Monitor:
         self._base_url = base_url
         self._errors = errors
         self._origins = origins
+        self._tasks_awaited = tasks_awaited
         self._started_s = time.time()
         self._began_s = time.monotonic()
 
@@ -112,6 +117,7 @@ class Monitor:
             uptime_s=time.monotonic() - self._began_s,
             cache=self._library.cache_usage(),
             transfers=self._library.progress(),
+            tasks_awaited=self._tasks_awaited(),
             counts=self._counters.counts(),
             origins=self._origins(),
             errors=self._errors()[-_ERRORS_SHOWN:],

@@ -50,6 +50,8 @@ def _rows(status: _Status) -> Iterator[tuple[str, RenderableType]]:
             left = origin["seconds_left"]
             when = f"in {left:.0f} s" if left >= 0.5 else "at the next request"
             yield "unreachable", _text(f"{origin['origin']}: {origin['reason']}; tried again {when}", "red")
+    if count := status["tasks_awaited"]:
+        yield "waiting", _text(f"for {_counted(count, 'task')}")
     if status["transfers"]:
         yield "downloads", _transfers(status["transfers"])
     for number, error in enumerate(status["errors"][-_ERRORS_SHOWN:]):

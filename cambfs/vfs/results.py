@@ -18,8 +18,8 @@ from typing import Any
 from cachetools import TTLCache
 
 from cambfs.deadline import Deadline
-from cambfs.errors import NoSuchName
-from cambfs.names import Kind, RunId, inode, names_and_inodes, parse_name
+from cambfs.errors import MisplacedTask, NoSuchName
+from cambfs.names import Kind, RunId, inode, names_and_inodes, parse_name, parse_task_id
 from cambfs.remote.signer import Signature
 from cambfs.runs.library import Library
 from cambfs.vfs.nodes import (
@@ -166,5 +166,7 @@ class Results:
 def _parse(path: str) -> tuple[RunId, Kind]:
     found = parse_name(path.removeprefix("/"))
     if found is None:
+        if parse_task_id(path[1:].partition(".")[0].lower()) is not None:
+            raise MisplacedTask(f"{path[1:]!r} is a task's id, and files at the top have a run's")
         raise NoSuchName(f"{path!r} is not a run's file")
     return found

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["stream", "sign", "bulk", "stored", "redirected", "other"]
+Kind = Literal["stream", "sign", "bulk", "stored", "redirected", "task", "other"]
 
 BEFORE_HEADERS = -1
 

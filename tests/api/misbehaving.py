@@ -65,6 +65,8 @@ def _asked_for(scope: Scope) -> tuple[Kind, int | None]:
     method, path = scope["method"], scope["path"]
     if (method, path) == ("POST", "/apis/tts-results"):
         return "bulk", None
+    if method == "GET" and path.startswith(("/apis/tts/", "/apis/translated-tts/")):
+        return "task", None
     match = _RUN.fullmatch(path)
     if match is None:
         return "other", None

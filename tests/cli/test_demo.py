@@ -25,6 +25,18 @@ def test_the_demo_shows_results_and_leaves_nothing_behind(shell: Shell, number: 
     assert not (shell.directory / "home").exists()
 
 
+def test_the_demo_has_a_task_that_takes_a_while(shell: Shell) -> None:
+    from cambfs.demo import TASK_ID
+
+    process = shell.start("demo", "--task-wait", "0.5", awaiting="cleans up", CAMB_API_KEY="")
+    file = shell.directory / f"camb/tasks/{TASK_ID}.flac"
+    with pytest.raises(TimeoutError):
+        file.read_bytes()
+    assert names(file.parent) == [f"{TASK_ID}.pending"]
+    process.send_signal(signal.SIGINT)
+    assert process.wait(LIMIT_S) == 130
+
+
 def test_the_demo_at_a_directory_that_was_there_leaves_it(shell: Shell) -> None:
     process = shell.start("demo", "mnt", "--length", "close", awaiting="cleans up")
     process.send_signal(signal.SIGINT)

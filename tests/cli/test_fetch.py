@@ -76,11 +76,6 @@ def test_no_runs_in_a_file_or_on_standard_input_is_one_line(shell: Shell) -> Non
     assert said.endswith(f"runs.txt; {advice}")
 
 
-def test_a_task_id_is_told_from_a_run_id(shell: Shell) -> None:
-    said = complaint(shell("fetch", "b2d1f0a4-7c1e-4a57-9d0e-1f2a3b4c5d6e"), 2)
-    assert "is a task id; name the run_id of the finished task" in said
-
-
 def _with_line(shell: Shell, line: str) -> str:
     with (shell.directory / "runs.txt").open("a") as file:
         file.write(f"{line}\n")

@@ -61,7 +61,10 @@ def test_results_and_profile_change_while_it_runs(server: Server, tmp_path: Path
     assert stream(server, 4).status_code == 404
 
 
-@pytest.mark.parametrize("wrong", [{"rate": 0}, {"chunk_bytes": 0}, {"url_life_s": 0}, {"latency_s": -1}, {"busy": -1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"rate": 0}, {"chunk_bytes": 0}, {"url_life_s": 0}, {"latency_s": -1}, {"busy": -1}, {"task_s": -1}],
+)
 def test_a_profile_that_makes_no_sense(wrong: Any) -> None:
     with pytest.raises(ValueError, match=r"at least 1|above 0"):
         Profile(**wrong)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import fuse
 
-from cambfs.demo import samples
+from cambfs.demo import TASK_ID, samples
+from cambfs.demo.store import Task
 from cambfs.fuse import adapter, errnos
 from tests.api.server import Server
 from tests.kernel.harness import KEY, Mount, run
@@ -32,6 +33,7 @@ def test_the_examples_show_what_the_page_says(tmp_path: Path) -> None:
         Server(samples(), key=KEY) as server,
         Mount(server, tmp_path, "--runs", ",".join(map(str, samples())), name="camb") as camb,
     ):
+        server.tasks[TASK_ID] = Task("tts", 106, samples()[101], takes_s=0)
         for command, shown in examples:
             done = run(f"exec 2>&1; {command}", cwd=camb.home, on_hang=camb.kill)
             pattern = re.escape(shown).replace("…", ".*")

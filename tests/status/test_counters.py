@@ -9,8 +9,8 @@ import pytest
 
 from cambfs.cache.cache import Cache
 from cambfs.errors import BadResponse, BrokenBody, CambfsError, NotAudio, ServerError, UnknownRun, Unreachable
-from cambfs.names import RunId
-from cambfs.remote.source import Body
+from cambfs.names import RunId, TaskId
+from cambfs.remote.source import PENDING, Body, TaskKind
 from cambfs.status.counters import NO_RESPONSE, Counters
 from tests.fakes import FakeSource, Plan, Result, StorageManner, some_flac
 from tests.waiting import library_of, read_all
@@ -43,6 +43,15 @@ def test_requests_are_counted_by_kind_and_class(
     with suppress(CambfsError):
         counters.source(source).sign(RUN)
     assert counters.counts().requests == {("sign", status): 1}
+
+
+def test_questions_about_tasks_are_counted(source: FakeSource, counters: Counters) -> None:
+    task_id = TaskId("3f2b8a52-1c7e-4b0d-9a6f-5d1e8c2b7a10")
+    source.tasks[task_id, TaskKind.TRANSLATED] = [PENDING]
+    with pytest.raises(UnknownRun):
+        counters.source(source).task(task_id, TaskKind.SPEECH)
+    assert counters.source(source).task(task_id, TaskKind.TRANSLATED) == PENDING
+    assert counters.counts().requests == {("task", "4xx"): 1, ("task", "2xx"): 1}
 
 
 def test_what_was_never_sent_is_no_request(source: FakeSource, counters: Counters) -> None:

@@ -54,7 +54,7 @@ def library(source: FakeSource, counters: Counters, tmp_path: Path) -> Iterator[
 
 @pytest.fixture
 def monitor(library: Library, counters: Counters) -> Monitor:
-    return Monitor(library, counters, Path("/mnt/x"), "https://api.test", lambda: FAILURES, lambda: [Down()])
+    return Monitor(library, counters, Path("/mnt/x"), "https://api.test", lambda: FAILURES, lambda: [Down()], lambda: 3)
 
 
 def _json(monitor: Monitor) -> dict[str, Any]:
@@ -75,6 +75,7 @@ def test_a_mount_that_has_done_nothing(monitor: Monitor, source: FakeSource, tmp
     cache = {"path": str(tmp_path / "cache"), "bytes": 0, "limit_bytes": 2 * SIZE, "results": 0}
     assert found["cache"] == {**cache, "hits": 0, "misses": 0, "evictions": 0}
     assert found["errors"] == FAILURES[-10:]
+    assert found["tasks_awaited"] == _samples(monitor)["cambfs_tasks_awaited", ""] == 3
     assert source.requests == 0
 
 

@@ -24,6 +24,7 @@ STATUS: dict[str, Any] = {
         {"run_id": 2, "bytes": 50, "size": None, "bytes_per_s": 0.0},
     ],
     "requests": {"stream": {"2xx": 3, "4xx": 1, "none": 2}, "sign": {"2xx": 4}},
+    "tasks_awaited": 2,
     "received_bytes": 350,
     "retries": 8,
     "origins": [
@@ -49,6 +50,7 @@ def _looks(status: dict[str, Any]) -> str:
         "stream 6 (1 4xx, 2 no response), sign 4",
         "350 bytes of audio; retries 8",
         "https://down.test: refused; tried again in 2 s",
+        "for 2 tasks",
         "30 %",
         "300 bytes of 1000 bytes",
         "2.0 KiB/s",
@@ -65,7 +67,8 @@ def test_an_origin_that_nobody_needs_is_tried_at_the_next_request() -> None:
 
 
 def test_what_is_not_the_case_is_not_shown() -> None:
-    shown = _looks({**STATUS, "transfers": [], "errors": [], "requests": {}, "origins": STATUS["origins"][:1]})
+    nothing = {"transfers": [], "errors": [], "requests": {}, "tasks_awaited": 0}
+    shown = _looks({**STATUS, **nothing, "origins": STATUS["origins"][:1]})
     assert "https://up.test" not in shown
-    assert not any(word in shown for word in ("downloads", "errors", "unreachable"))
+    assert not any(word in shown for word in ("downloads", "errors", "unreachable", "waiting"))
     assert "requests  none" in shown

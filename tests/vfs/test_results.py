@@ -8,7 +8,7 @@ import stat
 import pytest
 
 from cambfs.deadline import Deadline
-from cambfs.errors import NoSuchName, ResultChanged, TimedOut, UnknownRun, Unreachable
+from cambfs.errors import MisplacedTask, NoSuchName, ResultChanged, TimedOut, UnknownRun, Unreachable
 from cambfs.names import Kind, RunId, inode
 from cambfs.runs.library import Library
 from cambfs.vfs.controls import Controls
@@ -115,12 +115,20 @@ def test_blocks_are_rounded_up(size: int, blocks: int) -> None:
 )
 def test_junk_is_no_file_and_makes_no_request(tree: Tree, source: FakeSource, name: str) -> None:
     if name:
-        with pytest.raises(NoSuchName):
+        with pytest.raises((NoSuchName, MisplacedTask)):
             _look(tree, f"/{name}")
-        with pytest.raises(NoSuchName):
+        with pytest.raises((NoSuchName, MisplacedTask)):
             tree.check_exists(f"/{name}", deadline())
-    with pytest.raises(NoSuchName):
+    with pytest.raises((NoSuchName, MisplacedTask)):
         tree.open(f"/{name}", deadline())
+    assert source.requests == 0
+
+
+@pytest.mark.parametrize("name", ["{}", "{}.flac", "{}.url"])
+def test_a_task_id_in_the_place_of_a_run_id_is_told_from_other_names(tree: Tree, source: FakeSource, name: str) -> None:
+    for task_id in ("5f0c2c5e-3f2a-4a1e-9d7e-7f3c7a9c1b11", "5F0C2C5E-3F2A-4A1E-9D7E-7F3C7A9C1B11"):
+        with pytest.raises(MisplacedTask):
+            _look(tree, f"/{name.format(task_id)}")
     assert source.requests == 0
 
 
