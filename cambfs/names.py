@@ -11,10 +11,12 @@ from enum import Enum
 from typing import NewType
 
 RunId = NewType("RunId", int)
+TaskId = NewType("TaskId", str)
 
 MAX_RUN_ID = 2**63 - 1
 _NAME = re.compile(r"([1-9][0-9]{0,18})\.(flac|url)", re.ASCII)
 _RUN_ID = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
+_TASK_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 
 
 class Kind(Enum):
@@ -29,6 +31,11 @@ def parse_run_id(text: str) -> RunId | None:
     if _RUN_ID.fullmatch(text) and int(text) <= MAX_RUN_ID:
         return RunId(int(text))
     return None
+
+
+def parse_task_id(text: str) -> TaskId | None:
+    """The task that `text` names, a UUID, in lower case; None for anything else."""
+    return TaskId(text.lower()) if _TASK_ID.fullmatch(text) else None
 
 
 def parse_name(name: str) -> tuple[RunId, Kind] | None:

@@ -17,7 +17,7 @@ _ROOT = Path(cambfs.__file__).parent
 
 # Each room, and the rooms that it may import. What is in no room is a word that everybody uses (TOP), or puts the parts
 # together (`wiring`, `bulk_fetch`, `cli`).
-TOP = {"cambfs", "errors", "names", "model", "flac", "audio", "text", "deadline", "clock"}
+TOP = {"cambfs", "errors", "names", "model", "flac", "audio", "text", "values", "deadline", "clock"}
 MAY_IMPORT = {
     "system": set(),
     "remote": {"system"},
@@ -28,7 +28,8 @@ MAY_IMPORT = {
     "sizes": {"disk", "remote"},
     "transfers": {"cache", "remote", "system"},
     "runs": {"transfers", "sizes", "cache", "disk", "remote"},
-    "vfs": {"runs", "cache", "remote"},
+    "run_list": {"system"},
+    "vfs": {"run_list", "runs", "cache", "remote"},
     "status": {"runs", "cache", "remote"},
     "fuse": {"vfs", "runs", "system"},
     "doctor": {"config", "wiring", "http", "wire", "remote", "cache", "disk", "system"},

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cambfs import run_list
 from cambfs.errors import ConfigError
 from cambfs.names import MAX_RUN_ID
-from cambfs.run_list import DeclaredRuns, expand, parse_runs
+from cambfs.run_list import DeclaredRuns, expand, items, parse_runs
+from cambfs.run_list import declared as reading
 
 
 def runs_in(text: str) -> list[int]:
@@ -74,7 +74,7 @@ def test_any_text_is_a_list_or_refused(text: str) -> None:
 
 
 def test_the_limit_counts_each_run_once() -> None:
-    limit = run_list.MAX_DECLARED_RUNS
+    limit = items.MAX_DECLARED_RUNS
     assert len(expand(parse_runs(f"1-{limit},1-{limit}"))) == limit
     with pytest.raises(ValueError, match="1,000,001 runs are declared; at most 1,000,000"):
         expand(parse_runs(f"1-{limit},{limit + 5}"))
@@ -151,7 +151,7 @@ def test_a_file_that_has_not_changed_is_not_read_again(tmp_path: Path, monkeypat
     later_ns = time.time_ns() + 10**10
     monkeypatch.setattr(time, "time_ns", lambda: later_ns)
     runs = DeclaredRuns("", file)
-    monkeypatch.setattr(run_list, "_read", lambda _: pytest.fail("read again"))
+    monkeypatch.setattr(reading, "_read", lambda _: pytest.fail("read again"))
     assert list(runs()) == list(runs()) == [1]
 
 
@@ -176,7 +176,7 @@ def test_many_bad_lines_do_not_fill_the_log(tmp_path: Path, caplog: pytest.LogCa
     write(file, "bad\n" * 50)
     assert list(runs()) == []
     assert len(warnings(caplog)) == 11
-    assert "40 more bad lines" in warnings(caplog)[-1]
+    assert "40 more such lines" in warnings(caplog)[-1]
 
 
 def test_a_file_that_vanishes_leaves_the_last_list_and_is_logged_once(
