@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Container, Iterable, Iterator
 from enum import Enum
@@ -63,3 +64,10 @@ def inode(run_id: RunId, kind: Kind) -> int:
     """A number that is the same in every mount and differs between any two files. Run ids are below 2^63, so it is at
     least 2 and fits 64 bits; 1 is the root's."""
     return run_id << 1 | (kind is Kind.URL)
+
+
+def inode_of_path(path: str) -> int:
+    """The inode of a node that is no file of a run's: the same in every mount. It has the highest bit, which only runs
+    beyond 2^62 have, too."""
+    digest = hashlib.blake2b(path.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") | 1 << 63

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from cambfs.run_list import DeclaredRuns
     from cambfs.runs.library import Library
     from cambfs.status.counters import Counters
+    from cambfs.vfs.tree import Tree
 
 _log = logging.getLogger(__name__)
 
@@ -197,12 +199,12 @@ def serve(
     """Mounts at `directory` and returns after the mount has ended: the signal that ended it, or None. SIGHUP reads the
     settings again with `reread`; without it, SIGHUP ends the mount. The key is in no environment from here on, and no
     core dump is made. Raises ConfigError."""
-    from cambfs.fuse.adapter import serve as serve_library
+    from cambfs.fuse.adapter import serve as serve_tree
     from cambfs.fuse.error_log import ErrorLog
     from cambfs.status.counters import Counters
     from cambfs.status.files import files
     from cambfs.status.monitor import Monitor
-    from cambfs.vfs.tree import UrlStyle
+    from cambfs.vfs.xattrs import Xattrs
 
     private_files.forget_key_variable()
     private_files.forbid_core_dumps()
@@ -218,18 +220,30 @@ def serve(
         origins = parts.client.breakers.states
         monitor = Monitor(parts.library, counters, directory, settings.base_url, error_log.entries, origins)
         reload = None if reread is None else Reload(settings, reread, parts.client, parts.cache, declared)
-        signal = serve_library(
-            parts.library,
+        controls = {"errors": error_log.text, "pid": lambda: f"{os.getpid()}\n".encode(), **files(monitor)}
+        # Failures are private to the user, while the audio is readable by all.
+        last_error = (lambda _: None) if settings.allow_other else error_log.last
+        signal = serve_tree(
+            _tree(settings, parts.library, controls),
+            Xattrs(parts.library, settings.base_url, last_error),
             directory,
-            base_url=settings.base_url,
-            url_style=None if settings.no_url_files else UrlStyle(settings.url_style),
+            timeout_s=settings.timeout,
+            close=parts.library.close,
             allow_other=settings.allow_other,
             options=settings.options,
             error_log=error_log,
-            controls=files(monitor),
             source=f"cambfs#{settings.profile}" if settings.profile else "cambfs",
             on_ready=mounted,
             on_hangup=reload,
         )
         tell_service_manager("STOPPING=1")
     return signal
+
+
+def _tree(settings: Settings, library: Library, controls: Mapping[str, Callable[[], bytes]]) -> Tree:
+    from cambfs.vfs.controls import NAME, Controls
+    from cambfs.vfs.results import Results, UrlStyle
+    from cambfs.vfs.tree import Tree
+
+    url_style = None if settings.no_url_files else UrlStyle(settings.url_style)
+    return Tree(Results(library, url_style), {NAME: Controls(controls)})

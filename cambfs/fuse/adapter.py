@@ -10,10 +10,9 @@ import ctypes
 import errno
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Lock
-from types import MappingProxyType
 from typing import Any, NoReturn
 
 from cambfs.deadline import Deadline
@@ -23,9 +22,9 @@ from cambfs.fuse.errnos import Errnos
 from cambfs.fuse.error_log import ErrorLog
 from cambfs.fuse.interrupts import is_killed
 from cambfs.fuse.signals import Session
-from cambfs.runs.library import Library
+from cambfs.vfs.nodes import ENTRY_TIMEOUT_S, Attributes, Entry
 from cambfs.vfs.open_files import OpenFile
-from cambfs.vfs.tree import CONTROL, ENTRY_TIMEOUT_S, Attributes, Tree, UrlStyle
+from cambfs.vfs.tree import Tree
 from cambfs.vfs.xattrs import Xattrs
 
 try:
@@ -39,7 +38,7 @@ _OWNER = os.getuid(), os.getgid()
 _BLOCK_BYTES = 128 * 1024
 _FRAGMENT_BYTES = 4096
 
-# So that every name can be decoded; only names of ASCII characters exist.
+# fusepy decodes paths with this, because every name can be decoded. `_as_text` then makes them text.
 _ENCODING = "latin-1"
 _OPTIONS: dict[str, str | int | bool] = {
     "encoding": _ENCODING,
@@ -56,6 +55,14 @@ _OPTIONS: dict[str, str | int | bool] = {
 _PY_BUF_WRITE = 0x200
 _view_memory = ctypes.pythonapi.PyMemoryView_FromMemory
 _view_memory.argtypes, _view_memory.restype = (ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int), ctypes.py_object
+
+
+def _as_text(path: str) -> str:
+    return path if path.isascii() else path.encode(_ENCODING).decode("utf-8", "surrogateescape")
+
+
+def _as_bytes(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
 
 
 def _caller_is_killed() -> bool:
@@ -88,10 +95,11 @@ class Operations:
     def __call__(self, operation: str, *arguments: Any) -> Any:
         """Runs every operation. Raises only FuseOSError: fusepy passes anything else to the kernel as EINVAL, or
         worse."""
+        path = _as_text(arguments[0])
         try:
-            return getattr(self, operation)(*arguments)
+            return getattr(self, operation)(path, *arguments[1:])
         except CambfsError as error:
-            number = self._failures.note(operation, arguments[0], error)
+            number = self._failures.note(operation, path, error)
             error.with_traceback(None)  # an open file may keep it, but not its frames
             raise fuse.FuseOSError(number) from None
         except fuse.FuseOSError:
@@ -122,8 +130,11 @@ class Operations:
         self._tree.check_exists(path, self._deadline())
         return 0
 
-    def readdir(self, path: str, _fh: int) -> Iterator[tuple[str, int]]:
+    def readdir(self, path: str, _fh: int) -> Iterator[Entry]:
         return self._tree.names(path)
+
+    def readlink(self, path: str) -> str:
+        return _as_bytes(self._tree.readlink(path, self._deadline())).decode(_ENCODING)
 
     def getxattr(self, path: str, name: str) -> bytes:
         found = self._xattrs.of(path)
@@ -154,8 +165,7 @@ class Operations:
 
     def _refuse_others(self, path: str) -> None:
         """Refuses files of mode 0400 to others: without `default_permissions` the kernel does not check modes."""
-        is_private = path.endswith(".url") or path.startswith(f"{CONTROL}/")
-        if is_private and fuse.fuse_get_context()[0] not in (0, _OWNER[0]):
+        if self._tree.is_private(path) and fuse.fuse_get_context()[0] not in (0, _OWNER[0]):
             raise fuse.FuseOSError(errno.EACCES)
 
     def read(self, _path: str, buffer: memoryview, offset: int, fi: Any) -> int:
@@ -223,9 +233,8 @@ class _Binding(fuse.FUSE):  # type: ignore[misc]  # fusepy has no types
         filler(buf, b".", None, 0)
         filler(buf, b"..", None, 0)
         status = fuse.c_stat()
-        status.st_mode = 0o100444  # only the type is used of this, and with `use_ino` the number
-        for name, status.st_ino in self.operations("readdir", path.decode(_ENCODING), fip.contents.fh):
-            if filler(buf, name.encode("ascii"), status, 0):
+        for name, status.st_ino, status.st_mode in self.operations("readdir", path.decode(_ENCODING), fip.contents.fh):
+            if filler(buf, _as_bytes(name), status, 0):
                 break
         return 0
 
@@ -239,38 +248,33 @@ def _fill(status: Any, attributes: Attributes) -> None:
 
 
 def serve(
-    library: Library,
+    tree: Tree,
+    xattrs: Xattrs,
     mountpoint: Path,
     *,
-    base_url: str,
-    url_style: UrlStyle | None = UrlStyle.JSON,
+    timeout_s: float,
+    close: Callable[[], None],
     allow_other: bool = False,
     options: Sequence[str] = (),
     error_log: ErrorLog | None = None,
-    controls: Mapping[str, Callable[[], bytes]] = MappingProxyType({}),
     source: str = "cambfs",
     on_ready: Callable[[], None] = lambda: None,
     on_hangup: Callable[[], None] | None = None,
 ) -> int | None:
     """Mounts and serves until unmounted, or until SIGINT or SIGTERM; returns the signal, or None.
 
-    SIGHUP calls `on_hangup`; without it, SIGHUP ends the mount, too. Call it in the main thread, before other threads
-    start that should not get these signals: it blocks them. `source` is what `df` shows. `on_ready` is called at the
-    kernel's first request. `controls` are files of `/.cambfs` beside its own: name → a function that returns its
-    content. Raises ConfigError when the mount is refused.
+    An operation waits at most `timeout_s`. `close` is called at a signal and lets all operations fail. SIGHUP calls
+    `on_hangup`; without it, SIGHUP ends the mount, too. Call it in the main thread, before other threads start that
+    should not get these signals: it blocks them. `source` is what `df` shows. `on_ready` is called at the kernel's
+    first request. Raises ConfigError when the mount is refused.
     """
-    error_log = ErrorLog() if error_log is None else error_log
-    own = {"errors": error_log.text, "pid": lambda: f"{os.getpid()}\n".encode()}
-    tree = Tree(library, url_style, {**own, **controls})
     session = Session(on_ready)
-    # Failures are private to the user, while the audio is readable by all.
-    xattrs = Xattrs(library, base_url, (lambda _: None) if allow_other else error_log.last)
     mount_options = _mount_options(source, allow_other, options)
     umask = int(str(mount_options.pop("umask", "0")), 8)
     if umask:  # without this the kernel leaves all checks to cambfs
         mount_options["default_permissions"] = True
-    operations = Operations(tree, xattrs, Errnos(error_log), session, library.timeout_s, umask)
-    session.end_on_signals(library.close, on_hangup)
+    operations = Operations(tree, xattrs, Errnos(error_log or ErrorLog()), session, timeout_s, umask)
+    session.end_on_signals(close, on_hangup)
     try:
         _Binding(operations, os.fsencode(mountpoint).decode(_ENCODING), **mount_options)
     except RuntimeError as error:

@@ -24,7 +24,8 @@ from cambfs.model import RunInfo
 from cambfs.names import RunId
 from cambfs.remote.source import Body, SignedUrl
 from cambfs.runs.library import Library
-from cambfs.vfs.tree import Tree, UrlStyle
+from cambfs.vfs.results import Results, UrlStyle
+from cambfs.vfs.tree import Tree
 from tests.attacks.wire import WireServer
 from tests.flac_files import make_flac
 from tests.waiting import library_of, read
@@ -318,7 +319,7 @@ def test_whatever_is_answered_the_tree_gives_a_result_or_an_error(
     with WireServer(response) as server, Client(server.url, KEY, TIMEOUT_S) as client:
         # So short that nothing is requested again.
         library = library_of(client, Cache(None, 10**6), timeout_s=0.1)
-        tree = Tree(library, UrlStyle.JSON)
+        tree = Tree(Results(library, UrlStyle.JSON), {})
         try:
             for path in ("/5.flac", "/5.url"):
                 look(tree, path)

@@ -15,7 +15,7 @@ import responses
 from cambfs.errors import BadResponse, CambfsError, KeyRefused, LinkError, TimedOut, UnknownRun
 from cambfs.http.client import Client
 from cambfs.names import RunId
-from cambfs.vfs.tree import UrlStyle
+from cambfs.vfs.results import UrlStyle
 from tests.attacks.wire import WAIT_S, WireServer, chunked, sized
 
 RUN = RunId(5)

@@ -20,7 +20,8 @@ from cambfs.fuse.adapter import Operations
 from cambfs.fuse.errnos import Errnos
 from cambfs.fuse.error_log import ErrorLog
 from cambfs.fuse.signals import Session
-from cambfs.vfs.tree import Attributes, Tree
+from cambfs.vfs.nodes import Attributes, Entry
+from cambfs.vfs.tree import Tree
 from cambfs.vfs.xattrs import Xattrs
 
 CONTENT = bytes(range(250)) * 4
@@ -69,8 +70,14 @@ class FakeTree:
         self._check(path)
         return self.file
 
-    def names(self, _path: str) -> Iterator[tuple[str, int]]:
-        return iter([("1.flac", 20), ("1.url", 21)])
+    def names(self, _path: str) -> Iterator[Entry]:
+        return iter([("1.flac", 20, stat.S_IFREG), ("Bäche", 21, stat.S_IFLNK)])
+
+    def readlink(self, path: str, _deadline: Deadline) -> str:
+        return f"to {path}"
+
+    def is_private(self, path: str) -> bool:
+        return path.endswith(".url") or path.startswith("/.cambfs/")
 
     def usage(self) -> tuple[int, int]:
         return 4097, 2
@@ -120,6 +127,18 @@ def _errno(operations: Operations, *call: Any) -> str:
     with pytest.raises(fuse.FuseOSError) as failed:
         operations(*call)
     return errno.errorcode[failed.value.errno]
+
+
+# Names that are not ASCII.
+
+
+@pytest.mark.parametrize("name", ["/Bäche", "/\udcff", "/音"])
+def test_a_path_is_utf8_and_a_byte_that_is_none_comes_back_as_itself(binding: Any, name: str) -> None:
+    buffer = ctypes.create_string_buffer(100)
+    path = name.encode("utf-8", "surrogateescape")
+
+    assert binding.readlink(path, buffer, 100) == 0
+    assert buffer.value == b"to " + path
 
 
 # Reading.
@@ -193,7 +212,7 @@ def test_names_are_given_until_the_kernel_has_enough(binding: Any, until_full: i
         return int(len(given) > until_full)
 
     binding.readdir(b"/", None, filler, 0, ctypes.pointer(fuse.fuse_file_info()))
-    assert given == [(b".", 0), (b"..", 0), (b"1.flac", 20), (b"1.url", 21)][: until_full + 1]
+    assert given == [(b".", 0), (b"..", 0), (b"1.flac", 20), ("Bäche".encode(), 21)][: until_full + 1]
 
 
 def test_the_file_system_is_as_large_as_what_it_holds(operations: Operations) -> None:

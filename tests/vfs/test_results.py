@@ -1,4 +1,4 @@
-"""`cambfs.vfs.tree`: nodes, their attributes, and the responses to the kernel before a size is known."""
+"""`cambfs.vfs.results` and `controls`: nodes, their attributes, and the responses before a size is known."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from cambfs.deadline import Deadline
 from cambfs.errors import NoSuchName, ResultChanged, TimedOut, UnknownRun, Unreachable
 from cambfs.names import Kind, RunId, inode
 from cambfs.runs.library import Library
-from cambfs.vfs.tree import ENTRY_TIMEOUT_S, PROVISIONAL_SIZE, Attributes, Tree, UrlStyle
+from cambfs.vfs.controls import Controls
+from cambfs.vfs.nodes import ENTRY_TIMEOUT_S, PROVISIONAL_SIZE, Attributes
+from cambfs.vfs.results import Results, UrlStyle
+from cambfs.vfs.tree import Tree
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, some_flac
 from tests.test_names import JUNK
 from tests.waiting import MakeLibrary, deadline, read
@@ -35,15 +38,14 @@ def library(source: FakeSource, make_library: MakeLibrary) -> Library:
 
 
 @pytest.fixture
-def tree(library: Library) -> Tree:
-    return Tree(library, UrlStyle.JSON, controls={"errors": lambda: b"none\n"})
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
-def clock(tree: Tree) -> Clock:
-    clock = Clock()
-    tree._provisional = type(tree._provisional)(1000, tree._provisional.ttl, timer=clock)
-    return clock
+def tree(library: Library, clock: Clock) -> Tree:
+    controls = Controls({"errors": lambda: b"none\n"})
+    return Tree(Results(library, UrlStyle.JSON, clock), {".cambfs": controls})
 
 
 def _look(tree: Tree, path: str) -> Attributes:
@@ -73,7 +75,9 @@ def test_the_root(tree: Tree) -> None:
     assert (root.ino, root.nlink) == (1, 2)
     assert root.mode == stat.S_IFDIR | 0o755
     assert sorted(tree.names("/")) == sorted(
-        (f"{run_id}.{kind.value}", inode(RunId(run_id), kind)) for run_id in (1, 2) for kind in Kind
+        (f"{run_id}.{kind.value}", inode(RunId(run_id), kind), stat.S_IFREG | 0o444)
+        for run_id in (1, 2)
+        for kind in Kind
     )
 
 
@@ -89,9 +93,9 @@ def test_a_url_is_its_owners_alone(tree: Tree) -> None:
 
 
 def test_without_url_files_their_names_do_not_exist_and_make_no_request(library: Library, source: FakeSource) -> None:
-    tree = Tree(library, None)
+    tree = Tree(Results(library, None), {})
 
-    assert [name for name, _ in tree.names("/")] == ["1.flac", "2.flac"]
+    assert [name for name, _, _ in tree.names("/")] == ["1.flac", "2.flac"]
     assert tree.usage()[1] == 2
     with pytest.raises(NoSuchName):
         _look(tree, "/1.url")
@@ -212,7 +216,7 @@ def test_audio(tree: Tree) -> None:
 
 @pytest.mark.parametrize("style", UrlStyle)
 def test_a_text_is_as_long_as_its_attributes_say(library: Library, style: UrlStyle) -> None:
-    tree = Tree(library, style)
+    tree = Tree(Results(library, style), {})
     text = _text(tree, "/1.url")
 
     assert _look(tree, "/1.url").size == len(text)
@@ -340,8 +344,8 @@ def test_odd_characters_neither_fail_nor_begin_a_line(odd: str) -> None:
 def test_controls_are_there_and_not_listed(tree: Tree) -> None:
     assert _look(tree, "/.cambfs").mode == stat.S_IFDIR | 0o755
     assert _look(tree, "/.cambfs/errors").size == len(b"none\n")
-    assert [name for name, _ in tree.names("/.cambfs")] == ["errors"]
-    assert all(not name.startswith(".") for name, _ in tree.names("/"))
+    assert [name for name, _, _ in tree.names("/.cambfs")] == ["errors"]
+    assert all(not name.startswith(".") for name, _, _ in tree.names("/"))
     assert _text(tree, "/.cambfs/errors") == b"none\n"
     assert tree.open("/.cambfs/errors", deadline()).direct_io
     assert _look(tree, "/.cambfs/errors").mode == stat.S_IFREG | 0o400

@@ -1,0 +1,65 @@
+"""What the branches of the tree have in common: the attributes of a node, an entry of a directory, the operations.
+
+`tree` puts the branches together. No threads.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+from cambfs.deadline import Deadline
+from cambfs.vfs.open_files import OpenFile
+
+# How long the kernel may remember a name. It only saves lookups.
+ENTRY_TIMEOUT_S = 300
+# The size in a response while the size is unknown. The kernel asks again before it shows a size to a program. Calls
+# that read without asking (sendfile, splice) read until the end of the file, so a size that is too large does no harm.
+PROVISIONAL_SIZE = 1 << 40
+ROOT_INODE = 1
+DIRECTORY_MODE = stat.S_IFDIR | 0o755  # a copy of the tree gets this mode, and can then be removed
+FILE_MODE = stat.S_IFREG | 0o444
+SECRET_MODE = stat.S_IFREG | 0o400  # private to the user of the mount
+LINK_MODE = stat.S_IFLNK | 0o777
+_BLOCK_BYTES = 512
+
+# A name in a directory, its inode, and its mode, of which only the type counts. Plain tuples: a listing may have
+# 100,000.
+Entry = tuple[str, int, int]
+
+
+class Attributes(NamedTuple):
+    """`size` in bytes; `mtime_ns` since the epoch."""
+
+    ino: int
+    mode: int
+    nlink: int
+    size: int
+    mtime_ns: int
+
+    @property
+    def blocks(self) -> int:
+        """In the unit of stat(2), 512 bytes."""
+        return -(-self.size // _BLOCK_BYTES)
+
+
+class Branch(Protocol):
+    """A part of the tree: the top-level names that the tree gives to it, and all paths below them. Paths are whole,
+    from the root of the mount on. Every method raises NoSuchName for a path that is not there, and other
+    CambfsErrors."""
+
+    def attributes(self, path: str, deadline: Deadline, *, is_lookup_possible: bool) -> Attributes:
+        """Waits for the node's attributes. A lookup must not wait, since the kernel makes one at a time in a directory.
+        So when the request may be a lookup, the first response for a file of unknown size has PROVISIONAL_SIZE."""
+
+    def open(self, path: str, deadline: Deadline) -> OpenFile: ...
+
+    def readlink(self, path: str, deadline: Deadline) -> str:
+        """The target of a symbolic link."""
+
+    def names(self, path: str) -> Iterator[Entry]:
+        """The entries of a directory as they are now, without `.` and `..`."""
+
+    def is_private(self, path: str) -> bool:
+        """Whether only the user of the mount, and root, may read the file."""
