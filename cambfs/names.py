@@ -12,12 +12,12 @@ from enum import Enum
 from typing import NewType
 
 RunId = NewType("RunId", int)
-TaskId = NewType("TaskId", str)
+TaskId = NewType("TaskId", str)  # in lower case
 
 MAX_RUN_ID = 2**63 - 1
 _NAME = re.compile(r"([1-9][0-9]{0,18})\.(flac|url)", re.ASCII)
 _RUN_ID = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
-_TASK_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+_TASK_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
 
 class Kind(Enum):
@@ -35,8 +35,9 @@ def parse_run_id(text: str) -> RunId | None:
 
 
 def parse_task_id(text: str) -> TaskId | None:
-    """The task that `text` names, a UUID, in lower case; None for anything else."""
-    return TaskId(text.lower()) if _TASK_ID.fullmatch(text) else None
+    """The task that `text` names: a UUID as the API writes it, in lower case; None for anything else. As a part of a
+    path it is harmless."""
+    return TaskId(text) if _TASK_ID.fullmatch(text) else None
 
 
 def parse_name(name: str) -> tuple[RunId, Kind] | None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from cambfs.run_list import DeclaredRuns
     from cambfs.runs.library import Library
     from cambfs.status.counters import Counters
+    from cambfs.vfs.nodes import Branch
     from cambfs.vfs.tree import Tree
 
 _log = logging.getLogger(__name__)
@@ -224,7 +225,7 @@ def serve(
         # Failures are private to the user, while the audio is readable by all.
         last_error = (lambda _: None) if settings.allow_other else error_log.last
         signal = serve_tree(
-            _tree(settings, parts.library, controls),
+            _tree(settings, parts.library, declared, controls),
             Xattrs(parts.library, settings.base_url, last_error),
             directory,
             timeout_s=settings.timeout,
@@ -240,10 +241,23 @@ def serve(
     return signal
 
 
-def _tree(settings: Settings, library: Library, controls: Mapping[str, Callable[[], bytes]]) -> Tree:
+def _tree(
+    settings: Settings, library: Library, declared: DeclaredRuns, controls: Mapping[str, Callable[[], bytes]]
+) -> Tree:
+    from cambfs.vfs import by_name
     from cambfs.vfs.controls import NAME, Controls
+    from cambfs.vfs.playlists import ALL, AllResults, Playlists
     from cambfs.vfs.results import Results, UrlStyle
     from cambfs.vfs.tree import Tree
 
-    url_style = None if settings.no_url_files else UrlStyle(settings.url_style)
-    return Tree(Results(library, url_style), {NAME: Controls(controls)})
+    url_style, playlists = None if settings.no_url_files else UrlStyle(settings.url_style), Playlists(library)
+    branches: dict[str, Branch] = {
+        by_name.NAME: by_name.ByName(declared.names, playlists),
+        ALL: AllResults(library, declared.names, playlists),
+        NAME: Controls(controls),
+    }
+
+    def is_listed(name: str) -> bool:  # the playlist of all always opens, but without names there are results alone
+        return name != ALL or bool(declared.names().root.all_titles)
+
+    return Tree(Results(library, url_style), branches, is_listed)

@@ -17,8 +17,8 @@ def parse_runs(text: str) -> list[range]:
 
 
 def parse_item(text: str) -> range | TaskId:
-    """A run, a range or a task. Raises ValueError with a sentence."""
-    return parse_task_id(text.strip()) or _parse_range(text)
+    """A run, a range or a task, whose id may be in upper case. Raises ValueError with a sentence."""
+    return parse_task_id(text.strip().lower()) or _parse_range(text)
 
 
 def expand(ranges: Iterable[range]) -> tuple[RunId, ...]:
@@ -39,7 +39,7 @@ def _parse_range(item: str) -> range:
     item = item.strip()
     first, dash, last = (part.strip() for part in item.partition("-"))
     start, end = parse_run_id(first), parse_run_id(last if dash else first)
-    if parse_task_id(item) is not None:
+    if parse_task_id(item.lower()) is not None:
         raise ValueError(f"{quoted(item)} is a task id; name the run_id of the finished task")
     if start is None or end is None:
         raise ValueError(f"{quoted(item)} is not a run id or a range like 1-100")

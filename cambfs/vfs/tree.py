@@ -5,9 +5,12 @@ The adapter serves it through FUSE. Threads: any; no state.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from itertools import chain
 
 from cambfs.deadline import Deadline
+from cambfs.errors import NoSuchName
 from cambfs.vfs.nodes import Attributes, Branch, Entry
 from cambfs.vfs.open_files import OpenFile
 from cambfs.vfs.results import Results
@@ -17,12 +20,15 @@ _ROOT = "/"
 
 class Tree:
     """`branches`: the first name of a path → its branch. All other names of the root belong to the results. The root
-    lists the branches, but not those whose names begin with a dot. Every method raises NoSuchName for a path that is
-    not there, and other CambfsErrors."""
+    lists the branches that are there and listed now, as `is_listed` says of the names, but none whose name begins with
+    a dot. Every method raises NoSuchName for a path that is not there, and other CambfsErrors."""
 
-    def __init__(self, results: Results, branches: Mapping[str, Branch]) -> None:
+    def __init__(
+        self, results: Results, branches: Mapping[str, Branch], is_listed: Callable[[str], bool] = lambda _: True
+    ) -> None:
         self._results = results
         self._branches = branches
+        self._is_listed = is_listed
 
     def _branch(self, path: str) -> Branch:
         return self._branches.get(path[1:].partition("/")[0], self._results)
@@ -49,13 +55,15 @@ class Tree:
 
     def names(self, path: str) -> Iterator[Entry]:
         """The entries of a directory as they are now, without `.` and `..`."""
-        yield from self._branch(path).names(path)
-        if path == _ROOT:
-            yield from self._branch_entries()
+        # Not a generator, so that a folder that has gone is an error of this call.
+        entries = self._branch(path).names(path)
+        return chain(entries, self._branch_entries()) if path == _ROOT else entries
 
     def _branch_entries(self) -> Iterator[Entry]:
         for name, branch in self._branches.items():
-            if not name.startswith("."):
+            if name.startswith(".") or not self._is_listed(name):
+                continue
+            with suppress(NoSuchName):
                 # A look at a branch waits for nothing.
                 node = branch.attributes(f"/{name}", Deadline(0), is_lookup_possible=True)
                 yield name, node.ino, node.mode

@@ -1,0 +1,114 @@
+"""The branch `/by-name`: folders and symbolic links under the names of the runs file, and a playlist in each folder.
+
+It waits for nothing and makes no request: a link stands for a run or task that may not exist. Each call looks at the
+names as they are now, and the kernel reads links and attributes anew each time, so a change of the file is seen at
+once. All nodes have the time of the file: it is the same in every mount, and a scanner that trusts the time of a
+folder looks into it again after each change. Threads: any; no state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from cambfs.deadline import Deadline
+from cambfs.errors import NoSuchName
+from cambfs.names import inode_of_path
+from cambfs.run_list import Names
+from cambfs.run_list.folders import Folder
+from cambfs.vfs.nodes import DIRECTORY_MODE, FILE_MODE, LINK_MODE, Attributes, Entry
+from cambfs.vfs.open_files import OpenControl, OpenFile
+from cambfs.vfs.playlists import Playlists, Track
+
+NAME = "by-name"
+_ROOT = f"/{NAME}"
+_PLAYLIST = "playlist.m3u8"
+
+
+class _Node(NamedTuple):
+    """A folder, or with a `name` a file in it. `depth` is the number of folders above the file, with by-name."""
+
+    folder: Folder
+    depth: int
+    name: str
+    mtime_ns: int
+
+
+class ByName:
+    """`with_wav`: beside each link to a run's `.flac` there is one to its `.wav`."""
+
+    def __init__(self, names: Callable[[], Names], playlists: Playlists, *, with_wav: bool = False) -> None:
+        self._names = names
+        self._playlists = playlists
+        self._endings = ("flac", "wav") if with_wav else ("flac",)
+
+    def attributes(self, path: str, _deadline: Deadline, *, is_lookup_possible: bool) -> Attributes:  # noqa: ARG002
+        node = self._find(path)
+        ino = inode_of_path(path)
+        if not node.name:
+            return Attributes(ino, DIRECTORY_MODE, 2 + len(node.folder.folders), 0, node.mtime_ns)
+        if node.name == _PLAYLIST:
+            return Attributes(ino, FILE_MODE, 1, len(self._text(node)), node.mtime_ns)
+        return Attributes(ino, LINK_MODE, 1, len(self._link(node)), node.mtime_ns)
+
+    def open(self, path: str, _deadline: Deadline) -> OpenFile:
+        node = self._find(path)
+        if node.name != _PLAYLIST:
+            raise NoSuchName(f"{path!r} is no file")
+        return OpenControl(self._text(node))
+
+    def readlink(self, path: str, _deadline: Deadline) -> str:
+        node = self._find(path)
+        if node.name in ("", _PLAYLIST):
+            raise NoSuchName(f"{path!r} is no symbolic link")
+        return self._link(node)
+
+    def names(self, path: str) -> Iterator[Entry]:
+        node = self._find(path)
+        if node.name:
+            raise NoSuchName(f"{path!r} is no directory")
+        return self._entries(path, node.folder)
+
+    def is_private(self, _path: str) -> bool:
+        return False
+
+    def _find(self, path: str) -> _Node:
+        root, mtime_ns = self._names()
+        parts = path.removeprefix(_ROOT).split("/")[1:]
+        if root.all_titles and (folder := root.find(parts)) is not None:
+            return _Node(folder, len(parts), "", mtime_ns)
+        above = root.find(parts[:-1])
+        if above is not None and root.all_titles and self._is_file(above, parts[-1]):
+            return _Node(above, len(parts), parts[-1], mtime_ns)
+        raise NoSuchName(f"{path!r} is not a name in the runs file")
+
+    def _is_file(self, folder: Folder, name: str) -> bool:
+        title, _, ending = name.rpartition(".")
+        return name == _PLAYLIST or ending in self._endings_of(folder, title)
+
+    def _endings_of(self, folder: Folder, title: str) -> tuple[str, ...]:
+        """The endings of the links of a title. A task has a FLAC only."""
+        target = folder.titles.get(title)
+        return () if target is None else self._endings if isinstance(target, int) else self._endings[:1]
+
+    def _entries(self, path: str, folder: Folder) -> Iterator[Entry]:
+        for name in folder.folders:
+            yield name, inode_of_path(f"{path}/{name}"), DIRECTORY_MODE
+        for title in folder.titles:
+            for ending in self._endings_of(folder, title):
+                yield f"{title}.{ending}", inode_of_path(f"{path}/{title}.{ending}"), LINK_MODE
+        yield _PLAYLIST, inode_of_path(f"{path}/{_PLAYLIST}"), FILE_MODE
+
+    def _link(self, node: _Node) -> str:
+        title, _, ending = node.name.rpartition(".")
+        target = node.folder.titles[title]
+        directory = "../" * node.depth if isinstance(target, int) else "../" * node.depth + "tasks/"
+        return f"{directory}{target}.{ending}"
+
+    def _text(self, node: _Node) -> bytes:
+        """The titles in the folder and in all folders below."""
+        above = node.depth - 1
+        return self._playlists.text(
+            Track("/".join((*path.folders[above:], f"{path.title}.flac")), path.title, target)
+            for path, target in node.folder.all_titles
+        )
