@@ -15,7 +15,8 @@ from cambfs.deadline import Deadline
 from cambfs.errors import NoSuchName
 from cambfs.names import inode_of_path
 from cambfs.run_list import Names
-from cambfs.run_list.folders import Folder
+from cambfs.run_list.folders import Folder, Target
+from cambfs.run_list.paths import NamePath
 from cambfs.vfs.nodes import DIRECTORY_MODE, FILE_MODE, LINK_MODE, Attributes, Entry
 from cambfs.vfs.open_files import OpenControl, OpenFile
 from cambfs.vfs.playlists import Playlists, Track
@@ -23,6 +24,7 @@ from cambfs.vfs.playlists import Playlists, Track
 NAME = "by-name"
 _ROOT = f"/{NAME}"
 _PLAYLIST = "playlist.m3u8"
+_SPECIAL_IN_URLS = frozenset("#?%")
 
 
 class _Node(NamedTuple):
@@ -101,14 +103,22 @@ class ByName:
 
     def _link(self, node: _Node) -> str:
         title, _, ending = node.name.rpartition(".")
-        target = node.folder.titles[title]
-        directory = "../" * node.depth if isinstance(target, int) else "../" * node.depth + "tasks/"
-        return f"{directory}{target}.{ending}"
+        return _way(node.depth, node.folder.titles[title], ending)
 
     def _text(self, node: _Node) -> bytes:
         """The titles in the folder and in all folders below."""
-        above = node.depth - 1
         return self._playlists.text(
-            Track("/".join((*path.folders[above:], f"{path.title}.flac")), path.title, target)
-            for path, target in node.folder.all_titles
+            Track(_track_path(node.depth, path, target), path.title, target) for path, target in node.folder.all_titles
         )
+
+
+def _way(depth: int, target: Target, ending: str) -> str:
+    """The path from a folder to the file of a run or task."""
+    return f"{'../' * depth}{'' if isinstance(target, int) else 'tasks/'}{target}.{ending}"
+
+
+def _track_path(depth: int, path: NamePath, target: Target) -> str:
+    """The path under its name, so that the playlist also works in a copy of the folder. Players disagree on some
+    characters: mpv takes an entry as it stands, VLC as part of a URL. Such an entry has the number."""
+    named = "/".join((*path.folders[depth - 1 :], f"{path.title}.flac"))
+    return named if _SPECIAL_IN_URLS.isdisjoint(named) else _way(depth, target, "flac")
