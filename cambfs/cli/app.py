@@ -16,6 +16,7 @@ from cambfs.cli.demo import demo
 from cambfs.cli.doctor import doctor
 from cambfs.cli.fetch import fetch
 from cambfs.cli.mount import mount, unmount
+from cambfs.cli.names import names
 from cambfs.cli.status import status
 from cambfs.errors import CambfsError, SettingError
 from cambfs.text import visible
@@ -44,7 +45,7 @@ def cambfs() -> None:
     """
 
 
-for _command in (mount, unmount, status, demo, fetch, doctor, cache, completion):
+for _command in (mount, unmount, status, demo, fetch, names, doctor, cache, completion):
     cambfs.add_command(_command)
 
 

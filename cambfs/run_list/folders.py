@@ -53,20 +53,19 @@ class FolderBuilder:
         path, text = title.path, str(title.path)
         if text in self._lines:
             raise ValueError(f"{quoted(text)} is the name in line {self._lines[text]} already")
-        self._lines[text] = number
-        folder, twins = self.root, [self._twin_of(text, number)]
+        folder, warnings = self.root, self._note(text, number)
         folder.all_titles.append(title)
         for depth, name in enumerate(path.folders, 1):
             if name not in folder.folders:
-                twins.append(self._twin_of("/".join(path.folders[:depth]) + "/", number))
+                warnings += self._note("/".join(path.folders[:depth]) + "/", number)
                 folder.folders[name] = Folder()
             folder = folder.folders[name]
             folder.all_titles.append(title)
         folder.titles[path.title] = title.target
-        return [f"{quoted(text)} looks like {quoted(twin)} to some systems" for twin in twins if twin is not None]
+        return warnings
 
-    def _twin_of(self, path: str, number: int) -> str | None:
-        """The earlier name or folder that differs from this one only in case or in its encoding."""
-        self._lines.setdefault(path, number)
+    def _note(self, path: str, number: int) -> list[str]:
+        """Warns of an earlier name or folder that differs from this one only in case or in its encoding."""
+        self._lines[path] = number
         twin = self._twins.setdefault(twin_key(path), path)
-        return None if twin == path else twin
+        return [] if twin == path else [f"{quoted(path)} looks like {quoted(twin)} to some systems"]

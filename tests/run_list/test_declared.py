@@ -225,3 +225,55 @@ def test_threads_see_one_whole_list_or_the_other(tmp_path: Path) -> None:
         thread.join(30)
         assert not thread.is_alive()
     assert {tuple(runs) for runs in seen} <= {tuple(range(1, 101)), tuple(range(200, 301))}
+
+
+TASK = "3f2b8a52-1c1d-4e5f-8a9b-0c1d2e3f4a5b"
+
+
+def test_names_and_tasks_follow_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "runs.txt"
+    file.write_text("1 Book/a\n")
+    runs = DeclaredRuns("9", file)
+    before = runs.names()
+    assert [str(title.path) for title in before.root.all_titles] == ["Book/a"]
+    assert before.mtime_ns == file.stat().st_mtime_ns
+    assert runs.names().root is before.root
+    write(file, f"1 Book/b\n{TASK}\n")
+    assert [str(title.path) for title in runs.names().root.all_titles] == ["Book/b"]
+    assert list(runs.tasks()) == [TASK]
+    assert list(runs()) == [1, 9]
+
+
+def test_a_file_that_was_only_touched_has_another_time_and_the_same_tree(tmp_path: Path) -> None:
+    file = tmp_path / "runs.txt"
+    file.write_text("1 Book/a\n")
+    runs = DeclaredRuns("", file)
+    before = runs.names()
+    os.utime(file, ns=(10**18, 10**18))
+    assert runs.names() == (before.root, 10**18)
+    assert runs.names().root is before.root
+
+
+def test_a_bad_name_is_refused_at_first_and_skipped_later(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "runs.csv"
+    file.write_text("run_id,name\n1,../x\n")
+    with pytest.raises(ConfigError, match=r"runs\.csv:2: '\.\./x': \.\. cannot be a name"):
+        DeclaredRuns("", file)
+    write(file, "run_id,name\n1,a\n")
+    runs = DeclaredRuns("", file)
+    write(file, "run_id,name\n1,a\n2,a\n3,c\n")
+    assert list(runs()) == [1, 3]
+    assert warnings(caplog) == [f"{file}:3: 'a' is the name in line 2 already; skipped"]
+
+
+def test_surprises_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "runs.txt"
+    file.write_text("1 a\n2 A\n")
+    runs = DeclaredRuns("", file)
+    runs()
+    assert runs.warnings() == [f"{file}:2: 'A' looks like 'a' to some systems"]
+    assert not warnings(caplog)
+    write(file, "1 b\n2 B\n")
+    runs()
+    runs()
+    assert warnings(caplog) == [f"{file}:2: 'B' looks like 'b' to some systems"]
