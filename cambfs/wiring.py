@@ -252,7 +252,7 @@ def _tree(
 
     url_style, playlists = None if settings.no_url_files else UrlStyle(settings.url_style), Playlists(library)
     branches: dict[str, Branch] = {
-        by_name.NAME: by_name.ByName(declared.names, playlists),
+        by_name.NAME: by_name.ByName(library, declared.names, playlists),
         ALL: AllResults(library, declared.names, playlists),
         NAME: Controls(controls),
     }

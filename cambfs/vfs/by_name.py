@@ -1,6 +1,7 @@
 """The branch `/by-name`: folders and symbolic links under the names of the runs file, and a playlist in each folder.
 
-It waits for nothing and makes no request: a link stands for a run or task that may not exist. Each call looks at the
+It waits for nothing and makes no request: a link stands for a run or task that may not exist. `library` learns which
+folder was listed, so that it can ask ahead. Each call looks at the
 names as they are now, and the kernel reads links and attributes anew each time, so a change of the file is seen at
 once. All nodes have the time of the file: it is the same in every mount, and a scanner that trusts the time of a
 folder looks into it again after each change. Threads: any; no state.
@@ -17,6 +18,7 @@ from cambfs.names import inode_of_path
 from cambfs.run_list import Names
 from cambfs.run_list.folders import Folder, Target
 from cambfs.run_list.paths import NamePath
+from cambfs.runs.library import Library
 from cambfs.vfs.nodes import DIRECTORY_MODE, FILE_MODE, LINK_MODE, Attributes, Entry
 from cambfs.vfs.open_files import OpenControl, OpenFile
 from cambfs.vfs.playlists import Playlists, Track
@@ -39,7 +41,10 @@ class _Node(NamedTuple):
 class ByName:
     """`with_wav`: beside each link to a run's `.flac` there is one to its `.wav`."""
 
-    def __init__(self, names: Callable[[], Names], playlists: Playlists, *, with_wav: bool = False) -> None:
+    def __init__(
+        self, library: Library, names: Callable[[], Names], playlists: Playlists, *, with_wav: bool = False
+    ) -> None:
+        self._library = library
         self._names = names
         self._playlists = playlists
         self._endings = ("flac", "wav") if with_wav else ("flac",)
@@ -69,6 +74,8 @@ class ByName:
         node = self._find(path)
         if node.name:
             raise NoSuchName(f"{path!r} is no directory")
+        targets = dict.fromkeys(node.folder.titles.values())  # a run may have several names
+        self._library.expect([target for target in targets if isinstance(target, int)])
         return self._entries(path, node.folder)
 
     def is_private(self, _path: str) -> bool:
@@ -94,12 +101,13 @@ class ByName:
         return () if target is None else self._endings if isinstance(target, int) else self._endings[:1]
 
     def _entries(self, path: str, folder: Folder) -> Iterator[Entry]:
-        for name in folder.folders:
-            yield name, inode_of_path(f"{path}/{name}"), DIRECTORY_MODE
+        # Folders come last: a program that enters one lists it, and its runs are then expected instead of these.
         for title in folder.titles:
             for ending in self._endings_of(folder, title):
                 yield f"{title}.{ending}", inode_of_path(f"{path}/{title}.{ending}"), LINK_MODE
         yield _PLAYLIST, inode_of_path(f"{path}/{_PLAYLIST}"), FILE_MODE
+        for name in folder.folders:
+            yield name, inode_of_path(f"{path}/{name}"), DIRECTORY_MODE
 
     def _link(self, node: _Node) -> str:
         title, _, ending = node.name.rpartition(".")

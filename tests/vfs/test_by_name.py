@@ -50,7 +50,7 @@ def library(source: FakeSource, make_library: MakeLibrary, declared: DeclaredRun
 
 def tree_of(library: Library, declared: DeclaredRuns, *, with_wav: bool = False) -> Tree:
     playlists = Playlists(library)
-    by_name = ByName(declared.names, playlists, with_wav=with_wav)
+    by_name = ByName(library, declared.names, playlists, with_wav=with_wav)
     return Tree(Results(library, None), {NAME: by_name, ALL: AllResults(library, declared.names, playlists)})
 
 
@@ -81,8 +81,8 @@ def text(tree: Tree, path: str) -> list[str]:
 
 def test_folders_list_folders_links_and_a_playlist(tree: Tree) -> None:
     assert [name for name, _, _ in tree.names("/")] == ["1.flac", "2.flac", "3.flac", NAME, ALL]
-    assert listed(tree, "/by-name") == ["Book", "again.flac", "soon.flac", "playlist.m3u8"]
-    assert listed(tree, "/by-name/Book") == ["Part 2", "01 The harbour.flac", "playlist.m3u8"]
+    assert listed(tree, "/by-name") == ["again.flac", "soon.flac", "playlist.m3u8", "Book"]
+    assert listed(tree, "/by-name/Book") == ["01 The harbour.flac", "playlist.m3u8", "Part 2"]
     assert listed(tree, "/by-name/Book/Part 2") == ["02 #2?.flac", "playlist.m3u8"]
 
 
@@ -146,7 +146,7 @@ def test_each_operation_refuses_the_wrong_kind_of_node(tree: Tree) -> None:
 
 def test_with_wav_a_run_has_two_links_and_a_task_one(library: Library, declared: DeclaredRuns) -> None:
     tree = tree_of(library, declared, with_wav=True)
-    assert listed(tree, "/by-name") == ["Book", "again.flac", "again.wav", "soon.flac", "playlist.m3u8"]
+    assert listed(tree, "/by-name") == ["again.flac", "again.wav", "soon.flac", "playlist.m3u8", "Book"]
     assert tree.readlink("/by-name/again.wav", deadline()) == "../1.wav"
 
 
@@ -210,3 +210,16 @@ def test_the_playlist_of_all_has_the_listed_runs_with_their_first_names(tree: Tr
     ]
     assert not tree.is_private("/all.m3u8")
     assert not tree.is_private("/by-name/Book")
+
+
+def test_going_through_a_folder_asks_ahead_in_bulk(source: FakeSource, make_library: MakeLibrary, file: Path) -> None:
+    runs = range(31, 1, -1)  # as the file has them, and not sorted
+    for run_id in runs:
+        source.add(run_id, Result(some_flac(5000, seed=run_id), has_length=False))
+    write(file, "".join(f"{run_id} Book/line {run_id}\n" for run_id in runs))
+    declared = DeclaredRuns("", file)
+    tree = tree_of(make_library(declared=declared()), declared)
+    for name in listed(tree, "/by-name/Book")[:-1]:
+        target = tree.readlink(f"/by-name/Book/{name}", deadline()).removeprefix("../..")
+        assert tree.attributes(target, deadline(), is_lookup_possible=False).size == 5000
+    assert source.calls("sign") + source.calls("bulk") <= len(runs) // 5
