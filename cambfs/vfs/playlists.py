@@ -5,7 +5,7 @@ A text is made anew at each open. Durations come from the audio that is here, wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import NamedTuple
 
 from cambfs.deadline import Deadline
@@ -39,18 +39,20 @@ class Playlists:
         self._durations_s: dict[RunId, int] = {}
 
     def text(self, tracks: Iterable[Track]) -> bytes:
-        lines = ["#EXTM3U"]
+        lines, here = ["#EXTM3U"], self._library.runs_here()
         for path, title, target in tracks:
             # Behind ./ no name is taken for a comment, or for a URL.
-            lines += [f"#EXTINF:{self._duration_s(target)},{title}", f"./{path}"]
+            lines += [f"#EXTINF:{self._duration_s(target, here)},{title}", f"./{path}"]
         return ("\n".join(lines) + "\n").encode()
 
-    def _duration_s(self, target: Target) -> int:
-        """In whole seconds, as players read them most widely."""
+    def _duration_s(self, target: Target, here: Container[RunId]) -> int:
+        """In whole seconds: not every player reads fractions."""
         if not isinstance(target, int):
             return _UNKNOWN_S
         if (known := self._durations_s.get(target)) is not None:
             return known
+        if target not in here:
+            return _UNKNOWN_S
         arrived = self._library.arrived(target)
         found = duration_s(arrived.head) if arrived is not None else None
         if found is None:
