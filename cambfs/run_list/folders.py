@@ -48,6 +48,11 @@ class FolderBuilder:
         self._lines: dict[str, int] = {}  # of each name and folder
         self._twins: dict[str, str] = {}  # names and folders by what they look like
 
+    @property
+    def count(self) -> int:
+        """All names and folders so far."""
+        return len(self._lines)
+
     def add(self, title: Title, number: int) -> list[str]:
         """Returns warnings. Raises ValueError when the name is taken."""
         path, text = title.path, str(title.path)

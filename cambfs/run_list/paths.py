@@ -17,6 +17,7 @@ _FILE_ENDINGS = (ENDING, ".wav", ".m3u8")
 _MAX_NAME_BYTES = 255
 # With the path of the mount in front, and ../ for every folder, it stays below PATH_MAX (4096).
 _MAX_PATH_BYTES = 1024
+_MAX_DEPTH = 32
 _BREAKS_LINES = ("Cc", "Zl", "Zp")  # control characters, line and paragraph separators
 # Characters that turn the direction of writing or have no width, but not those that join letters or emoji.
 _UNSEEN = frozenset("\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff")
@@ -42,6 +43,8 @@ def parse_path(text: str) -> NamePath:
         _check_characters(text)
     if len(text.encode()) > _MAX_PATH_BYTES:
         raise ValueError(f"{quoted(text)} is longer than {_MAX_PATH_BYTES:,} bytes")
+    if len(folders) > _MAX_DEPTH:
+        raise ValueError(f"{quoted(text)} has {len(folders)} folders; a path can have {_MAX_DEPTH}")
     if text.startswith("/"):
         raise ValueError(f"{quoted(text)} begins with /; write the path without it")
     for folder in folders:

@@ -117,6 +117,7 @@ def test_a_mistake_in_a_table_has_the_line_of_an_editor() -> None:
         ("é" * 126, "has 257 bytes; a name can have 255"),
         ("é" * 128 + "/01", "has 256 bytes; a name can have 255"),
         ("/".join("d" * 600), "longer than 1,024 bytes"),
+        ("d/" * 33 + "x", "has 33 folders; a path can have 32"),
     ],
 )
 def test_a_name_that_cannot_work_is_refused(name: str, message: str) -> None:
@@ -125,7 +126,7 @@ def test_a_name_that_cannot_work_is_refused(name: str, message: str) -> None:
 
 
 def test_the_longest_name_is_allowed() -> None:
-    assert not parse(f"1 {'é' * 125}\n2 {'é' * 127}/x\n").errors
+    assert not parse(f"1 {'é' * 125}\n2 {'é' * 127}/x\n3 {'d/' * 32}x\n").errors
 
 
 def test_bytes_that_are_not_utf_8_are_refused_in_a_name_only() -> None:
@@ -187,8 +188,9 @@ def test_folders_have_their_titles_in_the_order_of_the_file() -> None:
 def test_too_many_names_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "MAX_NAMES", 3)
     assert len(names(parse("1 a\n2 b\n3 c\n"))) == 3
-    with pytest.raises(ValueError, match="more than 3 names"):
-        parse("1 a\n2 b\n3 c\n4 d\n")
+    for text in ("1 a\n2 b\n3 c\n4 d\n", "1 a/b/c/d\n"):
+        with pytest.raises(ValueError, match="more than 3 names and folders"):
+            parse(text)
 
 
 def _paths(folder: Folder, above: str = "") -> list[str]:
