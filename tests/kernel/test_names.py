@@ -1,188 +1,224 @@
-"""Names for people, through a real mount: the links and playlists of `/by-name`, and changes of their file."""
+"""The names in the tree and their kinds; nothing can be written; other names cost nothing."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-import shlex
-from collections.abc import Iterator
+import stat
 from pathlib import Path
 
 import pytest
 
+from cambfs.demo.profile import Profile
 from tests.api.server import Server
-from tests.kernel.audio import Audio
 from tests.kernel.conftest import Mounted
-from tests.kernel.harness import Mount, wait_until
+from tests.kernel.harness import Mount
 
-# Characters that shells, printf, ffmpeg, VLC or terminals take for something.
-_ODD = [
-    'It\'s "quoted"',
-    "-n",
-    "#1 100%41? *.$(id)`id`;&|<>",
-    "back\\slash",
-    "日本語 e\u0301 é",
-    "\u202egpj",
-    "x" * 250,
-    "é" * 125,
-]
-_NAMES = ["Book/01 The harbour", "Book/Part 2/02 Night", *(f"Odd ones/{name}" for name in _ODD)]
-_MPV = "mpv --no-config --no-video --no-terminal --ao=null --ao-null-untimed --length=0.1"
-
-
-@pytest.fixture
-def names_file(tmp_path: Path) -> Path:
-    file = tmp_path / "names.txt"
-    file.write_text("".join(f"101 {name}\n" for name in _NAMES))
-    return file
-
-
-@pytest.fixture
-def mount(mounted: Mounted, names_file: Path) -> Iterator[Mount]:
-    # The mount warns of some of the odd ones.
-    with mounted("--runs-file", str(names_file), expected=["?names.txt:[0-9]+: "]) as mount:
-        yield mount
-
-
-def _digests(directory: Path) -> dict[str, str]:
-    paths = (path for path in directory.rglob("*.flac") if not path.is_symlink())
-    return {str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
-
-
-@pytest.mark.parametrize(
-    "copy", ["cp -rL by-name $O", "rsync -rL by-name $O", "tar -chf - by-name | tar -xf - -C $O", "cp -rL . $O"]
+_JUNK = (
+    b"0.flac",
+    b"0012.flac",
+    b"-1.flac",
+    b"+1.flac",
+    b" 12.flac",
+    b"12.flac ",
+    b"12.flac\n",
+    b"12.flac.",
+    b"12..flac",
+    b"12.FLAC",
+    b"12.Url",
+    b"12",
+    b"12.wav",
+    b"1_2.flac",
+    b"1e3.flac",
+    b"0x12.flac",
+    b".flac",
+    b".url",
+    b"x.flac",
+    b"9223372036854775808.flac",
+    b"99999999999999999999.flac",
+    b"9" * 250 + b".flac",
+    b"x" * 255,
+    b"8d6f5c1e-9c1f-4b57-8a39-3c1a54c3b0a7.flac",
+    b".DS_Store",
+    b"._101.flac",
+    b".hidden",
+    b"autorun.inf",
+    b"desktop.ini",
+    b".Trash-1000",
+    b"101.flac.part",
+    b"101.url~",
+    b"\xff.flac",
+    b"101\xff.flac",
+    "١.flac".encode(),
+    "１２.flac".encode(),
+    b"12.flac\xcc\x81",
+    b"a/b",
+    b"x.flac/b",
 )
-def test_a_copy_has_the_results_under_their_names(mount: Mount, audio: Audio, tmp_path: Path, copy: str) -> None:
-    (tmp_path / "copy").mkdir()
-    done = mount.run(copy.replace("$O", str(tmp_path / "copy")))
 
-    assert done.status == 0, done
-    right = hashlib.sha256(audio.sentence.read_bytes()).hexdigest()
-    assert _digests(tmp_path / "copy/by-name") == {f"{name}.flac": right for name in _NAMES}
+# Root may remove whatever it has copied. It gives up that, and nothing else.
+AS_USER = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
 
-
-def test_shells_and_find_get_along_with_the_names(mount: Mount, audio: Audio) -> None:
-    size = audio.sentence.stat().st_size
-    loop = 'for file in by-name/Odd*/*.flac; do stat -L -c %s -- "$file" || exit 1; done'
-    assert mount.run(loop).out.split() == [str(size).encode()] * len(_ODD)
-    found = mount.run("find by-name -name '*.flac' -print0 | xargs -0 -n 1 readlink -f -- | sort -u")
-    assert found.out.decode().splitlines() == [str(mount.path / "101.flac")]
-    types = mount.run("find by-name -printf '%y\n' | sort | uniq -c | tr -s ' '")
-    assert types.out.decode().splitlines() == [" 4 d", " 4 f", f" {len(_NAMES)} l"]
-    assert mount.run("find -L by-name -name '*.flac' -newermt 1999-01-01 | wc -l").out.strip() == b"10"
-
-
-def test_looking_at_names_costs_no_request(mount: Mount, server: Server) -> None:
-    before, signed = len(server.requests), server.count("sign")
-    looked = mount.run("find by-name -ls && ls -lR by-name && ls && cat by-name/playlist.m3u8 all.m3u8")
-
-    assert looked.status == 0, looked
-    assert len(server.requests) == before
-    assert b"all.m3u8\nby-name\n" in looked.out
-    # A program that follows the links asks once for all names of a run.
-    assert mount.run("find -L by-name -name '*.flac' -printf '%s\n'").status == 0
-    assert server.count("sign") + server.count("bulk") == signed + 1
-
-
-@pytest.mark.parametrize("playlist", ["by-name/playlist.m3u8", "by-name/Odd ones/playlist.m3u8", "all.m3u8"])
-def test_a_player_plays_a_whole_playlist(mount: Mount, playlist: str) -> None:
-    done = mount.run(f"{_MPV} --msg-level=all=error --terminal {shlex.quote(playlist)}")
-
-    assert done.status == 0, done
-    assert b"ail" not in done.out
-
-
-def test_ffmpeg_joins_a_playlist(mount: Mount, tmp_path: Path) -> None:
-    """As docs/names.md shows it."""
-    joined = tmp_path / "book.flac"
-    entries = """grep -v '^#' playlist.m3u8 | sed "s/'/'\\\\\\\\''/g; s|.*|file '$PWD/&'|" """
-    done = mount.run(f"cd 'by-name/Odd ones' && {entries} > {tmp_path}/list")
-    assert done.status == 0, done
-    done = mount.run(f"ffmpeg -v error -f concat -safe 0 -i {tmp_path}/list {joined}")
-
-    assert (done.status, done.err) == (0, "")
-    seconds = mount.run(f"ffprobe -v error -show_entries format=duration -of csv=p=0 {joined}").out
-    one = mount.run("ffprobe -v error -show_entries format=duration -of csv=p=0 101.flac").out
-    assert float(seconds) == pytest.approx(len(_ODD) * float(one), abs=0.5)
+# What is tried, with the errno that the kernel gives. It looks at the name before it looks at the mount: so a few
+# are not EROFS, and none of them changes anything.
+_WRITES = {
+    "open('101.flac', O_WRONLY)": "EROFS",
+    "open('101.flac', O_RDWR)": "EROFS",
+    "open('101.flac', O_WRONLY | O_APPEND)": "EROFS",
+    "open('101.flac', O_RDONLY | O_TRUNC)": "EROFS",
+    "open('101.flac', O_RDONLY | O_CREAT | O_EXCL)": "EEXIST",
+    "open('new', O_WRONLY | O_CREAT)": "EROFS",
+    "open('7.flac', O_WRONLY | O_CREAT)": "EROFS",
+    "open('.', O_RDWR | O_TMPFILE)": "EROFS",
+    "open('101.url', O_WRONLY)": "EROFS",
+    "mkdir('new')": "EROFS",
+    "mkdir('7.flac')": "EROFS",
+    "mkdir('101.flac')": "EEXIST",
+    "mknod('new')": "EROFS",
+    "mkfifo('new')": "EROFS",
+    "symlink('a', 'new')": "EROFS",
+    "link('101.flac', 'new')": "EROFS",
+    "rename('101.flac', 'new')": "EROFS",
+    "rename('101.flac', '105.flac')": "EROFS",
+    "rename('new', 'other')": "EROFS",
+    "unlink('101.flac')": "EROFS",
+    "unlink('101.url')": "EROFS",
+    "unlink('new')": "EROFS",
+    "rmdir('new')": "EROFS",
+    "rmdir('101.flac')": "EROFS",
+    "chmod('101.flac', 0o600)": "EROFS",
+    "chmod('.', 0o700)": "EROFS",
+    "chmod('new', 0o600)": "ENOENT",
+    "chown('101.flac', 0, 0)": "EROFS",
+    "utime('101.flac')": "EROFS",
+    "truncate('101.flac', 0)": "EROFS",
+    "setxattr('101.flac', 'user.a', b'1')": "EROFS",
+    "removexattr('101.flac', 'user.a')": "EROFS",
+    "ftruncate(open('101.flac', O_RDONLY), 0)": "EINVAL",
+    "write(open('101.flac', O_RDONLY), b'x')": "EBADF",
+    "execv('./101.flac', ['101.flac'])": "EACCES",
+}
 
 
-def test_playlists_can_be_copied_with_any_tool(mount: Mount, tmp_path: Path) -> None:
-    for tool in (
-        "cat $F > $O",
-        "cp $F $O",
-        "rsync $F $O",
-        "dd if=$F of=$O bs=7 status=none",
-        "tar -cf - $F | tar -xOf - > $O",
-    ):
-        target = tmp_path / "copy"
-        target.unlink(missing_ok=True)
-        done = mount.run(tool.replace("$F", "by-name/playlist.m3u8").replace("$O", str(target)))
+@pytest.mark.parametrize("operation", ["stat({!r})", "open({!r}, O_RDONLY)", "listdir({!r})", "truncate({!r}, 0)"])
+def test_junk_names_do_not_exist_and_cost_no_request(operation: str, server: Server, mounted: Mounted) -> None:
+    with mounted() as mount:
+        server.forget()
+        done = mount.read("attempt", *(operation.format(name) for name in _JUNK))
+        assert done.out.decode().split() == ["ENOENT"] * len(_JUNK), done
+        assert mount.run("ls -a").out.split() == [b".", b".."]
+        assert server.requests == ()
+
+
+@pytest.mark.parametrize("status", [400, 404, 422])
+def test_unknown_runs_do_not_exist(status: int, server: Server, mounted: Mounted) -> None:
+    server.profile = Profile(unknown_status=status)  # type: ignore[arg-type]
+    with mounted() as mount:
+        for kind in ("flac", "url"):
+            for run_id, operation in enumerate(("stat({!r})", "open({!r}, O_RDONLY)"), 7):
+                assert mount.read("attempt", operation.format(f"{run_id}.{kind}")).out == b"ENOENT\n"
+            for run_id, test in enumerate(("-e", "-f", "-r", "-s"), 20):
+                assert mount.run(f"test {test} {run_id}.{kind}").status == 1
+            assert mount.read("attempt", f"[].pop() if access('30.{kind}', F_OK) else None").out == b"ok\n"
+        assert mount.run("ls").out == b""
+        asked = [record.run_id for record in server.requests if record.run_id]
+        assert len(asked) <= 2 * len(set(asked)), "an unknown run is asked about once for each kind"
+
+
+def test_the_largest_run_id_is_a_name(server: Server, mounted: Mounted) -> None:
+    server.results[2**63 - 1] = server.results[101]
+    with mounted() as mount:
+        done = mount.run("cat 9223372036854775807.flac")
+        assert done.out == server.results[101].read_bytes()
+        assert mount.run("stat -c %i 9223372036854775807.flac 9223372036854775807.url").out.split() == [
+            b"%d" % (2**64 - 2),
+            b"%d" % (2**64 - 1),
+        ]
+
+
+def test_nothing_can_be_written(server: Server, mounted: Mounted) -> None:
+    with mounted() as mount:
+        before = mount.run("stat 101.flac 101.url; sha256sum 101.flac").out
+        done = mount.read("attempt", *_WRITES)
+        assert dict(zip(_WRITES, done.out.decode().split(), strict=True)) == _WRITES
+        for command in ("cp /bin/true new", "touch 101.flac", "rm -f 101.flac", "mv 101.flac new", "echo >> 101.flac"):
+            done = mount.run(command)
+            assert done.status == 1, done
+            assert "Read-only file system" in done.err
+        assert mount.run("test -w 101.flac || test -w . || test -x 101.flac").status == 1
+        assert mount.run("stat 101.flac 101.url; sha256sum 101.flac").out == before
+        assert server.results[101].stat().st_size == int(mount.run("stat -c %s 101.flac").out)
+
+
+def test_attributes(server: Server, mounted: Mounted) -> None:
+    with mounted("--runs", "101") as mount:
+        audio, url, root = ((mount.path / name).stat() for name in ("101.flac", "101.url", "."))
+        size = server.results[101].stat().st_size
+        assert (audio.st_size, audio.st_blocks, audio.st_nlink) == (size, -(-size // 512), 1)
+        assert (stat.filemode(audio.st_mode), stat.filemode(url.st_mode)) == ("-r--r--r--", "-r--------")
+        assert (stat.filemode(root.st_mode), root.st_nlink, root.st_ino) == ("drwxr-xr-x", 2, 1)
+        assert stat.filemode((mount.path / ".cambfs").stat().st_mode) == "drwxr-xr-x"
+        assert {(found.st_uid, found.st_gid) for found in (audio, url, root)} == {(os.getuid(), os.getgid())}
+        assert len({audio.st_ino, url.st_ino, root.st_ino}) == 3
+        assert audio.st_mtime_ns % 10**9 == 0
+        assert mount.run("cat 101.flac | wc -c").out == b"%d\n" % size
+        again = (mount.path / "101.flac").stat()
+        assert again == audio, "reading changes no attribute"
+        assert mount.run("du -B512 101.flac").out.split()[0] == b"%d" % audio.st_blocks
+
+
+def test_a_copy_of_the_tree_can_be_removed(mounted: Mounted, tmp_path: Path) -> None:
+    with mounted("--runs", "101") as mount:
+        copy = tmp_path / "copy"
+        done = mount.run([*AS_USER, "cp", "-r", str(mount.path), str(copy)])
         assert done.status == 0, done
-        lines = target.read_text().splitlines()
-        assert (lines[0], len(lines)) == ("#EXTM3U", 1 + 2 * len(_NAMES))
+        assert sorted(path.name for path in copy.iterdir()) == ["101.flac", "101.url"]
+        done = mount.run([*AS_USER, "rm", "-rf", str(copy)])
+        assert (done.status, copy.exists()) == (0, False), done
 
 
-def _replace(file: Path, text: str) -> None:
-    new = file.with_suffix(".new")
-    new.write_text(text)
-    new.replace(file)
+def test_without_url_files_there_are_none(server: Server, mounted: Mounted) -> None:
+    with mounted("--runs", "101,105", "--no-url-files") as mount:
+        server.forget()
+        assert mount.run("ls").out.split() == [b"101.flac", b"105.flac"]
+        done = mount.read("attempt", "stat('101.url')", "open('101.url', O_RDONLY)")
+        assert done.out.split() == [b"ENOENT"] * 2
+        assert server.requests == ()
 
 
-def test_a_change_is_seen_while_mounted_and_what_is_open_stays_open(
-    mount: Mount, names_file: Path, audio: Audio
-) -> None:
-    held = 'exec 3< "by-name/Book/01 The harbour.flac"; head -c 4 <&3; read -r; cat <&3'
-    with mount.start(held) as process:
-        assert process.stdout is not None
-        begin = process.stdout.read(4)
-        # The kernel knows all the names by now, for five minutes.
-        mount.run("ls -lR by-name")
-        _replace(names_file, "105 Book/01 The harbour\n105 New/new\n101 Book/Part 2\n")
-        wanted = ["", "Book", "Book/01 The harbour.flac ../../105.flac", "Book/Part 2.flac ../../101.flac"]
-        wanted += ["Book/playlist.m3u8", "New", "New/new.flac ../../105.flac", "New/playlist.m3u8", "playlist.m3u8"]
-        look = "find by-name -printf '%P %l\n' | LC_ALL=C sort"
-        wait_until(lambda: [*map(str.strip, mount.run(look).out.decode().splitlines())] == wanted, "the change is seen")
-        assert mount.run("stat -L -c %s by-name/New/new.flac").out.strip() == str(audio.minutes.stat().st_size).encode()
-        for gone in ("by-name/Book/Part 2/02 Night.flac", "by-name/Odd ones", "by-name/Odd ones/playlist.m3u8"):
-            assert mount.run(["cat", gone]).status == 1
-        rest, _ = process.communicate(b"\n", timeout=60)
-    assert begin + rest == audio.sentence.read_bytes()
+def test_listings_agree_with_stat(server: Server, mounted: Mounted) -> None:
+    with mounted("--runs", "101,105", home="one") as one, mounted("--runs", "101,105", home="two") as two:
+        found = [_inodes(mount) for mount in (one, two)]
+        assert found[0] == found[1], "an inode is the same in every mount"
+        assert len(set(found[0].values())) == 4
+        for mount in (one, two):
+            done = mount.run("find . -type f -printf '%f %i\\n'")
+            assert dict(line.split() for line in done.out.decode().splitlines()) == found[0]
+            with os.scandir(mount.path) as entries:
+                assert {entry.name: str(entry.inode()) for entry in entries if entry.is_file()} == found[0]
+        assert server.count("stream") <= 2
 
 
-def test_a_bad_line_is_left_out_while_mounted(mounted: Mounted, names_file: Path) -> None:
-    expected = ["names.txt:2: '../x': .. cannot be a name; skipped", "names.txt:4: 'a' is the name in line 1 already"]
-    names_file.write_text("101 a\n")
-    with mounted("--runs-file", str(names_file), expected=[line.replace(".", "[.]") for line in expected]) as mount:
-        _replace(names_file, "101 a\n101 ../x\n105 b\n105 a\n")
-        wait_until(lambda: mount.run("ls by-name").out == b"a.flac\nb.flac\nplaylist.m3u8\n", "the good lines are seen")
-        assert mount.run("readlink by-name/a.flac").out == b"../101.flac\n"
-        assert mount.log.count("cannot be a name") == 1
+def _inodes(mount: Mount) -> dict[str, str]:
+    """By `stat`, file by file."""
+    names = sorted(os.listdir(mount.path))  # noqa: PTH208
+    return {name: str((mount.path / name).stat().st_ino) for name in names}
 
 
-def test_nodes_are_the_same_after_a_remount(mounted: Mounted, names_file: Path) -> None:
-    os.utime(names_file, (1_700_000_000, 1_700_000_000))
-    seen = []
-    for home in ("home", "other"):
-        with mounted("--runs-file", str(names_file), expected=["?names.txt"], home=home) as mount:
-            seen.append(mount.run("find by-name -printf '%i %T@ %M %p %l\n' | sort").out)
-    assert seen[0] == seen[1]
-    assert seen[0].count(b" 1700000000.0000000000 ") == 4 + 4 + len(_NAMES)
+def test_statfs_is_sensible(server: Server, mounted: Mounted) -> None:
+    with mounted("--runs", "101,105") as mount:
+        assert mount.run("ls -l").status == 0
+        found = os.statvfs(mount.path)
+        total = sum(path.stat().st_size for path in server.results.values())
+        assert abs(found.f_blocks * found.f_frsize - total) <= 4096
+        assert (found.f_bfree, found.f_bavail, found.f_ffree, found.f_files) == (0, 0, 0, 4)
+        assert found.f_namemax == 255
+        assert found.f_flag & os.ST_RDONLY
+        assert mount.run("df . && df -i . && stat -f . && mountpoint -q .").status == 0
 
 
-def test_ten_thousand_names_are_listed(mounted: Mounted, names_file: Path) -> None:
-    names_file.write_text("".join(f"{1000 + i} Act {i // 2500}/line {i:05}\n" for i in range(10_000)))
-    with mounted("--runs-file", str(names_file)) as mount:
-        assert mount.run("find by-name -type l | wc -l").out.strip() == b"10000"
-        assert mount.run("ls 'by-name/Act 3' | tail -n 2").out == b"line 09999.flac\nplaylist.m3u8\n"
-        assert mount.run("grep -c '^#EXTINF:-1,line' by-name/playlist.m3u8").out.strip() == b"10000"
-
-
-def test_everything_is_read_only(mount: Mount) -> None:
-    for command in (
-        "ln -s x by-name/y",
-        "rm -f by-name/Book/*.flac",
-        "mkdir by-name/z",
-        "echo > by-name/playlist.m3u8",
-    ):
-        done = mount.run(command)
-        assert "Read-only file system" in done.err, done
+def test_the_mount_is_known_by_its_type(mounted: Mounted) -> None:
+    with mounted() as mount:
+        done = mount.run(f"findmnt -no FSTYPE,SOURCE,OPTIONS {mount.path}")
+        kind, source, options = done.out.decode().split()
+        assert (kind, source.rsplit("/")[-1]) == ("fuse.cambfs", "cambfs")
+        assert {"ro", "nosuid", "nodev", "noexec"} <= set(options.split(","))
