@@ -66,6 +66,13 @@ def stream_info(head: bytes) -> StreamInfo | None:
     )
 
 
+def duration_s(head: bytes) -> float | None:
+    """How long a FLAC file plays, as its STREAMINFO claims; None when that does not tell."""
+    info, start = stream_info(head), id3_end(head)
+    rate_hz = int.from_bytes(head[start + 18 : start + 21], "big") >> 4
+    return info.samples / rate_hz if info is not None and info.samples and rate_hz else None
+
+
 def identifies(head: bytes) -> bool:
     """Whether two FLAC files that both begin with `head` are the same file, as far as that can be known.
 

@@ -253,7 +253,7 @@ def serve(
         limits.forgo_root()
         on_ready()
 
-    with open_parts(settings, declared, counters) as parts:
+    with open_parts(settings, declared, counters, declared.tasks) as parts:
         monitor = Monitor(
             parts.library,
             counters,
@@ -268,7 +268,7 @@ def serve(
         # Failures are private to the user, while the audio is readable by all.
         last_error = (lambda _: None) if settings.allow_other else error_log.last
         signal = serve_tree(
-            _tree(settings, parts, controls),
+            _tree(settings, parts, declared, controls),
             Xattrs(parts.library, settings.base_url, last_error),
             directory,
             timeout_s=settings.timeout,
@@ -284,17 +284,29 @@ def serve(
     return signal
 
 
-def _tree(settings: Settings, parts: Parts, controls: Mapping[str, Callable[[], bytes]]) -> Tree:
-    from cambfs.vfs import task_links
+def _tree(
+    settings: Settings, parts: Parts, declared: DeclaredRuns, controls: Mapping[str, Callable[[], bytes]]
+) -> Tree:
+    from cambfs.links import by_name, task_links
+    from cambfs.links.playlists import ALL, AllResults, Playlists
     from cambfs.vfs.controls import NAME, Controls
     from cambfs.vfs.results import Results, UrlStyle
     from cambfs.vfs.tree import Tree
 
     url_style = None if settings.no_url_files else UrlStyle(settings.url_style)
-    links = task_links.TaskLinks(parts.tasks, (Kind.FLAC,) if url_style is None else (Kind.FLAC, Kind.URL))
+    library, tasks, playlists = parts.library, parts.tasks, Playlists(parts.library)
+    links = task_links.TaskLinks(tasks, (Kind.FLAC,) if url_style is None else (Kind.FLAC, Kind.URL))
+    branches: dict[str, Branch] = {
+        by_name.NAME: by_name.ByName(library, declared.names, playlists, run_of=tasks.run_id, refresh=tasks.refresh),
+        task_links.NAME: links,
+        ALL: AllResults(library, declared.names, playlists),
+        NAME: Controls(controls),
+    }
 
     def is_listed(name: str) -> bool:
-        return name != task_links.NAME or not links.is_empty()
+        if name == task_links.NAME:
+            return not links.is_empty()
+        # The playlist of all always opens, but without names the root lists results alone.
+        return name != ALL or bool(declared.names().root.all_titles)
 
-    branches: dict[str, Branch] = {task_links.NAME: links, NAME: Controls(controls)}
-    return Tree(Results(parts.library, url_style), branches, is_listed)
+    return Tree(Results(library, url_style), branches, is_listed)

@@ -31,7 +31,9 @@ MAY_IMPORT = {
     "sizes": {"disk", "remote"},
     "transfers": {"cache", "remote", "system"},
     "runs": {"transfers", "sizes", "cache", "disk", "remote"},
+    "run_list": {"system"},
     "vfs": {"runs", "cache", "remote"},
+    "links": {"vfs", "run_list", "runs", "remote"},
     "status": {"runs", "cache", "remote"},
     "fuse": {"vfs", "runs", "system"},
     "settings": {"run_list", "hosts", "system"},
@@ -131,7 +133,7 @@ def test_rooms_import_in_one_direction(module: str) -> None:
     "room", sorted({path.parent for path in _ROOT.glob("*/__init__.py")}), ids=lambda room: room.name
 )
 def test_a_room_can_be_taken_in(room: Path) -> None:
-    files = list(room.glob("*.py"))
+    files = [file for file in room.glob("*.py") if file.name != "__init__.py"]
     lines = sum(len(file.read_text().splitlines()) for file in files)
 
     assert len(files) <= MAX_FILES

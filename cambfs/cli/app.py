@@ -17,6 +17,7 @@ from cambfs.cli.demo import demo
 from cambfs.cli.doctor import doctor
 from cambfs.cli.fetch import fetch
 from cambfs.cli.mount import mount, unmount
+from cambfs.cli.names import names
 from cambfs.cli.status import status
 from cambfs.cli.wait import wait
 from cambfs.errors import CambfsError, SettingError
@@ -66,7 +67,7 @@ def completion(ctx: click.Context, shell: str) -> None:
     click.echo(kind(ctx.find_root().command, {}, "cambfs", _VARIABLE).source())
 
 
-for _command in (mount, unmount, status, demo, fetch, wait, doctor, cache, completion):
+for _command in (mount, unmount, status, demo, fetch, wait, names, doctor, cache, completion):
     cambfs.add_command(_command)
 
 

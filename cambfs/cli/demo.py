@@ -37,6 +37,15 @@ mounted at {directory}, with {count} spoken results. In another terminal:
     cp {directory}/tasks/{task_id}.flac .  # a task that takes ten seconds
 Ctrl-C unmounts and cleans up."""
 
+_NAMES = """\
+# The runs file of the demo.
+101  Short/One sentence
+102  Short/What cambfs is
+103  Short/Why a file
+104  Stories/The lighthouse keeper's log
+105  Stories/The library at the end of the line
+"""
+
 
 def _duration_option(flag: str, default: str | None, text: str) -> Callable[[Command], Command]:
     return click.option(
@@ -125,13 +134,15 @@ def _server(profile: Profile) -> Server:
 
 
 def _settings_for(server: Server, settings: Settings, cache_dir: Path) -> Settings:
+    names_file = cache_dir / "names.txt"
+    names_file.write_text(_NAMES)
     return replace(
         settings,
         base_url=server.base_url,
         key=ApiKey(server.key),
         cache_dir=cache_dir,
         runs=",".join(map(str, server.results)),
-        runs_file=None,
+        runs_file=names_file,
     )
 
 

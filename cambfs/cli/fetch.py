@@ -107,12 +107,12 @@ def _parse(items: tuple[str, ...], runs_file: Path | None) -> tuple[tuple[RunId,
 
     if not items and runs_file is None:
         raise click.UsageError("no runs; name them, a file of them (--runs-file), or - for standard input")
-    declared = DeclaredRuns("", runs_file)()
+    declared = DeclaredRuns("", runs_file)
     parted = [_parted(text) for item in items for text in _texts(item)]
-    tasks = tuple(dict.fromkeys(task_id for _, some in parted for task_id in some))
+    tasks = tuple(dict.fromkeys([*(task_id for _, some in parted for task_id in some), *declared.tasks()]))
     try:
         named = [runs for text, _ in parted for runs in parse_runs(text)]
-        wanted = expand([*named, *(range(run_id, run_id + 1) for run_id in declared)])
+        wanted = expand([*named, *(range(run_id, run_id + 1) for run_id in declared())])
     except ValueError as error:
         raise click.UsageError(str(error), click.get_current_context()) from None
     if not wanted and not tasks:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+# As many names that may surprise as a terminal has room for; `cambfs names check` shows all.
+_SHOWN_WARNINGS = 5
+
 _HINTS = """\
 mounted at {directory}. Every run opens by its id. For example:
     cp {directory}/RUN.flac .
@@ -60,6 +63,10 @@ def mount(settings: Settings, directory: Path, foreground: bool, mkdir: bool, ve
             stack.enter_context(mountpoint.made(directory, keep=not foreground))
         stack.enter_context(claimed(directory))
         declared = check(settings, directory)
+        for line in declared.warnings()[:_SHOWN_WARNINGS]:
+            _warn(line)
+        for line in declared.warnings()[:_SHOWN_WARNINGS]:
+            _warn(line)
         next_step = _next_step(settings, directory, declared)
         if foreground:
             words = "\n".join(filter(None, (_HINTS.format(directory=directory), next_step)))

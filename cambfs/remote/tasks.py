@@ -1,7 +1,7 @@
 """Tasks, and the runs that they made. All waiters of a task share its requests.
 
 A poll asks the `Source` for the state of one task, again and again while the task has waiters. It runs in a thread
-named `task-TASK`, and ends when the outcome is known or the last waiter has left. `vfs.task_links` shows outcomes as
+named `task-TASK`, and ends when the outcome is known or the last waiter has left. `links.task_links` shows outcomes as
 files. Threads: any may call. `_changed` guards the tables; no other lock is taken, and no request made, under it.
 """
 

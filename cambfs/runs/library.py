@@ -202,10 +202,20 @@ class Library:
     def begin_listing(self) -> list[RunId]:
         """As `listed`, at the beginning of a directory listing."""
         listed = self.listed()
-        with self._lock:
-            self._size_lookahead.begin(listed)
-            self._url_lookahead.begin(listed)
+        self.expect(listed)
         return listed
+
+    def expect(self, runs: Sequence[RunId]) -> None:
+        """Notes that a directory with these runs, each once, was listed: a program may now go through them in this
+        order."""
+        with self._lock:
+            self._size_lookahead.begin(runs)
+            self._url_lookahead.begin(runs)
+
+    def runs_here(self) -> set[RunId]:
+        """The runs that are cached as a whole or in use. It costs far less than `arrived` for each of many runs."""
+        with self._lock:
+            return {*self._cache.runs(), *self._runs}
 
     def arrived(self, run_id: RunId) -> Arrived | None:
         """What is here of a run; None when nothing is."""

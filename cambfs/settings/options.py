@@ -111,7 +111,12 @@ _TRANSFER = (
 )
 _LISTED = (
     Setting("--runs", Value("RUNS", _runs), "Runs to list, for example 1-100,205. Other runs open, too."),
-    Setting("--runs-file", _FILE, "File of runs to list, one run or range a line. Changes take effect while mounted."),
+    Setting(
+        "--runs-file",
+        _FILE,
+        "File of runs to list, one run or range a line, perhaps with a name: 1477 Book/01 The harbour. Names appear in "
+        "DIR/by-name. Changes take effect while mounted.",
+    ),
 )
 _VIEW = (
     Setting("--url-style", click.Choice(URL_STYLES, case_sensitive=False), "Format of .url files.", default="json"),

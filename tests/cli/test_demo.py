@@ -15,7 +15,10 @@ def test_the_demo_shows_results_and_leaves_nothing_behind(shell: Shell, number: 
 
     process = shell.start("demo", awaiting="cleans up", CAMB_API_KEY="", CAMB_BASE_URL="")
     mounted = shell.directory / "camb"
-    assert names(mounted) == sorted(f"{run_id}.{kind}" for run_id in samples() for kind in ("flac", "url"))
+    results = [f"{run_id}.{kind}" for run_id in samples() for kind in ("flac", "url")]
+    assert names(mounted) == sorted([*results, "all.m3u8", "by-name"])
+    links = [path.readlink().name for path in mounted.glob("by-name/*/*.flac")]
+    assert sorted(links) == sorted(f"{run_id}.flac" for run_id in samples())  # a name for each
     for run_id, path in samples().items():
         assert (mounted / f"{run_id}.flac").read_bytes() == path.read_bytes()
     process.send_signal(number)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import fuse
@@ -13,34 +12,22 @@ from cambfs.demo import TASK_ID, samples
 from cambfs.demo.store import Task
 from cambfs.fuse import adapter, errnos
 from tests.api.server import Server
-from tests.kernel.harness import KEY, Mount, run
+from tests.kernel.harness import KEY, Mount
+from tests.kernel.pages import DOCS, examples, wrong_examples
 
-_PAGE = Path(__file__).parents[2] / "docs" / "semantics.md"
-_BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_EXAMPLE = re.compile(r"^\$ (.+)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
-
-
-def _examples() -> Iterator[tuple[str, str]]:
-    """Each command with its output."""
-    for block in _BLOCK.findall(_PAGE.read_text()):
-        yield from _EXAMPLE.findall(block)
+_PAGE = DOCS / "semantics.md"
 
 
 def test_the_examples_show_what_the_page_says(tmp_path: Path) -> None:
-    examples = list(_examples())
-    wrong = []
+    page = _PAGE.read_text()
     with (
         Server(samples(), key=KEY) as server,
         Mount(server, tmp_path, "--runs", ",".join(map(str, samples())), name="camb") as camb,
     ):
         server.tasks[TASK_ID] = Task("tts", 106, samples()[101], takes_s=0)
-        for command, shown in examples:
-            done = run(f"exec 2>&1; {command}", cwd=camb.home, on_hang=camb.kill)
-            pattern = re.escape(shown).replace("…", ".*")
-            if not re.fullmatch(pattern, done.out.decode()):
-                wrong.append(f"$ {command}\n{done.out.decode()}where the page says\n{shown}")
+        wrong = wrong_examples(page, camb)
     assert not wrong, "\n".join(wrong)
-    assert len(examples) > 30
+    assert len(examples(page)) > 30
 
 
 def test_every_operation_and_errno_has_its_place() -> None:

@@ -75,3 +75,15 @@ def test_all_other_names_belong_to_the_results(tree: Tree) -> None:
             tree.attributes(path, deadline())
     with pytest.raises(NoSuchName):
         tree.readlink("/1.flac", deadline())
+
+
+def test_the_root_lists_a_branch_only_when_it_is_there_and_to_be_listed(library: Library) -> None:
+    class Gone(Links):
+        def attributes(self, path: str, _deadline: Deadline, *, is_lookup_possible: bool) -> Attributes:  # noqa: ARG002
+            raise NoSuchName(path)
+
+    branches = {"a": Links(), "gone": Gone(), "b": Links()}
+    tree = Tree(Results(library, None), branches, is_listed=lambda name: name != "b")
+
+    assert [name for name, _, _ in tree.names("/")] == ["1.flac", "a"]
+    assert tree.readlink("/b/x", deadline()) == "target of /b/x"

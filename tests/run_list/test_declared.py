@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cambfs import run_list
 from cambfs.errors import ConfigError
 from cambfs.names import MAX_RUN_ID
-from cambfs.run_list import DeclaredRuns, expand, parse_runs
+from cambfs.run_list import DeclaredRuns, expand, items, parse_runs
+from cambfs.run_list import declared as reading
 
 
 def runs_in(text: str) -> list[int]:
@@ -74,7 +74,7 @@ def test_any_text_is_a_list_or_refused(text: str) -> None:
 
 
 def test_the_limit_counts_each_run_once() -> None:
-    limit = run_list.MAX_DECLARED_RUNS
+    limit = items.MAX_DECLARED_RUNS
     assert len(expand(parse_runs(f"1-{limit},1-{limit}"))) == limit
     with pytest.raises(ValueError, match="1,000,001 runs are declared; at most 1,000,000"):
         expand(parse_runs(f"1-{limit},{limit + 5}"))
@@ -151,7 +151,7 @@ def test_a_file_that_has_not_changed_is_not_read_again(tmp_path: Path, monkeypat
     later_ns = time.time_ns() + 10**10
     monkeypatch.setattr(time, "time_ns", lambda: later_ns)
     runs = DeclaredRuns("", file)
-    monkeypatch.setattr(run_list, "_read", lambda _: pytest.fail("read again"))
+    monkeypatch.setattr(reading, "_read", lambda _: pytest.fail("read again"))
     assert list(runs()) == list(runs()) == [1]
 
 
@@ -176,7 +176,7 @@ def test_many_bad_lines_do_not_fill_the_log(tmp_path: Path, caplog: pytest.LogCa
     write(file, "bad\n" * 50)
     assert list(runs()) == []
     assert len(warnings(caplog)) == 11
-    assert "40 more bad lines" in warnings(caplog)[-1]
+    assert "40 more such lines" in warnings(caplog)[-1]
 
 
 def test_a_file_that_vanishes_leaves_the_last_list_and_is_logged_once(
@@ -225,3 +225,55 @@ def test_threads_see_one_whole_list_or_the_other(tmp_path: Path) -> None:
         thread.join(30)
         assert not thread.is_alive()
     assert {tuple(runs) for runs in seen} <= {tuple(range(1, 101)), tuple(range(200, 301))}
+
+
+TASK = "3f2b8a52-1c1d-4e5f-8a9b-0c1d2e3f4a5b"
+
+
+def test_names_and_tasks_follow_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "runs.txt"
+    file.write_text("1 Book/a\n")
+    runs = DeclaredRuns("9", file)
+    before = runs.names()
+    assert [str(title.path) for title in before.root.all_titles] == ["Book/a"]
+    assert before.mtime_ns == file.stat().st_mtime_ns
+    assert runs.names().root is before.root
+    write(file, f"1 Book/b\n{TASK}\n")
+    assert [str(title.path) for title in runs.names().root.all_titles] == ["Book/b"]
+    assert list(runs.tasks()) == [TASK]
+    assert list(runs()) == [1, 9]
+
+
+def test_a_file_that_was_only_touched_has_another_time_and_the_same_tree(tmp_path: Path) -> None:
+    file = tmp_path / "runs.txt"
+    file.write_text("1 Book/a\n")
+    runs = DeclaredRuns("", file)
+    before = runs.names()
+    os.utime(file, ns=(10**18, 10**18))
+    assert runs.names() == (before.root, 10**18)
+    assert runs.names().root is before.root
+
+
+def test_a_bad_name_is_refused_at_first_and_skipped_later(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "runs.csv"
+    file.write_text("run_id,name\n1,../x\n")
+    with pytest.raises(ConfigError, match=r"runs\.csv:2: '\.\./x': \.\. cannot be a name"):
+        DeclaredRuns("", file)
+    write(file, "run_id,name\n1,a\n")
+    runs = DeclaredRuns("", file)
+    write(file, "run_id,name\n1,a\n2,a\n3,c\n")
+    assert list(runs()) == [1, 3]
+    assert warnings(caplog) == [f"{file}:3: 'a' is the name in line 2 already; skipped"]
+
+
+def test_surprises_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "runs.txt"
+    file.write_text("1 a\n2 A\n")
+    runs = DeclaredRuns("", file)
+    runs()
+    assert runs.warnings() == [f"{file}:2: 'A' looks like 'a' to some systems"]
+    assert not warnings(caplog)
+    write(file, "1 b\n2 B\n")
+    runs()
+    runs()
+    assert warnings(caplog) == [f"{file}:2: 'B' looks like 'b' to some systems"]

@@ -1,4 +1,4 @@
-"""`cambfs.vfs.task_links`: links to the runs of tasks, and what a listing has in their place until they are known."""
+"""`cambfs.links.task_links`: links to the runs of tasks, and what a listing has in their place until they are known."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from threading import Event
 import pytest
 
 from cambfs.errors import NoSuchName, TaskFailed, TaskPending, UnknownTask
+from cambfs.links.task_links import TaskLinks
 from cambfs.names import Kind, RunId, TaskId
 from cambfs.remote.source import PENDING, TaskKind, TaskReport
 from cambfs.remote.tasks import Tasks
 from cambfs.system.workers import Workers
 from cambfs.vfs.nodes import DIRECTORY_MODE, LINK_MODE, SECRET_MODE
-from cambfs.vfs.task_links import TaskLinks
 from tests.fakes import LIMIT_S, FakeSource, Gate
 from tests.waiting import deadline, eventually, in_thread, our_threads, read
 

@@ -1,0 +1,150 @@
+"""The branch `/by-name`: folders and symbolic links under the names of the runs file, and a playlist in each folder.
+
+It waits for nothing and makes no request: a link stands for a run or task that may not exist. `library` learns which
+folder was listed, so that it can ask ahead. Each call looks at the
+names as they are now, and the kernel reads links and attributes anew each time, so a change of the file is seen at
+once. All nodes have the time of the file: it is the same in every mount, and a scanner that trusts the time of a
+folder looks into it again after each change. Threads: any; no state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from cambfs.deadline import Deadline
+from cambfs.errors import NoSuchName
+from cambfs.links.playlists import Playlists, Track
+from cambfs.names import RunId, TaskId, inode_of_path
+from cambfs.run_list import Names
+from cambfs.run_list.folders import Folder, Target
+from cambfs.run_list.paths import NamePath
+from cambfs.runs.library import Library
+from cambfs.vfs.nodes import DIRECTORY_MODE, FILE_MODE, LINK_MODE, Attributes, Entry
+from cambfs.vfs.open_files import OpenControl, OpenFile
+
+NAME = "by-name"
+_ROOT = f"/{NAME}"
+_PLAYLIST = "playlist.m3u8"
+_SPECIAL_IN_URLS = frozenset("#?%")
+
+
+class _Node(NamedTuple):
+    """A folder, or with a `name` a file in it. `depth` is the number of folders above the file, with by-name."""
+
+    folder: Folder
+    depth: int
+    name: str
+    mtime_ns: int
+
+
+class ByName:
+    """`with_wav`: beside each link to a run's `.flac` there is one to its `.wav`. `run_of` returns the run that a task
+    has made, None while that is not known; `refresh` asks for the tasks that are pending."""
+
+    def __init__(
+        self,
+        library: Library,
+        names: Callable[[], Names],
+        playlists: Playlists,
+        *,
+        run_of: Callable[[TaskId], RunId | None],
+        refresh: Callable[[], None],
+        with_wav: bool = False,
+    ) -> None:
+        self._library = library
+        self._names = names
+        self._playlists = playlists
+        self._run_of = run_of
+        self._refresh = refresh
+        self._endings = ("flac", "wav") if with_wav else ("flac",)
+
+    def attributes(self, path: str, _deadline: Deadline, *, is_lookup_possible: bool) -> Attributes:  # noqa: ARG002
+        node = self._find(path)
+        ino = inode_of_path(path)
+        if not node.name:
+            return Attributes(ino, DIRECTORY_MODE, 2 + len(node.folder.folders), 0, node.mtime_ns)
+        if node.name == _PLAYLIST:
+            return Attributes(ino, FILE_MODE, 1, len(self._text(node)), node.mtime_ns)
+        return Attributes(ino, LINK_MODE, 1, len(self._link(node)), node.mtime_ns)
+
+    def open(self, path: str, _deadline: Deadline) -> OpenFile:
+        node = self._find(path)
+        if node.name != _PLAYLIST:
+            raise NoSuchName(f"{path!r} is no file")
+        return OpenControl(self._text(node))
+
+    def readlink(self, path: str, _deadline: Deadline) -> str:
+        node = self._find(path)
+        if node.name in ("", _PLAYLIST):
+            raise NoSuchName(f"{path!r} is no symbolic link")
+        return self._link(node)
+
+    def names(self, path: str) -> Iterator[Entry]:
+        node = self._find(path)
+        if node.name:
+            raise NoSuchName(f"{path!r} is no directory")
+        self._refresh()
+        targets = dict.fromkeys(map(self._known, node.folder.titles.values()))  # a run may have several names
+        self._library.expect([target for target in targets if isinstance(target, int)])
+        return self._entries(path, node.folder)
+
+    def is_private(self, _path: str) -> bool:
+        return False
+
+    def _find(self, path: str) -> _Node:
+        root, mtime_ns = self._names()
+        parts = path.removeprefix(_ROOT).split("/")[1:]
+        if root.all_titles and (folder := root.find(parts)) is not None:
+            return _Node(folder, len(parts), "", mtime_ns)
+        above = root.find(parts[:-1])
+        if above is not None and root.all_titles and self._is_file(above, parts[-1]):
+            return _Node(above, len(parts), parts[-1], mtime_ns)
+        raise NoSuchName(f"{path!r} is not a name in the runs file")
+
+    def _is_file(self, folder: Folder, name: str) -> bool:
+        title, _, ending = name.rpartition(".")
+        return name == _PLAYLIST or ending in self._endings_of(folder, title)
+
+    def _endings_of(self, folder: Folder, title: str) -> tuple[str, ...]:
+        """The endings of the links of a title. A pending task has a FLAC only."""
+        target = folder.titles.get(title)
+        return () if target is None else self._endings if isinstance(self._known(target), int) else self._endings[:1]
+
+    def _known(self, target: Target) -> Target:
+        """The run, as soon as it is known which one a task has made."""
+        return target if isinstance(target, int) else self._run_of(target) or target
+
+    def _entries(self, path: str, folder: Folder) -> Iterator[Entry]:
+        # Folders come last: a program that enters one lists it, and its runs are then expected instead of these.
+        for title, target in folder.titles.items():
+            if not isinstance(self._known(target), int):
+                continue  # programs that list links also read them, and would wait for the task
+            for ending in self._endings_of(folder, title):
+                yield f"{title}.{ending}", inode_of_path(f"{path}/{title}.{ending}"), LINK_MODE
+        yield _PLAYLIST, inode_of_path(f"{path}/{_PLAYLIST}"), FILE_MODE
+        for name in folder.folders:
+            yield name, inode_of_path(f"{path}/{name}"), DIRECTORY_MODE
+
+    def _link(self, node: _Node) -> str:
+        title, _, ending = node.name.rpartition(".")
+        return _way(node.depth, self._known(node.folder.titles[title]), ending)
+
+    def _text(self, node: _Node) -> bytes:
+        """The titles in the folder and in all folders below, without pending tasks."""
+        titles = ((path, self._known(target)) for path, target in node.folder.all_titles)
+        return self._playlists.text(
+            Track(_track_path(node.depth, path, run), path.title, run) for path, run in titles if isinstance(run, int)
+        )
+
+
+def _way(depth: int, target: Target, ending: str) -> str:
+    """The path from a folder to the file of a run or task."""
+    return f"{'../' * depth}{'' if isinstance(target, int) else 'tasks/'}{target}.{ending}"
+
+
+def _track_path(depth: int, path: NamePath, target: Target) -> str:
+    """The path under its name, so that the playlist also works in a copy of the folder. Players disagree on some
+    characters: mpv takes an entry as it stands, VLC as part of a URL. Such an entry has the number."""
+    named = "/".join((*path.folders[depth - 1 :], f"{path.title}.flac"))
+    return named if _SPECIAL_IN_URLS.isdisjoint(named) else _way(depth, target, "flac")
