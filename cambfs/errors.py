@@ -16,6 +16,8 @@ there. `errnos` has the one table that maps the classes to errnos; `cli` prints 
     ├── StorageUseless      storage does not have the requested facts; the stream may
     ├── CacheDamaged        a cached result does not match its sidecar
     ├── ResultChanged       the result is not the one whose first bytes were read
+    ├── NoWav               the result has no form as WAV: it is no FLAC
+    ├── Undecodable         the samples of a FLAC are not those that its header promises
     ├── NotWhole            the response is cut off again and again, or cannot be proven whole
     ├── RemoteError         the API or the storage refused the request, or its response makes no sense
     │   ├── UnknownRun          400, 404, 422
@@ -95,6 +97,14 @@ class ResultChanged(CambfsError):
 
 
 class NotWhole(CambfsError):
+    pass
+
+
+class NoWav(CambfsError):
+    pass
+
+
+class Undecodable(CambfsError):
     pass
 
 

@@ -244,6 +244,9 @@ def _tree(settings: Settings, library: Library, controls: Mapping[str, Callable[
     from cambfs.vfs.controls import NAME, Controls
     from cambfs.vfs.results import Results, UrlStyle
     from cambfs.vfs.tree import Tree
+    from cambfs.vfs.wav_files import WavFiles
+    from cambfs.wav.wavs import Wavs
 
     url_style = None if settings.no_url_files else UrlStyle(settings.url_style)
-    return Tree(Results(library, url_style), {NAME: Controls(controls)})
+    wavs = WavFiles(Wavs(library), library.listed if settings.wav else list)
+    return Tree(Results(library, url_style), {NAME: Controls(controls)}, wavs)

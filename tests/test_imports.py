@@ -28,7 +28,8 @@ MAY_IMPORT = {
     "sizes": {"disk", "remote"},
     "transfers": {"cache", "remote", "system"},
     "runs": {"transfers", "sizes", "cache", "disk", "remote"},
-    "vfs": {"runs", "cache", "remote"},
+    "wav": {"runs", "remote"},
+    "vfs": {"wav", "runs", "cache", "remote"},
     "status": {"runs", "cache", "remote"},
     "fuse": {"vfs", "runs", "system"},
     "doctor": {"config", "wiring", "http", "wire", "remote", "cache", "disk", "system"},
@@ -42,6 +43,7 @@ RESERVED = {
     "rich": {"cli"},
     "starlette": {"demo"},
     "uvicorn": {"demo"},
+    "soundfile": {"wav"},
 }
 
 
@@ -123,7 +125,7 @@ def test_nothing_imports_in_a_circle() -> None:
 
 @pytest.mark.parametrize("module", ["vfs.tree", "runs.library", "names", "bulk_fetch"])
 def test_the_core_can_be_imported_without_fuse_and_requests(module: str) -> None:
-    absent = ["fuse", "requests", "urllib3", "click", "starlette", "uvicorn"]
+    absent = ["fuse", "requests", "urllib3", "click", "starlette", "uvicorn", "soundfile"]
     program = f"import sys; sys.modules.update(dict.fromkeys({absent})); import cambfs.{module}"
 
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60)

@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 _ERRNOS: Sequence[tuple[type[CambfsError], int]] = (
     (errors.NoSuchName, errno.ENOENT),
     (errors.UnknownRun, errno.ENOENT),
+    (errors.NoWav, errno.ENOENT),
     (errors.KeyRefused, errno.EACCES),
     (errors.ReadOnly, errno.EROFS),
     (errors.TimedOut, errno.ETIMEDOUT),
@@ -30,7 +31,7 @@ _ERRNOS: Sequence[tuple[type[CambfsError], int]] = (
     (errors.Closing, errno.ENODEV),
 )
 # What a user expects, and causes, all the time: not worth a line of the log; and of these, none of `.cambfs/errors`.
-_EXPECTED = (errors.NoSuchName, errors.UnknownRun, errors.ReadOnly, errors.Cancelled, errors.Closing)
+_EXPECTED = (errors.NoSuchName, errors.UnknownRun, errors.NoWav, errors.ReadOnly, errors.Cancelled, errors.Closing)
 _NOTHING_WRONG = (errors.NoSuchName, errors.ReadOnly, errors.Cancelled, errors.Closing)
 
 

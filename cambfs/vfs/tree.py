@@ -11,21 +11,25 @@ from cambfs.deadline import Deadline
 from cambfs.vfs.nodes import Attributes, Branch, Entry
 from cambfs.vfs.open_files import OpenFile
 from cambfs.vfs.results import Results
+from cambfs.vfs.wav_files import ENDING
 
 _ROOT = "/"
 
 
 class Tree:
-    """`branches`: the first name of a path → its branch. All other names of the root belong to the results. The root
-    lists the branches, but not those whose names begin with a dot. Every method raises NoSuchName for a path that is
-    not there, and other CambfsErrors."""
+    """`branches`: the first name of a path → its branch. All other names of the root belong to the results, and those
+    of WAVs to `wavs`. The root lists the branches, but not those whose names begin with a dot. Every method raises
+    NoSuchName for a path that is not there, and other CambfsErrors."""
 
-    def __init__(self, results: Results, branches: Mapping[str, Branch]) -> None:
+    def __init__(self, results: Results, branches: Mapping[str, Branch], wavs: Branch | None = None) -> None:
         self._results = results
         self._branches = branches
+        self._wavs = wavs
 
     def _branch(self, path: str) -> Branch:
-        return self._branches.get(path[1:].partition("/")[0], self._results)
+        first = path[1:].partition("/")[0]
+        of_root = self._wavs if self._wavs is not None and first.endswith(ENDING) else self._results
+        return self._branches.get(first, of_root)
 
     def attributes(self, path: str, deadline: Deadline, *, is_lookup_possible: bool = True) -> Attributes:
         """As Branch.attributes."""
@@ -51,6 +55,7 @@ class Tree:
         """The entries of a directory as they are now, without `.` and `..`."""
         yield from self._branch(path).names(path)
         if path == _ROOT:
+            yield from () if self._wavs is None else self._wavs.names(path)
             yield from self._branch_entries()
 
     def _branch_entries(self) -> Iterator[Entry]:
