@@ -1,18 +1,18 @@
-"""The decoding of one run, which all its readers share: decoded blocks, and at most one decoder.
+"""The decoding of one run, which all its readers share.
 
-Nothing decoded is kept on the disk. Decoding takes a few milliseconds per second of audio, the FLAC is in the cache,
-and the kernel keeps the pages that were read; the blocks here only serve reads that come slightly out of order.
+Nothing decoded is kept on the disk: the FLAC is in the cache, decoding it again takes milliseconds per second of audio,
+and the kernel keeps the pages that were read. The blocks here serve reads that come slightly out of order.
 
-Threads: any read. A reader that misses a block decodes it in its own thread, under `_turn`; the others wait for their
-turn, in slices. `Blocks._lock` is a leaf.
+Threads: any read. A reader that misses a block decodes it in its own thread. If another one decodes towards the block,
+it waits for that one, in slices. Readers at distant places have a decoder each. `_changed` is not held while decoding;
+under it only `Blocks._lock` is locked, a leaf.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from threading import Lock
+from contextlib import closing
+from threading import Condition, Lock
 from typing import TYPE_CHECKING, Protocol
 
 from cachetools import LRUCache
@@ -38,6 +38,8 @@ _BLOCK_BYTES = 32 * 1024
 BLOCKS_BYTES = 16 << 20
 # A place up to so far ahead is reached by decoding on, which keeps the MD5; one further ahead by a seek.
 _DECODED_ON_BYTES = 2 << 20
+# Of one run: for that many readers at distant places.
+_IDLE_DECODERS = 8
 
 
 class Blocks:
@@ -67,81 +69,101 @@ class Decoding:
         self.users = 0  # belongs to the owner
         self.key = key
         self.form = form
+        self.error: Undecodable | None = None  # set once: these are not the samples that the FLAC promises
         self._head = head
         self._blocks = blocks
         self._frames = max(_BLOCK_BYTES // form.frame_bytes, 1)  # in a block
         self._block_bytes = self._frames * form.frame_bytes
-        self._turn = Lock()  # guards all below; its holder waits for the FLAC
-        self._decoder: Decoder | None = None
-        self._progress_at = time.monotonic()  # read by any thread
+        self._ahead = max(_DECODED_ON_BYTES // self._block_bytes, 1)  # blocks
+        self._changed = Condition()  # guards the next two; notified when a decoder is not busy any more
+        self._idle: list[Decoder] = []  # the one used last at the end
+        self._busy_from: list[int] = []  # the blocks where busy decoders began
 
     def readinto(self, flac: OpenFlac, offset: int, buffer: memoryview, deadline: Deadline) -> int:
-        """As `readinto` of an open file, for the whole WAV."""
+        """As `readinto` of an open file, for the whole WAV. Raises Undecodable, too."""
         stop = min(offset + len(buffer), self.form.file_bytes)
         position = offset
         while position < stop:
             piece = self._piece(flac, position, deadline)[: stop - position]
             buffer[position - offset : position - offset + len(piece)] = piece
             position += len(piece)
-        return max(position - offset, 0)
+        return position - offset
 
     def _piece(self, flac: OpenFlac, position: int, deadline: Deadline) -> memoryview:
         """What is at `position`, up to the end of its block."""
         into_data = position - len(self.form.header)
         if into_data < 0:
             return memoryview(self.form.header)[position:]
-        index, into_block = divmod(into_data, self._block_bytes)
-        return memoryview(self._block(flac, index, deadline))[into_block:]
+        # The zero behind the last sample belongs to the last block, also where that is full.
+        index = min(into_data // self._block_bytes, self._last_block)
+        return memoryview(self._block(flac, index, deadline))[into_data - index * self._block_bytes :]
+
+    @property
+    def _last_block(self) -> int:
+        return (self.form.samples - 1) // self._frames
 
     def _block(self, flac: OpenFlac, index: int, deadline: Deadline) -> bytes:
-        if (block := self._blocks.get((self.key, index))) is not None:
-            return block
-        with self._my_turn(deadline):
-            if (block := self._blocks.get((self.key, index))) is not None:
+        with self._changed:
+            while (block := self._blocks.get((self.key, index))) is None and self._is_coming(index):
+                self._changed.wait(SLICE_S)
+                deadline.check(time.monotonic())  # the other reader's deadline ends this wait
+            if self.error is not None:
+                raise self.error.with_traceback(None)
+            if block is not None:
                 return block
-            try:
-                return self._decode(flac, index, deadline)
-            except BaseException:
-                self._drop_decoder()
-                raise
-
-    @contextmanager
-    def _my_turn(self, deadline: Deadline) -> Iterator[None]:
-        while not self._turn.acquire(timeout=SLICE_S):
-            deadline.check(self._progress_at)
+            decoder = self._take_idle(index)
+            begin = index if decoder is None else decoder.position // self._frames
+            self._busy_from.append(begin)
         try:
-            yield
+            return self._decode(decoder, begin, index, flac, deadline)
         finally:
-            self._turn.release()
+            with self._changed:
+                self._busy_from.remove(begin)
+                self._changed.notify_all()
 
-    def _decode(self, flac: OpenFlac, index: int, deadline: Deadline) -> bytes:
-        """Decodes up to the end of a block, and keeps what is on the way."""
-        decoder = self._decoder_before(index * self._frames, flac, deadline)
-        for at in range(decoder.position // self._frames, index + 1):
-            block = self._next_block(decoder, flac, deadline)
-            self._blocks.put((self.key, at), block)
+    def _is_coming(self, index: int) -> bool:
+        """Whether a busy decoder is about to decode a block, or will soon be before it."""
+        return any(0 <= index - begin <= self._ahead for begin in self._busy_from)
+
+    def _take_idle(self, index: int) -> Decoder | None:
+        """The decoder that is nearest before a block."""
+        near = [one for one in self._idle if 0 <= index - one.position // self._frames <= self._ahead]
+        if not near:
+            return None
+        nearest = max(near, key=lambda one: one.position)
+        self._idle.remove(nearest)
+        return nearest
+
+    def _decode(self, decoder: Decoder | None, begin: int, index: int, flac: OpenFlac, deadline: Deadline) -> bytes:
+        """Decodes the blocks from `begin` to `index`, and keeps them. Returns the last one."""
+        if decoder is None:
+            decoder = self._new_decoder(begin * self._frames, flac, deadline)
+        decoder.file.source, decoder.file.deadline = flac, deadline
+        try:
+            for at in range(begin, index + 1):
+                block = self._next_block(decoder, flac, deadline)
+                self._blocks.put((self.key, at), block)
+        except BaseException as error:
+            decoder.close()
+            if isinstance(error, Undecodable):
+                self.error = error
+            raise
+        self._return(decoder)
         return block
 
-    def _decoder_before(self, frame: int, flac: OpenFlac, deadline: Deadline) -> Decoder:
-        """A decoder that is at this frame, or not far before it."""
+    def _new_decoder(self, start: int, flac: OpenFlac, deadline: Deadline) -> Decoder:
         from cambfs.wav.decoder import Decoder
 
-        position = 0 if self._decoder is None else self._decoder.position
-        if not 0 <= (frame - position) * self.form.frame_bytes <= _DECODED_ON_BYTES:
-            self._drop_decoder()
-            position = frame
-        if self._decoder is None:
-            self._decoder = Decoder(self._file(position > 0, flac, deadline), self.form, position)
-        self._decoder.file.source, self._decoder.file.deadline = flac, deadline
-        return self._decoder
+        tag_end = id3_end(self._head)
+        length = flac.size(deadline) - tag_end if start else None  # only a seek needs it
+        return Decoder(FlacFile(flac, deadline, tag_end, self.form, length), self.form, start)
 
-    def _file(self, is_to_seek: bool, flac: OpenFlac, deadline: Deadline) -> FlacFile:
-        start = id3_end(self._head)
-        length = flac.size(deadline) - start if is_to_seek else None
-        return FlacFile(flac, deadline, start, self.form, length, self._note_progress)
-
-    def _note_progress(self) -> None:
-        self._progress_at = time.monotonic()
+    def _return(self, decoder: Decoder) -> None:
+        with self._changed:
+            self._idle.append(decoder)
+            surplus = self._idle.pop(0) if len(self._idle) > _IDLE_DECODERS else None
+        if surplus is not None:
+            surplus.close()
 
     def _next_block(self, decoder: Decoder, flac: OpenFlac, deadline: Deadline) -> bytes:
         """With the zero behind data of odd length."""
@@ -153,8 +175,9 @@ class Decoding:
         return block + bytes(self.form.data_bytes % 2)
 
     def _check_end(self, decoder: Decoder, flac: OpenFlac, deadline: Deadline) -> None:
-        """The last samples count only if they are the last: by the structure of the FLAC, and by its MD5."""
-        size, info = flac.size(deadline), stream_info(self._head[id3_end(self._head) :])
+        """The last samples count only if they are the last: by the structure of the FLAC, and by its MD5 where all was
+        decoded in a row."""
+        size, info = flac.size(deadline), stream_info(self._head)
         tail = memoryview(bytearray(min(audio.tail_bytes_wanted(self._head), size)))
         flac.readinto(size - len(tail), tail, deadline)
         if audio.end_of(self._head, bytes(tail), size) is End.BROKEN:
@@ -162,14 +185,12 @@ class Decoding:
         if info is not None and any(info.md5) and decoder.md5 not in (None, info.md5):
             raise Undecodable("its samples have another MD5 than its header says")
 
-    def _drop_decoder(self) -> None:
-        if self._decoder is not None:
-            self._decoder.close()
-            self._decoder = None
-
     def close(self) -> None:
-        """After the last read."""
-        self._drop_decoder()
+        """After the last read. May be called again after another one."""
+        with self._changed:
+            idle, self._idle = self._idle, []
+        for decoder in idle:
+            decoder.close()
 
 
 def count_samples(flac: Flac, head: bytes, info: StreamInfo, deadline: Deadline) -> int:

@@ -6,7 +6,6 @@ Threads: only the one that decodes at this moment.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from cambfs.deadline import Deadline
@@ -38,14 +37,12 @@ class FlacFile:
         start: int,
         form: WavFormat,
         length: int | None = None,
-        on_progress: Callable[[], None] = lambda: None,
     ) -> None:
         self.source = source
         self.deadline = deadline
         self._start = start
         self._shape = _shape(form)
         self._length = _UNKNOWN_LENGTH if length is None else length
-        self._on_progress = on_progress
         self._position = 0
         self._error: BaseException | None = None
 
@@ -65,7 +62,6 @@ class FlacFile:
             self._error = error
             return 0
         self._position += count
-        self._on_progress()
         return count
 
     def _read(self, view: memoryview) -> int:

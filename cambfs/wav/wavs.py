@@ -131,7 +131,7 @@ class Wavs:
         with self._lock:
             decoding.users -= 1
             is_last = not decoding.users
-            if is_last:
+            if is_last and decoding.error is None:  # what cannot be decoded is known for good
                 del self._decodings[decoding.key]
         if is_last:
             decoding.close()
