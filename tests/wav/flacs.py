@@ -1,0 +1,75 @@
+"""FLAC files of noise in every format that cambfs decodes, and their WAVs as the program flac decodes them."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from cambfs.flac import STREAMINFO_END
+from cambfs.wav.wav_format import WavFormat
+from tests.flac_files import crc, number_as_utf8
+
+BLOCK = 512
+_BITS_CODES = {8: 1, 12: 2, 16: 4, 20: 5, 24: 6}
+_MD5 = slice(26, STREAMINFO_END)
+_COUNT_AT = 21
+
+
+@cache
+def noise(form: WavFormat, seed: int = 0, *, block: int = BLOCK) -> bytes:
+    """A FLAC whose samples are stored as they are, in fixed blocks. Its header has their number and their MD5."""
+    source = random.Random(seed)
+    samples = [[source.getrandbits(form.bits) for _ in range(form.channels)] for _ in range(form.samples)]
+    blocks = [samples[at : at + block] for at in range(0, len(samples), block)]
+    shape = form.rate << 44 | (form.channels - 1) << 41 | (form.bits - 1) << 36 | form.samples
+    info = 2 * block.to_bytes(2, "big") + bytes(6) + shape.to_bytes(8, "big") + _md5(samples, form)
+    frames = b"".join(_frame(number, block, form) for number, block in enumerate(blocks))
+    # A zero at the end may or may not belong to the last frame.
+    return noise(form, seed + 1000, block=block) if frames.endswith(b"\0") else b"fLaC\x80\0\0\x22" + info + frames
+
+
+def _md5(samples: list[list[int]], form: WavFormat) -> bytes:
+    sign = 1 << form.bits - 1
+    signed = ((word ^ sign) - sign for frame in samples for word in frame)
+    content = b"".join(word.to_bytes(form.sample_bytes, "little", signed=True) for word in signed)
+    return hashlib.md5(content, usedforsecurity=False).digest()
+
+
+def _frame(number: int, samples: list[list[int]], form: WavFormat) -> bytes:
+    codes = (form.channels - 1) << 4 | _BITS_CODES[form.bits] << 1
+    header = b"\xff\xf8\x70" + bytes([codes]) + number_as_utf8(number) + (len(samples) - 1).to_bytes(2, "big")
+    bits = "".join(
+        "00000010" + "".join(format(frame[channel], f"0{form.bits}b") for frame in samples)
+        for channel in range(form.channels)
+    )
+    bits += "0" * (-len(bits) % 8)
+    frame = header + crc(header, 0x07, 8) + int(bits, 2).to_bytes(len(bits) // 8, "big")
+    return frame + crc(frame, 0x8005, 16)
+
+
+def uncounted(flac: bytes) -> bytes:
+    """As an encoder leaves it that cannot go back to the header."""
+    return with_count(flac[: _MD5.start] + bytes(16) + flac[_MD5.stop :], 0)
+
+
+def with_count(flac: bytes, samples: int) -> bytes:
+    """With another number of samples in its header."""
+    upper = flac[_COUNT_AT] & 0xF0 | samples >> 32
+    return flac[:_COUNT_AT] + bytes([upper]) + (samples & 0xFFFFFFFF).to_bytes(4, "big") + flac[_COUNT_AT + 5 :]
+
+
+def with_other_md5(flac: bytes) -> bytes:
+    return flac[: _MD5.start] + bytes([flac[_MD5.start] ^ 0xFF]) + flac[_MD5.start + 1 :]
+
+
+def wav_of(flac: bytes, directory: Path, *options: str) -> bytes:
+    """As `flac -d` writes it."""
+    source, target = directory / "reference.flac", directory / "reference.wav"
+    source.write_bytes(flac)
+    command = ["flac", "-d", "-s", "-f", *options, "-o", str(target), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return target.read_bytes()
