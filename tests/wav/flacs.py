@@ -61,6 +61,13 @@ def with_count(flac: bytes, samples: int) -> bytes:
     return flac[:_COUNT_AT] + bytes([upper]) + (samples & 0xFFFFFFFF).to_bytes(4, "big") + flac[_COUNT_AT + 5 :]
 
 
+def padded(flac: bytes, length: int) -> bytes:
+    """The same audio, in a file of that length."""
+    padding = length - len(flac) - 4
+    first = b"fLaC\0" + flac[5:STREAMINFO_END]
+    return first + b"\x81" + padding.to_bytes(3, "big") + bytes(padding) + flac[STREAMINFO_END:]
+
+
 def with_other_md5(flac: bytes) -> bytes:
     return flac[: _MD5.start] + bytes([flac[_MD5.start] ^ 0xFF]) + flac[_MD5.start + 1 :]
 
