@@ -159,9 +159,11 @@ class Decoding:
         return Decoder(FlacFile(flac, deadline, tag_end, self.form, length), self.form, start)
 
     def _return(self, decoder: Decoder) -> None:
-        with self._changed:
-            self._idle.append(decoder)
-            surplus = self._idle.pop(0) if len(self._idle) > _IDLE_DECODERS else None
+        surplus: Decoder | None = decoder  # at the end it is of no more use
+        if decoder.position < self.form.samples:
+            with self._changed:
+                self._idle.append(decoder)
+                surplus = self._idle.pop(0) if len(self._idle) > _IDLE_DECODERS else None
         if surplus is not None:
             surplus.close()
 

@@ -260,6 +260,16 @@ def test_blocks_are_limited_over_all_decodings() -> None:
     assert 0 < blocks._blocks.currsize <= 100_000
 
 
+def test_blocks_that_were_evicted_are_decoded_again() -> None:
+    content = noise(_MONO)
+    decoding = _decoding(content, _MONO, Blocks(40_000))
+    for _ in range(2):
+        assert _read_all(decoding, Flac(content)) == _wav(content)
+        assert _read(decoding, Flac(content), _MONO.file_bytes - 10, 10) == _wav(content)[-10:]
+        assert _read(decoding, Flac(content), 100, 10) == _wav(content)[100:110]
+        assert _read(decoding, Flac(content), _MONO.file_bytes - 10, 10) == _wav(content)[-10:]
+
+
 def test_decoders_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_IDLE_DECODERS", 2)
     content = noise(_MONO)
