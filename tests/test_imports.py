@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "vfs": {"wav", "runs", "cache", "remote"},
     "status": {"runs", "cache", "remote"},
     "fuse": {"vfs", "runs", "system"},
+    "python": {"cli", "config", "wiring", "fuse", "runs", "wav", "system"},
     "doctor": {"config", "wiring", "http", "wire", "remote", "cache", "disk", "system"},
 }
 # Modules that only the named rooms may import.
