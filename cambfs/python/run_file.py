@@ -130,6 +130,7 @@ def open_run(
 
     Returns when the first bytes are here. Raises ConfigError for a wrong setting or a missing key. This call and the
     reads raise OSError with the errno that a mount has, as FileNotFoundError for a run that the API does not know.
+    Raises ValueError for what is no run id or no format.
     """
     chosen = settings_for(FOR_FETCH, settings)
     if api_key is not None:
@@ -138,6 +139,8 @@ def open_run(
     name = f"{run_id}.{format}"
     if found is None:
         raise ValueError(f"{run_id!r} is not a run id")
+    if format not in ("flac", "wav"):
+        raise ValueError(f'the format is "flac" or "wav", not {format!r}')
     opened = _opened(chosen)
     with _as_os_error(name):
         deadline = Deadline(chosen.timeout)
