@@ -20,7 +20,7 @@ from cachetools import LRUCache
 from cambfs import audio
 from cambfs.audio import End
 from cambfs.deadline import SLICE_S, Deadline
-from cambfs.errors import Undecodable
+from cambfs.errors import ConfigError, Undecodable
 from cambfs.flac import StreamInfo, id3_end, stream_info
 from cambfs.names import RunId
 from cambfs.wav.flac_file import Flac, FlacFile
@@ -152,11 +152,9 @@ class Decoding:
         return block
 
     def _new_decoder(self, start: int, flac: OpenFlac, deadline: Deadline) -> Decoder:
-        from cambfs.wav.decoder import Decoder
-
         tag_end = id3_end(self._head)
         length = flac.size(deadline) - tag_end if start else None  # only a seek needs it
-        return Decoder(FlacFile(flac, deadline, tag_end, self.form, length), self.form, start)
+        return _decoder(FlacFile(flac, deadline, tag_end, self.form, length), self.form, start)
 
     def _return(self, decoder: Decoder) -> None:
         surplus: Decoder | None = decoder  # at the end it is of no more use
@@ -197,8 +195,14 @@ class Decoding:
 
 def count_samples(flac: Flac, head: bytes, info: StreamInfo, deadline: Deadline) -> int:
     """Decodes all of a FLAC. Raises Undecodable and other CambfsErrors."""
-    from cambfs.wav.decoder import Decoder
-
     form = of_flac(info, 0)
-    with closing(Decoder(FlacFile(flac, deadline, id3_end(head), form), form, 0)) as decoder:
+    with closing(_decoder(FlacFile(flac, deadline, id3_end(head), form), form, 0)) as decoder:
         return decoder.count()
+
+
+def _decoder(file: FlacFile, form: WavFormat, start: int) -> Decoder:
+    try:
+        from cambfs.wav.decoder import Decoder
+    except (ImportError, OSError) as error:  # soundfile raises OSError where its library is missing
+        raise ConfigError(f"libsndfile cannot be used, install libsndfile1: {error}") from None
+    return Decoder(file, form, start)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from dataclasses import replace
 from functools import cache
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cambfs.deadline import Deadline
-from cambfs.errors import Cancelled, TimedOut, Undecodable
+from cambfs.errors import Cancelled, ConfigError, TimedOut, Undecodable
 from cambfs.flac import stream_info
 from cambfs.names import RunId
 from cambfs.wav import decoding as module
@@ -289,3 +290,11 @@ def test_counting_by_decoding() -> None:
 
     assert info is not None
     assert count_samples(Flac(content), content[:_HEAD_BYTES], info, deadline()) == _MONO.samples
+
+
+def test_without_libsndfile_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cambfs.wav.decoder", None)
+    content = noise(_MONO)
+
+    with pytest.raises(ConfigError, match="install libsndfile1"):
+        _read(_decoding(content, _MONO), Flac(content), 0, 100)
