@@ -85,6 +85,7 @@ class Decoding:
         position = offset
         while position < stop:
             piece = self._piece(flac, position, deadline)[: stop - position]
+            assert piece, "a block has the length that the format gives it"
             buffer[position - offset : position - offset + len(piece)] = piece
             position += len(piece)
         return position - offset

@@ -77,7 +77,7 @@ class FlacFile:
 
 
 def _shape(form: WavFormat) -> bytes:
-    """As STREAMINFO has it, with the true number of samples. libsndfile refuses 12 and 20 bits, so the next larger
-    sample is announced: each frame tells its own bits, and libsndfile takes those."""
+    """As STREAMINFO has it. It has the true number of samples, which makes a seek quicker. libsndfile refuses 12 and 20
+    bits, so the next larger sample is announced: each frame tells its own bits, and libsndfile takes those."""
     bits = 8 * form.sample_bytes
     return (form.rate << 44 | (form.channels - 1) << 41 | (bits - 1) << 36 | form.samples).to_bytes(8, "big")

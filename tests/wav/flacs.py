@@ -19,16 +19,22 @@ _COUNT_AT = 21
 
 
 @cache
-def noise(form: WavFormat, seed: int = 0, *, block: int = BLOCK) -> bytes:
-    """A FLAC whose samples are stored as they are, in fixed blocks. Its header has their number and their MD5."""
+def noise(form: WavFormat, seed: int = 0, *, block: int = BLOCK, variable: bool = False) -> bytes:
+    """A FLAC whose samples are stored as they are. Its header has their number and their MD5. `variable`: its frames
+    are numbered by their first sample, as those of different lengths are."""
     source = random.Random(seed)
     samples = [[source.getrandbits(form.bits) for _ in range(form.channels)] for _ in range(form.samples)]
     blocks = [samples[at : at + block] for at in range(0, len(samples), block)]
     shape = form.rate << 44 | (form.channels - 1) << 41 | (form.bits - 1) << 36 | form.samples
     info = 2 * block.to_bytes(2, "big") + bytes(6) + shape.to_bytes(8, "big") + _md5(samples, form)
-    frames = b"".join(_frame(number, block, form) for number, block in enumerate(blocks))
+    step = block if variable else 1
+    frames = b"".join(_frame(step * at, part, form, variable=variable) for at, part in enumerate(blocks))
     # A zero at the end may or may not belong to the last frame.
-    return noise(form, seed + 1000, block=block) if frames.endswith(b"\0") else b"fLaC\x80\0\0\x22" + info + frames
+    return (
+        noise(form, seed + 1000, block=block, variable=variable)
+        if frames.endswith(b"\0")
+        else b"fLaC\x80\0\0\x22" + info + frames
+    )
 
 
 def _md5(samples: list[list[int]], form: WavFormat) -> bytes:
@@ -38,9 +44,11 @@ def _md5(samples: list[list[int]], form: WavFormat) -> bytes:
     return hashlib.md5(content, usedforsecurity=False).digest()
 
 
-def _frame(number: int, samples: list[list[int]], form: WavFormat) -> bytes:
+def _frame(number: int, samples: list[list[int]], form: WavFormat, *, variable: bool) -> bytes:
     codes = (form.channels - 1) << 4 | _BITS_CODES[form.bits] << 1
-    header = b"\xff\xf8\x70" + bytes([codes]) + number_as_utf8(number) + (len(samples) - 1).to_bytes(2, "big")
+    header = (
+        bytes([0xFF, 0xF8 | variable, 0x70, codes]) + number_as_utf8(number) + (len(samples) - 1).to_bytes(2, "big")
+    )
     bits = "".join(
         "00000010" + "".join(format(frame[channel], f"0{form.bits}b") for frame in samples)
         for channel in range(form.channels)

@@ -10,6 +10,7 @@ import pytest
 from cambfs.cache.cache import Cache
 from cambfs.disk.disk import Disk
 from cambfs.errors import NoWav, ResultChanged, Undecodable, UnknownRun
+from cambfs.model import RunInfo
 from cambfs.names import RunId
 from cambfs.runs.library import Library
 from cambfs.wav.wav_format import WavFormat
@@ -22,6 +23,7 @@ RUN, OTHER = RunId(1), RunId(2)
 _FORM = WavFormat(rate=22_050, channels=1, bits=16, samples=30_000)
 _FLAC = noise(_FORM)
 _OGG = some_bytes(10_000, head=b"OggS\0")
+_VARIABLE = noise(_FORM, variable=True)
 _HUGE_BLOCKS = noise(replace(_FORM, channels=8, bits=24, samples=40_000), block=40_000)
 
 
@@ -99,13 +101,65 @@ def test_a_size_without_the_help_of_storage(
     assert _size(wavs) == _FORM.file_bytes
 
 
-@pytest.mark.parametrize("content", [uncounted(_FLAC), uncounted(_HUGE_BLOCKS)], ids=["frames", "decoding"])
-def test_a_flac_that_does_not_count_its_samples(content: bytes, source: FakeSource, wavs: Wavs, tmp_path: Path) -> None:
-    source.add(RUN, Result(content))
-    wanted = wav_of(noise(_FORM) if content == uncounted(_FLAC) else _HUGE_BLOCKS, tmp_path)
+@pytest.mark.parametrize("counted", [_FLAC, _VARIABLE, _HUGE_BLOCKS], ids=["fixed", "variable", "huge"])
+def test_a_flac_that_does_not_count_its_samples(counted: bytes, source: FakeSource, wavs: Wavs, tmp_path: Path) -> None:
+    source.add(RUN, Result(uncounted(counted)))
+    wanted = wav_of(counted, tmp_path)
 
     assert _size(wavs) == len(wanted)
     assert _read(wavs) == wanted
+
+
+def test_a_flac_that_neither_counts_its_samples_nor_ends_with_a_frame(source: FakeSource, wavs: Wavs) -> None:
+    """Stream and storage agree about its end, so it is a result."""
+    source.add(RUN, Result(uncounted(_FLAC) + bytes(5), has_length=False))
+
+    with pytest.raises(Undecodable, match="does not end with a frame"):
+        wavs.open(RUN, deadline())
+    with pytest.raises(Undecodable, match="does not end with a frame"):
+        _size(wavs)
+
+
+def _forget_the_bytes(library: Library) -> None:
+    """As when the cache was too small for them. The size stays known."""
+    read_all(library, RUN)
+    eventually(lambda: not library.in_use)
+    context_of(library).cache.discard(RUN)
+    assert library.info(RUN) is not None
+
+
+def test_the_head_of_a_result_of_known_size_comes_from_storage(
+    source: FakeSource, library: Library, wavs: Wavs
+) -> None:
+    _prove_storage(library)
+    _forget_the_bytes(library)
+
+    assert _size(wavs) == _FORM.file_bytes
+    assert source.count("stream", RUN) == 1
+
+
+@pytest.mark.parametrize("samples", [None, 20_000])
+def test_the_head_comes_from_the_stream_where_storage_is_of_no_use(
+    samples: int | None, source: FakeSource, library: Library, wavs: Wavs
+) -> None:
+    """Storage is unreachable, or has another FLAC of another length."""
+    _prove_storage(library)
+    other = _FLAC if samples is None else noise(replace(_FORM, samples=samples), seed=5)
+    source.add(RUN, Result(_FLAC, stored=other))
+    if samples is None:
+        source.storage = StorageManner.UNREACHABLE
+    _forget_the_bytes(library)
+
+    assert _size(wavs) == _FORM.file_bytes
+    assert source.count("stream", RUN) == 2
+
+
+def test_a_size_is_forgotten_with_that_of_the_flac(library: Library, wavs: Wavs) -> None:
+    _size(wavs)
+    library.learn(RUN, RunInfo(1, 2), False)
+
+    assert wavs.info(RUN) is None
+    assert wavs.was_said(RUN)
 
 
 def test_the_bytes_are_those_of_flac(library: Library, wavs: Wavs, tmp_path: Path) -> None:
