@@ -25,7 +25,8 @@ ENDING = ".wav"
 
 
 class WavFiles:
-    """`listed` returns the runs whose WAVs the root lists. `timer`: seconds, as the kernel counts them."""
+    """`listed` returns the runs whose WAVs the root lists, except for results that are known to have none. `timer`:
+    seconds, as the kernel counts them."""
 
     def __init__(
         self, wavs: Wavs, listed: Callable[[], list[RunId]] = list, timer: Callable[[], float] = time.monotonic
@@ -64,7 +65,7 @@ class WavFiles:
         return False
 
     def names(self, _path: str) -> Iterator[Entry]:
-        names = (f"{run_id}{ENDING}" for run_id in self._listed())
+        names = (f"{run_id}{ENDING}" for run_id in self._listed() if not self._wavs.is_known_without(run_id))
         return ((name, inode_of_path(f"/{name}"), FILE_MODE) for name in names)
 
 

@@ -24,8 +24,7 @@ _SIGN_BIT = bytes(byte ^ 0x80 for byte in range(256))
 class Decoder:
     """Decodes from the frame `start` on, and only forward. `position` counts frames.
 
-    The constructor and `read` raise Undecodable, and the errors of the file. No call is possible after an error but
-    `close`.
+    All methods raise Undecodable, and the errors of the file. No call is possible after an error but `close`.
     """
 
     def __init__(self, file: FlacFile, form: WavFormat, start: int) -> None:
@@ -79,12 +78,12 @@ class Decoder:
             yield
         except soundfile.SoundFileError as error:
             self.file.check()
-            raise Undecodable(f"libsndfile cannot decode it: {error}") from error
+            reason = getattr(error, "error_string", "") or "the FLAC is damaged"
+            raise Undecodable(f"libsndfile cannot decode it: {reason}") from error
         self.file.check()
 
     def close(self) -> None:
-        if hasattr(self, "_sound"):
-            self._sound.close()
+        self._sound.close()
 
 
 class _Sound(soundfile.SoundFile):  # type: ignore[misc]

@@ -6,6 +6,8 @@ samples. Threads: any. `_lock` guards the tables; under it nothing else is locke
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Lock
 
 from cambfs import audio
@@ -64,6 +66,7 @@ class Wavs:
         self._lock = Lock()  # guards all below
         # The size that was told of a run's WAV, and what was known of its FLAC then; None where it was wrong.
         self._told: dict[RunId, tuple[RunInfo, int] | None] = {}
+        self._without: set[RunId] = set()  # the runs whose results have no WAV
         self._decodings: dict[Key, Decoding] = {}
         self._opened_generations: dict[RunId, int] = {}  # of the FLACs whose samples the kernel may have
 
@@ -85,7 +88,8 @@ class Wavs:
         if (known := self.info(run_id)) is not None:
             return known
         of_flac, head = self._library.wait_for_head(run_id, deadline)
-        size = self._size(run_id, of_flac, head, deadline)
+        with self._noting(run_id):
+            size = self._size(run_id, of_flac, head, deadline)
         with self._lock:
             self._told[run_id] = of_flac, size
         return RunInfo(size, of_flac.mtime_ns)
@@ -106,11 +110,29 @@ class Wavs:
         try:
             head = handle.read(0, HEAD_BYTES, deadline)
             is_wav = audio.signature(head) == "WAV"
-            decoding = None if is_wav else self._acquire(run_id, handle, head, deadline)
+            with self._noting(run_id):
+                decoding = None if is_wav else self._acquire(run_id, handle, head, deadline)
         except BaseException:
             handle.close()
             raise
         return OpenWav(self, run_id, handle, decoding, self._note_opened(run_id, handle))
+
+    def is_known_without(self, run_id: RunId) -> bool:
+        """Whether the result was found to have no WAV when it was last looked at."""
+        with self._lock:
+            return run_id in self._without
+
+    @contextmanager
+    def _noting(self, run_id: RunId) -> Iterator[None]:
+        """Notes whether the result has a WAV."""
+        try:
+            yield
+        except NoWav:
+            with self._lock:
+                self._without.add(run_id)
+            raise
+        with self._lock:
+            self._without.discard(run_id)
 
     def _acquire(self, run_id: RunId, handle: Handle, head: bytes, deadline: Deadline) -> Decoding:
         """The decoding that all readers of these bytes share."""

@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from cambfs.errors import NoSuchName
+from cambfs.errors import NoSuchName, NoWav
 from cambfs.names import RunId
 from cambfs.runs.library import Library
 from cambfs.vfs.nodes import PROVISIONAL_SIZE
@@ -15,7 +15,7 @@ from cambfs.vfs.tree import Tree
 from cambfs.vfs.wav_files import WavFiles
 from cambfs.wav.wav_format import WavFormat
 from cambfs.wav.wavs import Wavs
-from tests.fakes import FakeSource, Result
+from tests.fakes import FakeSource, Result, some_bytes
 from tests.waiting import MakeLibrary, deadline, read
 from tests.wav.flacs import noise
 
@@ -95,6 +95,14 @@ def test_other_names_cost_no_request(path: str, tree: Tree, source: FakeSource) 
         with pytest.raises(NoSuchName):
             call(path, deadline())
     assert source.requests == 0
+
+
+def test_the_root_does_not_list_what_was_found_to_have_none(source: FakeSource, tree: Tree) -> None:
+    source.add(2, Result(some_bytes(10_000, head=b"OggS\0")))
+    with pytest.raises(NoWav):
+        tree.attributes("/2.wav", deadline(), is_lookup_possible=False)
+
+    assert [name for name, _, _ in tree.names("/") if name.endswith(".wav")] == ["1.wav"]
 
 
 def test_the_root_lists_them_if_the_user_wants_that(tree: Tree, library: Library) -> None:

@@ -22,7 +22,7 @@ from cambfs.wav.decoding import Blocks, Decoding, count_samples
 from cambfs.wav.wav_format import WavFormat
 from tests.fakes import LIMIT_S, Gate
 from tests.waiting import Watched, deadline, in_thread
-from tests.wav.flacs import noise, uncounted, wav_of, with_count, with_other_md5
+from tests.wav.flacs import noise, steps, uncounted, wav_of, with_count, with_other_md5
 
 _MONO = WavFormat(rate=22_050, channels=1, bits=16, samples=100_000)
 _HEAD_BYTES = 4096
@@ -132,6 +132,20 @@ def test_a_distant_place_does_not_need_what_is_before_it() -> None:
 
     assert _read(decoding, flac, offset, 4096) == _wav(content)[offset : offset + 4096]
     assert not [at for at in flac.offsets if 64 * 1024 < at < len(content) // 2]
+
+
+def test_beyond_four_gib() -> None:
+    frames, block = 22_000, 32_768
+    content, form = steps(frames, block), WavFormat(192_000, 2, 24, frames * block)
+    decoding = _decoding(content, form)
+
+    assert form.file_bytes > 2**32
+    assert _read(decoding, Flac(content), 0, 4) == b"RF64"
+    for frame in (21_999, 3, 21_900):
+        offset = len(form.header) + frame * block * form.frame_bytes
+        before, after = ((max(number, 0)).to_bytes(3, "little") for number in (frame - 1, frame))
+        assert _read(decoding, Flac(content), offset - 6, 12) == 2 * before + 2 * after
+    assert _read(decoding, Flac(content), form.file_bytes - 3, 100) == (21_999).to_bytes(3, "little")
 
 
 def test_id3_before_the_flac() -> None:
@@ -247,7 +261,7 @@ def test_a_damaged_frame() -> None:
     content = bytearray(noise(_MONO))
     content[len(content) // 2] ^= 1
 
-    with pytest.raises(Undecodable, match="libsndfile"):
+    with pytest.raises(Undecodable, match="the FLAC is damaged"):
         _read_all(_decoding(bytes(content), _MONO), Flac(bytes(content)))
 
 

@@ -176,10 +176,12 @@ def test_a_result_that_is_a_wav_is_passed_through(source: FakeSource, wavs: Wavs
 def test_other_results_have_no_wav(content: bytes, source: FakeSource, wavs: Wavs) -> None:
     source.add(RUN, Result(content))
 
+    assert not wavs.is_known_without(RUN)
     with pytest.raises(NoWav, match="Ogg"):
         wavs.open(RUN, deadline())
     with pytest.raises(NoWav, match="Ogg"):
         _size(wavs)
+    assert wavs.is_known_without(RUN)
 
 
 def test_a_flac_of_32_bits_has_no_wav(source: FakeSource, wavs: Wavs) -> None:
