@@ -78,7 +78,7 @@ class Decoder:
             yield
         except soundfile.SoundFileError as error:
             self.file.check()
-            reason = getattr(error, "error_string", "") or "the FLAC is damaged"
+            reason = getattr(error, "error_string", error)  # without the name of the file, which is an object
             raise Undecodable(f"libsndfile cannot decode it: {reason}") from error
         self.file.check()
 

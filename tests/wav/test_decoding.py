@@ -261,7 +261,7 @@ def test_a_damaged_frame() -> None:
     content = bytearray(noise(_MONO))
     content[len(content) // 2] ^= 1
 
-    with pytest.raises(Undecodable, match="the FLAC is damaged"):
+    with pytest.raises(Undecodable, match=r"libsndfile cannot decode it: [^<]+$"):
         _read_all(_decoding(bytes(content), _MONO), Flac(bytes(content)))
 
 
