@@ -20,7 +20,7 @@ from cachetools import LRUCache
 from cambfs import audio
 from cambfs.audio import End
 from cambfs.deadline import SLICE_S, Deadline
-from cambfs.errors import ConfigError, Undecodable
+from cambfs.errors import CambfsError, Undecodable
 from cambfs.flac import StreamInfo, id3_end, stream_info
 from cambfs.names import RunId
 from cambfs.wav.flac_file import Flac, FlacFile
@@ -205,5 +205,5 @@ def _decoder(file: FlacFile, form: WavFormat, start: int) -> Decoder:
     try:
         from cambfs.wav.decoder import Decoder
     except (ImportError, OSError) as error:  # soundfile raises OSError where its library is missing
-        raise ConfigError(f"libsndfile cannot be used, install libsndfile1: {error}") from None
+        raise CambfsError(f"libsndfile cannot be used, install libsndfile1: {error}") from None
     return Decoder(file, form, start)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cambfs.deadline import Deadline
-from cambfs.errors import Cancelled, ConfigError, TimedOut, Undecodable
+from cambfs.errors import CambfsError, Cancelled, TimedOut, Undecodable
 from cambfs.flac import stream_info
 from cambfs.names import RunId
 from cambfs.wav import decoding as module
@@ -310,5 +310,5 @@ def test_without_libsndfile_one_line_says_so(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "cambfs.wav.decoder", None)
     content = noise(_MONO)
 
-    with pytest.raises(ConfigError, match="install libsndfile1"):
+    with pytest.raises(CambfsError, match="install libsndfile1"):
         _read(_decoding(content, _MONO), Flac(content), 0, 100)
