@@ -160,9 +160,10 @@ class Wavs:
 
     def _note_opened(self, run_id: RunId, handle: Handle) -> bool:
         """Whether every byte is what it was at the last open of this WAV. The FLAC may have been open since."""
+        generation = handle.generation
         with self._lock:
-            is_same = self._opened_generations.get(run_id) == handle.generation and not handle.beside_other
-            self._opened_generations[run_id] = -1 if handle.beside_other else handle.generation
+            is_same = self._opened_generations.get(run_id) == generation and not handle.beside_other
+            self._opened_generations[run_id] = -1 if handle.beside_other else generation
             return is_same
 
     def forget_pages(self, run_id: RunId) -> None:

@@ -14,9 +14,10 @@ import pytest
 import cambfs
 from cambfs.demo import samples
 from cambfs.python import run_file
+from tests.api.faults import Fault
 from tests.api.server import Server
 from tests.kernel.harness import KEY, environment
-from tests.waiting import in_thread
+from tests.waiting import eventually, in_thread
 
 _CONTENT = samples()[101].read_bytes()
 _LIMIT_S = 60.0
@@ -58,6 +59,23 @@ def test_all_files_share_one_download_and_the_cache(server: Server) -> None:
     assert [file.result(_LIMIT_S) for file in files] == [_CONTENT] * 4
     assert cambfs.open_run(101, format="wav").read(4) == b"RIFF"
     assert server.count("stream") == 1
+
+
+def test_files_with_the_same_settings_share_what_is_under_way(server: Server) -> None:
+    server.fail(Fault("stall", run_id=102, after_bytes=100_000))
+    with cambfs.open_run(102) as one, cambfs.open_run(102, no_disk_cache=False, log_file=None) as other:
+        assert one.read(1000) == other.read(1000)
+        assert (server.count("stream"), server.stalled) == (1, 1)
+        server.release()
+
+
+@pytest.mark.usefixtures("server")
+def test_a_closed_file_gives_its_result_back() -> None:
+    for kind in ("flac", "wav"):
+        cambfs.open_run(101, format=kind).close()
+    (opened,) = run_file._libraries.values()
+
+    eventually(lambda: not opened.library.in_use)
 
 
 def test_another_program_needs_no_request(server: Server, tmp_path: Path) -> None:

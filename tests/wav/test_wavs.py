@@ -90,6 +90,17 @@ def test_a_size_of_a_cached_result_costs_no_request(
     assert source.requests == asked
 
 
+def test_a_program_that_goes_through_a_listing_is_seen_coming(source: FakeSource, make_library: MakeLibrary) -> None:
+    runs = [RunId(number) for number in range(1, 11)]
+    source.results.update(dict.fromkeys(runs, Result(_FLAC)))
+    library = make_library(declared=runs)
+    wavs = Wavs(library)
+    library.begin_listing()
+
+    assert {wavs.wait_for_info(run_id, deadline()).size for run_id in runs} == {_FORM.file_bytes}
+    assert source.calls("bulk") > 0
+
+
 @pytest.mark.parametrize("storage", [StorageManner.UNREACHABLE, StorageManner.NO_RANGES, StorageManner.NO_LENGTH])
 @pytest.mark.parametrize("has_length", [True, False])
 def test_a_size_without_the_help_of_storage(
