@@ -109,7 +109,7 @@ def tail_bytes_wanted(head: bytes) -> int:
 
 def end_of(head: bytes, tail: bytes, size: int) -> End:
     """The verdict on the end of a file that begins with `head`, ends with `tail`, and has `size` bytes. `tail` has
-    `tail_bytes_wanted`, or is the whole file."""
+    `tail_bytes_wanted`, or is the whole file; a shorter one is enough for every verdict but BROKEN."""
     if (expected := _wav_bytes(head)) is not None:
         return _wav_end(expected, size)
     info = flac.stream_info(head)

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
-from cambfs.config import Settings
 from cambfs.errors import CambfsError, SettingError
+from cambfs.settings.config import Settings
 from cambfs.system import logs
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from pathlib import Path
 from cambfs.errors import SettingError
 from cambfs.names import RunId, parse_run_id
 from cambfs.system import user_files
-from cambfs.values import quoted
+from cambfs.text import quoted
 
 MAX_DECLARED_RUNS = 1_000_000
 _MAX_FILE_BYTES = 64 * 2**20  # a million lines of the longest ranges

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+_MAX_QUOTED = 60
+
 
 def visible(text: str) -> str:
     """`text` with everything that would not show as itself written as an escape (\\x1b, \\n, \\u202e). Text from a
@@ -9,6 +11,11 @@ def visible(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def quoted(text: str) -> str:
+    """As a Python string, shortened when it is long."""
+    return repr(text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}…")
 
 
 def shown_size(size: int) -> str:

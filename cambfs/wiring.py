@@ -19,12 +19,13 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from cambfs.config import Settings
 from cambfs.errors import ConfigError, KeyRefused, LinkError, RemoteError, TimedOut
 from cambfs.names import RunId
 from cambfs.reload import Reload
+from cambfs.settings.config import Settings
 from cambfs.system import limits, private_files
-from cambfs.system.daemon import keep_signals_out, tell_service_manager, without_signals
+from cambfs.system.daemon import notify_service_manager
+from cambfs.system.signals import keep_signals_out, without_signals
 
 if TYPE_CHECKING:
     from cambfs.cache.cache import Cache
@@ -207,7 +208,7 @@ def serve(
     from cambfs.vfs.xattrs import Xattrs
 
     private_files.forget_key_variable()
-    private_files.forbid_core_dumps()
+    limits.forbid_core_dumps()
     keep_signals_out()
     limits.allow_many_open_files()
     error_log, counters = ErrorLog(), Counters()
@@ -236,7 +237,7 @@ def serve(
             on_ready=mounted,
             on_hangup=reload,
         )
-        tell_service_manager("STOPPING=1")
+        notify_service_manager("STOPPING=1")
     return signal
 
 

@@ -117,7 +117,7 @@ def test_the_debian_package_brings_what_debian_does_not_have(tree: Path, tmp_pat
     program = f"""
 import sys
 sys.path += [{str(tree / "usr/lib/cambfs")!r}, {str(tmp_path)!r}]
-import cambfs.demo.server, cambfs.fuse.adapter, cambfs.http.client, cambfs.cli.mount_helper, rich
+import cambfs.demo.server, cambfs.fuse.adapter, cambfs.http.client, cambfs.mount_helper, rich
 from cambfs.doctor import machine
 print(*machine.versions())
 cambfs.cli.main(["--version"])

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from cambfs.config import ApiKey, Settings
 from cambfs.errors import SettingError
 from cambfs.reload import Reload
 from cambfs.run_list import DeclaredRuns
+from cambfs.settings.config import ApiKey, Settings
 
 BEGIN = Settings(key=ApiKey("old-key"), runs="1-3", options=("max_read=4096",))
 

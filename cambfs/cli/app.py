@@ -1,4 +1,5 @@
-"""The command `cambfs`: starts its subcommands, and prints errors. No threads."""
+"""The command `cambfs`: starts its subcommands, and prints errors. `completion` is here, too: it describes this command
+to a shell. No threads."""
 
 from __future__ import annotations
 
@@ -8,10 +9,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import click
+from click.shell_completion import get_completion_class
 
 from cambfs import __version__
 from cambfs.cli.cache import cache
-from cambfs.cli.completion import completion
 from cambfs.cli.demo import demo
 from cambfs.cli.doctor import doctor
 from cambfs.cli.fetch import fetch
@@ -21,6 +22,10 @@ from cambfs.errors import CambfsError, SettingError
 from cambfs.text import visible
 
 _log = logging.getLogger(__name__)
+
+_SHELLS = ("bash", "zsh", "fish")
+# How the script calls the command: click prints completions when this variable is set.
+_VARIABLE = "_CAMBFS_COMPLETE"
 
 
 class _Commands(click.Group):
@@ -42,6 +47,22 @@ def cambfs() -> None:
     The API key comes from CAMB_API_KEY or from a file (--api-key-file). Most options can also be set with the
     environment variable in brackets or in ~/.config/cambfs/config.toml, for example cache_size = "5GiB".
     """
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(_SHELLS))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    """Print the script with which a shell completes cambfs commands.
+
+    \b
+    bash: put this line in ~/.bashrc:  eval "$(cambfs completion bash)"
+    zsh:  put this line in ~/.zshrc:   eval "$(cambfs completion zsh)"
+    fish: cambfs completion fish >~/.config/fish/completions/cambfs.fish
+    """
+    kind = get_completion_class(shell)
+    assert kind is not None  # click supports these three
+    click.echo(kind(ctx.find_root().command, {}, "cambfs", _VARIABLE).source())
 
 
 for _command in (mount, unmount, status, demo, fetch, doctor, cache, completion):

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cambfs.cli.options import FOR_CACHE, FOR_FETCH, with_settings
-from cambfs.config import Settings
 from cambfs.errors import CacheDamaged, ConfigError
+from cambfs.settings.config import Settings
+from cambfs.settings.options import FOR_CACHE, FOR_FETCH, with_settings
 from cambfs.text import shown_size
 
 if TYPE_CHECKING:

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from cambfs.cli.mount import check, claimed, settle_options, stay
-from cambfs.cli.options import DIRECTORY, FOR_DEMO, Value, with_settings
-from cambfs.config import ApiKey, Settings
-from cambfs.system import mountpoint
-from cambfs.values import parse_duration, parse_size
+from cambfs.cli.mount import check, claimed, stay
+from cambfs.mounts import mountpoint
+from cambfs.settings.config import ApiKey, Settings
+from cambfs.settings.mount_options import settle_options
+from cambfs.settings.options import DIRECTORY, FOR_DEMO, with_settings
+from cambfs.settings.setting import Value
+from cambfs.settings.values import parse_duration, parse_size
 
 if TYPE_CHECKING:
     from cambfs.demo.profile import Profile
@@ -93,7 +95,7 @@ def demo(settings: Settings, directory: Path, url_life: float, latency: float | 
     to match the real API.
     """
     from cambfs.demo.profile import Profile
-    from cambfs.system.daemon import ending_on_signals, without_signals
+    from cambfs.system.signals import ending_on_signals, without_signals
 
     profile = Profile(url_life_s=url_life, latency_s=latency or 0.0, **behaviour)
     settings = settle_options(settings)

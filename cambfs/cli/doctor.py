@@ -12,18 +12,12 @@ from typing import TYPE_CHECKING
 import click
 
 from cambfs import __version__
-from cambfs.cli.options import (
-    DIRECTORY,
-    FOR_DOCTOR,
-    TolerantCommand,
-    known_variables,
-    mistakes_in_settings,
-    with_settings,
-)
-from cambfs.config import Settings, unknown_variables
 from cambfs.names import RunId, parse_run_id
-from cambfs.system import private_files
-from cambfs.values import quoted
+from cambfs.settings.config import Settings, unknown_variables
+from cambfs.settings.options import DIRECTORY, FOR_DOCTOR, known_variables, with_settings
+from cambfs.settings.setting import TolerantCommand, mistakes_in_settings
+from cambfs.system import limits, private_files
+from cambfs.text import quoted
 
 if TYPE_CHECKING:
     from cambfs.doctor.report import Censor, Check, Finding
@@ -48,7 +42,7 @@ def doctor(settings: Settings, directory: Path | None, run: str | None, as_json:
 
     The output has no secrets: no key, no signed URL, no password of a proxy. Send it along with a bug report.
     """
-    private_files.forbid_core_dumps()
+    limits.forbid_core_dumps()
     run_id = _run_id(run)
     found = []
     for finding in _findings(setup_of(click.get_current_context(), settings), directory, run_id):
@@ -106,7 +100,7 @@ def _checks(setup: Setup, directory: Path | None) -> Iterator[Check]:
 def _censor(setup: Setup) -> Censor:
     """Hides a key that is not in use, too."""
     from cambfs.doctor.report import Censor
-    from cambfs.http.masking import Key
+    from cambfs.redaction.masking import Key
 
     keys = {os.environ.get(private_files.KEY_VARIABLE, "").strip()}
     if setup.settings is not None and setup.settings.key is not None:

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from cambfs.cli.options import DIRECTORY, FOR_FETCH, PathValue, with_settings
-from cambfs.config import Settings
 from cambfs.errors import CambfsError, ConfigError, SettingError, UnknownRun
 from cambfs.names import RunId
+from cambfs.settings.config import Settings
+from cambfs.settings.options import DIRECTORY, FOR_FETCH, with_settings
+from cambfs.settings.setting import PathValue
 from cambfs.text import shown_size, visible
 
 if TYPE_CHECKING:
@@ -65,13 +66,13 @@ def fetch_into_cache(
 ) -> None:
     """Fetches the runs, and prints a summary. With `anew` the cached results are removed first, if the API responds.
     Exits with 1 when a run is missing in the end."""
-    from cambfs.system import private_files
-    from cambfs.system.daemon import ending_on_signals
+    from cambfs.system import limits
+    from cambfs.system.signals import ending_on_signals
 
     if settings.no_disk_cache and output is None:
         raise SettingError("without a disk cache there is nowhere to fetch to; name a directory with -o")
     _make(output)
-    private_files.forbid_core_dumps()
+    limits.forbid_core_dumps()
     if click.get_current_context().get_parameter_source("log_level") is ParameterSource.DEFAULT:
         settings = replace(settings, log_level="warning")  # retries and the like are expected here
     with ending_on_signals():

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from cambfs.cli.options import DIRECTORY, FOR_MOUNT, RereadableCommand, rereading, with_settings
-from cambfs.config import Settings
-from cambfs.errors import CambfsError, SettingError
-from cambfs.system import mount_table, mountpoint
+from cambfs.errors import CambfsError
+from cambfs.mounts import mount_table, mountpoint
+from cambfs.settings.config import Settings
+from cambfs.settings.mount_options import settle_options
+from cambfs.settings.options import DIRECTORY, FOR_MOUNT, RereadableCommand, rereading, with_settings
 from cambfs.text import visible
 
 if TYPE_CHECKING:
@@ -27,34 +26,6 @@ if TYPE_CHECKING:
     from cambfs.system import daemon
 
 _log = logging.getLogger(__name__)
-
-# These describe every cambfs mount, so they change nothing.
-_ALWAYS = ("ro", "nosuid", "nodev", "noexec", "defaults")
-# Options that fstab has for other programs than the file system, or that make no difference to a read-only mount.
-_WITH_AND_WITHOUT_NO = (
-    *("auto", "user", "users", "owner", "group", "fail", "mand", "iversion", "symfollow"),
-    *("atime", "diratime", "relatime", "strictatime", "lazytime"),
-)
-_IGNORED = (
-    *_WITH_AND_WITHOUT_NO,
-    *(f"no{name}" for name in _WITH_AND_WITHOUT_NO),
-    *("_netdev", "sync", "async", "dirsync", "silent", "loud"),
-)
-_IGNORED_PREFIX = "x-"
-_NEVER = ("rw", "suid", "dev", "exec", "fsname", "subtype")
-# The accepted options, with the form of their values. Others could break the files' promises, for example their sizes.
-_FORMS = {
-    "allow_root": "",
-    "auto_unmount": "",
-    "default_permissions": "",
-    "max_read": "=[0-9]{1,9}",
-    "max_readahead": "=[0-9]{1,9}",
-    "umask": "=[0-7]{1,4}",
-    "context": "=.+",
-    "fscontext": "=.+",
-    "defcontext": "=.+",
-    "rootcontext": "=.+",
-}
 
 _HINTS = """\
 mounted at {directory}. Every run opens by its id. For example:
@@ -78,7 +49,8 @@ def mount(settings: Settings, directory: Path, foreground: bool, mkdir: bool, ve
     Returns when the files are available. If mounting fails, one line says why.
     """
     from cambfs import wiring
-    from cambfs.system.daemon import ending_on_signals, has_terminal
+    from cambfs.system.daemon import has_terminal
+    from cambfs.system.signals import ending_on_signals
 
     settings, reread = settle_options(settings), rereading(click.get_current_context())
     wiring.open_client(settings).close()
@@ -94,8 +66,8 @@ def mount(settings: Settings, directory: Path, foreground: bool, mkdir: bool, ve
             stay(settings, directory, declared, words, None if has_terminal() else reread)
         else:
             log_file = _go(settings, directory, declared, reread)
-            told = [f"mounted at {directory}; the log is {log_file}" if verbose else "", next_step]
-            _say("".join(f"{line}\n" for line in told if line))
+            lines = [f"mounted at {directory}; the log is {log_file}" if verbose else "", next_step]
+            _say("".join(f"{line}\n" for line in lines if line))
 
 
 def _next_step(settings: Settings, directory: Path, declared: DeclaredRuns) -> str:
@@ -105,33 +77,6 @@ def _next_step(settings: Settings, directory: Path, declared: DeclaredRuns) -> s
     if not sys.stdout.isatty() or declared() or has_cached_results(settings):
         return ""
     return f"No runs are listed yet; open one by its number: {directory}/NUMBER.flac. --runs lists runs."
-
-
-def settle_options(settings: Settings) -> Settings:
-    """The settings with the mount options sorted out. Raises SettingError for options that are not allowed."""
-    known = (*_ALWAYS, *_IGNORED, "allow_other")
-    left = tuple(
-        option for option in settings.options if option not in known and not option.startswith(_IGNORED_PREFIX)
-    )
-    for option in left:
-        _check_option(option)
-    allow_other = settings.allow_other or "allow_other" in settings.options
-    if allow_other and "allow_root" in left:
-        raise SettingError("-o allow_root: --allow-other includes root; use one of the two")
-    return replace(settings, options=left, allow_other=allow_other)
-
-
-def _check_option(option: str) -> None:
-    name = option.split("=")[0]
-    if name in _NEVER:
-        raise SettingError(
-            f"-o {option}: leave it out; cambfs always mounts with {','.join(_ALWAYS[:4])} under its own name"
-        )
-    if name not in _FORMS:
-        raise SettingError(f"-o {option}: unknown option; known are allow_other, {', '.join(_FORMS)}")
-    if not re.fullmatch(name + _FORMS[name], option):
-        kinds = {"": "takes no value", "=.+": "needs a value", "=[0-7]{1,4}": "needs an octal number, such as 077"}
-        raise SettingError(f"-o {option}: {name} {kinds.get(_FORMS[name], 'needs a number of bytes')}")
 
 
 @contextmanager
@@ -179,7 +124,7 @@ def stay(
         words = "\n".join(line for line in words.splitlines() if ".url" not in line)
 
     def on_ready() -> None:
-        daemon.tell_service_manager("READY=1")
+        daemon.notify_service_manager("READY=1")
         _say(f"{words}\n")
 
     if settings.log_file is None:
@@ -201,7 +146,7 @@ def _go(settings: Settings, directory: Path, declared: DeclaredRuns, reread: Cal
     mountpoint.check_outside(directory, log_file, "--log-file")
     work = partial(_work, settings, directory, declared, log_file, reread)
     try:
-        daemon.start(work, lambda: _answers(directory), _warn, log_file)
+        daemon.start(work, lambda: _is_mounted(directory), _warn, log_file)
     except BaseException:
         _leave_no_dead_mount(directory)
         raise
@@ -232,13 +177,13 @@ def _work(
     _log.info("unmounted from %s", directory)
 
 
-def _answers(directory: Path) -> bool:
+def _is_mounted(directory: Path) -> bool:
     mounted = mount_table.mounted_at(directory)
     return mounted is not None and mounted.fstype == mount_table.FSTYPE and os.statvfs(directory) is not None
 
 
 def _leave_no_dead_mount(directory: Path) -> None:
-    from cambfs.system.unmount import unmount
+    from cambfs.mounts.unmount import unmount
 
     if mountpoint.is_dead(directory):
         with suppress(CambfsError):
@@ -268,6 +213,6 @@ def unmount(directory: Path, lazy: bool) -> None:
     Works while files are open: reading them fails from then on. (fusermount -u refuses in that case.) Also removes the
     dead mount that a crash leaves, where every access fails with "Transport endpoint is not connected".
     """
-    from cambfs.system import unmount as unmounting
+    from cambfs.mounts import unmount as unmounting
 
     unmounting.unmount(directory, lazy=lazy)

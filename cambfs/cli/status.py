@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cambfs.cli.options import DIRECTORY
 from cambfs.errors import ConfigError
-from cambfs.system import mount_table
-from cambfs.system.mount_table import Mounted
+from cambfs.mounts import mount_table
+from cambfs.mounts.mount_table import Mounted
+from cambfs.settings.options import DIRECTORY
 from cambfs.text import visible
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _print(console: Console, shown: RenderableType) -> None:
 
 
 def _shown(directory: Path | None) -> RenderableType:
-    from cambfs.cli.status_view import view
+    from cambfs.status.view import view
 
     return view(_read_all(directory))
 

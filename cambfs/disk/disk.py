@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cambfs.disk import reading
-from cambfs.disk.checks import FRAMES, check_structure, sha256
+from cambfs.disk.checks import check_structure, sha256
 from cambfs.disk.descriptors import SHORTAGES
 from cambfs.disk.directory import Directory, Name, sweep, try_lock
 from cambfs.disk.reading import Opened, audio_name, sidecar_name
@@ -153,12 +153,7 @@ class Disk:
 
     def identify(self, run_id: RunId) -> tuple[str, bytes]:
         """The SHA-256 in the sidecar and the first bytes, neither of them checked; empty where they cannot be had."""
-        try:
-            sidecar = reading.read_sidecar(self._held.results, run_id)
-            head = reading.head(self._held.results, run_id)
-        except (OSError, CacheDamaged):
-            return "", b""
-        return ("" if sidecar is None else sidecar.sha256), head
+        return reading.identify(self._held.results, run_id)
 
     def open(self, run_id: RunId) -> Opened | None:
         """The bytes, not checked, the info in the sidecar, and whether the bytes are known to be right; None without
@@ -172,21 +167,9 @@ class Disk:
         """Compares the file with the checksum in its sidecar, and notes its identity there. Checks its structure when
         nothing else has proven it complete. Raises CacheDamaged when it differs, Closing when `is_cancelled`, which
         is called every 128 KiB."""
-        sidecar, identity = reading.read_sidecar(self._held.results, run_id), spool.identity()
-        if sidecar is None:
-            raise CacheDamaged(f"run {run_id}: the cached file was removed before it was checked")
-        try:
-            checksum = sha256(spool.fileno(), is_cancelled)
-        except OSError as error:
-            raise CacheDamaged(f"run {run_id}: the cached file cannot be read: {error.strerror}") from error
-        if checksum != sidecar.sha256 or spool.identity() != identity:
-            raise CacheDamaged(f"run {run_id}: the cached file is damaged")
-        if not sidecar.proof:
-            check_structure(run_id, sidecar, spool.fileno())
-        spool.verified_identity, spool.sha256 = identity, sidecar.sha256
-        right = sidecar._replace(identity=identity, proof=sidecar.proof or FRAMES)
+        found, right = reading.check(self._held.results, run_id, spool, is_cancelled)
         with suppress(OSError, CacheDamaged):  # it is checked again next time
-            if right != sidecar and reading.read_sidecar(self._held.results, run_id) == sidecar:
+            if right != found and reading.read_sidecar(self._held.results, run_id) == found:
                 self._write_sidecar(run_id, right)
 
     def verify(self, run_id: RunId) -> None:
@@ -216,19 +199,14 @@ class Disk:
             os.close(fd)
 
     def _create(self, text: str) -> tuple[Name, int]:
-        part = self._held.part
         try:
-            return Name(part, text), part.create(text)
+            fd = self._held.part.create(text)
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ESTALE):
                 raise
-        self._make_anew()
-        part = self._held.part
-        return Name(part, text), part.create(text)
-
-    def commit(self, run_id: RunId, spool: Spool, info: RunInfo, content_type: str, proof: str) -> None:
-        """Gives a complete spool its name. The spool stays readable. Raises OSError."""
-        self.publish(run_id, spool, self.describe(spool, info, content_type, proof))
+            self._make_anew()
+            fd = self._held.part.create(text)
+        return Name(self._held.part, text), fd
 
     def describe(self, spool: Spool, info: RunInfo, content_type: str, proof: str) -> Sidecar:
         """The sidecar of a complete spool. Reads the file and syncs it to the disk. Raises OSError; when the disk has

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import NamedTuple, TypeVar
 
-from cambfs.disk.checks import check_fits, check_structure, is_own_file
+from cambfs.disk.checks import FRAMES, check_fits, check_structure, is_own_file, sha256
 from cambfs.disk.descriptors import SHORTAGES
 from cambfs.disk.directory import Directory
 from cambfs.disk.ranges import RangeSet
@@ -55,9 +55,13 @@ def read_sidecar(directory: Directory, run_id: RunId) -> Sidecar | None:
     return sidecar
 
 
-def head(directory: Directory, run_id: RunId) -> bytes:
-    """The first bytes of a result, as much of it as a sidecar has. Raises OSError."""
-    return _content(directory, audio_name(run_id))
+def identify(directory: Directory, run_id: RunId) -> tuple[str, bytes]:
+    """The SHA-256 in the sidecar and the first bytes, neither of them checked; empty where they cannot be had."""
+    try:
+        sidecar, head = read_sidecar(directory, run_id), _content(directory, audio_name(run_id))
+    except (OSError, CacheDamaged):
+        return "", b""
+    return ("" if sidecar is None else sidecar.sha256), head
 
 
 def _content(directory: Directory, name: str) -> bytes:
@@ -130,6 +134,26 @@ def _open_audio(directory: Directory, run_id: RunId, sidecar: Sidecar) -> Spool 
         spool.close()
         raise
     return spool
+
+
+def check(
+    directory: Directory, run_id: RunId, spool: Spool, is_cancelled: Callable[[], bool]
+) -> tuple[Sidecar, Sidecar]:
+    """The sidecar of a file that has the checksum in it, and the sidecar that says that this file is right. Checks the
+    structure when nothing else has proven it complete. Raises CacheDamaged, and Closing when `is_cancelled`."""
+    sidecar, identity = read_sidecar(directory, run_id), spool.identity()
+    if sidecar is None:
+        raise CacheDamaged(f"run {run_id}: the cached file was removed before it was checked")
+    try:
+        checksum = sha256(spool.fileno(), is_cancelled)
+    except OSError as error:
+        raise CacheDamaged(f"run {run_id}: the cached file cannot be read: {error.strerror}") from error
+    if checksum != sidecar.sha256 or spool.identity() != identity:
+        raise CacheDamaged(f"run {run_id}: the cached file is damaged")
+    if not sidecar.proof:
+        check_structure(run_id, sidecar, spool.fileno())
+    spool.verified_identity, spool.sha256 = identity, sidecar.sha256
+    return sidecar, sidecar._replace(identity=identity, proof=sidecar.proof or FRAMES)
 
 
 def _look_twice(look: Callable[[], T | None]) -> T | None:

@@ -14,10 +14,10 @@ from importlib import metadata
 from pathlib import Path
 
 from cambfs import __version__
-from cambfs.config import Settings
 from cambfs.doctor.report import Check, Finding, broken, ok, refused, warning
 from cambfs.errors import ConfigError
-from cambfs.system import mountpoint
+from cambfs.mounts import mountpoint
+from cambfs.settings.config import Settings
 
 _LIBRARIES = ("fusepy", "requests", "urllib3")
 # Each open result and each transfer has descriptors; a mount raises the soft limit to the hard one by itself.

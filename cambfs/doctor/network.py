@@ -13,15 +13,15 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from cambfs.config import Settings
 from cambfs.doctor.report import Check, Finding, broken, ok, warning
 from cambfs.doctor.setup import proxy_address, proxy_of
 from cambfs.errors import CambfsError, ConfigError, KeyRefused
-from cambfs.http import response_text
+from cambfs.hosts.origins import base_origin
 from cambfs.http.exchange import Exchange, Response
-from cambfs.http.masking import Key
-from cambfs.http.origins import base_origin
 from cambfs.names import MAX_RUN_ID
+from cambfs.redaction import response_text
+from cambfs.redaction.masking import Key
+from cambfs.settings.config import Settings
 from cambfs.wire.headers import Span, date_s
 from cambfs.wiring import KEY_REMEDY, open_client
 
@@ -186,10 +186,10 @@ def tls(observed: Observed, now_s: float) -> Finding:
 
 
 def clock(response: Response, now_s: float) -> Finding:
-    said_s = date_s(response.headers.get("Date", ""))
-    if said_s is None:
+    server_s = date_s(response.headers.get("Date", ""))
+    if server_s is None:
         return ok("clock", "not compared; the response has no Date")
-    skew_s = now_s - said_s
+    skew_s = now_s - server_s
     shown = f"{abs(skew_s):.0f} s {'ahead of' if skew_s > 0 else 'behind'} the API's"
     if abs(skew_s) > _MOST_SKEW_S:
         return warning("clock", shown, "as root: timedatectl set-ntp true")
@@ -211,18 +211,18 @@ def verdict(prober: Prober, response: Response, is_api: Callable[[], bool]) -> F
     """Whether the API is there, and accepts the key. `is_api` is called when the response does not tell."""
     status, own, host = response.status, response.own, response.origin
     content = prober.exchange.error_content(response, "the API", _MAX_CONTENT)
-    said = response_text.with_words(f"{host} says {status}", response_text.message(content, hide=prober.key))
+    text = response_text.with_words(f"{host} says {status}", response_text.message(content, hide=prober.key))
     if not own:
         return broken("API", f"redirects to {host}, where the key does not go", _BASE_URL_REMEDY)
     if status in _REFUSED:
-        return broken("key accepted", said, KEY_REMEDY)
+        return broken("key accepted", text, KEY_REMEDY)
     if status in _NOT_NOW or status >= 500:
-        return warning("API", said, "try again later")
+        return warning("API", text, "try again later")
     says_nothing = {200: response_text.is_page, 404: response_text.tells_of_no_run}.get(status)
     is_about_a_run = status in _API_KNOWS_PATH or (says_nothing is not None and not says_nothing(content))
     if is_about_a_run or is_api():
         return ok("key accepted", f"{host} accepts the key")
-    return broken("API", f"no such API at this path: {said}", _BASE_URL_REMEDY)
+    return broken("API", f"no such API at this path: {text}", _BASE_URL_REMEDY)
 
 
 def milliseconds(seconds: float) -> str:

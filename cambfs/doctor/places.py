@@ -1,7 +1,6 @@
 """The places of files and mounts: the cache, the log, dead mounts, the directory that was named.
 
-Threads: a mount may hang, and a request to it cannot be taken back. Each request has a thread of its own, which ends
-with the process.
+No threads but those of `probe`.
 """
 
 from __future__ import annotations
@@ -15,22 +14,21 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from pathlib import Path
-from threading import Thread
 
-from cambfs.config import Settings
 from cambfs.disk.disk import Disk
 from cambfs.doctor.report import Check, Finding, broken, ok, warning
-from cambfs.system import logs, mount_table, mountpoint, private_files
-from cambfs.system.mount_table import FSTYPE, Mounted
+from cambfs.mounts import mount_table, mountpoint
+from cambfs.mounts.mount_table import FSTYPE, Mounted
+from cambfs.mounts.probe import outcome, probe
+from cambfs.settings.config import Settings
+from cambfs.system import logs, private_files
 from cambfs.text import shown_size
 from cambfs.wiring import account_directories, account_directory
 
 _NETWORK_KINDS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "lustre", "afs", "fuse.sshfs")
-_ANSWER_S = 2.0
+_RESPONSE_S = 2.0
 _PREFIX = ".cambfs-doctor-"
 _ANOTHER_CACHE = "name a directory on a local disk with --cache-dir"
 
@@ -39,9 +37,9 @@ def checks(settings: Settings | None, directory: Path | None) -> Iterator[Check]
     if settings is not None:
         yield Check("files", "cache", lambda: cache(settings), 5.0)
         yield Check("files", "log", lambda: log(settings, directory))
-    yield Check("mounts", "mounts", lambda: mounts(directory), _ANSWER_S * 2)
+    yield Check("mounts", "mounts", lambda: mounts(directory), _RESPONSE_S * 2)
     if directory is not None:
-        yield Check("mounts", "DIR", lambda: named(directory), _ANSWER_S * 2)
+        yield Check("mounts", "DIR", lambda: named(directory), _RESPONSE_S * 2)
 
 
 def cache(settings: Settings) -> Iterator[Finding]:
@@ -134,11 +132,11 @@ def log(settings: Settings, directory: Path | None) -> Iterator[Finding]:
 def mounts(directory: Path | None) -> Iterator[Finding]:
     """Of this user's mounts, those that are dead or hang; `directory` has a line of its own."""
     ours = {mounted.directory for mounted in mount_table.own_mounts()}
-    asked = {path: ask(path) for path in sorted(ours - {mountpoint_of(directory)})}
-    deadline = time.monotonic() + _ANSWER_S
+    asked = {path: probe(path) for path in sorted(ours - {mountpoint_of(directory)})}
+    deadline = time.monotonic() + _RESPONSE_S
     bad = 0
-    for path, answered in asked.items():
-        response = outcome(answered, deadline)
+    for path, probed in asked.items():
+        response = outcome(probed, deadline)
         if response == errno.ENOTCONN:
             yield broken("mounts", f"{path}: its process has died, and every access fails", unmounting(path))
         elif response is None:
@@ -158,30 +156,6 @@ def unmounting(directory: Path) -> str:
     return f"cambfs unmount {shlex.quote(str(directory))}"
 
 
-def ask(directory: Path) -> Future[int]:
-    """The future becomes 0 when the mount responds, and an errno when it refuses."""
-    answered: Future[int] = Future()
-
-    def look() -> None:
-        try:
-            directory.stat()  # which fails for users who have no access
-            os.statvfs(directory)  # which the kernel never serves from its cache
-            answered.set_result(0)
-        except OSError as error:
-            answered.set_result(error.errno or errno.EIO)
-
-    Thread(target=look, name="doctor-mount", daemon=True).start()
-    return answered
-
-
-def outcome(answered: Future[int], deadline: float) -> int | None:
-    """None when there is none at `deadline` (of `time.monotonic`)."""
-    try:
-        return answered.result(max(deadline - time.monotonic(), 0.0))
-    except FutureTimeout:
-        return None
-
-
 def named(directory: Path) -> Iterator[Finding]:
     mounted = mount_table.mounted_at(directory)
     if mounted is None:
@@ -193,7 +167,7 @@ def named(directory: Path) -> Iterator[Finding]:
             "DIR", f"{directory}: something else ({mounted.fstype}) is mounted there", "name another directory"
         )
         return
-    yield condition(directory, mounted, outcome(ask(directory), time.monotonic() + _ANSWER_S))
+    yield condition(directory, mounted, outcome(probe(directory), time.monotonic() + _RESPONSE_S))
 
 
 def condition(directory: Path, mounted: Mounted, response: int | None) -> Finding:

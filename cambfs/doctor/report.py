@@ -19,7 +19,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 
 from cambfs.errors import CambfsError
-from cambfs.http.masking import MASK, Key
+from cambfs.redaction.masking import MASK, Key
 from cambfs.text import visible
 
 _log = logging.getLogger(__name__)

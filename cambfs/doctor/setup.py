@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cambfs.config import Settings, config_file
 from cambfs.doctor.report import Check, Finding, broken, ok, refused, warning
 from cambfs.errors import CambfsError, ConfigError
-from cambfs.http.origins import base_origin
-from cambfs.http.surroundings import Proxies, ca_setting, tls_context
+from cambfs.hosts.origins import base_origin
+from cambfs.hosts.surroundings import Proxies, ca_setting, tls_context
+from cambfs.settings.config import Settings, config_file
 
 _PROXY_VARIABLES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 # Scheme → the default port.

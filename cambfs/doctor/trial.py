@@ -12,18 +12,18 @@ from dataclasses import dataclass, replace
 
 from cambfs import audio
 from cambfs.audio import End
-from cambfs.config import Settings
 from cambfs.doctor.network import Observed, Prober, milliseconds, remedy_for
 from cambfs.doctor.report import Check, Finding, broken, ok, warning
 from cambfs.doctor.setup import Setup
 from cambfs.errors import CambfsError
-from cambfs.http import response_text
+from cambfs.hosts.origins import origin_of
 from cambfs.http.client import Client
 from cambfs.http.exchange import Response
-from cambfs.http.origins import origin_of
 from cambfs.names import RunId
+from cambfs.redaction import response_text
 from cambfs.remote.signature import tells_life
 from cambfs.remote.source import SignedUrl
+from cambfs.settings.config import Settings
 from cambfs.text import shown_size
 from cambfs.wire.body import HttpBody
 from cambfs.wire.headers import Span, read_framing, strong_etag
@@ -40,8 +40,10 @@ _MAX_CONTENT = 65536
 _SHOWN = ("ETag", "Last-Modified", "Accept-Ranges", "Date")
 _SHORT_LIFE_S = 60.0
 _SHORT_WAIT_S = 10.0
-_UNKNOWN = (400, 404, 422)
-_REFUSED = (401, 403)
+_REMEDIES = {
+    **dict.fromkeys((400, 404, 422), "check the id: it is the run_id of a finished task, not the id of the task"),
+    **dict.fromkeys((401, 403), "use the key of the account that made this run"),
+}
 _TYPES = {"FLAC": ("audio/flac", "audio/x-flac"), "WAV": ("audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave")}
 _REPORT = "report it, together with these lines; cambfs works around it"
 _NO_STORAGE = "nothing to do here: sizes come from a download instead, which is slower; report it"
@@ -69,10 +71,8 @@ def checks(setup: Setup, run_id: RunId) -> Iterator[Check]:
     if settings is not None and settings.key is not None:
         yield Check(group, "run", lambda: examine(settings, run_id), LIMIT_S)
     else:
-        not_asked = warning(
-            "run", "not asked about, without a key or with wrong settings", "mend the lines above first"
-        )
-        yield Check(group, "run", lambda: [not_asked])
+        skipped = warning("run", "not checked, without a key or with wrong settings", "mend the lines above first")
+        yield Check(group, "run", lambda: [skipped])
 
 
 def examine(settings: Settings, run_id: RunId) -> Iterator[Finding]:
@@ -102,10 +102,9 @@ class Trial:
             yield self._refusal(response)
             return
         redirected = "" if response.own else f" from {response.origin}, to which the API redirects"
-        told = [name for name in _SHOWN if name in response.headers]
-        yield ok(
-            "response", f"200{redirected}; " + (f"it has {', '.join(told)}" if told else f"no {' or '.join(_SHOWN)}")
-        )
+        shown = [name for name in _SHOWN if name in response.headers]
+        headers = f"it has {', '.join(shown)}" if shown else f"no {' or '.join(_SHOWN)}"
+        yield ok("response", f"200{redirected}; {headers}")
         yield length(response)
         yield interim(response)
         body = self._prober.exchange.body(response, self._what, None)
@@ -116,20 +115,15 @@ class Trial:
 
     def _content(self, found: Download, content_type: str) -> Finding:
         finding = content(found, content_type)
-        words = (
-            response_text.first_words(found.head, hide=self._prober.key) if audio.signature(found.head) is None else ""
-        )
+        if audio.signature(found.head) is not None:
+            return finding
+        words = response_text.first_words(found.head, hide=self._prober.key)
         return replace(finding, found=response_text.with_words(finding.found, words))
 
     def _refusal(self, response: Response) -> Finding:
-        said = response_text.with_words(
-            f"{response.origin} says {response.status}", self._prober.words(response, self._what)
-        )
-        if response.status in _UNKNOWN:
-            return broken("response", said, "check the id: it is the run_id of a finished task, not the id of the task")
-        if response.status in _REFUSED:
-            return broken("response", said, "use the key of the account that made this run")
-        return broken("response", said, "try again later")
+        words = self._prober.words(response, self._what)
+        text = response_text.with_words(f"{response.origin} says {response.status}", words)
+        return broken("response", text, _REMEDIES.get(response.status, "try again later"))
 
     def ranges(self) -> Iterator[Finding]:
         if self._download is None or self._download.size < _RANGE.start + 1:
@@ -143,7 +137,7 @@ class Trial:
             wanted = self._download.head[_RANGE.start : _RANGE.stop]
             if response.status == 200:
                 yield ok("ranges", "ignored by the API, which sends the whole result")
-            elif body.peek(len(wanted), time.monotonic() + _SHORT_WAIT_S)[: len(wanted)] != wanted:
+            elif not _begins_with(body, wanted):
                 yield broken("ranges", "the range has other bytes than the whole result", _REPORT)
             else:
                 used = "with an ETag" if strong_etag(response.headers) else "but without an ETag, so they are not used"
@@ -167,16 +161,18 @@ class Trial:
         response = observed.response
         if response.status not in (200, 206):
             code = response_text.storage_code(self._prober.exchange.error_content(response, "storage", _MAX_CONTENT))
-            yield warning(
-                "storage", response_text.with_words(f"{response.origin} says {response.status}", code), _NO_STORAGE
-            )
+            text = response_text.with_words(f"{response.origin} says {response.status}", code)
+            yield warning("storage", text, _NO_STORAGE)
             return
         ranges = "ranges are honoured" if response.status == 206 else "ranges are ignored"
         with closing(self._prober.exchange.body(response, "storage", Span(0, _HEAD_BYTES))) as body:
             wanted = download.head[:_HEAD_BYTES]
-            head = body.peek(len(wanted), time.monotonic() + _SHORT_WAIT_S)[: len(wanted)]
-            yield same(head == wanted, body.total, download.size, ranges)
+            yield same(_begins_with(body, wanted), body.total, download.size, ranges)
         yield ok("storage times", _times(observed))
+
+
+def _begins_with(body: HttpBody, wanted: bytes) -> bool:
+    return body.peek(len(wanted), time.monotonic() + _SHORT_WAIT_S)[: len(wanted)] == wanted
 
 
 def download(body: HttpBody) -> Download:
@@ -211,11 +207,11 @@ def interim(response: Response) -> Finding:
 
 
 def content(found: Download, content_type: str) -> Finding:
-    kind, said = audio.signature(found.head), content_type or "no type"
+    kind, label = audio.signature(found.head), content_type or "no type"
     if kind is None:
-        return broken("content", f"{found.size} bytes, labelled {said}, that are not audio", _REPORT)
+        return broken("content", f"{found.size} bytes, labelled {label}, that are not audio", _REPORT)
     end = audio.end_of(found.head, found.tail, found.size)
-    text = f"{kind}, labelled {said}, {found.size} bytes ({shown_size(found.size)})"
+    text = f"{kind}, labelled {label}, {found.size} bytes ({shown_size(found.size)})"
     if end is End.BROKEN:
         return broken("content", f"{text}; it is cut off, or something follows it", f"try again; {_REPORT}")
     if content_type not in _TYPES.get(kind, (content_type,)):

@@ -15,13 +15,14 @@ from types import TracebackType
 from typing import Any, NoReturn, Self
 
 from cambfs.errors import BadResponse, ConfigError, RemoteError, ResultChanged, UnknownPath, UnknownRun
-from cambfs.http import response_text
-from cambfs.http.breaker import Breakers
+from cambfs.hosts.breaker import Breakers
+from cambfs.hosts.origins import allowed_origin, base_origin
+from cambfs.http.exceptions import api_error, elsewhere_error, storage_error
 from cambfs.http.exchange import Exchange, Response
-from cambfs.http.masking import Key
-from cambfs.http.origins import allowed_origin, base_origin
 from cambfs.http.sniff import refuse_other_than_audio
 from cambfs.names import MAX_RUN_ID, RunId
+from cambfs.redaction import response_text
+from cambfs.redaction.masking import Key
 from cambfs.remote.signature import life_s
 from cambfs.remote.source import SignedUrl
 from cambfs.wire.body import HttpBody
@@ -212,9 +213,9 @@ class Client:
         words, of_no_run = self._words_of(response, what)
         if response.own:
             text = response_text.with_words(f"{what}: the API says {status}", words)
-            raise response_text.api_error(text, status, wait_s, of_no_run)
+            raise api_error(text, status, wait_s, of_no_run)
         who = f"{what}: {response.origin}, to which the API redirects without the key,"
-        raise response_text.elsewhere_error(response_text.with_words(f"{who} says {status}", words), status, wait_s)
+        raise elsewhere_error(response_text.with_words(f"{who} says {status}", words), status, wait_s)
 
     def _words_of(self, response: Response, what: str) -> tuple[str, bool]:
         # In a function of its own: the content may hold the key, and must be no local variable of a frame that raises.
@@ -227,7 +228,7 @@ class Client:
             response_text.storage_code(self._exchange.error_content(response, what, _MAX_MESSAGE)),
         )
         text = response_text.with_words(f"{what}: {response.origin} says {status}{_STORED.get(status, '')}", code)
-        raise response_text.storage_error(text, status, code, retry_after_s(response.headers, response.now_s()))
+        raise storage_error(text, status, code, retry_after_s(response.headers, response.now_s()))
 
 
 def _checked(key: str) -> str:

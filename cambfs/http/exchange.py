@@ -1,9 +1,8 @@
 """One request and the head of its response: sending it, following redirects, mapping exceptions to CambfsErrors.
 
 `client` chooses the requests and interprets the responses. `pool` reuses connections, and repeats a request when a
-connection was lost. Besides `transport` and `pool` this is the only module that knows requests and urllib3. None of
-their exceptions leaves it, and no text that it raises holds the key or the query of a URL. Threads: any number at once;
-nothing here is locked. `body` describes its own threads.
+connection was lost. No exception of requests and urllib3 leaves this module, and no text that it raises holds the key
+or the query of a URL. Threads: any number at once; nothing here is locked. `body` describes its own threads.
 
 The key goes to the origin of the base URL only. Redirects are followed by hand, since requests would forward the key to
 any host that they name. Off that origin the key is dropped, and not used again if a later redirect leads back. No
@@ -12,7 +11,6 @@ redirect is followed to a literal address that is nearer to this machine than th
 
 from __future__ import annotations
 
-import http.client
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -23,42 +21,26 @@ from typing import Any
 from urllib.parse import urljoin
 
 import requests
-import urllib3.exceptions
 
 from cambfs.errors import BadResponse, CambfsError, ConfigError, LinkError, TimedOut, Unreachable
-from cambfs.http.breaker import Breakers
-from cambfs.http.exceptions import Kinds, fault
-from cambfs.http.masking import Key
-from cambfs.http.origins import Origin, allowed_origin, origin_of
+from cambfs.hosts.breaker import Breakers
+from cambfs.hosts.origins import Origin, allowed_origin, origin_of
+from cambfs.hosts.surroundings import Proxies, tls_context
+from cambfs.http.exceptions import FOREIGN, fault
 from cambfs.http.request_log import RequestLog
-from cambfs.http.surroundings import Proxies, tls_context
+from cambfs.redaction.masking import Key
 from cambfs.wire.addresses import Addresses
 from cambfs.wire.body import HttpBody
 from cambfs.wire.deadline_reader import step
 from cambfs.wire.headers import Head, Span, date_s, read_head
 from cambfs.wire.timing import Made
-from cambfs.wire.transport import Session
+from cambfs.wire.transport import Transport, prepared
 
 CONNECT_TIMEOUT_S = 10.0
 MAX_REDIRECTS = 5
 _CHECK = "the API"
 _REDIRECTS = (301, 302, 303, 307, 308)
 _AS_IT_IS = re.compile(r"[\x21-\x7e]+")
-_KINDS = Kinds(
-    timeouts=(requests.Timeout, urllib3.exceptions.TimeoutError),
-    connect_timeouts=(requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError),
-    tls=(requests.exceptions.SSLError, urllib3.exceptions.SSLError),
-    proxies=(requests.exceptions.ProxyError, urllib3.exceptions.ProxyError),
-    malformed=(requests.exceptions.InvalidHeader, requests.exceptions.InvalidURL, urllib3.exceptions.InvalidHeader),
-)
-# Everything that the libraries raise for a fault of the other side, and nothing that would be a bug here.
-_FOREIGN = (
-    requests.RequestException,
-    urllib3.exceptions.HTTPError,
-    http.client.HTTPException,
-    OSError,
-    UnicodeError,
-)
 
 
 class Response:
@@ -82,8 +64,8 @@ class Response:
         self.log.ended(0)
 
     def now_s(self) -> float:
-        said_s = date_s(self.headers.get("Date", ""))
-        return time.time() if said_s is None else said_s
+        server_s = date_s(self.headers.get("Date", ""))
+        return time.time() if server_s is None else server_s
 
 
 class Exchange:
@@ -100,7 +82,7 @@ class Exchange:
         self._addresses = Addresses()
         self._proxies = Proxies()
         self._proxies.towards(base)
-        self._session = Session(connections, tls_context())
+        self._transport = Transport(connections, tls_context())
 
     def use_key(self, key: Key) -> None:
         """For requests that begin from here on."""
@@ -108,11 +90,11 @@ class Exchange:
 
     def close(self) -> None:
         """Closes the idle connections. Open bodies stay open."""
-        self._session.close()
+        self._transport.close()
 
     def has_open_connection(self) -> bool:
         """Whether an idle connection to the API is open at both ends, as far as this machine knows."""
-        return self._session.has_open_connection(self._base.host.strip("[]"), self._base.port)
+        return self._transport.has_open_connection(self._base.host.strip("[]"), self._base.port)
 
     def connect(self, what: str) -> None:
         """Connects to the API, unless a proxy is in between, and makes no request. Raises LinkError."""
@@ -193,9 +175,9 @@ class Exchange:
     ) -> Response:
         if with_key:
             request.headers["x-api-key"] = self._key
-        prepared = self._session.prepare_request(request)
+        to_send = prepared(request)
         if _AS_IT_IS.fullmatch(request.url):
-            prepared.url = request.url  # requests writes it in another way, which a signature may not cover
+            to_send.url = request.url  # requests writes it in another way, which a signature may not cover
         proxies = self._proxies_towards(origin, what)
         timeouts = (min(self._timeout_s, CONNECT_TIMEOUT_S), self._timeout_s)
         log = RequestLog(request.method, request.url, origin, logged_as or what, own=with_key, hide=self._key)
@@ -204,13 +186,7 @@ class Exchange:
             self.breakers.of(origin).attempt(what, is_request=what != _CHECK),
             self._guard(what, origin, in_body=False, log=log),
         ):
-            response = self._session.send(
-                prepared,
-                stream=True,
-                timeout=timeouts,
-                proxies=proxies,
-                allow_redirects=False,
-            )
+            response = self._transport.send(to_send, stream=True, timeout=timeouts, proxies=proxies)
         log.responded(response.status_code, getattr(response.raw, "was_reused", False))
         return Response(response, origin, with_key, log)
 
@@ -248,8 +224,8 @@ class Exchange:
                 yield
             if in_body:
                 self.breakers.of(origin).heard()
-        except _FOREIGN as error:
-            found = self._naming_proxy(fault(error, what, str(origin), self._timeout_s, in_body, _KINDS), origin)
+        except FOREIGN as error:
+            found = self._naming_proxy(fault(error, what, str(origin), self._timeout_s, in_body), origin)
             if log is not None:
                 log.failed(found)
             raise found from None

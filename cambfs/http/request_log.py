@@ -13,9 +13,9 @@ import time
 from urllib.parse import urlsplit
 
 from cambfs.errors import CambfsError
-from cambfs.http.masking import MASK, Key
-from cambfs.http.origins import Origin
-from cambfs.http.response_text import plain
+from cambfs.hosts.origins import Origin
+from cambfs.redaction.masking import MASK, Key
+from cambfs.redaction.response_text import plain
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +26,10 @@ class RequestLog:
     def __init__(self, method: str, url: str, origin: Origin, what: str, own: bool, hide: Key) -> None:
         self._begin_at = time.monotonic()
         self._method = method
-        self._place = plain(f"{origin}{_shown_path(url, own)}", hide)
         self._what = what
-        self._head = self._connection = ""
+        self._head = self._connection = self._place = ""
+        if log.isEnabledFor(logging.DEBUG):
+            self._place = plain(f"{origin}{_shown_path(url, own)}", hide)
 
     def responded(self, status: int, was_reused: bool) -> None:
         """The head of the response is there. Logs nothing yet."""

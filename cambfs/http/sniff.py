@@ -10,8 +10,8 @@ from typing import Protocol
 
 from cambfs import audio, flac
 from cambfs.errors import BrokenBody, LinkError, NotAudio
-from cambfs.http.masking import Key
-from cambfs.http.response_text import first_words, with_words
+from cambfs.redaction.masking import Key
+from cambfs.redaction.response_text import first_words, with_words
 
 # The magic word of FLAC, and the length and type of its first block.
 _LEAST_BYTES = 8

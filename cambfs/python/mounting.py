@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from cambfs.cli.keywords import arguments_for, settings_for
-from cambfs.cli.options import FOR_MOUNT
-from cambfs.config import checked_key
 from cambfs.errors import ConfigError
+from cambfs.settings.config import checked_key
+from cambfs.settings.keywords import arguments_for, settings_for
+from cambfs.settings.options import FOR_MOUNT
 from cambfs.system.private_files import KEY_VARIABLE
 
 

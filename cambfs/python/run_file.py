@@ -14,15 +14,15 @@ from dataclasses import replace
 from threading import Lock
 from typing import Any, Literal, NamedTuple, Protocol
 
-from cambfs import config, wiring
-from cambfs.cli.keywords import settings_for
-from cambfs.cli.options import FOR_FETCH
-from cambfs.config import Settings
+from cambfs import wiring
 from cambfs.deadline import Deadline
 from cambfs.errors import CambfsError
 from cambfs.fuse.errnos import errno_of
 from cambfs.names import parse_run_id
 from cambfs.runs.library import Library
+from cambfs.settings.config import Settings, checked_key
+from cambfs.settings.keywords import settings_for
+from cambfs.settings.options import FOR_FETCH
 from cambfs.wav.wavs import Wavs
 
 Format = Literal["flac", "wav"]
@@ -134,7 +134,7 @@ def open_run(
     """
     chosen = settings_for(FOR_FETCH, settings)
     if api_key is not None:
-        chosen = replace(chosen, key=config.checked_key("api_key", api_key))
+        chosen = replace(chosen, key=checked_key("api_key", api_key))
     found = parse_run_id(str(run_id))
     name = f"{run_id}.{format}"
     if found is None:

@@ -42,8 +42,9 @@ from cambfs.system.workers import Workers
 log = logging.getLogger(__name__)
 
 HEAD_BYTES = 4096
-# Where the last frame of most FLAC files lies.
-_TAIL_BYTES = 32 * 1024
+# Where the last frame of most FLAC files lies. A server sends so much at once on a new connection, and the rest a round
+# trip later.
+_TAIL_BYTES = 12 * 1024
 # How long an unreachable storage is not asked again.
 _UNREACHABLE_FOR_S = 30.0
 # How long one run has for the first comparison before others try, too.
@@ -177,14 +178,17 @@ class ObjectStore:
         except (UnknownRun, KeyRefused):
             raise
         except CambfsError as error:
-            if error.down_for_s is not None:  # the breaker knows better for how long
-                raise
-            with self._lock:
-                self._failed_signings += 1
+            if error.down_for_s is None:  # otherwise the breaker knows better for how long
+                with self._lock:
+                    self._failed_signings += 1
                 if self._failed_signings >= _FAILED_SIGNINGS:
-                    self._unreachable_until = time.monotonic() + _UNREACHABLE_FOR_S
+                    self._leave_alone(_UNREACHABLE_FOR_S)
             raise
         self._failed_signings = 0
+
+    def _leave_alone(self, for_s: float) -> None:
+        with self._lock:
+            self._unreachable_until = time.monotonic() + for_s
 
     def _probe(self, run_id: RunId) -> Probe:
         give_up_at = time.monotonic() + _PROBE_TAKES_S
@@ -239,8 +243,10 @@ class ObjectStore:
             return End.UNKNOWN
         with suppress(CambfsError, FutureTimeout):
             tail = asked.result(max(give_up_at - time.monotonic(), 0.0))
-            if (tail.total, tail.etag) == (total, found.etag) and tail.start <= start:
-                return audio.end_of(head, tail.content, total)
+            end = audio.end_of(head, tail.content, total)
+            # What looks broken may be a frame that begins before the tail.
+            if (tail.total, tail.etag) == (total, found.etag) and (end is not End.BROKEN or tail.start <= start):
+                return end
         with closing(self.open(run_id, found, start, total)) as body:
             return audio.end_of(head, head + _read(body, total - start, give_up_at), total)
 
@@ -267,9 +273,7 @@ class ObjectStore:
         try:
             return self._source.open_stored(signed, start, stop)
         except LinkError as error:
-            down_for_s = _UNREACHABLE_FOR_S if error.down_for_s is None else error.down_for_s
-            with self._lock:
-                self._unreachable_until = time.monotonic() + down_for_s
+            self._leave_alone(_UNREACHABLE_FOR_S if error.down_for_s is None else error.down_for_s)
             raise
 
     def _signed(self, run_id: RunId, refused: SignedUrl | None) -> SignedUrl:

@@ -1,6 +1,6 @@
 """Whether the API is there, for a listing: while it is unreachable, a listing leaves out names that only the API knows.
 
-`http.breaker` knows which hosts are down and for how long. Threads: any; the look is made in a thread named `look`,
+`hosts.breaker` knows which hosts are down and for how long. Threads: any; the look is made in a thread named `look`,
 which all simultaneous callers share. No lock: two that begin at once look twice.
 """
 

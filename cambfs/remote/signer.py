@@ -141,11 +141,11 @@ class Signer:
             self._settle(run_id, signed)
 
     def _ask_many(self, batch: Sequence[RunId]) -> None:
-        answers = self._bulk_responses(batch) if self._bulk and len(batch) > 1 else {}
-        for run_id, signed in answers.items():
+        signed_urls = self._bulk_responses(batch) if self._bulk and len(batch) > 1 else {}
+        for run_id, signed in signed_urls.items():
             self._settle(run_id, signed)
         for run_id in batch:
-            if run_id not in answers:  # each in its own thread: one that stalls does not hold back the others
+            if run_id not in signed_urls:  # each in its own thread: one that stalls does not hold back the others
                 self._start_one(run_id)
 
     def _bulk_responses(self, batch: Sequence[RunId]) -> dict[RunId, SignedUrl]:

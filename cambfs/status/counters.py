@@ -22,7 +22,7 @@ NO_RESPONSE = "none"
 _FAILED_KEPT = 1024
 
 T = TypeVar("T")
-_Question = tuple[str, object]
+_Request = tuple[str, object]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Counters:
         self._retries = 0
         self._received_bytes = 0
         # The requests that failed temporarily and may be repeated. Many never are.
-        self._failed: LRUCache[_Question, bool] = LRUCache(_FAILED_KEPT)
+        self._failed: LRUCache[_Request, bool] = LRUCache(_FAILED_KEPT)
 
     def counts(self) -> Counts:
         with self._lock:
@@ -53,19 +53,19 @@ class Counters:
     def source(self, source: Source) -> Source:
         return _CountedSource(source, self)
 
-    def note_request(self, question: _Question, error: CambfsError | None) -> None:
+    def note_request(self, request: _Request, error: CambfsError | None) -> None:
         """A request has got its response, or failed."""
         with self._lock:
-            self._requests[question[0], _status_class(error)] += 1
-            self._retries += self._failed.pop(question, False)
+            self._requests[request[0], _status_class(error)] += 1
+            self._retries += self._failed.pop(request, False)
         if error is not None:
-            self.note_failure(question, error)
+            self.note_failure(request, error)
 
-    def note_failure(self, question: _Question, error: CambfsError) -> None:
+    def note_failure(self, request: _Request, error: CambfsError) -> None:
         """It failed, perhaps within the body of its response."""
         if error.temporary:
             with self._lock:
-                self._failed[question] = True
+                self._failed[request] = True
 
     def note_received(self, count: int) -> None:
         with self._lock:
@@ -95,36 +95,36 @@ class _CountedSource:
         self._source.look(run_id)
 
     def open_stream(self, run_id: RunId, start: int = 0, etag: str | None = None) -> Body:
-        question = "stream", run_id
-        body = self._ask(question, lambda: self._source.open_stream(run_id, start, etag))
-        return _CountedBody(body, self._counters, question)
+        request = "stream", run_id
+        body = self._counted(request, lambda: self._source.open_stream(run_id, start, etag))
+        return _CountedBody(body, self._counters, request)
 
     def sign(self, run_id: RunId) -> SignedUrl:
-        return self._ask(("sign", run_id), lambda: self._source.sign(run_id))
+        return self._counted(("sign", run_id), lambda: self._source.sign(run_id))
 
     def sign_many(self, run_ids: Sequence[RunId]) -> Mapping[RunId, SignedUrl]:
-        return self._ask(("bulk", tuple(run_ids)), lambda: self._source.sign_many(run_ids))
+        return self._counted(("bulk", tuple(run_ids)), lambda: self._source.sign_many(run_ids))
 
     def open_stored(self, signed: SignedUrl, start: int, stop: int | None) -> Body:
-        question = "storage", (signed.url, start)
-        body = self._ask(question, lambda: self._source.open_stored(signed, start, stop))
-        return _CountedBody(body, self._counters, question)
+        request = "storage", (signed.url, start)
+        body = self._counted(request, lambda: self._source.open_stored(signed, start, stop))
+        return _CountedBody(body, self._counters, request)
 
-    def _ask(self, question: _Question, call: Callable[[], T]) -> T:
+    def _counted(self, request: _Request, call: Callable[[], T]) -> T:
         try:
             response = call()
         except CambfsError as error:
             if _was_sent(error):
-                self._counters.note_request(question, error)
+                self._counters.note_request(request, error)
             raise
-        self._counters.note_request(question, None)
+        self._counters.note_request(request, None)
         return response
 
 
 class _CountedBody:
     """A `cambfs.remote.source.Body` around another one."""
 
-    def __init__(self, body: Body, counters: Counters, question: _Question) -> None:
+    def __init__(self, body: Body, counters: Counters, request: _Request) -> None:
         self.start = body.start
         self.stop = body.stop
         self.total = body.total
@@ -137,13 +137,13 @@ class _CountedBody:
         self.close = body.close
         self._read = body.read
         self._counters = counters
-        self._question = question
+        self._request = request
 
     def read(self, limit: int) -> bytes:
         try:
             data = self._read(limit)
         except CambfsError as error:
-            self._counters.note_failure(self._question, error)
+            self._counters.note_failure(self._request, error)
             raise
         self._counters.note_received(len(data))
         return data

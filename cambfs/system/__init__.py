@@ -1,1 +1,1 @@
-"""The machine: the daemon, mount points, private files, logs, limits and threads."""
+"""The machine: the daemon, private files, logs, limits and threads."""

@@ -18,20 +18,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 from cambfs.errors import CambfsError, ConfigError
 from cambfs.system import private_files
 
 _START_TIMEOUT_S = 30.0
-_ANSWER_TIMEOUT_S = 10.0
+_RESPONSE_TIMEOUT_S = 10.0
 _END_TIMEOUT_S = 5.0
 _POLL_S = 0.02
 _PATHS = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +54,7 @@ class Report:
             os.write(self._fd, (json.dumps([kind, text]) + "\n").encode())
 
 
-def tell_service_manager(state: str) -> None:
+def notify_service_manager(state: str) -> None:
     """Sends `READY=1` and the like, as sd_notify(3) does. Does nothing if this process is not a service, or the service
     manager has gone."""
     address = os.environ.get("NOTIFY_SOCKET", "")
@@ -66,12 +64,12 @@ def tell_service_manager(state: str) -> None:
 
 
 def start(
-    work: Callable[[Report], None], answers: Callable[[], bool], warn: Callable[[str], None], log_file: Path
+    work: Callable[[Report], None], is_mounted: Callable[[], bool], warn: Callable[[str], None], log_file: Path
 ) -> None:
-    """Runs `work` in a child in the background; returns when it has reported ready and `answers` returns true.
+    """Runs `work` in a child in the background; returns when it has reported ready and `is_mounted` returns true.
 
     `warn` gets the child's warnings. Raises ConfigError when the child reports an error, dies, or is not ready in time;
-    it is gone then. `answers` may block forever.
+    it is gone then. `is_mounted` may block forever.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -82,7 +80,7 @@ def start(
     os.close(send)
     try:
         _await_ready(receive, warn, f"the mount ended before it was ready; its log is {log_file}")
-        _await_answers(answers)
+        _await_mount(is_mounted)
     except BaseException:
         _end(pid)
         raise
@@ -114,18 +112,18 @@ def _messages(receive: int, deadline: float) -> Iterator[tuple[str, str]]:
     raise ConfigError(f"the mount was not ready after {_START_TIMEOUT_S:g} s; it was stopped")
 
 
-def _await_answers(answers: Callable[[], bool]) -> None:
-    answered = threading.Event()
+def _await_mount(is_mounted: Callable[[], bool]) -> None:
+    responded = threading.Event()
 
     def ask() -> None:
         with suppress(OSError):
-            while not answers():
+            while not is_mounted():
                 time.sleep(_POLL_S)
-            answered.set()
+            responded.set()
 
     threading.Thread(target=ask, daemon=True).start()
-    if not answered.wait(_ANSWER_TIMEOUT_S):
-        raise ConfigError(f"the mount did not respond within {_ANSWER_TIMEOUT_S:g} s; it was stopped")
+    if not responded.wait(_RESPONSE_TIMEOUT_S):
+        raise ConfigError(f"the mount did not respond within {_RESPONSE_TIMEOUT_S:g} s; it was stopped")
 
 
 def _end(pid: int) -> None:
@@ -145,12 +143,12 @@ def _be_child(work: Callable[[Report], None], send: int, log_file: Path) -> NoRe
         _keep_paths()
         os.chdir("/")
         os.umask(0o077)
-        said = _leave_terminal(keep=send)
+        stderr_fd = _leave_terminal(keep=send)
         try:
             work(_Ready(send, log_file))
             code = 0
         except CambfsError as error:
-            report.fail(_with_reason(str(error), said))
+            report.fail(_with_reason(str(error), stderr_fd))
     except Exception as error:
         _log.exception("unexpected")
         report.fail(f"unexpected {type(error).__name__}: {error}; the log is {log_file}")
@@ -194,35 +192,19 @@ def _leave_terminal(keep: int) -> int:
             if int(name) > 2 and int(name) != keep:
                 os.close(int(name))
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    said = os.memfd_create("stderr")
-    for source, target in ((null, 0), (null, 1), (said, 2)):
+    stderr_fd = os.memfd_create("stderr")
+    for source, target in ((null, 0), (null, 1), (stderr_fd, 2)):
         os.dup2(source, target)
     os.close(null)
-    return said
+    return stderr_fd
 
 
-def _with_reason(text: str, said: int) -> str:
+def _with_reason(text: str, stderr_fd: int) -> str:
     """The error, and the last message of libfuse or fusermount about it."""
     sys.stderr.flush()
-    lines = os.pread(said, 65536, 0).decode("utf-8", "replace").split("\n")
+    lines = os.pread(stderr_fd, 65536, 0).decode("utf-8", "replace").split("\n")
     words = next((line.strip() for line in reversed(lines) if line.strip()), "")
     return f"{text} ({words})" if words else text
-
-
-@contextmanager
-def ending_on_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP unwind the main thread as Ctrl-C does; otherwise temporary things would be left behind."""
-
-    def unwind(number: int, _frame: FrameType | None) -> NoReturn:
-        signal.signal(number, signal.SIG_IGN)
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, unwind) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def has_terminal() -> bool:
@@ -232,20 +214,3 @@ def has_terminal() -> bool:
     except OSError:
         return False
     return True
-
-
-@contextmanager
-def without_signals() -> Iterator[None]:
-    """Threads that start inside the block never get a signal that ends the process: the mount's own thread waits for
-    those signals."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def keep_signals_out() -> None:
-    """From here on, to the end of the process, signals reach only a thread that waits for them: a second Ctrl-C must
-    not cut the cleanup short."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)

@@ -1,4 +1,4 @@
-"""Limits and rights of this process: open files, and the right to mount for a user.
+"""Limits and rights of this process: open files, core dumps, and the right to mount for a user.
 
 No threads: called before others start, except `forgo_root`, which acts on all threads.
 """
@@ -12,12 +12,21 @@ import struct
 
 CAP_SYS_ADMIN = 21  # of <linux/capability.h>, as the version
 _CAPABILITY_VERSION = 0x20080522
+_PR_SET_DUMPABLE = 4  # of <sys/prctl.h>
 
 
 def allow_many_open_files() -> None:
     """Every open or partly fetched result has a descriptor. The usual limit is low, for programs that use select."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def forbid_core_dumps() -> None:
+    """Forbids core dumps of this process, which has the key in its memory. A debugger of this user may not attach, nor
+    read most of /proc/<pid>. Children that are other programs are not affected."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    # The limit does not apply where a program collects core dumps.
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def become(uid: int, gid: int, groups: list[int]) -> None:

@@ -10,7 +10,6 @@ import errno
 import grp
 import os
 import pwd
-import resource
 import shlex
 import stat
 from collections import deque
@@ -19,8 +18,6 @@ from pathlib import Path
 
 KEY_VARIABLE = "CAMB_API_KEY"
 
-# From <sys/prctl.h>.
-_PR_SET_DUMPABLE = 4
 # The ids that a user namespace shows for those that it does not map.
 _OVERFLOW_UID = 65534
 _LONGEST_WAY = 400
@@ -208,14 +205,6 @@ def environment() -> dict[str, str]:
 def forget_key_variable() -> None:
     """From here on the key is in no environment, of children or of this process. Not while other threads look there."""
     forget_variable(KEY_VARIABLE)
-
-
-def forbid_core_dumps() -> None:
-    """Forbids core dumps of this process, which has the key in its memory. A debugger of this user may not attach, nor
-    read most of /proc/<pid>. Children that are other programs are not affected."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    # The limit does not apply where a program collects core dumps.
-    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def forget_variable(name: str) -> None:

@@ -141,8 +141,8 @@ def _content_type(headers: Mapping[str, str]) -> str:
 
 
 def _modified_s(headers: Mapping[str, str]) -> float | None:
-    said_s = date_s(headers.get("Last-Modified", ""))
-    return said_s if said_s is not None and 0 <= said_s <= _LAST_TIME_S else None
+    modified_s = date_s(headers.get("Last-Modified", ""))
+    return modified_s if modified_s is not None and 0 <= modified_s <= _LAST_TIME_S else None
 
 
 def _refuse_encoding(headers: Mapping[str, str]) -> None:
@@ -173,8 +173,8 @@ def _first_of(asked: Span, total: int | None) -> int | None:
     return None if total is None else max(total + asked.start, 0)
 
 
-def _last_of(asked: Span, total: int | None, said: int) -> int:
+def _last_of(asked: Span, total: int | None, claimed: int) -> int:
     """The offset of the last byte that the part must have."""
     if total is None:
-        return said if asked.stop is None else asked.stop - 1
+        return claimed if asked.stop is None else asked.stop - 1
     return total - 1 if asked.stop is None else min(asked.stop, total) - 1

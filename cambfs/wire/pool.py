@@ -2,8 +2,8 @@
 
 A connection rests before it is used again, and only if nothing arrived over it meanwhile. Bytes that a server sends
 behind the end of a response, even if they look like a whole one, then never become the next response. If none has
-rested, a new connection is made, so sequential requests soon take turns on a few. A connection that has rested for
-minutes is closed instead.
+rested, a new connection is made, or the rest is waited for where that is sooner: round trips and TLS take longer than a
+rest on most links. A connection that has rested for minutes is closed instead.
 
 A server may close a kept connection at the moment when the next request is sent on it. That says nothing about the
 request, so it is sent once more at once, on a fresh connection. This is safe for GET, and for the one POST, which only
@@ -23,6 +23,7 @@ from collections import deque
 from functools import cache
 from itertools import compress
 from threading import Lock
+from time import sleep
 from typing import Any
 
 from urllib3 import HTTPConnectionPool
@@ -39,7 +40,7 @@ from cambfs.clock import since_boot_s
 from cambfs.wire.addresses import Addresses
 from cambfs.wire.deadline_reader import is_quiet
 from cambfs.wire.strict_response import StrictResponse
-from cambfs.wire.timing import TimedConnection
+from cambfs.wire.timing import Made, TimedConnection
 
 # Longer than surplus bytes need to arrive that were sent together with the end of a response.
 REST_S = 0.05
@@ -53,6 +54,7 @@ _LOST = (ConnectionError, ssl.SSLError, http.client.HTTPException)
 class _Connection(HTTPConnection):
     response_class = StrictResponse  # type: ignore[assignment]
     rests_since: float | None = None  # when it was returned; None for a fresh one
+    made: Made | None  # from TimedConnection; None before it was connected
     addresses: Addresses  # of the host that it connects to, shared by all connections of its pool
 
 
@@ -96,8 +98,10 @@ class _Idle:
 
     def take(self) -> _Connection | None:
         """The one that was in use last, has rested, and over which nothing has come; None when there is none. Its
-        congestion window is the largest: another one has to begin small again."""
+        congestion window is the largest: another one has to begin small again. Waits for the end of a rest, if that
+        comes sooner than a new connection."""
         while (connection := self._take_rested()) is not None:
+            sleep(max(REST_S - _rest_s(connection), 0.0))
             if _rest_s(connection) < STALE_S and is_quiet(connection.sock):
                 return connection
             connection.close()
@@ -106,10 +110,17 @@ class _Idle:
     def _take_rested(self) -> _Connection | None:
         with self._lock:
             rested = (one for one in reversed(self._resting) if _rest_s(one) >= REST_S)
-            found = next(rested, None)
+            found = next(rested, None) or self._soon_rested()
             if found is not None:
                 self._resting.remove(found)
             return found
+
+    def _soon_rested(self) -> _Connection | None:
+        """The next one whose rest ends, if a new connection takes longer."""
+        first = self._resting[0] if self._resting else None
+        if first is None or first.made is None or REST_S - _rest_s(first) >= first.made.connect_s + first.made.secure_s:
+            return None
+        return first
 
     def is_any_open(self) -> bool:
         """Whether the other side has kept one open. Closes the others."""

@@ -1,13 +1,13 @@
-"""Sets requests up: which pools it has, and what it must not do by itself.
+"""Sets requests up: which pools it has, and what a request says of its sender.
 
 `client` chooses the requests, `exchange` says where the key goes, `pool` has the connections, `surroundings` reads the
-environment. Threads: any number at once.
+environment. There is no session of requests: it would read the environment, keep cookies, and prepare redirects. And it
+takes as much processor time as the rest of a small request. Threads: any number at once.
 """
 
 from __future__ import annotations
 
 import ssl
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 import requests
@@ -19,8 +19,15 @@ from cambfs.wire.pool import strict
 _HEADERS = {"User-Agent": f"cambfs/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"}
 
 
-class _Adapter(HTTPAdapter):
-    """Makes requests use strict pools, without a proxy or with one of any kind; all trust the same certificates."""
+def prepared(request: requests.Request) -> requests.PreparedRequest:
+    """The request as it is sent."""
+    request.headers = {**_HEADERS, **request.headers}
+    return request.prepare()
+
+
+class Transport(HTTPAdapter):
+    """Makes requests use strict pools, without a proxy or with one of any kind. `connections` is the number of idle
+    connections that are kept for each host; `tls` says which certificates to trust. It follows no redirect."""
 
     def __init__(self, connections: int, tls: ssl.SSLContext) -> None:
         self._tls = tls
@@ -54,26 +61,3 @@ class _Adapter(HTTPAdapter):
 def _be_strict(manager: Any) -> Any:
     manager.pool_classes_by_scheme = {scheme: strict(pool) for scheme, pool in manager.pool_classes_by_scheme.items()}
     return manager
-
-
-class Session(requests.Session):
-    """A session that reads nothing from the environment and follows no redirect. `connections` is the number of idle
-    connections that are kept for each host; `tls` says which certificates to trust."""
-
-    def __init__(self, connections: int, tls: ssl.SSLContext) -> None:
-        super().__init__()
-        self.trust_env = False  # per request it would read .netrc and the environment again
-        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self.headers.clear()
-        self.headers.update(_HEADERS)
-        self._adapter = _Adapter(connections, tls)
-        self.mount("https://", self._adapter)
-        self.mount("http://", self._adapter)
-
-    def has_open_connection(self, host: str, port: int) -> bool:
-        """As `_Adapter.has_open_connection`."""
-        return self._adapter.has_open_connection(host, port)
-
-    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
-        """Never one: requests would read a redirect's body to its end, however long, only to prepare the next hop."""
-        return

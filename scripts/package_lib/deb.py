@@ -73,7 +73,7 @@ def fill(tree: Path) -> None:
     for library in sorted(needed("cambfs")):
         copy_library(distribution(library), tree / LIBRARIES)
     write(tree / "usr/bin/cambfs", COMMAND.format(libraries=LIBRARIES, module="cambfs.cli"), 0o755)
-    helper = COMMAND.format(libraries=LIBRARIES, module="cambfs.cli.mount_helper")
+    helper = COMMAND.format(libraries=LIBRARIES, module="cambfs.mount_helper")
     write(tree / "usr/sbin/mount.cambfs", helper, 0o755)
     # For the type that findmnt shows.
     (tree / "usr/sbin/mount.fuse.cambfs").symlink_to("mount.cambfs")

@@ -17,14 +17,15 @@ from pathlib import Path
 import pytest
 
 from cambfs.cache.cache import Cache
-from cambfs.config import ApiKey, Settings
 from cambfs.disk.disk import Disk
 from cambfs.errors import ConfigError, NotAudio
 from cambfs.fuse.error_log import ErrorLog
 from cambfs.model import RunInfo
 from cambfs.names import RunId
+from cambfs.settings.config import ApiKey, Settings
 from cambfs.system import logs, private_files
 from cambfs.wiring import account_directories
+from tests.disk.on_disk import put
 
 NOBODY = 65534
 RUN = RunId(5)
@@ -70,7 +71,7 @@ def mode(path: Path) -> int:
 def fill(disk: Disk) -> None:
     spool = disk.new_spool(RUN, relieve=lambda: False)
     spool.write(0, b"fLaC")
-    disk.commit(RUN, spool, RunInfo(4, 0), "audio/flac", "frames")
+    put(disk, spool, RunInfo(4, 0), RUN)
     spool.close()
 
 
@@ -398,13 +399,13 @@ def test_a_failure_is_one_line_whatever_the_api_says() -> None:
 
 PROGRAM = """
 import os, resource, subprocess, sys
-from cambfs.system import private_files
+from cambfs.system import limits, private_files
 assert b"needle" in open("/proc/self/environ", "rb").read()
 private_files.forget_key_variable()
 assert b"needle" not in open("/proc/self/environ", "rb").read()
 assert "CAMB_API_KEY" not in os.environ
 print(subprocess.run(["env"], capture_output=True, text=True).stdout)
-private_files.forbid_core_dumps()
+limits.forbid_core_dumps()
 assert resource.getrlimit(resource.RLIMIT_CORE)[0] == 0
 import ctypes
 assert ctypes.CDLL(None).prctl(3, 0, 0, 0, 0) == 0

@@ -259,7 +259,7 @@ def test_the_key_is_not_in_a_traceback_without_an_answer(base: str) -> None:
 def test_the_key_is_in_no_repr() -> None:
     with Client("https://client.camb.ai", KEY) as client:
         shown = (
-            repr(client) + repr(vars(client)) + repr(vars(client._exchange)) + repr(client._exchange._session.adapters)
+            repr(client) + repr(vars(client)) + repr(vars(client._exchange)) + repr(vars(client._exchange._transport))
         )
     assert KEY not in shown
 

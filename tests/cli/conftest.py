@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from cambfs.config import Settings
 from cambfs.demo.profile import Profile
 from tests.api.server import Server
 from tests.cli.shell import Shell
@@ -30,11 +29,6 @@ def _unchanged_api(api: Server) -> Iterator[None]:
     api.profile = Profile()
     api.heal()
     api.forget()
-
-
-@pytest.fixture
-def settings() -> Settings:
-    return Settings()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cambfs.system import mount_table, unmount
+from cambfs.mounts import mount_table, unmount
 from tests.api.server import Server
 
 LIMIT_S = 30

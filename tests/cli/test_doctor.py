@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from cambfs.cli import doctor, run
-from cambfs.config import ApiKey, Settings
 from cambfs.demo import samples
 from cambfs.doctor import report
+from cambfs.settings.config import ApiKey, Settings
 from cambfs.wiring import account_directory
 from tests.api.faults import Fault
 from tests.api.server import Server
@@ -184,7 +184,7 @@ def test_a_silent_api_is_a_line(user: User) -> None:
 
 def test_nothing_is_broken_but_something_could_be_better(monkeypatch: pytest.MonkeyPatch) -> None:
     """The exit code, without regard to other mounts on this machine."""
-    monkeypatch.setattr("cambfs.system.private_files.forbid_core_dumps", lambda: None)
+    monkeypatch.setattr("cambfs.system.limits.forbid_core_dumps", lambda: None)
     finding = report.warning("a", "b", "c")
     monkeypatch.setattr(doctor, "_findings", lambda *_: [finding])
     assert run(["doctor"]) == 0

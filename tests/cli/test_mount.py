@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cambfs.cli.mount import settle_options
-from cambfs.config import Settings
-from cambfs.errors import ConfigError
-from cambfs.system import mount_table, mountpoint
-from cambfs.system.mount_table import Mounted
+from cambfs.mounts import mount_table
 from tests.api.server import Server
 from tests.cli.shell import KEY, LIMIT_S, Shell, complaint, is_running, names, until
 
@@ -83,87 +77,6 @@ def test_a_key_is_never_shown(shell: Shell) -> None:
     assert "wr0ng-key" not in done.stdout + done.stderr + shell.log.read_text()
 
 
-def test_missing_parts_of_fuse_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mountpoint, "_may_mount", lambda: False)
-    with pytest.raises(ConfigError, match="modprobe fuse"):
-        mountpoint.check_fuse(tmp_path / "fuse")
-    device = tmp_path / "device"
-    device.touch()
-    mountpoint.check_fuse(device)
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "getuid", lambda: 4_000_000_000)
-        with pytest.raises(ConfigError, match="add uid 4000000000 to /etc/passwd, or mount as root"):
-            mountpoint.check_fuse(device)
-    monkeypatch.setattr("shutil.which", lambda name: "/opt/bin/fusermount3" if name == "fusermount3" else None)
-    with pytest.raises(ConfigError, match=r"as root: ln -s fusermount3 /opt/bin/fusermount$"):
-        mountpoint.check_fuse(device)
-    monkeypatch.setattr("shutil.which", lambda _: None)
-    with pytest.raises(ConfigError, match="apt install fuse3"):
-        mountpoint.check_fuse(device)
-    monkeypatch.setattr("ctypes.util.find_library", lambda _: None)
-    with pytest.raises(ConfigError, match="apt install libfuse2"):
-        mountpoint.check_fuse(device)
-
-
-def test_a_device_that_may_not_be_opened_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> int:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(ConfigError, match="Permission denied; let this user read and write it"):
-        mountpoint.check_fuse(tmp_path)
-
-
-def test_allow_other_needs_a_line_of_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(mountpoint, "_may_mount", lambda: False)
-    conf = tmp_path / "fuse.conf"
-    conf.write_text("# user_allow_other\n")
-    with pytest.raises(ConfigError, match="user_allow_other"):
-        mountpoint.check_allow_other(conf)
-    conf.write_text("mount_max = 10\nuser_allow_other\n")
-    mountpoint.check_allow_other(conf)
-
-
-def test_root_who_mounts_for_a_user_needs_no_line_for_allow_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As the mount helper does with `uid=`: the process is the user's, and may still mount."""
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(mountpoint, "_may_mount", lambda: True)
-    mountpoint.check_allow_other(tmp_path / "none")
-
-
-BREAKING = [
-    "encoding=utf-8", "foreground", "nothreads", "debug", "attr_timeout=60", "entry_timeout=1",
-    "negative_timeout=9", "ac_attr_timeout=9", "kernel_cache", "auto_cache", "direct_io", "use_ino", "uid=1",
-    "gid=1", "umask=9", "nonempty", "modules=iconv", "remember=9", "max_background=1", "=", "ro=1",
-    "max_read", "max_read=", "max_read=x", "max_read=-1", "max_readahead=1k", "context", "context=",
-    "allow_root=1", "auto_unmount=", "MAX_READ=4096", "suid", "fsname=x", "subtype=y",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("option", BREAKING)
-def test_options_that_could_break_a_promise_are_refused(settings: Settings, option: str) -> None:
-    with pytest.raises(ConfigError, match=f"^-o {re.escape(option)}: "):
-        settle_options(replace(settings, options=("ro", option)))
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        ("max_read=65536", "max_readahead=0", "auto_unmount", "default_permissions"),
-        ("allow_root", "context=system_u:object_r:removable_t:s0", "fscontext=a", "defcontext=b", "rootcontext=c"),
-    ],
-)
-def test_options_that_are_safe_are_handed_on(settings: Settings, options: tuple[str, ...]) -> None:
-    fstab = ("defaults", "ro", "noexec", "noauto", "user", "nofail", "_netdev", "x-systemd.automount", "noatime")
-    flags = ("sync", "async", "dirsync", "lazytime", "strictatime", "nodiratime", "noiversion", "nosymfollow", "silent")
-    settled = settle_options(replace(settings, options=(*fstab, *flags, *options)))
-    assert (settled.options, settled.allow_other) == (options, False)
-    assert settle_options(replace(settings, options=("allow_other", *fstab))).allow_other
-
-
 def test_the_kernel_takes_the_options_that_are_handed_on(shell: Shell) -> None:
     options = "noauto,x-y=z,max_read=65536,max_readahead=65536,allow_root,default_permissions"
     if os.geteuid() != 0:
@@ -175,21 +88,6 @@ def test_the_kernel_takes_the_options_that_are_handed_on(shell: Shell) -> None:
     (line,) = (line for line in lines if f" {shell.mountpoint} " in line)
     assert "max_read=65536" in line
     assert "default_permissions" in line
-
-
-def test_mount_points_are_found_whatever_their_name(tmp_path: Path) -> None:
-    directory = tmp_path / "a b\tc\\d"
-    directory.mkdir()
-    mountinfo = tmp_path / "mountinfo"
-    escaped = str(directory).replace("\\", "\\134").replace(" ", "\\040").replace("\t", "\\011")
-    mountinfo.write_text(
-        f"40 1 8:1 / {escaped} rw - ext4 /dev/sda rw\n"
-        f"41 1 0:50 / {escaped} ro,nosuid shared:7 - fuse.cambfs cambfs ro,user_id=0\n"
-    )
-    assert mount_table.mounted_at(directory, mountinfo) == Mounted(
-        directory, "fuse.cambfs", "0:50", ("ro", "user_id=0")
-    )
-    assert mount_table.mounted_at(tmp_path, mountinfo) is None
 
 
 def test_mount_is_silent_and_returns_when_the_files_are_there(shell: Shell, api: Server) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from cambfs.errors import ConfigError
-from cambfs.system import mount_table, unmount
-from cambfs.system.mount_table import Mounted
+from cambfs.mounts import mount_table, unmount
+from cambfs.mounts.mount_table import Mounted
 from tests.cli.shell import LIMIT_S, Shell, complaint, is_running, until
 
 

@@ -33,9 +33,14 @@ def new_spool(disk: Disk, content: bytes = CONTENT, run_id: RunId = RUN) -> Spoo
     return spool
 
 
+def put(disk: Disk, spool: Spool, info: RunInfo = FACTS, run_id: RunId = RUN, proof: str = "frames") -> None:
+    """As a cache does with a complete spool."""
+    disk.publish(run_id, spool, disk.describe(spool, info, "audio/flac", proof))
+
+
 def commit(disk: Disk, content: bytes = CONTENT, run_id: RunId = RUN) -> None:
     spool = new_spool(disk, content, run_id)
-    disk.commit(run_id, spool, RunInfo(len(content), FACTS.mtime_ns), "audio/flac", "frames")
+    put(disk, spool, RunInfo(len(content), FACTS.mtime_ns), run_id)
     spool.close()
 
 

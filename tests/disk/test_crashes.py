@@ -28,6 +28,7 @@ from tests.disk.on_disk import (
     is_vouched_for,
     names_in,
     new_spool,
+    put,
     read,
 )
 
@@ -51,7 +52,7 @@ def test_the_temporary_file_of_a_mount_that_lives_is_not_swept(disk: Disk) -> No
 
     assert spool.name is not None
     assert (disk.directory / "part" / spool.name.text).exists()
-    disk.commit(RUN, spool, FACTS, "audio/flac", "frames")
+    put(disk, spool)
     spool.close()
     assert read(disk) == CONTENT
 
@@ -105,7 +106,7 @@ def test_a_crash_anywhere_while_a_result_gets_its_name_leaves_nothing_wrong(
         commit(disk, before)
     spool = new_spool(disk)
     with _failing_to(monkeypatch, step, _PowerFailure()), pytest.raises(_PowerFailure):
-        disk.commit(RUN, spool, FACTS, "audio/flac", "frames")
+        put(disk, spool)
     spool.close()
 
     is_as_before = step == "remove the old sidecar" and before is not None
@@ -121,7 +122,7 @@ def test_a_result_that_cannot_be_kept_leaves_nothing_and_can_be_read(
 ) -> None:
     spool = new_spool(disk)
     with _failing_to(monkeypatch, step, OSError(errno.EIO, "broken")), pytest.raises(OSError, match="broken"):
-        disk.commit(RUN, spool, FACTS, "audio/flac", "frames")
+        put(disk, spool)
 
     assert spool.read(0, len(CONTENT)) == CONTENT
     spool.close()
@@ -133,7 +134,7 @@ def test_half_a_sidecar_is_not_left_on_a_full_disk(disk: Disk, monkeypatch: pyte
     spool, write = new_spool(disk), os.write
     monkeypatch.setattr(os, "write", lambda fd, content: write(fd, content[:20]))
     with pytest.raises(OSError, match="No space"):
-        disk.commit(RUN, spool, FACTS, "audio/flac", "frames")
+        put(disk, spool)
     spool.close()
 
     assert disk.open(RUN) is None
@@ -158,7 +159,7 @@ def test_what_the_disk_fails_to_take_is_read_from_memory(disk: Disk, monkeypatch
     monkeypatch.setattr(os, "fdatasync", Mock(side_effect=OSError(errno.EIO, "broken")))
     spool = new_spool(disk)
     with pytest.raises(OSError, match="broken"):
-        disk.commit(RUN, spool, FACTS, "audio/flac", "frames")
+        put(disk, spool)
 
     assert "memfd" in str(Path(f"/proc/self/fd/{spool.fileno()}").readlink())
     assert spool.read(0, len(CONTENT)) == CONTENT

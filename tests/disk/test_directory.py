@@ -25,6 +25,7 @@ from tests.disk.on_disk import (
     commit,
     is_vouched_for,
     new_spool,
+    put,
     read,
 )
 from tests.fakes import LIMIT_S, Gate
@@ -43,7 +44,7 @@ def test_nobody_waits_for_another_mount_that_is_just_putting_a_result_there(
         write(*arguments)
 
     monkeypatch.setattr(Directory, "write", slowly)
-    putting = in_thread(lambda: disk.commit(RUN, spool, FACTS, "audio/flac", "frames"))
+    putting = in_thread(lambda: put(disk, spool))
     gate.wait_for_arrivals()
     other = Disk(disk.directory)
     assert other.info(RUN) is None
@@ -108,7 +109,7 @@ def test_a_spool_that_another_mount_swept_before_it_was_locked_is_made_anew(
     spool = new_spool(disk)
 
     assert not (disk.directory / "part" / swept[0]).exists()
-    disk.commit(RUN, spool, FACTS, "audio/flac", "frames")
+    put(disk, spool)
     spool.close()
     assert read(disk) == CONTENT
 

@@ -25,6 +25,7 @@ from tests.disk.on_disk import (
     commit,
     is_vouched_for,
     new_spool,
+    put,
     read,
 )
 from tests.waiting import raises
@@ -36,7 +37,7 @@ def test_what_was_committed_is_there_under_its_name(disk: Disk, audio: Path, sid
     spool = new_spool(disk)
     assert disk.info(RUN) is None
     assert not audio.exists()
-    disk.commit(RUN, spool, FACTS, "audio/flac", "frames")
+    put(disk, spool)
 
     assert disk.info(RUN) == FACTS
     assert audio.read_bytes() == CONTENT
@@ -51,7 +52,7 @@ def test_what_was_committed_is_there_under_its_name(disk: Disk, audio: Path, sid
 
 def test_bytes_beyond_the_end_are_not_part_of_the_result(disk: Disk, audio: Path) -> None:
     spool = new_spool(disk, CONTENT + b"more")
-    disk.commit(RUN, spool, FACTS, "audio/flac", "frames")
+    put(disk, spool)
     spool.close()
 
     assert audio.read_bytes() == CONTENT
@@ -63,7 +64,7 @@ def test_a_spool_without_a_name_cannot_be_committed(disk: Disk) -> None:
     spool.discard_name()
 
     with pytest.raises(OSError, match="left the disk"):
-        disk.commit(RUN, spool, FACTS, "audio/flac", "frames")
+        put(disk, spool)
     assert disk.info(RUN) is None
     spool.close()
 
@@ -245,7 +246,7 @@ def test_the_stamp_changes_when_results_come_and_go(disk: Disk) -> None:
 )
 def test_verifying_looks_at_the_structure(disk: Disk, content: bytes, proof: str, is_right: bool) -> None:
     spool = new_spool(disk, content)
-    disk.commit(RUN, spool, RunInfo(len(content), 0), "audio/flac", proof)
+    put(disk, spool, RunInfo(len(content), 0), proof=proof)
     spool.close()
 
     if is_right:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from cambfs.config import Settings
 from cambfs.doctor import machine
 from cambfs.doctor.report import Finding, State
-from cambfs.system import mountpoint
+from cambfs.mounts import mountpoint
+from cambfs.settings.config import Settings
 
 
 def only(findings: Iterable[Finding]) -> Finding:

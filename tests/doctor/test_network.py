@@ -11,12 +11,12 @@ from email.utils import formatdate
 
 import pytest
 
-from cambfs.config import ApiKey, Settings
 from cambfs.demo.profile import Profile
 from cambfs.doctor import network
 from cambfs.doctor.network import Observed
 from cambfs.doctor.report import Finding, State
 from cambfs.errors import ConfigError
+from cambfs.settings.config import ApiKey, Settings
 from cambfs.wire import pool
 from cambfs.wire.timing import Made
 from cambfs.wiring import open_client
@@ -280,7 +280,7 @@ def test_the_steps_of_a_request_are_parts_of_its_time(tls_server: Server) -> Non
 
 @pytest.mark.usefixtures("trusted")
 def test_tls_through_a_proxy(tls_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cambfs.http.surroundings import Proxies
+    from cambfs.hosts.surroundings import Proxies
 
     port = int(tls_server.url.rpartition(":")[2])
     with Proxy(port, tunnel(b"HTTP/1.1 200 Connection established\r\n\r\n")) as proxy:

@@ -7,7 +7,6 @@ import fcntl
 import os
 import shutil
 import stat
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
@@ -16,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from cambfs.config import ApiKey, Settings
 from cambfs.doctor import places
 from cambfs.doctor.report import Finding, State
-from cambfs.system import mount_table
-from cambfs.system.mount_table import FSTYPE, Mounted
+from cambfs.mounts import mount_table
+from cambfs.mounts.mount_table import FSTYPE, Mounted
+from cambfs.settings.config import ApiKey, Settings
 from cambfs.wiring import account_directory
 
 
@@ -187,13 +186,13 @@ def test_the_log(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyP
 def mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Mounts as the kernel lists them, and the response of each."""
     mounts: list[Mounted] = []
-    answers: dict[Path, int | None] = {}
+    responses: dict[Path, int | None] = {}
     monkeypatch.setattr(mount_table, "all_mounts", lambda *_: mounts)
-    monkeypatch.setattr(places, "_ANSWER_S", 0.2)
+    monkeypatch.setattr(places, "_RESPONSE_S", 0.2)
 
-    def ask(path: Path) -> Future[int]:
+    def probe(path: Path) -> Future[int]:
         future: Future[int] = Future()
-        if (response := answers[path]) is not None:
+        if (response := responses[path]) is not None:
             future.set_result(response)
         return future
 
@@ -201,10 +200,10 @@ def mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pa
         path = tmp_path / name
         path.mkdir()
         mounts.append(Mounted(path, fstype, "0:9", ("ro", f"user_id={uid}", "group_id=0")))
-        answers[path] = response
+        responses[path] = response
         return path
 
-    monkeypatch.setattr(places, "ask", ask)
+    monkeypatch.setattr(places, "probe", probe)
     return make
 
 
@@ -266,8 +265,3 @@ def test_the_named_directory_without_a_mount(tmp_path: Path) -> None:
     check = next(check for check in places.checks(None, tmp_path / "none") if check.name == "DIR")
     with pytest.raises(Exception, match="mkdir -p"):
         list(check.look())
-
-
-def test_a_directory_answers() -> None:
-    assert places.outcome(places.ask(Path("/")), time.monotonic() + 20) == 0
-    assert places.outcome(places.ask(Path("/nowhere")), time.monotonic() + 20) == errno.ENOENT

@@ -11,7 +11,7 @@ import pytest
 from cambfs.doctor import report
 from cambfs.doctor.report import Censor, Check, Finding, State, broken, examine, ok, refused, warning
 from cambfs.errors import CambfsError, ConfigError
-from cambfs.http.masking import Key
+from cambfs.redaction.masking import Key
 
 LONG_S = 60.0
 NOTHING_HIDDEN = Censor()

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from cambfs.cli.doctor import doctor, setup_of
-from cambfs.cli.options import settings_of
 from cambfs.doctor import setup
 from cambfs.doctor.report import Finding, State
 from cambfs.doctor.setup import Setup
+from cambfs.settings.options import settings_of
 from tests.wire.raw_server import CERTIFICATE
 
 KEY = "k3y-that-nobody-sees"

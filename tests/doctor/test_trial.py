@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from cambfs.config import ApiKey, Settings
 from cambfs.demo import samples
 from cambfs.demo.profile import Profile
 from cambfs.doctor import trial
@@ -16,6 +15,7 @@ from cambfs.doctor.report import Finding, State
 from cambfs.doctor.setup import Setup
 from cambfs.names import RunId
 from cambfs.remote.source import SignedUrl
+from cambfs.settings.config import ApiKey, Settings
 from tests.api.faults import Fault
 from tests.api.server import Server as Demo
 from tests.wire.raw_server import FLAC, KEY, OK, Server, send, sized
@@ -244,4 +244,4 @@ def test_without_settings_or_a_key_there_is_no_trial() -> None:
         (check,) = trial.checks(setup, RUN)
         (finding,) = check.look()
         assert (check.group, finding.state) == (f"run {RUN}", State.WARNING)
-        assert "not asked about" in finding.found
+        assert "not checked" in finding.found

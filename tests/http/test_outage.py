@@ -185,7 +185,7 @@ def test_a_look_at_an_api_that_was_down_asks_it(
     server: Server, client: Client, asked: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.scripts += [server.stall(), server.stall(), send(UNKNOWN)]
-    monkeypatch.setattr("cambfs.http.breaker.FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr("cambfs.hosts.breaker.FIRST_PAUSE_S", 0.0)
     with pytest.raises(LinkError):
         client.sign(RUN)
     client.look(RunId(6))

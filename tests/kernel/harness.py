@@ -28,8 +28,8 @@ CAMBFS = str(Path(sys.executable).with_name("cambfs"))
 _SHOWS_ITSELF = """
 import sys
 from cambfs.cli import main
-from cambfs.system import private_files
-private_files.forbid_core_dumps = lambda: None
+from cambfs.system import limits
+limits.forbid_core_dumps = lambda: None
 sys.argv[0] = "cambfs"
 main()
 """

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cambfs.system import mountpoint
+from cambfs.mounts import mountpoint
 from tests.api.server import Server
 from tests.kernel.harness import (
     CAMBFS,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cambfs.cli import mount_helper
-from cambfs.cli.mount_helper import parse, translate
+from cambfs import mount_helper
 from cambfs.errors import ConfigError
+from cambfs.mount_helper import parse, translate
 from tests.api.server import Server
 from tests.kernel.harness import CAMBFS, KEY, Done, detach, environment, is_mounted, run
 
@@ -151,7 +151,7 @@ def test_the_user_who_is_mounted_for_gets_none_of_roots_settings(monkeypatch: py
 def test_roots_key_is_not_in_the_memory_that_shows_the_environment() -> None:
     program = """
 import os
-from cambfs.cli import mount_helper
+from cambfs import mount_helper
 from cambfs.system import limits
 limits.become = lambda *ids: None
 os.geteuid = lambda: 0

@@ -6,8 +6,10 @@ from threading import Event
 
 import pytest
 
+from cambfs.audio import End
 from cambfs.errors import CambfsError, StorageUseless, TimedOut, Unreachable
 from cambfs.names import RunId
+from cambfs.remote import object_store
 from cambfs.remote.object_store import ObjectStore
 from cambfs.remote.signer import Signer
 from cambfs.system.workers import Workers
@@ -54,3 +56,14 @@ def test_a_storage_that_is_down_is_asked_again_when_it_is_tried_again(
     with pytest.raises(StorageUseless):
         store.probe(RUN)
     assert store.usable == is_usable
+
+
+@pytest.mark.parametrize(("tail_bytes", "requests"), [(4000, 2), (50, 3)])
+def test_an_end_is_found_where_the_last_frame_begins_before_the_tail(
+    tail_bytes: int, requests: int, source: FakeSource, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_store, "_TAIL_BYTES", tail_bytes)
+    source.add(RUN, Result(some_flac(5000)))
+
+    assert store.probe(RUN).end is End.WHOLE
+    assert len(source.starts("stored", RUN)) == requests

@@ -12,7 +12,6 @@ import pytest
 
 from cambfs.errors import BadResponse, CambfsError, Closing, ServerError, UnknownRun, Unreachable
 from cambfs.names import RunId
-from cambfs.remote import signer as signer_module
 from cambfs.remote.signer import Signature, Signer
 from cambfs.system.workers import Workers
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result
@@ -62,16 +61,14 @@ def test_an_answer_is_shared_as_long_as_it_holds(source: FakeSource, signer: Sig
     assert source.count("sign") == 1
 
 
-def test_it_is_asked_for_anew_before_its_life_is_over(source: FakeSource, closing: Event) -> None:
-    now_s = [1000.0]
-    source.add(1, Result(b"fLaC"))
-    source.life_s = 100.0
-    signer = Signer(source, Workers(), LIMIT_S, closing)
-    signer._fresh = type(signer._fresh)(10, ttu=signer_module._expires_at, timer=lambda: now_s[0])
+def test_it_is_asked_for_anew_before_its_life_is_over(
+    source: FakeSource, signer: Signer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.life_s = 10_000.0
     first = _get(signer.request(RunId(1)))
-    now_s[0] += 79.0
+    asleep(monkeypatch, 7900)
     assert signer.fresh(RunId(1)) is first
-    now_s[0] += 2.0
+    asleep(monkeypatch, 101)
 
     assert signer.fresh(RunId(1)) is None
     assert _get(signer.request(RunId(1))) is not first

@@ -45,6 +45,16 @@ def stalls_at(source: FakeSource, count: int) -> Gate:
     return gate
 
 
+def leave_at(source: FakeSource, library: Library, count: int) -> None:
+    """Opens run 1 and closes it when `count` bytes of its stream have come; the stream goes on by 1,000 at a time."""
+    source.piece_bytes = 1000
+    gate = stalls_at(source, count)
+    handle = open_run(library)
+    gate.wait_for_arrivals()
+    handle.close()
+    gate.open()
+
+
 def breaks_when_told(source: FakeSource) -> Gate:
     """Run 1's next stream breaks after 30,000 bytes; the last of them waits until the gate opens."""
     gate = Gate()

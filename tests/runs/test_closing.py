@@ -19,6 +19,7 @@ from tests.runs.results import (
     RUN,
     SIZE,
     UNCOUNTED,
+    leave_at,
     open_run,
     read_at,
     stalls_at,
@@ -97,13 +98,8 @@ def test_close_does_not_wait_for_a_stream_that_lingers(
     source: FakeSource, library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _let_the_woken_look_before_they_are_told(monkeypatch)
-    source.piece_bytes = 1000
     source.add(1, Result(CONTENT))
-    gate = stalls_at(source, 5000)
-    handle = open_run(library)
-    gate.wait_for_arrivals()
-    handle.close()
-    gate.open()
+    leave_at(source, library, 5000)
     eventually(lambda: source.sent("stream", 1) == 6000)
     library.close()
 

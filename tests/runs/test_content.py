@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from cambfs.deadline import Deadline
-from cambfs.disk import checks
-from cambfs.disk import disk as disk_module
+from cambfs.disk import checks, reading
 from cambfs.disk import spool as spool_module
 from cambfs.disk.disk import Disk
 from cambfs.errors import (
@@ -22,6 +21,7 @@ from cambfs.model import RunInfo
 from cambfs.names import RunId
 from cambfs.runs.library import Library
 from tests import waiting
+from tests.disk.on_disk import put
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result
 from tests.runs.results import (
     CONTENT,
@@ -226,7 +226,7 @@ def check(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> Gate:
     """The result is there, and to read it through takes until the gate opens."""
     spool = disk.new_spool(RUN, lambda: False)
     spool.write(0, CONTENT)
-    disk.commit(RUN, spool, RunInfo(SIZE, 0), "audio/flac", "frames")
+    put(disk, spool, RunInfo(SIZE, 0), RUN)
     spool.close()
     (disk.directory / "1.flac").touch()
     gate, sha256 = Gate(), checks.sha256
@@ -235,7 +235,7 @@ def check(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> Gate:
         gate.go_through()
         return sha256(*arguments)
 
-    monkeypatch.setattr(disk_module, "sha256", slowly)
+    monkeypatch.setattr(reading, "sha256", slowly)
     return gate
 
 

@@ -15,6 +15,7 @@ from tests.runs.results import (
     PROBE_BYTES,
     SIZE,
     TAIL_BYTES,
+    leave_at,
     open_run,
     read_at,
     stalls_at,
@@ -41,13 +42,8 @@ def test_a_far_end_is_not_waited_for_and_what_came_serves_the_next_open(
     source: FakeSource, library: Library, etag: str | None
 ) -> None:
     source.storage = StorageManner.UNREACHABLE
-    source.piece_bytes = 1000
     source.add(1, Result(CONTENT, etag=etag, ranges=etag is not None))
-    gate = stalls_at(source, 5000)
-    handle = open_run(library)
-    gate.wait_for_arrivals()
-    handle.close()
-    gate.open()
+    leave_at(source, library, 5000)
     eventually(no_threads)
     came = source.sent("stream", 1)
     assert came < SIZE // 2
@@ -64,13 +60,8 @@ def test_a_far_end_is_not_waited_for_and_what_came_serves_the_next_open(
 
 @pytest.mark.tuning(**SHORT_DISTANCES, linger_s=LIMIT_S)
 def test_somebody_who_comes_back_in_time_has_it_go_on(source: FakeSource, library: Library) -> None:
-    source.piece_bytes = 1000
     source.add(1, Result(CONTENT))
-    gate = stalls_at(source, 5000)
-    handle = open_run(library)
-    gate.wait_for_arrivals()
-    handle.close()
-    gate.open()
+    leave_at(source, library, 5000)
     eventually(lambda: source.sent("stream", 1) == 6000)
 
     assert read_all(library, 1) == CONTENT
@@ -78,13 +69,8 @@ def test_somebody_who_comes_back_in_time_has_it_go_on(source: FakeSource, librar
 
 
 def test_one_that_is_nearly_finished_is_finished(source: FakeSource, library: Library) -> None:
-    source.piece_bytes = 1000
     source.add(1, Result(CONTENT))
-    gate = stalls_at(source, SIZE - 5000)
-    handle = open_run(library)
-    gate.wait_for_arrivals()
-    handle.close()
-    gate.open()
+    leave_at(source, library, SIZE - 5000)
     eventually(no_threads)
 
     assert cached(library) == [1]

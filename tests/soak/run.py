@@ -9,7 +9,8 @@ import json
 import random
 import statistics
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +29,9 @@ _CACHE = ("--cache-size", "2MiB", "--timeout", "3s")
 _SETTLE_S = 40.0
 # The allowed growth of a daemon after its first rounds.
 _MORE_THREADS, _MORE_FDS, _MORE_KB = 4, 4, 40_000
+# Connections are kept for the next request: as many as were once needed at a time, which chance decides. A leak has no
+# such bound.
+_MOST_SOCKETS = 40
 # libfuse keeps so many that rest, however few there were at first.
 _LIBFUSE_KEEPS = 10
 
@@ -37,7 +41,8 @@ class Sample:
     """Of the daemon that lives long, without readers."""
 
     threads: int
-    fds: int
+    fds: int  # without sockets
+    sockets: int
     resident_kb: int
 
 
@@ -71,6 +76,7 @@ class Outcome:
         grown = {
             "threads": (last.threads - max(first.threads, _LIBFUSE_KEEPS), _MORE_THREADS),
             "file descriptors": (last.fds - first.fds, _MORE_FDS),
+            "sockets": (last.sockets, _MOST_SOCKETS),
             "kB of memory": (last.resident_kb - first.resident_kb, _MORE_KB),
         }
         return [f"leaked {more} {what}" for what, (more, allowed) in grown.items() if more > allowed]
@@ -174,13 +180,21 @@ class _Load:
             before = threads
             time.sleep(IDLE_S + 1)  # a worker that rests is none that stays
         resident = (process / "status").read_text().partition("VmRSS:")[2].split()[0]
-        self._outcome.samples.append(Sample(before, len(list((process / "fd").iterdir())), int(resident)))
+        targets = list(_descriptors(process))
+        sockets = sum(target.startswith("socket:") for target in targets)
+        self._outcome.samples.append(Sample(before, len(targets) - sockets, sockets, int(resident)))
 
     def _note_requests(self) -> None:
         counts = self._outcome.requests
         for record in self._server.requests:
             counts[record.kind] = counts.get(record.kind, 0) + 1
         self._server.forget()
+
+
+def _descriptors(process: Path) -> Iterator[str]:
+    for path in (process / "fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            yield str(path.readlink())
 
 
 def _measure_calm(directory: Path, server: Server, outcome: Outcome) -> None:

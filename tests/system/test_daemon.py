@@ -15,10 +15,10 @@ import pytest
 _PROGRAM = """
 import json, os, signal, sys, time
 from pathlib import Path
-from cambfs.system import daemon
+from cambfs.system import daemon, signals
 from cambfs.errors import ConfigError, LinkError
 
-daemon._ANSWER_TIMEOUT_S = {answer_timeout}
+daemon._RESPONSE_TIMEOUT_S = {response_timeout}
 daemon._START_TIMEOUT_S = {start_timeout}
 directory = Path(sys.argv[1])
 inherited = os.open("/dev/zero", os.O_RDONLY)
@@ -32,11 +32,11 @@ def work(report):
     (directory / "pid").write_text(str(os.getpid()))
 {work}
 
-def answers():
-{answers}
+def is_mounted():
+{is_mounted}
 
 try:
-    daemon.start(work, answers, lambda text: print("warning:", text), directory / "log")
+    daemon.start(work, is_mounted, lambda text: print("warning:", text), directory / "log")
     print("returned")
 except ConfigError as error:
     print("error:", error)
@@ -44,11 +44,11 @@ except ConfigError as error:
 
 
 def start(
-    directory: Path, work: str, answers: str = "return True", start_timeout: float = 20, answer_timeout: float = 20
+    directory: Path, work: str, is_mounted: str = "return True", start_timeout: float = 20, response_timeout: float = 20
 ) -> subprocess.CompletedProcess[str]:
-    indented = ["\n".join("    " + line for line in part.strip("\n").split("\n")) for part in (work, answers)]
-    timeouts = {"start_timeout": start_timeout, "answer_timeout": answer_timeout}
-    program = _PROGRAM.format(work=indented[0], answers=indented[1], **timeouts)
+    indented = ["\n".join("    " + line for line in part.strip("\n").split("\n")) for part in (work, is_mounted)]
+    timeouts = {"start_timeout": start_timeout, "response_timeout": response_timeout}
+    program = _PROGRAM.format(work=indented[0], is_mounted=indented[1], **timeouts)
     return subprocess.run([sys.executable, "-c", program, directory], capture_output=True, text=True, timeout=60)
 
 
@@ -111,7 +111,7 @@ def test_the_child_is_of_the_same_process_group_until_it_is_ready(tmp_path: Path
     assert start(tmp_path, work).stdout == "returned\n"
 
 
-def test_it_does_not_return_before_the_tree_answers(tmp_path: Path) -> None:
+def test_it_does_not_return_before_the_tree_responds(tmp_path: Path) -> None:
     done = start(
         tmp_path,
         'report.ready()\n(directory / "tree").touch()\nstay()',
@@ -144,9 +144,11 @@ def test_an_unexpected_exception_is_one_line(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("answers", ["return False", 'raise OSError("dead")', "stay()"])
-def test_a_tree_that_does_not_answer_ends_the_child(tmp_path: Path, answers: str) -> None:
-    done = start(tmp_path, "report.ready()\nstay()", answers.replace("stay()", "time.sleep(60)"), answer_timeout=0.3)
+@pytest.mark.parametrize("is_mounted", ["return False", 'raise OSError("dead")', "stay()"])
+def test_a_tree_that_does_not_respond_ends_the_child(tmp_path: Path, is_mounted: str) -> None:
+    done = start(
+        tmp_path, "report.ready()\nstay()", is_mounted.replace("stay()", "time.sleep(60)"), response_timeout=0.3
+    )
     assert done.stdout.startswith("error: the mount did not respond")
     assert not is_running(child(tmp_path))
 
@@ -158,7 +160,7 @@ def test_a_child_that_is_never_ready_is_ended(tmp_path: Path) -> None:
 
 
 def test_a_child_that_ignores_the_request_to_end_is_killed(tmp_path: Path) -> None:
-    work = "daemon.keep_signals_out()\nreport.ready()\nstay()"
+    work = "signals.keep_signals_out()\nreport.ready()\nstay()"
     program = "daemon._END_TIMEOUT_S = 0.1\nreturn False"
     done = start(tmp_path, work, program)
     assert done.stdout.startswith("error: the mount did not respond")
@@ -167,7 +169,7 @@ def test_a_child_that_ignores_the_request_to_end_is_killed(tmp_path: Path) -> No
 
 _UNWINDING = """
 import os, signal, sys
-from cambfs.system.daemon import ending_on_signals
+from cambfs.system.signals import ending_on_signals
 try:
     with ending_on_signals():
         os.kill(os.getpid(), signal.SIGTERM)

@@ -16,6 +16,7 @@ from cambfs.http.client import Client
 from cambfs.names import RunId
 from cambfs.remote.source import Body, SignedUrl
 from cambfs.wire import pool
+from cambfs.wire.timing import Made
 from tests.waiting import asleep
 from tests.wire.raw_server import CERTIFICATE, CHUNKED, FLAC, KEY, OK, RUN, WAIT_S, Script, Server, chunk, send, sized
 
@@ -78,8 +79,9 @@ def test_a_connection_rests_before_it_is_used_again(
 class Resting:
     """Stands for a connection; `is_closed` shows whether it was closed."""
 
-    def __init__(self) -> None:
+    def __init__(self, connect_s: float = 0.0) -> None:
         self.sock, self.other = socket.socketpair()
+        self.made = Made(connect_s, 0.0, "", {})
         self.rests_since: float | None = None
         self.is_closed = False
 
@@ -87,6 +89,22 @@ class Resting:
         self.is_closed = True
         self.sock.close()
         self.other.close()
+
+
+class Sleeper:
+    """The pool's clock, which stands still until the pool sleeps. `slept` has the seconds of each sleep."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], object] = lambda: None) -> None:
+        self.now_s = 1000.0
+        self.slept: list[float] = []
+        self._meanwhile = meanwhile
+        monkeypatch.setattr(pool, "since_boot_s", lambda: self.now_s)
+        monkeypatch.setattr(pool, "sleep", self._sleep)
+
+    def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now_s += seconds
+        self._meanwhile()
 
 
 @pytest.mark.usefixtures("no_rest")
@@ -103,6 +121,32 @@ def test_the_one_that_was_used_last_comes_first_and_few_are_kept() -> None:
     assert idle.take() is None
     assert made[1].is_closed
     made[2].close()
+
+
+@pytest.mark.parametrize(("connect_s", "is_awaited"), [(0.5, True), (0.1, False)])
+def test_a_rest_is_waited_for_where_a_new_connection_takes_longer(
+    connect_s: float, is_awaited: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "REST_S", 0.4)
+    clock = Sleeper(monkeypatch)
+    idle, connection = pool._Idle(2), Resting(connect_s)
+    idle.put(connection)  # type: ignore[arg-type]
+    clock.now_s += 0.1
+
+    found: object = idle.take()
+    assert found is (connection if is_awaited else None)
+    assert clock.slept == ([pytest.approx(0.3)] if is_awaited else [])
+    connection.close()
+
+
+def test_bytes_that_come_while_a_rest_is_waited_for_are_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = Resting(connect_s=9.0)
+    Sleeper(monkeypatch, lambda: connection.other.send(EVIL))
+    idle = pool._Idle(2)
+    idle.put(connection)  # type: ignore[arg-type]
+
+    assert idle.take() is None
+    assert connection.is_closed
 
 
 @pytest.mark.usefixtures("no_rest")

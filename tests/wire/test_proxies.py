@@ -11,8 +11,8 @@ from contextlib import suppress
 import pytest
 
 from cambfs.errors import BadResponse, CambfsError, LinkError
+from cambfs.hosts.surroundings import Proxies
 from cambfs.http.client import Client
-from cambfs.http.surroundings import Proxies
 from cambfs.wire import pool
 from tests.wire.raw_server import CERTIFICATE, FLAC, KEY, RUN, WAIT_S, Server, send, sized
 

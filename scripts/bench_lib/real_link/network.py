@@ -12,10 +12,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from bench_lib.figures import CannotMeasure
+from bench_lib.running import Running
 
 # Addresses that are reserved for benchmarks between networks.
 _NETWORK = "198.18.0.0/24"
@@ -76,7 +75,7 @@ def build(directory: Path) -> Path:
     return program
 
 
-class Network:
+class Network(Running[str]):
     """A link for as long as the `with` lasts. Raises CannotMeasure on entering where there can be none."""
 
     def __init__(self, program: Path, terms: Terms) -> None:
@@ -86,33 +85,27 @@ class Network:
         words = (delay_us, terms.megabits * 1_000_000, queue_bytes, round(terms.loss_percent * 10_000))
         self._command = [str(program), *map(str, words)]
 
-    def __enter__(self) -> Self:
+    def start(self) -> subprocess.Popen[str]:
         pipe = subprocess.PIPE
-        self._process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
-        try:
-            if self._line() != "ready":
-                raise CannotMeasure(f"there is no link: {self._process.communicate()[1].strip()}")
-            self._configure()
-        except BaseException:
-            self._end()
-            raise
-        return self
+        return subprocess.Popen(self._command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._end()
+    def await_ready(self) -> None:
+        if self._line() != "ready":
+            raise CannotMeasure(f"there is no link: {self.process.communicate()[1].strip()}")
+        self._configure()
 
-    def _end(self) -> None:
-        self._process.kill()
-        self._process.communicate()
+    def end(self) -> None:
+        self.process.kill()
+        self.process.communicate()
 
     def _line(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
 
     def packets(self) -> Packets:
-        assert self._process.stdin is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
         return Packets(*map(int, self._line().split()))
 
     def calm(self) -> None:
@@ -142,7 +135,7 @@ class Network:
 
     def beyond(self, command: Sequence[str]) -> list[str]:
         """The command, to be run on the other side."""
-        return ["nsenter", f"--net=/proc/{self._process.pid}/ns/net", *command]
+        return ["nsenter", f"--net=/proc/{self.process.pid}/ns/net", *command]
 
 
 def _run(command: Sequence[str]) -> None:

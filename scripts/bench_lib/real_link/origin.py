@@ -14,12 +14,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from bench_lib.audio import speak
 from bench_lib.figures import CannotMeasure
 from bench_lib.real_link.network import API, STORAGE, Network
+from bench_lib.running import Running
 from bench_lib.server import Counts, bulk_answers
 
 MANY = 20
@@ -107,7 +106,7 @@ class Content:
         return self.directory / f"{content:02}"
 
 
-class Origin:
+class Origin(Running[bytes]):
     """nginx on the other side of a network, for as long as the `with` lasts."""
 
     def __init__(self, network: Network, work: Path, content: Content) -> None:
@@ -118,28 +117,19 @@ class Origin:
         self.authority = work / "certificate.pem"
         self._numbers = itertools.count(100)
 
-    def __enter__(self) -> Self:
+    def start(self) -> subprocess.Popen[bytes]:
         (self._work / "listing").mkdir(parents=True)
         self._log.touch()
         _certify(self._work)
         (self._work / "nginx.conf").write_text(self._configuration())
         command = ["nginx", "-p", str(self._work), "-c", str(self._work / "nginx.conf")]
-        self._process = subprocess.Popen(self._network.beyond(command), stderr=subprocess.DEVNULL)
-        try:
-            self._await()
-        except BaseException:
-            self._end()
-            raise
-        return self
+        return subprocess.Popen(self._network.beyond(command), stderr=subprocess.DEVNULL)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._end()
+    def end(self) -> None:
+        self.process.terminate()
+        self.process.wait(_LIMIT_S)
 
-    def _end(self) -> None:
-        self._process.terminate()
-        self._process.wait(_LIMIT_S)
-
-    def _await(self) -> None:
+    def await_ready(self) -> None:
         deadline = time.monotonic() + _LIMIT_S
         probe = [
             "curl",
@@ -151,7 +141,7 @@ class Origin:
             f"https://{API}/apis/tts-result/100",
         ]
         while subprocess.run(probe).returncode:
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if self.process.poll() is not None or time.monotonic() > deadline:
                 raise CannotMeasure(f"nginx did not start: {(self._work / 'error.log').read_text().strip()}")
             time.sleep(0.05)
 

@@ -1,7 +1,6 @@
 """Whether a directory can become a mount point, and whether this machine and user can mount.
 
-`adapter` mounts, `unmount` unmounts, `mount_table` lists the mounts. No threads except one that examines a mount, which
-may hang.
+`adapter` mounts, `unmount` unmounts, `mount_table` lists the mounts. No threads but those of `probe`.
 """
 
 from __future__ import annotations
@@ -14,18 +13,19 @@ import pwd
 import re
 import shutil
 import stat
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from cambfs.errors import ConfigError
+from cambfs.mounts.mount_table import FSTYPE, Mounted, mounted_at, resolved
+from cambfs.mounts.probe import outcome, probe
 from cambfs.system.limits import CAP_SYS_ADMIN
-from cambfs.system.mount_table import FSTYPE, Mounted, mounted_at, resolved
 
 _DEVICE = Path("/dev/fuse")
 _FUSE_CONF = Path("/etc/fuse.conf")
-_ANSWER_TIMEOUT_S = 2.0
+_RESPONSE_TIMEOUT_S = 2.0
 
 
 @contextmanager
@@ -84,23 +84,9 @@ def _refuse_mounted(directory: Path, mounted: Mounted | None) -> None:
 def is_dead(directory: Path) -> bool:
     """Whether there is a cambfs mount whose process has died. A mount that hangs is not dead."""
     mounted = mounted_at(directory)
-    return mounted is not None and mounted.fstype == FSTYPE and _stat_error(directory) == errno.ENOTCONN
-
-
-def _stat_error(directory: Path) -> int:
-    """The errno of `stat`; 0 if there is none in time. In a thread, because nothing interrupts a `stat` that hangs."""
-    errors: list[int] = []
-
-    def ask() -> None:
-        try:
-            directory.stat()
-        except OSError as error:
-            errors.append(error.errno or 0)
-
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(_ANSWER_TIMEOUT_S)
-    return errors[0] if errors else 0
+    if mounted is None or mounted.fstype != FSTYPE:
+        return False
+    return outcome(probe(directory), time.monotonic() + _RESPONSE_TIMEOUT_S) == errno.ENOTCONN
 
 
 def _check_usable(directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""Error responses: their text, cleaned for one line, and the CambfsError for their status.
+"""The texts of responses, cleaned for one line.
 
 Every text comes from a server that may be broken or hostile. The cleaned text is short and has no control characters,
 terminal escapes, key, or query of any URL. A text is cleaned as a whole and then cut, because half a key would not be
@@ -15,17 +15,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-from cambfs.errors import (
-    BadResponse,
-    KeyRefused,
-    RateLimited,
-    RemoteError,
-    ServerError,
-    SignatureExpired,
-    UnknownPath,
-    UnknownRun,
-)
-from cambfs.http.masking import Key
+from cambfs.redaction.masking import Key
 
 MAX_WORDS = 200
 # The longest response that is shown as it came, in characters, and how deep it may be.
@@ -40,6 +30,8 @@ _SCRIPT = re.compile(r"<(script|style)\b.*?</\1\s*>", re.I | re.S)
 _TITLE = re.compile(r"<title[^<>]*>([^<]*)<", re.I)
 _TAG = re.compile(r"<[^<>]*>")
 _STORAGE_CODE = re.compile(r"<Code>([A-Za-z]{1,60})</Code>")
+# The texts that frameworks put into the JSON of a 404 by themselves.
+_ABSENT = ("not found", "404 not found", "page not found")
 
 
 def plain(text: str, hide: Key | None = None) -> str:
@@ -162,40 +154,3 @@ def storage_code(content: bytes) -> str:
 
 def with_words(text: str, words: str) -> str:
     return f"{text}: {words}" if words else text
-
-
-# The texts that frameworks put into the JSON of a 404 by themselves.
-_ABSENT = ("not found", "404 not found", "page not found")
-_API_ERRORS: Mapping[int, type[RemoteError]] = {
-    400: UnknownRun,
-    401: KeyRefused,
-    403: KeyRefused,
-    404: UnknownRun,
-    422: UnknownRun,
-}
-
-
-def api_error(text: str, status: int, retry_after_s: float | None, of_no_run: bool = False) -> RemoteError:
-    """The error for a status of the API itself. `of_no_run`: as `tells_of_no_run`."""
-    kind = _API_ERRORS.get(status) or _common(status)
-    if status == 404 and of_no_run:
-        kind = UnknownPath
-    return kind(text, status, retry_after_s)
-
-
-def storage_error(text: str, status: int, code: str, retry_after_s: float | None) -> RemoteError:
-    """The error for a status of a storage. Google's says 400 and ExpiredToken where others say 403."""
-    expired = status == 403 or code == "ExpiredToken"
-    kind = SignatureExpired if expired else _common(status)
-    return kind(text, status, retry_after_s)
-
-
-def elsewhere_error(text: str, status: int, retry_after_s: float | None) -> RemoteError:
-    """The error for a status of a host to which the API redirected: it knows neither runs nor keys."""
-    return _common(status)(text, status, retry_after_s)
-
-
-def _common(status: int) -> type[RemoteError]:
-    if status == 429:
-        return RateLimited
-    return ServerError if status == 408 or 500 <= status <= 599 else BadResponse

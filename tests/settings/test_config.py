@@ -15,22 +15,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cambfs import config
-from cambfs.cli.options import (
+from cambfs.errors import ConfigError, SettingError
+from cambfs.settings import config
+from cambfs.settings.config import ApiKey, Settings, read_key_file, unknown_variables
+from cambfs.settings.options import (
     FOR_CACHE,
     FOR_MOUNT,
     SETTINGS,
     RereadableCommand,
-    TolerantCommand,
     known_variables,
-    mistakes_in_settings,
     rereading,
     settings_of,
 )
-from cambfs.config import ApiKey, Settings, read_key_file, unknown_variables
-from cambfs.errors import ConfigError, SettingError
+from cambfs.settings.setting import TolerantCommand, mistakes_in_settings
+from cambfs.settings.values import parse_duration, parse_size
 from cambfs.system import logs
-from cambfs.values import parse_duration, parse_size
 
 
 @pytest.fixture(autouse=True)
@@ -431,7 +430,7 @@ def test_a_variable_that_is_no_setting_is_named(name: str, hint: str, monkeypatc
 
 
 def test_the_variables_of_the_scripts_are_known() -> None:
-    scripts = [path for path in (Path(__file__).parents[1] / "scripts").glob("*") if path.is_file()]
+    scripts = [path for path in (Path(__file__).parents[2] / "scripts").glob("*") if path.is_file()]
     named = {name for path in scripts for name in re.findall(r"\bCAMBFS_[A-Z_]+(?==)", path.read_text())}
     assert "CAMBFS_NO_SKIPS" in named
     assert named <= known_variables()

@@ -17,9 +17,9 @@ import click
 from cambfs.cli.app import run
 from cambfs.cli.mount import mount
 from cambfs.errors import ConfigError
+from cambfs.settings.values import did_you_mean
 from cambfs.system import limits, private_files
 from cambfs.text import visible
-from cambfs.values import did_you_mean
 
 # Exit codes of mount(8).
 _WRONG_USE, _FAILED = 1, 32

@@ -12,8 +12,9 @@ from __future__ import annotations
 import base64
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 MASK = "…"
 # So much of the beginning or the end of the key counts as the key; of its base64, about as much of the key.
@@ -69,15 +70,17 @@ class Key(str):
 
     def _found(self, text: str, *, whole: bool = False) -> Iterator[tuple[int, int]]:
         """The places of the key, or of a piece of it, in `text`: (start, stop), in no order."""
-        keys = (str(self), *self.former)
-        needles = [(key, min(_PIECE, len(key))) for key in keys]
-        needles += [(core, _BASE64_PIECE) for key in keys for core in _base64_cores(key)]
-        if whole:
-            needles = [(needle, len(needle)) for needle, _ in needles]
+        needles = [needle for key in (str(self), *self.former) for needle in _needles(key)]
         for reading in _readings(text):
             for needle, piece in needles:
-                for start, stop in _pieces(reading.text, needle, piece):
+                for start, stop in _pieces(reading.text, needle, len(needle) if whole else piece):
                     yield reading.offsets[start], reading.offsets[stop]
+
+
+@lru_cache
+def _needles(key: str) -> Sequence[tuple[str, int]]:
+    """How the key may be written, and the length of a piece of it that counts as the key."""
+    return [(key, min(_PIECE, len(key))), *((core, _BASE64_PIECE) for core in _base64_cores(key))]
 
 
 def _readings(text: str) -> Iterator[_Reading]:

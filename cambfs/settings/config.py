@@ -1,7 +1,7 @@
 """The settings, the file `config.toml`, and the places of the API key.
 
 A setting comes from the command line, the environment (`CAMBFS_…`), `config.toml` or its default, in this order; click
-does that in `cli/options`. This module opens only the configuration and the key file. The API key never comes from the
+does that in `options`. This module opens only the configuration and the key file. The API key never comes from the
 command line. No threads.
 """
 
@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 import platformdirs
 
 from cambfs.errors import ConfigError, SettingError
+from cambfs.settings.values import did_you_mean
 from cambfs.system import user_files
 from cambfs.system.private_files import KEY_VARIABLE
-from cambfs.values import did_you_mean, quoted
+from cambfs.text import quoted
 
 DEFAULT_DISK_BYTES = 5 * 2**30
 DEFAULT_MEMORY_BYTES = 512 * 2**20

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cambfs.errors import ConfigError
-from cambfs.http.origins import Origin, Reach, allowed_origin, base_origin, origin_of
+from cambfs.hosts.origins import Origin, Reach, allowed_origin, base_origin, origin_of
 
 PUBLIC = Origin("https", "client.camb.ai", 443)
 LOOPBACK = Origin("http", "127.0.0.1", 8000)

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping
 
 import click
 
-from cambfs.cli.options import SETTINGS, Setting, settings_of
-from cambfs.config import Settings
 from cambfs.errors import SettingError
-from cambfs.values import did_you_mean, quoted
+from cambfs.settings.config import Settings
+from cambfs.settings.options import SETTINGS, settings_of
+from cambfs.settings.setting import Setting
+from cambfs.settings.values import did_you_mean
+from cambfs.text import quoted
 
 
 def settings_for(options: tuple[Setting, ...], keywords: Mapping[str, object]) -> Settings:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from cambfs.errors import ConfigError, LinkError, Unreachable
+from cambfs.hosts.origins import origin_of
+from cambfs.hosts.surroundings import Proxies, tls_context, usable_proxy
 from cambfs.http.client import Client
-from cambfs.http.origins import origin_of
-from cambfs.http.surroundings import Proxies, tls_context, usable_proxy
 from cambfs.remote.source import SignedUrl
 from tests.wire.raw_server import CERTIFICATE, FLAC, KEY, RUN, WAIT_S, Server, send, sized
 

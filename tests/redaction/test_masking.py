@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cambfs.http.masking import MASK, Key
-from cambfs.http.response_text import message, plain, showable
+from cambfs.redaction.masking import MASK, Key
+from cambfs.redaction.response_text import message, plain, showable
 
 KEY = Key("sk-9f3A-b7.Q2~x")
 ODD = Key("a\"b\\c/d&e%41<f'g")

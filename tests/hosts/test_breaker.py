@@ -9,8 +9,8 @@ from threading import Barrier, Event
 import pytest
 
 from cambfs.errors import BadResponse, BrokenBody, ConnectTimedOut, LinkError, ServerError, TimedOut, Unreachable
-from cambfs.http.breaker import FIRST_PAUSE_S, LONGEST_PAUSE_S, Breaker, Breakers, OriginState
-from cambfs.http.origins import origin_of
+from cambfs.hosts.breaker import FIRST_PAUSE_S, LONGEST_PAUSE_S, Breaker, Breakers, OriginState
+from cambfs.hosts.origins import origin_of
 from tests.waiting import eventually
 
 REFUSED = Unreachable("run 1: api.example refuses the connection", 111)

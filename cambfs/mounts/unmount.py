@@ -20,17 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cambfs.errors import ConfigError
+from cambfs.mounts.mount_table import FSTYPE, Mounted, mounted_at, read_inside
 from cambfs.system import private_files
-from cambfs.system.mount_table import FSTYPE, Mounted, mounted_at, read_inside
 
 # From <sys/mount.h>.
 _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
 
-_ANSWER_TIMEOUT_S = 5.0
+_RESPONSE_TIMEOUT_S = 5.0
 _GONE_TIMEOUT_S = 10.0
 _ENDS_BY_ITSELF_S = 1.0
-_ENDS_WHEN_TOLD_S = 10.0
+_ENDS_AFTER_SIGNAL_S = 10.0
 _POLL_S = 0.02
 
 
@@ -41,7 +41,7 @@ class _Daemon:
     pid: int
     handle: int
 
-    def tell_to_end(self) -> None:
+    def terminate(self) -> None:
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.handle, signal.SIGTERM)
 
@@ -92,7 +92,7 @@ def _unmount_now(mounted: Mounted) -> None:
             hangs = True
         if not _detach(mounted.directory, lazy=False):
             if daemon is not None:
-                daemon.tell_to_end()  # it also ends all waiting reads
+                daemon.terminate()  # it also ends all waiting reads
             _detach(mounted.directory, lazy=True)
         _await_gone(mounted.directory, mounted.device)
         if daemon is not None:
@@ -105,8 +105,8 @@ def _await_end(daemon: _Daemon, directory: Path) -> None:
     """A process that was not signalled lives on when another mount namespace has a copy of the mount."""
     if daemon.has_ended(_ENDS_BY_ITSELF_S):
         return
-    daemon.tell_to_end()
-    if not daemon.has_ended(_ENDS_WHEN_TOLD_S):
+    daemon.terminate()
+    if not daemon.has_ended(_ENDS_AFTER_SIGNAL_S):
         raise ConfigError(f"{directory}: unmounted, but its process still runs; to end it: kill -9 {daemon.pid}")
 
 
@@ -116,7 +116,7 @@ def _daemon_of(mounted: Mounted) -> Iterator[_Daemon | None]:
     with ExitStack() as stack:
         daemon = None
         try:
-            pid = int(read_inside(mounted, "pid", _ANSWER_TIMEOUT_S))
+            pid = int(read_inside(mounted, "pid", _RESPONSE_TIMEOUT_S))
             handle = os.pidfd_open(pid)
             stack.callback(os.close, handle)
             # In a container the number may belong to another process here.
@@ -167,13 +167,13 @@ def _detach_as_root(directory: Path, *, lazy: bool) -> str | None:
 
 def _detach_as_user(directory: Path, *, lazy: bool) -> str:
     """An error text, "" for success."""
-    said = ""
+    first_error = ""
     for command in _unmount_commands(lazy=lazy):
         words = _run([*command, "--", str(directory)])
         if not words or "busy" in words:
             return words
-        said = said or words
-    return said
+        first_error = first_error or words
+    return first_error
 
 
 def _unmount_commands(*, lazy: bool) -> list[list[str]]:

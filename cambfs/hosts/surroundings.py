@@ -17,8 +17,8 @@ from urllib3.util import parse_url
 from urllib3.util.ssl_ import create_urllib3_context
 
 from cambfs.errors import ConfigError
-from cambfs.http.origins import Origin
-from cambfs.http.response_text import plain
+from cambfs.hosts.origins import Origin
+from cambfs.redaction.response_text import plain
 
 # In this order, as requests has the first two, and curl and OpenSSL the others.
 CA_SETTINGS = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")

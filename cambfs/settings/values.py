@@ -11,17 +11,14 @@ from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
 
+from cambfs.text import quoted
+
 _MAX_SIZE_BYTES = 2**63 - 1
 _MAX_TIMEOUT_S = 86_400.0
 _SIZE = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,9})?) ?(?:([KMGTP])(I?B)?|B)?", re.ASCII | re.IGNORECASE)
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(s|m|h)?", re.ASCII)
 _SECONDS = {None: 1, "s": 1, "m": 60, "h": 3600}
-_MAX_QUOTED = 60
-
-
-def quoted(text: str) -> str:
-    """As a Python string, shortened when it is long."""
-    return repr(text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}…")
+_MAX_COMPARED = 60
 
 
 def parse_size(text: str) -> int:
@@ -67,5 +64,5 @@ def parse_options(text: str) -> tuple[str, ...]:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of a sentence about an unknown name; empty when no known name is like it."""
-    close = difflib.get_close_matches(name[:_MAX_QUOTED], sorted(known), n=1, cutoff=0.75)
+    close = difflib.get_close_matches(name[:_MAX_COMPARED], sorted(known), n=1, cutoff=0.75)
     return f"; did you mean {close[0]}?" if close else ""

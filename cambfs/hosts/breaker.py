@@ -23,7 +23,7 @@ from threading import Lock
 from cachetools import LRUCache
 
 from cambfs.errors import ConnectTimedOut, LinkError, TimedOut, Unreachable
-from cambfs.http.origins import Origin
+from cambfs.hosts.origins import Origin
 
 FIRST_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 30.0

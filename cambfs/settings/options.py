@@ -1,134 +1,31 @@
-"""The options that several commands have, and how they become `Settings`.
-
-click finds each value: on the command line, in the environment, in `config.toml` (its `default_map`). This module adds
-types with clear error texts, the name of the place in each error, profiles, and the key. No threads.
+"""The options that several commands have, and how they become `Settings`: profiles, the key, and settings that are
+read again. `setting` has one of them. No threads.
 """
 
 from __future__ import annotations
 
 import copy
 import functools
-import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields
+from typing import Any
 
 import click
 from click.core import ParameterSource
-from click.shell_completion import CompletionItem
 
-from cambfs import config
-from cambfs.config import LOG_LEVELS, URL_STYLES, ApiKey, Settings
 from cambfs.errors import ConfigError, SettingError
 from cambfs.run_list import expand, parse_runs
+from cambfs.settings import config
+from cambfs.settings.config import LOG_LEVELS, URL_STYLES, ApiKey, Settings
+from cambfs.settings.setting import CHOSEN, STORED, PathValue, Setting, Start, Value, mistakes_in_settings, refuse
+from cambfs.settings.values import parse_duration, parse_options, parse_size
 from cambfs.system.private_files import KEY_VARIABLE
 from cambfs.text import visible
-from cambfs.values import parse_duration, parse_options, parse_path, parse_size
 
-if TYPE_CHECKING:
-    _ParamType = click.ParamType[Any]
-else:
-    _ParamType = click.ParamType  # generic in new versions only
-
-_STORED = "cambfs.stored"
-_CHOSEN = "cambfs.chosen"
 _ARGUMENTS = "cambfs.arguments"
-_MISTAKES = "cambfs.mistakes"
-_LONGEST_MESSAGE = 300
 # Not settings: what the tests and scripts of this project look at.
 _NO_SETTINGS = tuple(f"CAMBFS_{name}" for name in ("NO_SKIPS", "RELIABILITY", "HOSTILE", "EXPLORE", "BENCH_NAMESPACE"))
-
-
-def _working_directory() -> Path | None:
-    """None when it was removed, which matters only for relative paths."""
-    try:
-        return Path.cwd()
-    except FileNotFoundError:
-        return None
-
-
-@dataclass(frozen=True)
-class _Start:
-    """State at the start of the command. A mount that reads its settings again needs it, because it works in another
-    directory, and its environment has no key."""
-
-    directory: Path | None = field(default_factory=_working_directory)
-    key: str = field(default_factory=lambda: os.environ.get(KEY_VARIABLE, ""), repr=False)
-
-
-class Value(_ParamType):
-    """A value that `parse` accepts; a ValueError becomes a usage error."""
-
-    envvar_list_splitter = ","
-
-    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
-        self.name = name
-        self._parse = parse
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        try:
-            return self._parse(value) if isinstance(value, str) else value
-        except (ValueError, ConfigError) as error:
-            self.fail(str(error), param, ctx)
-
-    def shell_complete(self, _ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        if self.name in ("DIR", "FILE"):
-            return [CompletionItem(incomplete, type=self.name.lower())]
-        return []
-
-
-class PathValue(Value):
-    """A path, made absolute at its place: in the configuration it is relative to the configuration file."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name, parse_path)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        base = _base(param, ctx)
-        if isinstance(value, str) and base is not None and value.strip() and not value.startswith("~"):
-            value = str(base / value)
-        return super().convert(value, param, ctx)
-
-
-def _base(param: click.Parameter | None, ctx: click.Context | None) -> Path | None:
-    if ctx is None or param is None or param.name is None:
-        return None
-    file = config.config_file()
-    if file is not None and ctx.get_parameter_source(param.name) is ParameterSource.DEFAULT_MAP:
-        return file.parent
-    return ctx.obj.directory if isinstance(ctx.obj, _Start) else None
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """A problem with one setting, or, with "config", with all of config.toml."""
-
-    setting: str
-    error: ConfigError
-
-
-def _refuse(ctx: click.Context, setting: str, error: ConfigError) -> None:
-    """Raises the error, unless the command reports wrong settings itself."""
-    if (mistakes := mistakes_in_settings(ctx)) is None:
-        raise error from None
-    mistakes.append(Mistake(setting, error))
-
-
-def mistakes_in_settings(ctx: click.Context) -> list[Mistake] | None:
-    """The wrong settings, for a TolerantCommand. Such a setting has its default, and a wrong key counts as missing.
-    None for another command, which does not start with a wrong setting."""
-    found: list[Mistake] | None = ctx.meta.get(_MISTAKES)
-    return found
-
-
-class TolerantCommand(click.Command):
-    """A command that starts although the environment, the configuration or the key file have mistakes."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.meta[_MISTAKES] = []
-        return super().parse_args(ctx, args)
 
 
 DIRECTORY = PathValue("DIR")
@@ -137,62 +34,25 @@ _SIZE = Value("SIZE", parse_size)
 _TIME = Value("TIME", parse_duration)
 
 
-class Setting(click.Option):
-    """An option that the environment and the configuration can set as well; an error in it names the place. `kind` is
-    None for a switch."""
-
-    def __init__(self, flag: str, kind: Any, text: str, **more: Any) -> None:
-        metavar = kind.name if isinstance(kind, Value) else more.pop("metavar", None)
-        more |= {"is_flag": True} if kind is None else {"type": kind, "metavar": metavar}
-        super().__init__(flag.split("/"), help=text, show_envvar=True, **{"show_default": "default" in more, **more})
-        self.envvar = self.envvar or f"CAMBFS_{(self.name or '').upper()}"
-
-    def get_error_hint(self, ctx: click.Context | None) -> str:  # noqa: ARG002
-        return f"'{self.opts[0]}'"  # without the variable, which is not wrong
-
-    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
-        # A profile on the command line is used as a whole: no key of another profile goes to its URL.
-        return None if self.name in ctx.meta.get(_CHOSEN, ()) else super().resolve_envvar_value(ctx)
-
-    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
-        if self.multiple and isinstance(value, str):  # from the configuration
-            value = self.type.split_envvar_value(value)
-        try:
-            return super().type_cast_value(ctx, value)
-        except click.BadParameter as error:
-            if not (place := self._place(ctx)):
-                raise
-            message = "must be true or false" if self.is_flag else error.message[:_LONGEST_MESSAGE].rstrip(".")
-            _refuse(ctx, self.name or "", SettingError(f"{place}: {message}"))
-            return None
-
-    def _place(self, ctx: click.Context) -> str:
-        """Empty for the command line, which click names itself."""
-        source = ctx.get_parameter_source(self.name or "")
-        if source is ParameterSource.DEFAULT_MAP:
-            return str(ctx.meta[_STORED][self.name].place)
-        return str(self.envvar) if source is ParameterSource.ENVIRONMENT else ""
-
-
 def _read_config(ctx: click.Context, _: click.Parameter, profile: str | None) -> str:
     """Runs before any other option is processed."""
     if ctx.resilient_parsing:  # the shell completes a command
         return ""
     if profile and not re.fullmatch(r"[A-Za-z0-9_-]{1,60}", profile):
         raise click.BadParameter("a profile's name has letters, digits, - and _ only")
-    ctx.obj = ctx.obj or _Start()
+    ctx.obj = ctx.obj or Start()
     file, stored = config.config_file(), {}
     try:
         if file is None and profile:
             raise SettingError("no home directory is known for config.toml, which has the profiles; set HOME")
         stored = {} if file is None else config.read_config(file, profile or "", _NAMES)
     except SettingError as error:
-        _refuse(ctx, "config", error)
-    ctx.meta[_STORED] = stored
+        refuse(ctx, "config", error)
+    ctx.meta[STORED] = stored
     is_chosen = ctx.get_parameter_source("profile") is ParameterSource.COMMANDLINE
     chosen = {name for name, one in stored.items() if one.is_of_profile} if is_chosen else set()
     # A profile that names a key has no other, so the environment's key file counts no more than CAMB_API_KEY.
-    ctx.meta[_CHOSEN] = chosen | config.KEY_NAMES if chosen & config.KEY_NAMES else chosen
+    ctx.meta[CHOSEN] = chosen | config.KEY_NAMES if chosen & config.KEY_NAMES else chosen
     ctx.default_map = {name: one.value for name, one in stored.items()}
     return profile or ""
 
@@ -203,7 +63,7 @@ def _runs(text: str) -> str:
 
 
 def _base_url(text: str) -> str:
-    from cambfs.http.origins import base_origin
+    from cambfs.hosts.origins import base_origin
 
     base_origin(text.strip().rstrip("/"))
     return text.strip()
@@ -328,11 +188,11 @@ def settings_of(ctx: click.Context) -> Settings:
         elif "cache_dir" in ctx.params and "cache_dir" not in values:
             values["cache_dir"] = config.cache_directory()
     except ConfigError as error:
-        _refuse(ctx, "cache_dir", error)
+        refuse(ctx, "cache_dir", error)
     try:
         values["key"] = _key(ctx) if "api_key_file" in ctx.params else None
     except ConfigError as error:
-        _refuse(ctx, "key", error)
+        refuse(ctx, "key", error)
     return Settings(**values)
 
 
@@ -340,8 +200,8 @@ def _key(ctx: click.Context) -> ApiKey | None:
     """From the file on the command line, else from the profile on the command line, else from the environment, else
     from the configuration."""
     file, source = ctx.params["api_key_file"], ctx.get_parameter_source("api_key_file")
-    in_environment, stored = ctx.obj.key, ctx.meta[_STORED].get("api_key")
-    is_chosen = "api_key" in ctx.meta[_CHOSEN]
+    in_environment, stored = ctx.obj.key, ctx.meta[STORED].get("api_key")
+    is_chosen = "api_key" in ctx.meta[CHOSEN]
     if in_environment.strip() and source is not ParameterSource.COMMANDLINE and not is_chosen:
         return config.checked_key(KEY_VARIABLE, in_environment)
     if stored is not None and stored.value.strip() and source not in _EXPLICIT:

@@ -1,0 +1,1 @@
+"""The mounts of the machine: which there are, where one can be made, and how one is unmounted."""

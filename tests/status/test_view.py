@@ -1,0 +1,71 @@
+"""The layout of `cambfs status`."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from cambfs.status.view import view
+
+CACHE = {"path": "/c", "bytes": 1024, "limit_bytes": 2048, "results": 1, "hits": 5, "misses": 6, "evictions": 7}
+ERROR = {"time": "T", "file": "7.flac", "operation": "open", "errno": "ENOENT", "what": "not \x1b[31m [bold]there"}
+STATUS: dict[str, Any] = {
+    "version": "9.9",
+    "pid": 4711,
+    "mount_point": "/mnt/[camb]",
+    "base_url": "https://api.test",
+    "uptime_s": 3725.5,
+    "cache": CACHE,
+    "transfers": [
+        {"run_id": 1, "bytes": 300, "size": 1000, "bytes_per_s": 2048.0},
+        {"run_id": 2, "bytes": 50, "size": None, "bytes_per_s": 0.0},
+    ],
+    "requests": {"stream": {"2xx": 3, "4xx": 1, "none": 2}, "sign": {"2xx": 4}},
+    "received_bytes": 350,
+    "retries": 8,
+    "origins": [
+        {"origin": "https://up.test", "is_open": False, "reason": "", "seconds_left": 0.0},
+        {"origin": "https://down.test", "is_open": True, "reason": "refused", "seconds_left": 2.4},
+    ],
+    "errors": [ERROR],
+}
+
+
+def _looks(status: dict[str, Any]) -> str:
+    console = Console(file=io.StringIO(), width=200, highlight=False)
+    with console.capture() as capture:
+        console.print(view([status]))
+    return capture.get()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "/mnt/[camb]  cambfs 9.9, process 4711, mounted for 1 h 2 min",
+        "1.0 KiB of 2.0 KiB, 1 result; hits 5, misses 6, evicted 7; /c",
+        "stream 6 (1 4xx, 2 no response), sign 4",
+        "350 bytes of audio; retries 8",
+        "https://down.test: refused; tried again in 2 s",
+        "30 %",
+        "300 bytes of 1000 bytes",
+        "2.0 KiB/s",
+        r"7.flac  open ENOENT: not \x1b[31m [bold]there",
+    ],
+)
+def test_everything_is_shown_as_it_is(words: str) -> None:
+    assert words in _looks(STATUS)
+
+
+def test_an_origin_that_nobody_needs_is_tried_at_the_next_request() -> None:
+    down = {"origin": "https://down.test", "is_open": True, "reason": "refused", "seconds_left": 0.0}
+    assert "https://down.test: refused; tried again at the next request" in _looks({**STATUS, "origins": [down]})
+
+
+def test_what_is_not_the_case_is_not_shown() -> None:
+    shown = _looks({**STATUS, "transfers": [], "errors": [], "requests": {}, "origins": STATUS["origins"][:1]})
+    assert "https://up.test" not in shown
+    assert not any(word in shown for word in ("downloads", "errors", "unreachable"))
+    assert "requests  none" in shown
