@@ -37,6 +37,22 @@ def noise(form: WavFormat, seed: int = 0, *, block: int = BLOCK, variable: bool 
     )
 
 
+def encoded(form: WavFormat, seed: int = 0) -> bytes:
+    """As the program flac encodes something that is like sound, with all that it can do: predictors, related channels,
+    frames of its own length."""
+    source, value, content = random.Random(seed), 0, bytearray()
+    limit = 1 << form.bits - 2
+    for _ in range(form.samples * form.channels):
+        value = (value * 15 + source.randrange(-limit, limit)) // 16
+        content += value.to_bytes(form.sample_bytes, "little", signed=True)
+    shape = [f"--channels={form.channels}", f"--bps={form.bits}", f"--sample-rate={form.rate}"]
+    raw = ["--force-raw-format", "--endian=little", "--sign=signed"]
+    command = ["flac", "-8", "-s", "--lax", *raw, *shape, f"--input-size={len(content)}", "-c", "-"]
+    done = subprocess.run(command, input=bytes(content), capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return uncounted(done.stdout)
+
+
 def steps(frames: int, block: int) -> bytes:
     """A FLAC of two channels and 24 bits, in which each sample is the number of its frame. It is small for its length,
     and has no MD5."""

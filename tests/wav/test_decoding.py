@@ -22,7 +22,7 @@ from cambfs.wav.decoding import Blocks, Decoding, count_samples
 from cambfs.wav.wav_format import WavFormat
 from tests.fakes import LIMIT_S, Gate
 from tests.waiting import Watched, deadline, in_thread
-from tests.wav.flacs import noise, steps, uncounted, wav_of, with_count, with_other_md5
+from tests.wav.flacs import encoded, noise, steps, uncounted, wav_of, with_count, with_other_md5
 
 _MONO = WavFormat(rate=22_050, channels=1, bits=16, samples=100_000)
 _HEAD_BYTES = 4096
@@ -100,6 +100,19 @@ def test_every_read_of_every_format_is_as_flac_decodes_it(form: WavFormat, reads
         assert _read(decoding, Flac(content), offset, length) == wanted[offset : offset + length]
     assert _read_all(decoding, Flac(content)) == wanted
     decoding.close()
+
+
+@pytest.mark.parametrize(("channels", "bits"), [(1, 8), (2, 8), (2, 16), (2, 24), (6, 16), (8, 24)])
+@pytest.mark.parametrize("rate", [8_000, 192_000])
+def test_what_an_encoder_makes(channels: int, bits: int, rate: int) -> None:
+    form = WavFormat(rate, channels, bits, samples=30_001)
+    content = with_count(encoded(form), form.samples)
+    wanted, decoding = _wav(content), _decoding(content, form)
+
+    assert _read_all(decoding, Flac(content)) == wanted
+    assert len(content) < form.data_bytes
+    for offset in (form.file_bytes - 1000, 30_000, 5_000):
+        assert _read(_decoding(content, form), Flac(content), offset, 1000) == wanted[offset : offset + 1000]
 
 
 @settings(max_examples=20, deadline=None)
