@@ -24,7 +24,7 @@ def test_the_examples(tmp_path: Path) -> None:
         try:
             done = subprocess.run(
                 [sys.executable, "-W", "error", "-m", "doctest", str(page)],
-                env=environment(server, tmp_path / "home", CAMB_API_KEY=_KEY),
+                env=environment(server, tmp_path / "home", CAMB_API_KEY=_KEY, TMPDIR=str(tmp_path)),
                 cwd=tmp_path,
                 capture_output=True,
                 text=True,
