@@ -16,6 +16,8 @@ there. `errnos` has the one table that maps the classes to errnos; `cli` prints 
     ├── StorageUseless      storage does not have the requested facts; the stream may
     ├── CacheDamaged        a cached result does not match its sidecar
     ├── ResultChanged       the result is not the one whose first bytes were read
+    ├── NoWav               the result has no form as WAV: it is no FLAC
+    ├── Undecodable         the samples of a FLAC are not those that its header promises
     ├── NotWhole            the response is cut off again and again, or cannot be proven whole
     ├── MisplacedTask       a task id where only run ids are names; no request was made
     ├── TaskPending         the task was still under way when the time was over
@@ -111,6 +113,14 @@ class TaskPending(CambfsError):
 
 
 class TaskFailed(CambfsError):
+    pass
+
+
+class NoWav(CambfsError):
+    pass
+
+
+class Undecodable(CambfsError):
     pass
 
 

@@ -31,8 +31,11 @@ _SMALLEST_FRAME_BYTES = 9
 class StreamInfo:
     """`samples` (per channel) and `md5` are 0 and zeros when the encoder wrote to a pipe. `block` is the samples of the
     longest frame: where frames are numbered, of every one but the last. No frame is longer than `frame_limit_bytes`,
-    nor than `max_frame_bytes`, which is 0 when unknown."""
+    nor than `max_frame_bytes`, which is 0 when unknown. `rate` is in samples a second, `bits` those of a sample."""
 
+    rate: int
+    channels: int
+    bits: int
     block: int
     frame_limit_bytes: int
     max_frame_bytes: int
@@ -57,6 +60,9 @@ def stream_info(head: bytes) -> StreamInfo | None:
     largest = int.from_bytes(head[10:12], "big")
     channels, bits = (head[20] >> 1 & 7) + 1, ((head[20] & 1) << 4 | head[21] >> 4) + 1
     return StreamInfo(
+        rate=int.from_bytes(head[18:21], "big") >> 4,
+        channels=channels,
+        bits=bits,
         block=largest,
         # An encoder stores samples as they are where nothing else is shorter; a side channel has one bit more.
         frame_limit_bytes=largest * channels * (bits + 1) // 8 + _FRAME_OVERHEAD_BYTES,
@@ -136,12 +142,20 @@ def is_whole(head: bytes, tail: bytes) -> bool:
     info = stream_info(head)
     if info is None or not info.samples:
         return False
-    return any(_holds_the_last_sample(frame, info) and _divides_evenly(frame) for frame in _last_frames(tail))
+    return any(_samples_until(frame, info) == info.samples and _divides_evenly(frame) for frame in _last_frames(tail))
 
 
 def ends_in_a_frame(tail: bytes) -> bool:
     """Whether an intact frame ends where `tail` does, or zeros follow one."""
     return any(_divides_evenly(frame) for frame in islice(_last_frames(tail), _MOST_TRIED))
+
+
+def samples_at_end(head: bytes, tail: bytes) -> int | None:
+    """The number of samples up to where `tail` ends, as the last frame counts them; None when no intact frame ends
+    there."""
+    info, frames = stream_info(head), islice(_last_frames(tail), _MOST_TRIED)
+    intact = next((frame for frame in frames if _divides_evenly(frame)), None)
+    return None if info is None or intact is None else _samples_until(intact, info)
 
 
 def _last_frames(tail: bytes) -> Iterator[bytes]:
@@ -168,10 +182,10 @@ def _numbers(frame: bytes) -> tuple[int, int, int]:
     return number, block, position
 
 
-def _holds_the_last_sample(frame: bytes, info: StreamInfo) -> bool:
+def _samples_until(frame: bytes, info: StreamInfo) -> int:
+    """The samples of all frames up to the end of this one."""
     number, block, _ = _numbers(frame)
-    first_sample = number if frame[1] & 1 else number * info.block
-    return first_sample + block == info.samples
+    return (number if frame[1] & 1 else number * info.block) + block
 
 
 def _coded_number(frame: bytes, position: int) -> tuple[int, int]:

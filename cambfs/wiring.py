@@ -292,16 +292,27 @@ def _tree(
     from cambfs.vfs.controls import NAME, Controls
     from cambfs.vfs.results import Results, UrlStyle
     from cambfs.vfs.tree import Tree
+    from cambfs.vfs.wav_files import WavFiles
+    from cambfs.wav.wavs import Wavs
 
     url_style = None if settings.no_url_files else UrlStyle(settings.url_style)
     library, tasks, playlists = parts.library, parts.tasks, Playlists(parts.library)
     links = task_links.TaskLinks(tasks, (Kind.FLAC,) if url_style is None else (Kind.FLAC, Kind.URL))
+    names = by_name.ByName(
+        library,
+        declared.names,
+        playlists,
+        run_of=tasks.run_id,
+        refresh=tasks.refresh,
+        with_wav=settings.wav,
+    )
     branches: dict[str, Branch] = {
-        by_name.NAME: by_name.ByName(library, declared.names, playlists, run_of=tasks.run_id, refresh=tasks.refresh),
+        by_name.NAME: names,
         task_links.NAME: links,
         ALL: AllResults(library, declared.names, playlists),
         NAME: Controls(controls),
     }
+    wavs = WavFiles(Wavs(library), library.listed if settings.wav else list)
 
     def is_listed(name: str) -> bool:
         if name == task_links.NAME:
@@ -309,4 +320,4 @@ def _tree(
         # The playlist of all always opens, but without names the root lists results alone.
         return name != ALL or bool(declared.names().root.all_titles)
 
-    return Tree(Results(library, url_style), branches, is_listed)
+    return Tree(Results(library, url_style), branches, is_listed, wavs)

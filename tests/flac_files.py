@@ -14,7 +14,7 @@ def make_flac(length: int, seed: int = 0, *, counted: bool = True) -> bytes:
     without the number of samples and their MD5."""
     noise, frames, left = random.Random(seed), list[bytes](), length - _METADATA_BYTES
     count = 0
-    while (room := left - _FRAME_BYTES - len(_coded(len(frames)))) > 0:
+    while (room := left - _FRAME_BYTES - len(number_as_utf8(len(frames)))) > 0:
         samples = min(room, _BLOCK)
         frames.append(_frame(len(frames), noise.randbytes(samples)))
         count, left = count + samples, left - len(frames[-1])
@@ -32,16 +32,16 @@ def _stream_info(samples: int, md5: bytes) -> bytes:
 
 
 def _frame(number: int, samples: bytes) -> bytes:
-    header = b"\xff\xf8\x70\0" + _coded(number) + (len(samples) - 1).to_bytes(2, "big")
-    frame = header + _crc(header, 0x07, 8) + b"\x02" + samples
-    return frame + _crc(frame, 0x8005, 16)
+    header = b"\xff\xf8\x70\0" + number_as_utf8(number) + (len(samples) - 1).to_bytes(2, "big")
+    frame = header + crc(header, 0x07, 8) + b"\x02" + samples
+    return frame + crc(frame, 0x8005, 16)
 
 
-def _coded(number: int) -> bytes:
+def number_as_utf8(number: int) -> bytes:
     return chr(number).encode() if number < 0xD800 else chr(number + 0x800).encode()
 
 
-def _crc(data: bytes, polynomial: int, bits: int) -> bytes:
+def crc(data: bytes, polynomial: int, bits: int) -> bytes:
     crc = 0
     for byte in data:
         crc ^= byte << bits - 8

@@ -31,7 +31,7 @@ def _last_frame() -> int:
     return max(
         start
         for start in _frame_starts()
-        if flac._header_end(_SMALLEST[start:]) and flac._holds_the_last_sample(_SMALLEST[start:], info)
+        if flac._header_end(_SMALLEST[start:]) and flac._samples_until(_SMALLEST[start:], info) == info.samples
     )
 
 

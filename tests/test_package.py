@@ -113,6 +113,7 @@ def test_the_debian_package_brings_what_debian_does_not_have(tree: Path, tmp_pat
         assert spec.origin is not None
         (tmp_path / name).symlink_to(Path(spec.origin).parent)
         assert not (tree / "usr/lib/cambfs" / name).exists()
+    assert not (tree / "usr/lib/cambfs/soundfile.py").exists()
     program = f"""
 import sys
 sys.path += [{str(tree / "usr/lib/cambfs")!r}, {str(tmp_path)!r}]

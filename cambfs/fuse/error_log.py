@@ -45,6 +45,8 @@ _ADVICE: Sequence[tuple[type[CambfsError], str]] = (
     (errors.NoSpace, "free some space in the file system of the cache, or use a smaller --cache-size"),
     (errors.TooManyOpenFiles, "close some files, or raise the mount's limit of open files (ulimit -n)"),
     (errors.TooLarge, "a larger --max-result-size allows it"),
+    (errors.NoWav, "open the .flac file instead: it has the result as it is"),
+    (errors.Undecodable, "copy the .flac file and look at it with flac -t"),
     (errors.CacheDamaged, "open the file again; it is then downloaded again"),
 )
 

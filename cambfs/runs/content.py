@@ -124,6 +124,11 @@ class Content:
         window = audio.tail_bytes_wanted(head) if head else 0
         return self.filled.gap(max(min(offset, size - window), 0), size)
 
+    @property
+    def head(self) -> bytes:
+        """The first bytes, those that are here or else storage's, if its length counts; b"" before."""
+        return (head_of(self._spool, self.size) if self._spool is not None else b"") or self.sizing.stored_head
+
     def arrived(self) -> Arrived:
         head = head_of(self._spool, self.size) if self._spool is not None and self.filled.total else b""
         return Arrived(self.filled.total, self.size, head, is_cached=False)

@@ -37,6 +37,12 @@ class Demand:
         if (self._content.size is None and self._is_stream_needed()) or self._may_stream_tell_time():
             self._stream()
 
+    def head(self) -> None:
+        """The first bytes: storage sends them beside the size. Where that is of no use, the stream has them."""
+        self.probe()
+        if not self._downloader.is_probing or self._downloader.is_probe_slow:
+            self._stream()
+
     def probe(self) -> None:
         """What storage knows."""
         if self._content.sizing.probe is None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from threading import Lock
 from types import TracebackType
+from typing import Self
 
 from cachetools import LRUCache, TTLCache
 
@@ -62,6 +63,17 @@ class Handle:
     def size(self, deadline: Deadline) -> int:
         """The exact length in bytes, waited for. Raises CambfsError."""
         return self._lease.run.info(deadline).size
+
+    @property
+    def generation(self) -> int:
+        """Handles with the same one have the same bytes."""
+        return self._lease.run.generation
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
 
     def close(self) -> None:
         """Call once. The rest of a nearly finished result is still fetched."""
@@ -126,6 +138,13 @@ class Library:
         self._ask_ahead(run_id)
         with self._use(run_id) as run:
             return run.info(deadline)
+
+    def wait_for_head(self, run_id: RunId, deadline: Deadline) -> tuple[RunInfo, bytes]:
+        """As `wait_for_info`, and the first HEAD_BYTES of the result (all of a shorter one) beside it."""
+        if self.info(run_id) is None:
+            self._ask_ahead(run_id)
+        with self._use(run_id) as run:
+            return run.info(deadline), run.head(deadline)
 
     def open(self, run_id: RunId, deadline: Deadline) -> Handle:
         """Starts the download and returns as soon as the first audio or its headers are here. Raises CambfsError."""

@@ -80,6 +80,10 @@ class Run:
         """Waits for the exact size and the time. Raises CambfsError."""
         return self._wait(deadline, lambda: self._content.sizing.info, self._demand.size)
 
+    def head(self, deadline: Deadline) -> bytes:
+        """Waits for the first HEAD_BYTES, or all of a shorter result. Raises CambfsError."""
+        return self._wait(deadline, lambda: self._content.head or None, self._demand.head)
+
     def arrived(self) -> Arrived:
         with self._changed:
             return self._content.arrived()

@@ -77,6 +77,7 @@ class Settings:
     runs_file: Path | None = None
     url_style: str = "json"
     no_url_files: bool = False
+    wav: bool = False
     allow_other: bool = False
     options: tuple[str, ...] = ()
     log_level: str = "info"

@@ -121,6 +121,7 @@ _LISTED = (
 _VIEW = (
     Setting("--url-style", click.Choice(URL_STYLES, case_sensitive=False), "Format of .url files.", default="json"),
     Setting("--no-url-files", None, "Show no .url files. They hold URLs that work without a key."),
+    Setting("--wav", None, "List a .wav beside each .flac. A .wav always opens, listed or not."),
     Setting("--allow-other", None, "Let other users read the files."),
     Setting(
         "-o/options",

@@ -136,6 +136,14 @@ class Sizing:
             return None
         return None if self.is_proven and self.size != probe.total else probe
 
+    @property
+    def stored_head(self) -> bytes:
+        """The head of storage's object where its length counts as that of the result; else b""."""
+        probe = self.probe
+        if probe is None or self._store.distrusted or probe.total != self.size or not self._is_size_told(probe):
+            return b""
+        return probe.head
+
     def claimed_by(self, size: int) -> int:
         """How many of API and storage say that the result has that size."""
         return (self._api_total == size) + (self.stored_bytes == size)

@@ -13,8 +13,6 @@ from typing import Protocol
 
 from cambfs.deadline import Deadline
 from cambfs.errors import CambfsError, ResultChanged
-from cambfs.names import RunId
-from cambfs.runs.library import Library
 
 # After a failed read the kernel requests the same pages up to three times more, one by one, before its caller gets the
 # error. So for a while after a failure a read of the same place does not wait for missing bytes again.
@@ -52,11 +50,22 @@ class _Failure:
         return self.start <= offset and stop <= self.stop and time.monotonic() < self.until_s
 
 
+class OpenResult(Protocol):
+    """A handle of the library, or of its WAVs."""
+
+    same_bytes: bool
+    beside_other: bool
+
+    def readinto(self, offset: int, buffer: memoryview, deadline: Deadline) -> int: ...
+
+    def close(self) -> None: ...
+
+
 class OpenAudio:
-    def __init__(self, library: Library, run_id: RunId, deadline: Deadline) -> None:
-        self._handle = library.open(run_id, deadline)
-        self.keep_cache = self._handle.same_bytes
-        self.direct_io = self._handle.beside_other
+    def __init__(self, handle: OpenResult) -> None:
+        self._handle = handle
+        self.keep_cache = handle.same_bytes
+        self.direct_io = handle.beside_other
         # One word, written by any thread. If a failure gets lost, a read waits once more.
         self._failures: tuple[_Failure, ...] = ()
 

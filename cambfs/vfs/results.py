@@ -130,7 +130,7 @@ class Results:
     def open(self, path: str, deadline: Deadline) -> OpenFile:
         run_id, kind = self._parse(path)
         if kind is Kind.FLAC:
-            return OpenAudio(self._library, run_id, deadline)
+            return OpenAudio(self._library.open(run_id, deadline))
         return self._open_text(run_id, self._library.signature(run_id, deadline))
 
     def _open_text(self, run_id: RunId, signature: Signature) -> OpenText:

@@ -14,24 +14,33 @@ from cambfs.errors import NoSuchName
 from cambfs.vfs.nodes import Attributes, Branch, Entry
 from cambfs.vfs.open_files import OpenFile
 from cambfs.vfs.results import Results
+from cambfs.vfs.wav_files import ENDING
 
 _ROOT = "/"
 
 
 class Tree:
-    """`branches`: the first name of a path → its branch. All other names of the root belong to the results. The root
-    lists the branches that are there and listed now, as `is_listed` says of the names, but none whose name begins with
-    a dot. Every method raises NoSuchName for a path that is not there, and other CambfsErrors."""
+    """`branches`: the first name of a path → its branch. All other names of the root belong to the results, and those
+    of WAVs to `wavs`. The root lists the branches that are there and listed now, as `is_listed` says of the names, but
+    none whose name begins with a dot. Every method raises NoSuchName for a path that is not there, and other
+    CambfsErrors."""
 
     def __init__(
-        self, results: Results, branches: Mapping[str, Branch], is_listed: Callable[[str], bool] = lambda _: True
+        self,
+        results: Results,
+        branches: Mapping[str, Branch],
+        is_listed: Callable[[str], bool] = lambda _: True,
+        wavs: Branch | None = None,
     ) -> None:
         self._results = results
         self._branches = branches
         self._is_listed = is_listed
+        self._wavs = wavs
 
     def _branch(self, path: str) -> Branch:
-        return self._branches.get(path[1:].partition("/")[0], self._results)
+        first = path[1:].partition("/")[0]
+        of_root = self._wavs if self._wavs is not None and first.endswith(ENDING) else self._results
+        return self._branches.get(first, of_root)
 
     def attributes(self, path: str, deadline: Deadline, *, is_lookup_possible: bool = True) -> Attributes:
         """As Branch.attributes."""
@@ -57,7 +66,10 @@ class Tree:
         """The entries of a directory as they are now, without `.` and `..`."""
         # Not a generator, so that a folder that has gone is an error of this call.
         entries = self._branch(path).names(path)
-        return chain(entries, self._branch_entries()) if path == _ROOT else entries
+        if path != _ROOT:
+            return entries
+        wavs = iter(()) if self._wavs is None else self._wavs.names(path)
+        return chain(entries, wavs, self._branch_entries())
 
     def _branch_entries(self) -> Iterator[Entry]:
         for name, branch in self._branches.items():

@@ -24,6 +24,7 @@ FROM_DEBIAN = {
     "certifi": "python3-certifi",
     "charset-normalizer": "python3-charset-normalizer",
     "idna": "python3-idna",
+    "soundfile": "python3-soundfile",
 }
 # The oldest Python that the package may meet: it needs the most libraries.
 OLDEST_PYTHON = {"python_version": "3.11", "python_full_version": "3.11.0", "extra": ""}

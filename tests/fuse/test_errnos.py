@@ -16,6 +16,7 @@ _TABLE = [
     (errors.NoSuchName("x"), "ENOENT"),
     (errors.UnknownRun("x", 404), "ENOENT"),
     (errors.UnknownPath("x", 404), "ENOENT"),
+    (errors.NoWav("x"), "ENOENT"),
     (errors.KeyRefused("x", 401), "EACCES"),
     (errors.ReadOnly("x"), "EROFS"),
     (errors.UnknownTask("x", 404), "ENOENT"),
@@ -42,6 +43,7 @@ _TABLE = [
     (errors.CacheDamaged("x"), "EIO"),
     (errors.NotWhole("x"), "EIO"),
     (errors.StorageUseless("x"), "EIO"),
+    (errors.Undecodable("x"), "EIO"),
     (CambfsError("x"), "EIO"),
 ]
 

@@ -1,0 +1,1 @@
+"""The results as WAV: the samples of a FLAC, decoded by libsndfile while they are read."""
