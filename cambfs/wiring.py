@@ -114,9 +114,12 @@ def open_library(settings: Settings, declared: Callable[[], Sequence[RunId]]) ->
 
 @contextmanager
 def open_parts(
-    settings: Settings, declared: Callable[[], Sequence[RunId]], counters: Counters | None = None
+    settings: Settings,
+    declared: Callable[[], Sequence[RunId]],
+    counters: Counters | None = None,
+    read_ahead: int = 0,
 ) -> Iterator[Parts]:
-    """`counters` count the requests. Raises ConfigError."""
+    """`counters` count the requests; `read_ahead` is as in `Library`. Raises ConfigError."""
     from cambfs.cache.cache import Cache
     from cambfs.disk.disk import Disk
     from cambfs.runs.library import Library
@@ -137,7 +140,7 @@ def open_parts(
             max_transfers=settings.max_transfers,
             max_result_bytes=settings.max_result_size,
         )
-        yield Parts(client, cache, stack.enter_context(closing(Library(context, declared))))
+        yield Parts(client, cache, stack.enter_context(closing(Library(context, declared, read_ahead))))
 
 
 def check_key(settings: Settings) -> str | None:
@@ -214,7 +217,7 @@ def serve(
         limits.forgo_root()
         on_ready()
 
-    with open_parts(settings, declared, counters) as parts:
+    with open_parts(settings, declared, counters, settings.read_ahead) as parts:
         origins = parts.client.breakers.states
         monitor = Monitor(parts.library, counters, directory, settings.base_url, error_log.entries, origins)
         reload = None if reread is None else Reload(settings, reread, parts.client, parts.cache, declared)

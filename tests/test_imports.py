@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "transfers": {"cache", "remote", "system"},
     "runs": {"transfers", "sizes", "cache", "disk", "remote"},
     "vfs": {"runs", "cache", "remote"},
-    "status": {"runs", "cache", "remote"},
+    "status": {"runs", "transfers", "cache", "remote"},
     "fuse": {"vfs", "runs", "system"},
     "doctor": {"config", "wiring", "http", "wire", "remote", "cache", "disk", "system"},
 }

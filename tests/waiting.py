@@ -25,7 +25,7 @@ from tests.fakes import LIMIT_S
 T = TypeVar("T")
 _TUNED = {field.name for field in fields(Tuning)}
 MakeLibrary = Callable[..., Library]
-_OURS = ("stream-", "range-", "size-", "tail-", "sign-", "check-", "commit", "look")
+_OURS = ("stream-", "ahead", "range-", "size-", "tail-", "sign-", "check-", "commit", "look")
 
 
 # A thousand bytes ahead of the stream is far, and two thousand are fetched there; nothing is nearly finished.

@@ -19,6 +19,7 @@ from cambfs.cache.usage import CacheUsage
 from cambfs.model import Progress
 from cambfs.runs.library import Library
 from cambfs.status.counters import Counters, Counts
+from cambfs.transfers.ahead_counts import ReadAheadCounts
 
 _ERRORS_SHOWN = 10
 
@@ -52,6 +53,7 @@ class Snapshot:
     cache: CacheUsage
     transfers: Sequence[Progress]
     counts: Counts
+    read_ahead: ReadAheadCounts
     origins: Sequence[OriginState]
     errors: Sequence[Mapping[str, str]]
 
@@ -70,6 +72,7 @@ class Snapshot:
             "requests": requests,
             "received_bytes": self.counts.received_bytes,
             "retries": self.counts.retries,
+            "read_ahead": asdict(self.read_ahead),
             "origins": [_origin(one) for one in self.origins],
             "errors": list(self.errors),
         }
@@ -113,6 +116,7 @@ class Monitor:
             cache=self._library.cache_usage(),
             transfers=self._library.progress(),
             counts=self._counters.counts(),
+            read_ahead=self._library.read_ahead_counts(),
             origins=self._origins(),
             errors=self._errors()[-_ERRORS_SHOWN:],
         )

@@ -66,6 +66,7 @@ class Downloader:
         self._context = context
         self._owner = owner
         self.stream: Transfer | None = None
+        self._is_wanted = True
         self.is_probing = False
         self.checked_at = 0.0
         self._probe_began_at = -math.inf
@@ -82,6 +83,17 @@ class Downloader:
 
     def progress_at(self) -> float:
         return max([self.checked_at, *(transfer.progress_at for transfer in self.transfers())])
+
+    def note_wanted(self, is_wanted: bool) -> None:
+        """Whether a caller wants the result, or it is fetched ahead."""
+        self._is_wanted = is_wanted
+        for transfer in self.transfers():
+            transfer.note_wanted(is_wanted)
+
+    def withdraw(self) -> None:
+        """What was fetched ahead is not wanted any more."""
+        for transfer in self.transfers():
+            transfer.withdraw()
 
     def start_stream(self, start: int) -> None:
         """From `start` to the end. Does nothing when there is a stream."""
@@ -164,6 +176,7 @@ class Downloader:
 
     def _start(self, name: str, open_at: Callable[[int], Body], start: int, stop: int | None) -> Transfer:
         transfer = Transfer(name, self._owner, open_at, self._context.slots, self._context.timeout_s, start, stop)
+        transfer.note_wanted(self._is_wanted)
         self._work(name, partial(self._run_transfer, transfer))
         return transfer
 

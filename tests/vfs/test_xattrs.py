@@ -86,7 +86,7 @@ def test_the_type_is_what_the_bytes_are(source: FakeSource, make_library: MakeLi
     wav = b"RIFF" + (5992).to_bytes(4, "little") + b"WAVE" + some_bytes(5988)
     source.add(1, Result(wav))
     library = make_library()
-    with library._use(RunId(1)):
+    with library.use(RunId(1)):
         handle = library.open(RunId(1), deadline())
         handle.read(0, 5000, deadline())
         assert _all(_of(library))["mime_type"] == "audio/x-wav"
