@@ -152,18 +152,18 @@ class ReadAhead:
                 run.fetch_ahead(limit)
 
     def _limits(self, wanted: Sequence[RunId]) -> Iterator[tuple[RunId, int]]:
-        """Those that are not here and fit, each with the bytes that it may have."""
+        """Those that are not here, each with the bytes that it may have. All before it count, cached or not: the cache
+        would otherwise evict them for it."""
         left = most = self._most_bytes()
         for run_id in wanted:
             with suppress(UnknownRun):
                 info = self._owner.info(run_id)
-                if self._owner.is_cached(run_id):
-                    continue
                 limit = most // self._most_results if info is None else info.size
                 if limit > left:
                     return
                 left -= limit
-                yield run_id, limit
+                if not self._owner.is_cached(run_id):
+                    yield run_id, limit
 
     def _sign(self, run_ids: Sequence[RunId]) -> None:
         api = self._context.api

@@ -129,6 +129,11 @@ class Run:
         missing = 0 if size is None else size - self._content.filled.total
         return not self.is_in_sequence or missing > self._context.tuning.beside_bytes
 
+    @property
+    def is_open(self) -> bool:
+        """Without the lock."""
+        return self._handles > 0
+
     def open(self, deadline: Deadline) -> None:
         """Adds a handle as soon as the first audio or its headers are here. Raises CambfsError, and adds none."""
         with self._changed:

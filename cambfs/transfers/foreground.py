@@ -24,6 +24,10 @@ class Awaited(Protocol):
     def is_pressing(self) -> bool:
         """Whether transfers that work ahead pause meanwhile. Takes no lock."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether its reader may wait again in a moment. Takes no lock."""
+
 
 class Dispensable(Protocol):
     """A transfer that may work ahead."""
@@ -37,7 +41,8 @@ class Foreground:
     def __init__(self) -> None:
         self._changed = Condition(Lock())  # guards all below; notified when a transfer that pauses should look
         self._waiting: Counter[Awaited] = Counter()
-        self._pressed_at = 0.0  # when a caller last waited for a run that is pressing
+        self._pressed: Awaited | None = None  # for which a caller last waited, if it was pressing
+        self._pressed_at = 0.0
 
     @contextmanager
     def waiting(self, run: Awaited) -> Iterator[None]:
@@ -53,7 +58,7 @@ class Foreground:
                 if not self._waiting[run]:
                     del self._waiting[run]
                 if is_pressing:
-                    self._pressed_at = time.monotonic()
+                    self._pressed, self._pressed_at = run, time.monotonic()
 
     def pause(self, transfer: Dispensable) -> bool:
         """Returns when the transfer may go on: at once, unless it is dispensable and a caller waits, or just did.
@@ -71,4 +76,6 @@ class Foreground:
             self._changed.notify_all()
 
     def _is_busy(self) -> bool:
-        return time.monotonic() - self._pressed_at < _QUIET_S or any(run.is_pressing for run in self._waiting)
+        last, is_recent = self._pressed, time.monotonic() - self._pressed_at < _QUIET_S
+        is_between_reads = last is not None and is_recent and last.is_open and last.is_pressing
+        return is_between_reads or any(run.is_pressing for run in self._waiting)
