@@ -44,7 +44,8 @@ def _rows(status: _Status) -> Iterator[tuple[str, RenderableType]]:
     yield "cache", _cache(status["cache"])
     yield "requests", _text(_requests(status["requests"]) or "none")
     yield "received", _text(f"{shown_size(status['received_bytes'])} of audio; retries {status['retries']}")
-    if (ahead := status["read_ahead"])["results"]:
+    ahead = status.get("read_ahead")  # a mount of an older version has none
+    if ahead and ahead["results"]:
         yield "read ahead", _text(_read_ahead(ahead))
     for origin in status["origins"]:
         if origin["is_open"]:

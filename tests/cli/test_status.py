@@ -30,6 +30,7 @@ STATUS: dict[str, Any] = {
     "requests": {"stream": {"2xx": 3, "4xx": 1, "none": 2}, "sign": {"2xx": 4}},
     "received_bytes": 350,
     "retries": 8,
+    "read_ahead": {"results": 4, "bytes": 2048, "unopened_results": 1, "unopened_bytes": 700},
     "origins": [
         {"origin": "https://up.test", "is_open": False, "reason": "", "seconds_left": 0.0},
         {"origin": "https://down.test", "is_open": True, "reason": "refused", "seconds_left": 2.4},
@@ -52,6 +53,7 @@ def _looks(status: dict[str, Any]) -> str:
         "1.0 KiB of 2.0 KiB, 1 result; hits 5, misses 6, evicted 7; /c",
         "stream 6 (1 4xx, 2 no response), sign 4",
         "350 bytes of audio; retries 8",
+        "4 results, 2.0 KiB; 1 not opened, 700 bytes",
         "https://down.test: refused; tried again in 2 s",
         "30 %",
         "300 bytes of 1000 bytes",
@@ -69,9 +71,12 @@ def test_an_origin_that_nobody_needs_is_tried_at_the_next_request() -> None:
 
 
 def test_what_is_not_the_case_is_not_shown() -> None:
-    shown = _looks({**STATUS, "transfers": [], "errors": [], "requests": {}, "origins": STATUS["origins"][:1]})
+    by_an_older_version = {name: value for name, value in STATUS.items() if name != "read_ahead"}
+    shown = _looks(
+        {**by_an_older_version, "transfers": [], "errors": [], "requests": {}, "origins": STATUS["origins"][:1]}
+    )
     assert "https://up.test" not in shown
-    assert not any(word in shown for word in ("downloads", "errors", "unreachable"))
+    assert not any(word in shown for word in ("downloads", "errors", "unreachable", "read ahead"))
     assert "requests  none" in shown
 
 

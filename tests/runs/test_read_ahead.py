@@ -182,6 +182,7 @@ def test_one_that_was_skipped_ends_too(library: Library, source: FakeSource) -> 
     gate = _hold(source, 3)
     _read(library, 1, 2)
     gate.wait_for_arrivals()
+    eventually(lambda: {4, 5, 6} <= {*cached(library)})
     _read(library, 5)
     _await_followed()
     gate.open()
