@@ -20,6 +20,7 @@ from cambfs.names import RunId
 from cambfs.remote.object_store import Probe
 from cambfs.remote.source import Body
 from cambfs.transfers.context import Context
+from cambfs.transfers.parallel import PIECES, Split, pieces
 from cambfs.transfers.transfer import Owner as TransferOwner
 from cambfs.transfers.transfer import Transfer
 
@@ -74,6 +75,8 @@ class Downloader:
         self._is_checking = False
         self._spans: list[Transfer] = []
         self._spans_fail = False
+        self._pieces: list[Transfer] = []  # those of the spans that bring a rest in parallel
+        self._split: Split | None = None
         self._stored_from: int | None = None  # where the stream's last range from storage began
 
     # Locked.
@@ -109,6 +112,24 @@ class Downloader:
             return
         open_at = partial(self._open_span, stop=stop)
         self._spans.append(self._start(f"range-{self._id}-{offset}", open_at, offset, stop))
+
+    def start_pieces(self, start: int, stop: int) -> None:
+        """Of the bytes that the stream brings next, from `start` to `stop`, if that is faster and no other range is
+        being fetched."""
+        stream, context = self.stream, self._context
+        if stream is None or stream.begin_at is None or self._spans or self._spans_fail:
+            return
+        is_free = context.speculation.is_allowed and context.slots.room >= PIECES - 1
+        if is_free and context.parallel.is_worth(stop - start, stream.bytes_per_s):
+            self._split = Split(stream.position, stream.bytes_per_s, time.monotonic())
+            for first, end in pieces(start, stop):
+                open_at = partial(self._open_span, stop=end)
+                self._pieces.append(self._start(f"range-{self._id}-{first}", open_at, first, end))
+                self._spans.append(self._pieces[-1])
+
+    def is_in_pieces(self, offset: int) -> bool:
+        """Whether one of the pieces brings the byte."""
+        return any(one.first_position <= offset < (one.stop_position or 0) for one in self._pieces)
 
     def start_probe(self) -> None:
         """Does nothing when storage had no response before, or is not usable."""
@@ -155,8 +176,10 @@ class Downloader:
 
     def forget(self, transfer: Transfer, error: CambfsError | None) -> bool:
         """A transfer has ended. Returns whether it was the stream."""
+        self._judge_split()
         if transfer is not self.stream:
             self._spans.remove(transfer)
+            self._pieces = [one for one in self._pieces if one is not transfer]
             self._spans_fail = self._spans_fail or error is not None
             return False
         if transfer.begin_at is not None:
@@ -165,6 +188,11 @@ class Downloader:
         if error is not None:
             self._probe_failed = False
         return True
+
+    def _judge_split(self) -> None:
+        split, self._split = self._split, None
+        if split is not None and self.stream is not None:
+            self._context.parallel.judge(split, self.stream.position)
 
     def forget_probe(self, is_known: bool, error: CambfsError | None) -> None:
         """A probe has ended."""
