@@ -82,11 +82,13 @@ class Demand:
     def _split(self) -> None:
         """What the stream still has to bring comes in several ranges, if the result is large."""
         stream, size = self._downloader.stream, self._content.size
-        if stream is None or size is None or not self._content.has_ranges:
+        missing = None if stream is None or size is None else self._content.filled.gap(stream.position, size)
+        if missing is None or not self._downloader.are_pieces_worth(missing[1] - missing[0]):
             return
-        missing = self._content.filled.gap(stream.position, size)
-        if missing is not None:
+        if self._content.has_ranges:
             self._downloader.start_pieces(*missing)
+        else:
+            self.probe()
 
     def _is_stream_needed(self) -> bool:
         """Whether the size cannot be known without the stream: storage does not report it, or is not trusted yet."""

@@ -113,23 +113,29 @@ class Downloader:
         open_at = partial(self._open_span, stop=stop)
         self._spans.append(self._start(f"range-{self._id}-{offset}", open_at, offset, stop))
 
-    def start_pieces(self, start: int, stop: int) -> None:
-        """Of the bytes that the stream brings next, from `start` to `stop`, if that is faster and no other range is
-        being fetched."""
+    def are_pieces_worth(self, count: int) -> bool:
+        """Whether the bytes that the stream brings next, so many, come faster as ranges."""
         stream, context = self.stream, self._context
         if stream is None or stream.begin_at is None or self._spans or self._spans_fail:
-            return
+            return False
         is_free = context.speculation.is_allowed and context.slots.room >= PIECES - 1
-        if is_free and context.parallel.is_worth(stop - start, stream.bytes_per_s):
-            self._split = Split(stream.position, stream.bytes_per_s, time.monotonic())
-            for first, end in pieces(start, stop):
-                open_at = partial(self._open_span, stop=end)
-                self._pieces.append(self._start(f"range-{self._id}-{first}", open_at, first, end))
-                self._spans.append(self._pieces[-1])
+        return is_free and context.parallel.is_worth(count, stream.bytes_per_s)
+
+    def start_pieces(self, start: int, stop: int) -> None:
+        """Of the bytes that the stream brings next, from `start` to `stop`."""
+        assert self.stream is not None, "the first of them is the stream's"
+        self._context.parallel.spend(stop - start)
+        self._split = Split(self.stream.position, self.stream.bytes_per_s, time.monotonic())
+        for first, end in pieces(start, stop):
+            open_at = partial(self._open_span, stop=end)
+            self._pieces.append(self._start(f"range-{self._id}-{first}", open_at, first, end))
+            self._spans.append(self._pieces[-1])
 
     def is_in_pieces(self, offset: int) -> bool:
-        """Whether one of the pieces brings the byte."""
-        return any(one.first_position <= offset < (one.stop_position or 0) for one in self._pieces)
+        """Whether one of the pieces brings the byte, and has not stalled."""
+        since = time.monotonic() - self._context.tuning.stalled_after_s
+        lively = [one for one in self._pieces if one.brought_at > since]
+        return any(one.first_position <= offset < (one.stop_position or 0) for one in lively)
 
     def start_probe(self) -> None:
         """Does nothing when storage had no response before, or is not usable."""
@@ -262,6 +268,7 @@ class Downloader:
             self._owner.lost_ranges(of_api=False)  # storage broke off, too: back to the API
         body = self._open_range(position) if position > 0 else None
         if body is None:
+            self._context.parallel.earn()
             body = self._context.source.open_stream(self._id)
             self._context.api.stream_has_length = body.total is not None
             self._context.api.stream_tells_time = body.modified_s is not None
