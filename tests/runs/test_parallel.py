@@ -13,7 +13,17 @@ from cambfs.transfers import parallel
 from cambfs.transfers.parallel import Parallel, Split, pieces
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, StorageManner
 from tests.runs.results import CONTENT, RUN, SIZE
-from tests.waiting import MakeLibrary, cached, context_of, eventually, in_thread, no_threads, read_all, size_of
+from tests.waiting import (
+    MakeLibrary,
+    cached,
+    context_of,
+    eventually,
+    in_thread,
+    no_threads,
+    our_threads,
+    read_all,
+    size_of,
+)
 
 MB = 1 << 20
 STALL = 20_000
@@ -98,6 +108,24 @@ def test_the_rest_comes_in_ranges(source: FakeSource, library: Library) -> None:
     assert source.count("stream", 1) == 1
     assert source.sent("stream", 1) < SIZE // 2
     assert read_all(library, 1) == CONTENT
+
+
+@pytest.mark.tuning(stalled_after_s=LIMIT_S)
+def test_the_stream_ends_where_a_range_brings_more(source: FakeSource, library: Library) -> None:
+    gate, storage = _stall(source), Gate()
+    size_of(library, 1)
+    eventually(no_threads)
+    source.plan("stored", 1, *[Plan(stall_at=5000, stall_gate=storage)] * 3)
+    reading = in_thread(lambda: read_all(library, 1))
+    storage.wait_for_arrivals(3)
+    gate.open()
+    eventually(lambda: "stream-1" not in our_threads())
+
+    assert source.sent("stream", 1) < SIZE // 2
+    storage.open()
+    assert reading.result(LIMIT_S) == CONTENT
+    eventually(no_threads)
+    assert RUN in cached(library)
 
 
 @pytest.mark.tuning(stalled_after_s=0.05)
