@@ -81,6 +81,7 @@ class Demand:
 
     def _split(self) -> None:
         """What the stream still has to bring comes in several ranges, if the result is large."""
+        self._downloader.share_pieces()
         stream, size = self._downloader.stream, self._content.size
         missing = None if stream is None or size is None else self._content.filled.gap(stream.position, size)
         if missing is None or not self._downloader.are_pieces_worth(missing[1] - missing[0]):

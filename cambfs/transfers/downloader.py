@@ -127,9 +127,22 @@ class Downloader:
         self._context.parallel.spend(stop - start)
         self._split = Split(self.stream.position, self.stream.bytes_per_s, time.monotonic())
         for first, end in pieces(start, stop):
-            open_at = partial(self._open_span, stop=end)
-            self._pieces.append(self._start(f"range-{self._id}-{first}", open_at, first, end))
-            self._spans.append(self._pieces[-1])
+            self._start_piece(first, end)
+
+    def share_pieces(self) -> None:
+        """Where one of the connections has done its part, another one takes half of the largest part that is left."""
+        if not self._pieces or len(self.transfers()) >= PIECES or self._spans_fail:
+            return
+        slowest = max(self._pieces, key=_missing)
+        if self._context.parallel.is_shared(_missing(slowest)):
+            end = slowest.stop_position or 0
+            slowest.stop_position = end - _missing(slowest) // 2
+            self._start_piece(slowest.stop_position, end)
+
+    def _start_piece(self, start: int, stop: int) -> None:
+        open_at = partial(self._open_span, stop=stop)
+        self._pieces.append(self._start(f"range-{self._id}-{start}", open_at, start, stop))
+        self._spans.append(self._pieces[-1])
 
     def is_in_pieces(self, offset: int) -> bool:
         """Whether one of the pieces brings the byte, and has not stalled."""
@@ -313,3 +326,7 @@ class Downloader:
         if stop is None:
             self._stored_from = position
         return body
+
+
+def _missing(piece: Transfer) -> int:
+    return (piece.stop_position or 0) - piece.position

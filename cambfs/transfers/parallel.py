@@ -14,7 +14,8 @@ PIECES = 4
 # Other connections come up to speed in several round trips. A shorter rest is there by then.
 _LEAST_S = 1.0
 _LEAST_BYTES = 1 << 20
-# Below this size the ranges would be a large part of all requests. Each result earns a share of one such split, so that
+# Less than this is not shared once more between connections. Below this size, the ranges of a result would be a large
+# part of all requests. Each result earns a share of one such split, so that
 # many small results cost less than 5 % more requests: 2 a result, 3 a split.
 _SMALL_BYTES = 8 << 20
 _EARNED = 0.025
@@ -52,6 +53,10 @@ class Parallel:
         least_bytes = _LEAST_BYTES if self._credit >= 1 else _SMALL_BYTES
         is_long = missing_bytes >= max(least_bytes, _LEAST_S * bytes_per_s)
         return is_long and bytes_per_s > 0 and time.monotonic() >= self._not_before
+
+    def is_shared(self, missing_bytes: int) -> bool:
+        """Whether half of what one of the pieces still has to bring goes to a connection that is done."""
+        return missing_bytes >= _SMALL_BYTES and time.monotonic() >= self._not_before
 
     def judge(self, split: Split, position: int) -> None:
         """To be told once for each split, where the stream is when it or the first of the pieces ends."""

@@ -128,6 +128,25 @@ def test_the_stream_ends_where_a_range_brings_more(source: FakeSource, library: 
     assert RUN in cached(library)
 
 
+def test_a_connection_that_is_done_shares_the_largest_part(
+    source: FakeSource, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "_SMALL_BYTES", 10_000)
+    gate, storage = _stall(source), Gate()
+    size_of(library, 1)
+    eventually(no_threads)
+    source.plan("stored", 1, Plan(stall_at=5000, stall_gate=storage))
+    reading = in_thread(lambda: read_all(library, 1))
+    storage.wait_for_arrivals()
+    gate.open()
+    eventually(lambda: source.count("stored", 1) > _PROBES + 3)
+
+    storage.open()
+    assert reading.result(LIMIT_S) == CONTENT
+    eventually(no_threads)
+    assert RUN in cached(library)
+
+
 @pytest.mark.tuning(stalled_after_s=0.05)
 @pytest.mark.parametrize("kind", ["breaks", "breaks at once", "stalls", "is refused"])
 def test_a_range_that_fails_costs_no_more_than_a_moment(kind: str, source: FakeSource, library: Library) -> None:
