@@ -128,6 +128,7 @@ def test_the_stream_ends_where_a_range_brings_more(source: FakeSource, library: 
     assert RUN in cached(library)
 
 
+@pytest.mark.tuning(stalled_after_s=LIMIT_S)
 def test_a_connection_that_is_done_shares_the_largest_part(
     source: FakeSource, library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
