@@ -133,6 +133,7 @@ def test_a_connection_that_is_done_shares_the_largest_part(
     source: FakeSource, library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parallel, "_SMALL_BYTES", 10_000)
+    monkeypatch.setattr(parallel, "_SLOWER", 0.0)  # the stream waits for the gate
     gate, storage = _stall(source), Gate()
     size_of(library, 1)
     eventually(no_threads)
