@@ -125,8 +125,9 @@ def open_parts(
     declared: Callable[[], Sequence[RunId]],
     counters: Counters | None = None,
     declared_tasks: Callable[[], Sequence[TaskId]] = tuple,
+    read_ahead: int = 0,
 ) -> Iterator[Parts]:
-    """`counters` count the requests. Raises ConfigError."""
+    """`counters` count the requests; `read_ahead` is as in `Library`. Raises ConfigError."""
     from cambfs.cache.cache import Cache
     from cambfs.disk.disk import Disk
     from cambfs.runs.library import Library
@@ -147,7 +148,7 @@ def open_parts(
             max_transfers=settings.max_transfers,
             max_result_bytes=settings.max_result_size,
         )
-        library = stack.enter_context(closing(Library(context, declared)))
+        library = stack.enter_context(closing(Library(context, declared, read_ahead)))
         yield Parts(client, cache, library, _tasks(settings, context, declared_tasks))
 
 
@@ -253,7 +254,7 @@ def serve(
         limits.forgo_root()
         on_ready()
 
-    with open_parts(settings, declared, counters, declared.tasks) as parts:
+    with open_parts(settings, declared, counters, declared.tasks, settings.read_ahead) as parts:
         monitor = Monitor(
             parts.library,
             counters,

@@ -25,7 +25,7 @@ from tests.fakes import LIMIT_S
 T = TypeVar("T")
 _TUNED = {field.name for field in fields(Tuning)}
 MakeLibrary = Callable[..., Library]
-_OURS = ("stream-", "range-", "size-", "tail-", "sign-", "check-", "commit", "look", "task-")
+_OURS = ("stream-", "ahead", "range-", "size-", "tail-", "sign-", "check-", "commit", "look", "task-")
 
 
 # A thousand bytes ahead of the stream is far, and two thousand are fetched there; nothing is nearly finished.
@@ -35,12 +35,14 @@ SHORT_DISTANCES = {"far_bytes": 1000, "far_s": 0.0, "rate_after_s": 0.0, "span_b
 _contexts: WeakKeyDictionary[Library, Context] = WeakKeyDictionary()
 
 
-def library_of(source: Source, cache: Cache, declared: Sequence[int] = (), **options: Any) -> Library:
+def library_of(
+    source: Source, cache: Cache, declared: Sequence[int] = (), read_ahead: int = 0, **options: Any
+) -> Library:
     """`options` as `make_context` takes them, and fields of its tuning, with a short linger."""
     tuning = Tuning(**{"linger_s": 0.02, **{name: options.pop(name) for name in _TUNED & options.keys()}})
     context = make_context(source, cache, **{"timeout_s": LIMIT_S, "tuning": tuning, **options})
     runs = [RunId(number) for number in declared]
-    library = Library(context, lambda: runs)
+    library = Library(context, lambda: runs, read_ahead)
     _contexts[library] = context
     return library
 

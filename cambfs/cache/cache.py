@@ -57,6 +57,10 @@ class Cache:
         self._is_closed = False
         self._complaints: set[str | None] = set()  # why results could not be cached, since the last success
 
+    @property
+    def limit_bytes(self) -> int:
+        return self._limit_bytes
+
     def trim(self) -> None:
         """Evicts until the disk holds no more than the limit. Called once, after mounting; later results are counted
         when they are kept."""

@@ -17,6 +17,8 @@ from typing import Self
 
 from cachetools import LRUCache, TTLCache
 
+from cambfs.ahead.lookahead import Lookahead
+from cambfs.ahead.read_ahead import MOST_BYTES, ReadAhead
 from cambfs.cache.usage import CacheUsage
 from cambfs.clock import since_boot_s
 from cambfs.deadline import Deadline
@@ -24,8 +26,8 @@ from cambfs.errors import CambfsError, Closing, UnknownRun
 from cambfs.model import Arrived, Progress, RunInfo
 from cambfs.names import RunId
 from cambfs.remote.signer import Signature
-from cambfs.runs.lookahead import Lookahead
 from cambfs.runs.run import Run
+from cambfs.transfers.ahead_counts import ReadAheadCounts
 from cambfs.transfers.context import Context
 
 log = logging.getLogger(__name__)
@@ -82,9 +84,10 @@ class Handle:
 
 
 class Library:
-    """`declared` returns the runs that the user named. Call `close` at the end."""
+    """`declared` returns the runs that the user named. `read_ahead` is how many results are fetched ahead. Call `close`
+    at the end."""
 
-    def __init__(self, context: Context, declared: Callable[[], Sequence[RunId]] = tuple) -> None:
+    def __init__(self, context: Context, declared: Callable[[], Sequence[RunId]] = tuple, read_ahead: int = 0) -> None:
         self.timeout_s = context.timeout_s
         self._context = context
         self._cache = context.cache
@@ -103,6 +106,8 @@ class Library:
         self._declared_last = declared()
         self._size_lookahead = Lookahead()
         self._url_lookahead = Lookahead()
+        # Half of the cache: what is fetched ahead must not evict itself, nor the result that is being read.
+        self._read_ahead = ReadAhead(self, context, read_ahead, lambda: min(MOST_BYTES, context.cache.limit_bytes // 2))
 
     def info(self, run_id: RunId) -> RunInfo | None:
         """What is known without waiting; None when the size is not. Raises UnknownRun when the API just said so."""
@@ -136,14 +141,14 @@ class Library:
         if known is not None:
             return known
         self._ask_ahead(run_id)
-        with self._use(run_id) as run:
+        with self.use(run_id) as run:
             return run.info(deadline)
 
     def wait_for_head(self, run_id: RunId, deadline: Deadline) -> tuple[RunInfo, bytes]:
         """As `wait_for_info`, and the first HEAD_BYTES of the result (all of a shorter one) beside it."""
         if self.info(run_id) is None:
             self._ask_ahead(run_id)
-        with self._use(run_id) as run:
+        with self.use(run_id) as run:
             return run.info(deadline), run.head(deadline)
 
     def open(self, run_id: RunId, deadline: Deadline) -> Handle:
@@ -166,6 +171,7 @@ class Library:
             same_bytes = self._opened_generations.get(run_id) == generation and not beside_other
             self._opened_generations[run_id] = -1 if beside_other else generation
             self._unlisted.pop(run_id, None)
+        self._read_ahead.opened(run_id)
         return Handle(lease, same_bytes=same_bytes, beside_other=beside_other)
 
     def signature(self, run_id: RunId, deadline: Deadline) -> Signature:
@@ -230,6 +236,7 @@ class Library:
         with self._lock:
             self._size_lookahead.begin(runs)
             self._url_lookahead.begin(runs)
+        self._read_ahead.begin(runs)
 
     def runs_here(self) -> set[RunId]:
         """The runs that are cached as a whole or in use. It costs far less than `arrived` for each of many runs."""
@@ -255,6 +262,9 @@ class Library:
             runs = list(self._runs.values())
         return [progress for run in runs if (progress := run.progress()) is not None]
 
+    def read_ahead_counts(self) -> ReadAheadCounts:
+        return self._context.ahead_counts.counts()
+
     def cache_usage(self) -> CacheUsage:
         return self._cache.usage()
 
@@ -268,19 +278,23 @@ class Library:
     def _ask_ahead(self, run_id: RunId) -> None:
         """When a program reads the attributes of one listed run after the other, the next ones are requested in bulk. A
         look at a single run requests no other."""
+        if not self._context.speculation.is_allowed:
+            return
         with self._lock:
             wanted = self._size_lookahead.window(run_id, self._is_answered)
         if not wanted:
             return
         self._signer.request_many(wanted)
         for wanted_id in wanted:
-            with self._use(wanted_id) as run:
+            with self.use(wanted_id) as run:
                 run.want_probe()
 
     def _is_answered(self, run_id: RunId) -> bool:
         return self._info.get(run_id) is not None or run_id in self._unknown or self._cache.info(run_id) is not None
 
     def _ask_ahead_for_urls(self, run_id: RunId) -> None:
+        if not self._context.speculation.is_allowed:
+            return
         with self._lock:
             wanted = self._url_lookahead.window(run_id, lambda run: self._signer.fresh(run) is not None)
         self._signer.request_many(wanted)
@@ -288,7 +302,7 @@ class Library:
     # Runs in use. Runs call these methods, too, as their owner.
 
     @contextmanager
-    def _use(self, run_id: RunId) -> Iterator[Run]:
+    def use(self, run_id: RunId) -> Iterator[Run]:
         with self._lease_of(run_id) as lease:
             yield lease.run
 

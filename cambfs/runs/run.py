@@ -72,6 +72,9 @@ class Run:
         self._demand = Demand(context, self._content, self._downloader)
         self._told = info, is_unverified
         self._handles = 0
+        self._ahead_bytes = 0  # it may be fetched before it is opened, if it is not larger
+        self._is_only_ahead = False  # it has never been opened
+        self.is_in_sequence = False  # its reader opens one result after the other; one word, written by any thread
         self._was_exceeded = False  # a response had more bytes than storage said
 
     # For callers, each in its own thread.
@@ -103,10 +106,43 @@ class Run:
             if not self._is_over:
                 self._demand.probe()
 
+    def fetch_ahead(self, most_bytes: int) -> None:
+        """Fetches it before it is opened, behind everything that callers wait for, unless it is larger. Does not
+        wait. What has come is kept only when it is whole or opened. Raises CambfsError."""
+        with self._changed:
+            self._content.load()
+            if self._is_over or self._handles or self._content.is_whole or self._content.must_be_checked:
+                return
+            self._is_only_ahead = not self._content.is_begun
+            self.is_in_sequence, self._ahead_bytes = True, most_bytes
+            self._downloader.note_wanted(bool(self._waiters))
+            self._demand.audio()
+
+    def stop_ahead(self) -> None:
+        """Nobody is expected to open it any more."""
+        with self._changed:
+            self._ahead_bytes = 0
+            if not self._is_wanted():
+                self._downloader.withdraw()
+            self._changed.notify_all()
+
+    @property
+    def is_pressing(self) -> bool:
+        """Whether what is fetched ahead pauses while a caller waits here. Without the lock, so it may be late."""
+        size = self._content.size
+        missing = 0 if size is None else size - self._content.filled.total
+        return not self.is_in_sequence or missing > self._context.tuning.beside_bytes
+
+    @property
+    def is_open(self) -> bool:
+        """Without the lock."""
+        return self._handles > 0
+
     def open(self, deadline: Deadline) -> None:
         """Adds a handle as soon as the first audio or its headers are here. Raises CambfsError, and adds none."""
         with self._changed:
             self._handles += 1
+            self._is_only_ahead, self._ahead_bytes = False, 0
             if self._handles == 1:
                 self._changed.notify_all()  # a transfer may linger because the run was not open
         try:
@@ -166,7 +202,7 @@ class Run:
     def retire(self) -> None:
         """Called once, after the last use. The downloaded bytes go to the cache."""
         self._demand.end()
-        if self._is_worth_keeping():
+        if self._is_worth_keeping() and (self._content.is_whole or not self._is_only_ahead):
             self._content.release()
         else:
             self._content.discard()
@@ -192,9 +228,10 @@ class Run:
             transfer.stop()
 
     def _wait(self, deadline: Deadline, ready: Callable[[], T | None], want: Callable[[], None]) -> T:
-        with self._worthless_if_damaged(), self._changed:
+        with self._worthless_if_damaged(), self._context.slots.foreground.waiting(self), self._changed:
             self._content.load()
             self._tell()
+            self._downloader.note_wanted(True)
             return self._waiters.wait(deadline, ready, lambda: self._check_or(want), self._downloader.progress_at)
 
     @contextmanager
@@ -283,6 +320,8 @@ class Run:
         self._content.write(spool, known, position, data)
         with self._changed:
             self._content.add(position, stop)
+            if self._is_only_ahead:
+                self._context.ahead_counts.received(self.id, len(data))
             self._judge()
             self._waiters.wake()
             self._waiters.yield_to_readers()
@@ -308,10 +347,12 @@ class Run:
         if position < transfer.first_position:
             return self._is_wanted()  # so is the overlap
         there_ahead = self._content.filled.filled_until(position) - position
-        if there_ahead and not is_stream:
+        if (there_ahead and not is_stream) or (is_stream and self._downloader.is_in_pieces(position)):
             return False
         if there_ahead >= self._context.tuning.span_bytes and self._content.has_ranges:
             return False
+        if self._ahead_bytes:
+            transfer.note_wanted(bool(self._handles or self._waiters))
         if not self._is_wanted():
             self._linger(transfer)
         return self._is_wanted()
@@ -325,6 +366,8 @@ class Run:
         if self._handles or self._waiters:
             return True
         size, came = self._content.size, self._content.filled.total
+        if max(size or 0, came) <= self._ahead_bytes:
+            return True
         return size is not None and came > 0 and size - came <= max(self._context.tuning.nearly_bytes, size // 10)
 
     def end(self, transfer: Transfer, position: int, body: Body) -> int | None:

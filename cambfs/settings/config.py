@@ -71,6 +71,7 @@ class Settings:
     no_disk_cache: bool = False
     max_transfers: int = 64
     max_result_size: int = 4 * 2**30
+    read_ahead: int = 4
     timeout: float = 30.0
     task_wait: float = 300.0
     runs: str = ""

@@ -109,6 +109,15 @@ _TRANSFER = (
     Setting("--timeout", _TIME, "Time without progress before an operation fails: 30, 30s, 2m.", default="30s"),
     Setting("--task-wait", _TIME, "Longest wait for a pending task.", default="5m"),
 )
+_READ_AHEAD = (
+    Setting(
+        "--read-ahead",
+        click.IntRange(0, 64),
+        "Number of results to download ahead, at most 64 MiB, while results are opened in listing order. 0: none.",
+        default=Settings.read_ahead,
+        metavar="N",
+    ),
+)
 _LISTED = (
     Setting("--runs", Value("RUNS", _runs), "Runs to list, for example 1-100,205. Other runs open, too."),
     Setting(
@@ -147,12 +156,12 @@ def _hidden(setting: Setting) -> Setting:
     return hidden
 
 
-FOR_MOUNT = (*_API, *_CACHE_DIR, *_CACHE, *_TRANSFER, *_LISTED, *_VIEW, *_LOG, _PROFILE)
-FOR_DEMO = (*_CACHE, *_TRANSFER, *_VIEW, *_LOG, _PROFILE)
+FOR_MOUNT = (*_API, *_CACHE_DIR, *_CACHE, *_TRANSFER, *_READ_AHEAD, *_LISTED, *_VIEW, *_LOG, _PROFILE)
+FOR_DEMO = (*_CACHE, *_TRANSFER, *_READ_AHEAD, *_VIEW, *_LOG, _PROFILE)
 FOR_FETCH = (*_API, *_CACHE_DIR, *_CACHE, *_TRANSFER, *_LOG, _PROFILE)
 FOR_WAIT = (*_API, *_LOG, _PROFILE)
 FOR_CACHE = (*_CACHE_DIR, _PROFILE)
-FOR_DOCTOR = (*_API, *_CACHE_DIR, *_CACHE, _PROFILE, *map(_hidden, (*_TRANSFER, *_LISTED, *_VIEW, *_LOG)))
+FOR_DOCTOR = (*_API, *_CACHE_DIR, *_CACHE, _PROFILE, *map(_hidden, (*_TRANSFER, *_READ_AHEAD, *_LISTED, *_VIEW, *_LOG)))
 
 SETTINGS: dict[str, Setting] = {setting.name or "": setting for setting in FOR_MOUNT}
 _NAMES = SETTINGS.keys() - {"profile"}

@@ -44,6 +44,11 @@ def _lines(snapshot: Snapshot) -> Iterator[str]:
     yield from _family("requests_total", "counter", "Requests by kind and class of the status.", *requests)
     yield from _family("retries_total", "counter", "Requests that repeat a failed one.", ({}, counts.retries))
     yield from _family("received_bytes_total", "counter", "Bytes of audio received.", ({}, counts.received_bytes))
+    ahead = snapshot.read_ahead
+    yield from _family("read_ahead_results_total", "counter", "Results fetched ahead of an open.", ({}, ahead.results))
+    yield from _family("read_ahead_bytes_total", "counter", "Bytes fetched ahead of an open.", ({}, ahead.bytes))
+    yield from _family("read_ahead_unopened_results", "gauge", "Those not opened since.", ({}, ahead.unopened_results))
+    yield from _family("read_ahead_unopened_bytes", "gauge", "Their bytes.", ({}, ahead.unopened_bytes))
     yield from _family("origin_down", "gauge", "Whether an origin is considered down.", *down)
 
 

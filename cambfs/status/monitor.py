@@ -19,6 +19,7 @@ from cambfs.cache.usage import CacheUsage
 from cambfs.model import Progress
 from cambfs.runs.library import Library
 from cambfs.status.counters import Counters, Counts
+from cambfs.transfers.ahead_counts import ReadAheadCounts
 
 _ERRORS_SHOWN = 10
 
@@ -53,6 +54,7 @@ class Snapshot:
     transfers: Sequence[Progress]
     tasks_awaited: int
     counts: Counts
+    read_ahead: ReadAheadCounts
     origins: Sequence[OriginState]
     errors: Sequence[Mapping[str, str]]
 
@@ -72,6 +74,7 @@ class Snapshot:
             "requests": requests,
             "received_bytes": self.counts.received_bytes,
             "retries": self.counts.retries,
+            "read_ahead": asdict(self.read_ahead),
             "origins": [_origin(one) for one in self.origins],
             "errors": list(self.errors),
         }
@@ -119,6 +122,7 @@ class Monitor:
             transfers=self._library.progress(),
             tasks_awaited=self._tasks_awaited(),
             counts=self._counters.counts(),
+            read_ahead=self._library.read_ahead_counts(),
             origins=self._origins(),
             errors=self._errors()[-_ERRORS_SHOWN:],
         )

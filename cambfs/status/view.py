@@ -44,6 +44,9 @@ def _rows(status: _Status) -> Iterator[tuple[str, RenderableType]]:
     yield "cache", _cache(status["cache"])
     yield "requests", _text(_requests(status["requests"]) or "none")
     yield "received", _text(f"{shown_size(status['received_bytes'])} of audio; retries {status['retries']}")
+    ahead = status.get("read_ahead")  # a mount of an older version has none
+    if ahead and ahead["results"]:
+        yield "read ahead", _text(_read_ahead(ahead))
     for origin in status["origins"]:
         if origin["is_open"]:
             # Nothing tries on its own: after the time is over, the first operation that needs the origin does.
@@ -57,6 +60,11 @@ def _rows(status: _Status) -> Iterator[tuple[str, RenderableType]]:
     for number, error in enumerate(status["errors"][-_ERRORS_SHOWN:]):
         line = f"{error['time']}  {error['file']}  {error['operation']} {error['errno']}: {error['what']}"
         yield "" if number else "last errors", _text(line, "red")
+
+
+def _read_ahead(ahead: _Status) -> str:
+    unopened = f"{ahead['unopened_results']} not opened, {shown_size(ahead['unopened_bytes'])}"
+    return f"{_counted(ahead['results'], 'result')}, {shown_size(ahead['bytes'])}; {unopened}"
 
 
 def _cache(cache: _Status) -> Text:

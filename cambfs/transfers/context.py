@@ -14,7 +14,10 @@ from cambfs.remote.object_store import ObjectStore
 from cambfs.remote.outlook import Outlook
 from cambfs.remote.signer import Signer
 from cambfs.remote.source import Source
+from cambfs.remote.speculation import Speculation
 from cambfs.system.workers import Workers
+from cambfs.transfers.ahead_counts import AheadCounts
+from cambfs.transfers.parallel import Parallel
 from cambfs.transfers.slots import Slots
 
 
@@ -33,6 +36,8 @@ class Tuning:
     stored_worth_bytes   a range from storage that brings less before it breaks is not worth another
     unknown_for_s     how long an unknown run is not requested again; it may be created, so not longer
     stalled_after_s   after so long without bytes a transfer gives its slot up; checked every `look_every_s`
+    beside_bytes      results are fetched ahead beside one of their sequence that has at most so much missing: then
+                      round trips are what its reader waits for, and not the link
     close_s           how long unmounting waits for transfers to end
     """
 
@@ -48,6 +53,7 @@ class Tuning:
     unknown_for_s: float = 5.0
     stalled_after_s: float = 1.0
     look_every_s: float = 0.1
+    beside_bytes: int = 4 << 20
     close_s: float = 1.0
 
 
@@ -70,6 +76,7 @@ class Context:
     signer: Signer
     store: ObjectStore
     outlook: Outlook
+    speculation: Speculation
     cache: Cache
     slots: Slots
     workers: Workers
@@ -79,6 +86,8 @@ class Context:
     max_result_bytes: int
     tuning: Tuning
     api: ObservedApi = field(default_factory=ObservedApi)
+    parallel: Parallel = field(default_factory=Parallel)
+    ahead_counts: AheadCounts = field(default_factory=AheadCounts)
 
 
 def make_context(
@@ -91,12 +100,15 @@ def make_context(
     tuning: Tuning | None = None,
 ) -> Context:
     workers, closing, tuning = Workers(), Event(), tuning or Tuning()
+    speculation = Speculation()
+    source = speculation.source(source)
     signer = Signer(source, workers, timeout_s, closing)
     return Context(
         source=source,
         signer=signer,
         store=ObjectStore(source, signer, workers, timeout_s, closing),
         outlook=Outlook(source, workers),
+        speculation=speculation,
         cache=cache,
         slots=Slots(max_transfers, tuning.stalled_after_s, tuning.look_every_s),
         workers=workers,

@@ -1,5 +1,7 @@
 """Limits how many transfers run at a time: first come, first served. Stalled and unwanted transfers do not count.
 
+A transfer that no caller wants yet enters when there is room beside all others and none is waiting that is wanted.
+
 Threads: the thread of each transfer waits here for its turn, at an event of its own. So a thousand waiting transfers
 wake a thousand times in all, and not at each change. The lock is a leaf.
 """
@@ -14,6 +16,7 @@ from threading import Event, Lock
 from typing import Protocol
 
 from cambfs.errors import Closing
+from cambfs.transfers.foreground import Foreground
 
 
 class Turn(Protocol):
@@ -46,6 +49,7 @@ class Slots:
     def __init__(self, limit: int, stalled_after_s: float = 1.0, look_every_s: float = 0.1) -> None:
         """A transfer that has brought nothing for `stalled_after_s` does not keep the others waiting. The first of them
         gets no signal when one stalls, so it looks every `look_every_s`."""
+        self.foreground = Foreground()
         self._limit = limit
         self._stalled_after_s = stalled_after_s
         self._look_every_s = look_every_s
@@ -75,6 +79,12 @@ class Slots:
                 self._wake_first()
 
     @property
+    def room(self) -> int:
+        """How many more transfers may run."""
+        with self._lock:
+            return max(0, self._limit - len(self._running) - len(self._queue))
+
+    @property
     def waiting(self) -> int:
         """How many transfers wait for their turn."""
         with self._lock:
@@ -93,10 +103,12 @@ class Slots:
                 if place.transfer is transfer:
                     place.look.set()
             self._wake_first()
+        self.foreground.look()
 
     def _await(self, place: _Place) -> None:
         while not self._enter(place):
-            is_first = self._queue[0] is place
+            with self._lock:
+                is_first = self._first() is place
             place.look.wait(self._look_every_s if is_first else None)
             place.look.clear()
 
@@ -104,15 +116,20 @@ class Slots:
         with self._lock:
             if place.transfer.stopping:
                 raise Closing("stopped before its turn")
-            if self._queue[0] is not place or self._busy() >= self._limit:
+            if self._first() is not place or self._busy_for(place.transfer) >= self._limit:
                 return False
             self._running[place.transfer] = time.monotonic()
             return True
 
-    def _busy(self) -> int:
+    def _first(self) -> _Place:
+        return next((place for place in self._queue if place.transfer.is_wanted), self._queue[0])
+
+    def _busy_for(self, transfer: Turn) -> int:
+        if not transfer.is_wanted:
+            return len(self._running)
         since = time.monotonic() - self._stalled_after_s
         return sum(one.is_wanted and max(one.received_at, began) > since for one, began in self._running.items())
 
     def _wake_first(self) -> None:
         if self._queue:
-            self._queue[0].look.set()
+            self._first().look.set()

@@ -73,6 +73,7 @@ class Transfer:
         self.received_at = 0.0
         self.brought_at = 0.0
         self.is_wanted = True
+        self._is_withdrawn = False
         self._progress_at = 0.0
         self._fell_silent = False
         self._ask_from = start
@@ -101,8 +102,18 @@ class Transfer:
     def note_wanted(self, is_wanted: bool) -> None:
         """Whether more of it is wanted. An unwanted transfer gives its slot to the next."""
         if self.is_wanted != is_wanted:
-            self.is_wanted = is_wanted
+            self.is_wanted, self._is_withdrawn = is_wanted, False
             self._slots.look(self)
+
+    def withdraw(self) -> None:
+        """Ends it before its next response, unless it is wanted by then."""
+        self._is_withdrawn = True
+        self._slots.look(self)
+
+    @property
+    def is_dispensable(self) -> bool:
+        """No caller waits for it, and it goes on all the same."""
+        return not (self.is_wanted or self.stopping or self._is_withdrawn)
 
     @property
     def progress_at(self) -> float:
@@ -114,17 +125,20 @@ class Transfer:
 
     def pull(self) -> None:
         """Returns when the goal is reached, or nothing more is wanted. Raises CambfsError when the last try has failed,
-        or `stop` was called."""
+        or `stop` was called. One that is not wanted yet pauses while callers wait for others, and tries only once."""
         with self._slots.turn(self):
             self.received_at = self._progress_at = time.monotonic()
             backoff = Backoff(self._timeout_s)
             while True:
                 before = self.position
+                self._let_callers_go_first()
+                if self._is_withdrawn and not self.is_wanted:
+                    return
                 try:
                     if self._pull_one_response():
                         return
                 except CambfsError as error:
-                    if self._is_over(error):
+                    if self._is_over(error) or (error.temporary and not self.is_wanted):
                         return
                     if self.position >= before + self._floor_bytes:
                         backoff.progress()
@@ -180,12 +194,17 @@ class Transfer:
             uncounted = self._note_progress(uncounted)
             if not is_more_wanted:
                 return None
+            self._let_callers_go_first()
         if self.stopping:
             raise Closing("stopped")
         if body.stop is not None and body.total is None:
             # A part of unknown length. Many small ones would take for ever.
             return position if position - body.start >= _LEAST_PART_BYTES else 0
         return self._owner.end(self, position, body)
+
+    def _let_callers_go_first(self) -> None:
+        if not self.is_wanted and self._slots.foreground.pause(self):
+            self._progress_at = time.monotonic()
 
     def _note_progress(self, uncounted: int) -> int:
         """The bytes that are not counted as progress yet. Raises TimedOut when too few came for too long."""

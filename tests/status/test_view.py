@@ -27,6 +27,7 @@ STATUS: dict[str, Any] = {
     "tasks_awaited": 2,
     "received_bytes": 350,
     "retries": 8,
+    "read_ahead": {"results": 4, "bytes": 2048, "unopened_results": 1, "unopened_bytes": 700},
     "origins": [
         {"origin": "https://up.test", "is_open": False, "reason": "", "seconds_left": 0.0},
         {"origin": "https://down.test", "is_open": True, "reason": "refused", "seconds_left": 2.4},
@@ -51,6 +52,7 @@ def _looks(status: dict[str, Any]) -> str:
         "350 bytes of audio; retries 8",
         "https://down.test: refused; tried again in 2 s",
         "for 2 tasks",
+        "4 results, 2.0 KiB; 1 not opened, 700 bytes",
         "30 %",
         "300 bytes of 1000 bytes",
         "2.0 KiB/s",
@@ -67,8 +69,9 @@ def test_an_origin_that_nobody_needs_is_tried_at_the_next_request() -> None:
 
 
 def test_what_is_not_the_case_is_not_shown() -> None:
+    by_an_older_version = {name: value for name, value in STATUS.items() if name != "read_ahead"}
     nothing = {"transfers": [], "errors": [], "requests": {}, "tasks_awaited": 0}
-    shown = _looks({**STATUS, **nothing, "origins": STATUS["origins"][:1]})
+    shown = _looks({**by_an_older_version, **nothing, "origins": STATUS["origins"][:1]})
     assert "https://up.test" not in shown
-    assert not any(word in shown for word in ("downloads", "errors", "unreachable", "waiting"))
+    assert not any(word in shown for word in ("downloads", "errors", "unreachable", "waiting", "ahead"))
     assert "requests  none" in shown

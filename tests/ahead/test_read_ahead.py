@@ -1,0 +1,345 @@
+"""`cambfs.ahead.read_ahead`: results that are fetched before they are opened, and that nothing else waits for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from cambfs.cache.cache import Cache
+from cambfs.disk.disk import Disk
+from cambfs.errors import BrokenBody, RateLimited, ServerError, UnknownRun
+from cambfs.names import RunId
+from cambfs.runs import library as library_module
+from cambfs.runs.library import Library
+from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, some_flac
+from tests.waiting import (
+    MakeLibrary,
+    cached,
+    context_of,
+    deadline,
+    eventually,
+    in_thread,
+    no_threads,
+    our_threads,
+    read_all,
+    size_of,
+)
+
+SIZE = 5000
+COUNT = 12
+OTHER = 99
+
+
+def content_of(run_id: int) -> bytes:
+    return some_flac(SIZE + run_id, seed=run_id)
+
+
+@pytest.fixture
+def make(source: FakeSource, make_library: MakeLibrary, disk: Disk) -> Callable[..., Library]:
+    """Libraries with twelve declared runs, and another one, which read four ahead."""
+    source.piece_bytes = 500
+    for run_id in (*range(1, COUNT + 1), OTHER):
+        source.add(run_id, Result(content_of(run_id)))
+
+    def make(cache_bytes: int = 1 << 20, **options: object) -> Library:
+        settings = {"read_ahead": 4, "declared": range(1, COUNT + 1), "nearly_bytes": 0, **options}
+        return make_library(Cache(disk, cache_bytes), **settings)
+
+    return make
+
+
+@pytest.fixture
+def library(make: Callable[..., Library]) -> Library:
+    return make()
+
+
+def _read(library: Library, *run_ids: int) -> None:
+    for run_id in run_ids:
+        assert read_all(library, run_id) == content_of(run_id)
+
+
+def _streamed(source: FakeSource) -> list[int]:
+    return [run_id for run_id in range(1, COUNT + 1) if source.count("stream", run_id)]
+
+
+def _hold(source: FakeSource, *run_ids: int) -> Gate:
+    """Their streams wait in the middle."""
+    gate = Gate()
+    for run_id in run_ids:
+        source.plan("stream", run_id, Plan(stall_at=SIZE // 2, stall_gate=gate))
+    return gate
+
+
+def _prove_storage(library: Library, source: FakeSource) -> None:
+    source.results[OTHER].has_length = False
+    assert size_of(library, OTHER) == SIZE + OTHER
+    eventually(no_threads)
+
+
+def _await_followed() -> None:
+    eventually(lambda: "ahead" not in our_threads())
+
+
+def _is_streaming(*run_ids: int) -> bool:
+    return {f"stream-{run_id}" for run_id in run_ids} <= {*our_threads()}
+
+
+def test_two_opens_in_order_fetch_the_next_four(library: Library, source: FakeSource) -> None:
+    _read(library, 3, 4)
+    eventually(no_threads)
+
+    assert {*cached(library)} == {3, 4, 5, 6, 7, 8}
+    assert _streamed(source) == [3, 4, 5, 6, 7, 8]
+    asked = source.requests
+    _read(library, 5)
+    assert source.count("stream", 5) == 1
+    eventually(no_threads)
+    assert {*cached(library)} == {3, 4, 5, 6, 7, 8, 9}
+    assert source.requests - asked <= 3  # of run 9
+
+
+def test_all_in_order_are_fetched_once(library: Library, source: FakeSource) -> None:
+    _read(library, *range(1, COUNT + 1))
+    eventually(no_threads)
+
+    assert [source.count("stream", run_id) for run_id in range(1, COUNT + 1)] == [1] * COUNT
+    counts = library.read_ahead_counts()
+    assert (counts.unopened_results, counts.unopened_bytes) == (0, 0)
+
+
+@pytest.mark.parametrize("run_ids", [(3,), (3, 3), (3, 5), (4, 3), (3, 9, 4), (3, OTHER, 4)])
+def test_other_opens_fetch_nothing(run_ids: tuple[int, ...], library: Library, source: FakeSource) -> None:
+    _read(library, *run_ids)
+    eventually(no_threads)
+
+    assert {*_streamed(source)} == {*run_ids} - {OTHER}
+
+
+def test_listings_and_stats_fetch_nothing(library: Library, source: FakeSource) -> None:
+    _prove_storage(library, source)
+    listed = library.begin_listing()
+    for run_id in listed:
+        assert size_of(library, run_id)
+    eventually(no_threads)
+
+    assert _streamed(source) == []
+
+
+def test_none_when_it_is_turned_off(make: Callable[..., Library], source: FakeSource) -> None:
+    _read(make(read_ahead=0), 3, 4, 5)
+    eventually(no_threads)
+
+    assert _streamed(source) == [3, 4, 5]
+
+
+def test_the_listing_may_change(source: FakeSource, make: Callable[..., Library]) -> None:
+    library = make(declared=())
+    _read(library, 3, 4, 5, 6)
+    library.begin_listing()
+    _read(library, 3, 4)
+    eventually(no_threads)
+
+    assert _streamed(source) == [3, 4, 5, 6]
+
+
+def test_urls_are_signed_in_bulk(library: Library, source: FakeSource) -> None:
+    for run_id in range(1, COUNT + 1):
+        source.results[run_id].has_length = False
+    _read(library, 3)
+    eventually(no_threads)
+    signed = source.calls("sign")
+    _read(library, 4)
+    eventually(no_threads)
+
+    assert source.calls("sign") == signed + 1  # of run 4
+    assert source.calls("bulk") == 1
+
+
+# What was fetched in vain.
+
+
+def test_a_sequence_that_breaks_ends_them(library: Library, source: FakeSource) -> None:
+    gate = _hold(source, 3, 4, 5, 6)
+    _read(library, 1, 2)
+    gate.wait_for_arrivals(4)
+    _read(library, 11)
+    _await_followed()
+    gate.open()
+    eventually(no_threads)
+
+    assert {*cached(library)} == {1, 2, 11}
+    assert library.arrived(RunId(3)) is None
+    counts = library.read_ahead_counts()
+    assert (counts.results, counts.unopened_results) == (4, 4)
+    assert counts.bytes == counts.unopened_bytes > 4 * SIZE // 2 - 1
+    assert _streamed(source) == [1, 2, 3, 4, 5, 6, 11]
+    _read(library, 3)
+    assert library.read_ahead_counts().unopened_results == 3
+
+
+def test_one_that_was_skipped_ends_too(library: Library, source: FakeSource) -> None:
+    gate = _hold(source, 3)
+    _read(library, 1, 2)
+    gate.wait_for_arrivals()
+    eventually(lambda: {4, 5, 6} <= {*cached(library)})
+    _read(library, 5)
+    _await_followed()
+    gate.open()
+    eventually(no_threads)
+
+    assert {*cached(library)} == {1, 2, *range(4, 10)}
+
+
+def test_the_bytes_that_were_there_are_kept(library: Library, source: FakeSource) -> None:
+    gate = _hold(source, 3)
+    handle = library.open(RunId(3), deadline())
+    assert handle.read(0, 1000, deadline()) == content_of(3)[:1000]
+    handle.close()
+    gate.open()
+    eventually(no_threads)
+    before = library.arrived(RunId(3))
+    gate = _hold(source, 3)
+    _read(library, 1, 2)
+    gate.wait_for_arrivals()
+    _read(library, 11)
+    _await_followed()
+    gate.open()
+    eventually(no_threads)
+
+    assert before is not None
+    assert library.arrived(RunId(3)) is not None
+
+
+def test_one_that_fails_is_not_repeated(library: Library, source: FakeSource) -> None:
+    source.plan("stream", 3, Plan(break_after=1000, break_error=BrokenBody("cut")))
+    source.plan("stream", 4, Plan(error=UnknownRun("no", 404)))
+    _read(library, 1, 2)
+    eventually(no_threads)
+
+    assert [source.count("stream", run_id) for run_id in (3, 4, 5)] == [1, 1, 1]
+    assert library.arrived(RunId(3)) is None
+    _read(library, 3)
+
+
+@pytest.mark.parametrize("error", [RateLimited("later", 429, 0.01), ServerError("busy", 503)])
+def test_a_busy_api_ends_all_speculation(error: Exception, library: Library, source: FakeSource) -> None:
+    source.plan("stream", 3, Plan(error=error))
+    _read(library, 1, 2)
+    eventually(no_threads)
+    _read(library, 3, 4)
+    eventually(no_threads)
+
+    assert source.count("stream", 3) == 2
+    assert {*_streamed(source)} <= {1, 2, 3, 4, 5, 6}
+    context_of(library).speculation._not_before = 0.0
+    _read(library, 5)
+    eventually(no_threads)
+    assert 9 in _streamed(source)
+
+
+# How much.
+
+
+def test_no_more_than_half_of_the_cache(make: Callable[..., Library], source: FakeSource) -> None:
+    library = make(cache_bytes=4 * (SIZE + COUNT))
+    for run_id in range(1, COUNT + 1):
+        assert size_of(library, run_id)
+    eventually(no_threads)
+    streamed = source.count("stream")
+    for run_id in range(3, COUNT + 1):
+        _read(library, run_id)
+        eventually(no_threads)
+
+    assert source.count("stream") - streamed == COUNT - 2
+    assert library.read_ahead_counts().unopened_results == 0
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["size known", "size unknown"])
+def test_a_result_that_is_too_large_is_left_alone(
+    is_known: bool, library: Library, source: FakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library_module, "MOST_BYTES", SIZE)
+    if is_known:
+        _prove_storage(library, source)
+        size_of(library, 5)
+    gate = _hold(source, 5)
+    _read(library, 3, 4)
+    gate.open()
+    eventually(no_threads)
+
+    assert 5 not in cached(library)
+    assert library.arrived(RunId(5)) is None
+
+
+# Behind everything that callers wait for.
+
+
+def test_they_pause_while_a_caller_waits(library: Library, source: FakeSource) -> None:
+    gate = Gate()
+    source.plan_always("sign", OTHER, Plan(gate=gate))
+    source.plan("stream", OTHER, Plan(gate=gate))
+    _read(library, 1)
+    waits = in_thread(lambda: size_of(library, OTHER))
+    gate.wait_for_arrivals()
+    _read(library, 2)
+    eventually(lambda: _is_streaming(3, 4, 5, 6))
+
+    assert _streamed(source) == [1, 2]
+    _read(library, 3)  # one that is wanted does not pause
+    assert _streamed(source) == [1, 2, 3]
+    gate.open()
+    assert waits.result(LIMIT_S) == SIZE + OTHER
+    eventually(no_threads)
+    assert {*range(1, 8)} <= {*cached(library)}
+
+
+def test_they_go_on_beside_a_small_one_of_their_sequence(library: Library, source: FakeSource) -> None:
+    gate = _hold(source, 3)
+    _read(library, 1, 2)
+    gate.wait_for_arrivals()
+    reading = in_thread(lambda: read_all(library, 3))
+    eventually(lambda: {4, 5, 6, 7} <= {*cached(library)})
+
+    assert not reading.done()
+    gate.open()
+    assert reading.result(LIMIT_S) == content_of(3)
+
+
+@pytest.mark.tuning(beside_bytes=SIZE // 4)
+def test_they_pause_beside_a_large_one_of_their_sequence(library: Library, source: FakeSource) -> None:
+    gate = _hold(source, 3)
+    _read(library, 1, 2)
+    eventually(lambda: 6 in cached(library))
+    reading = in_thread(lambda: read_all(library, 3))
+    eventually(lambda: _is_streaming(7))
+
+    assert 7 not in _streamed(source)
+    gate.open()
+    assert reading.result(LIMIT_S) == content_of(3)
+    eventually(no_threads)
+    assert 7 in cached(library)
+
+
+@pytest.mark.tuning(stalled_after_s=LIMIT_S)
+def test_they_take_no_turn_from_another(make: Callable[..., Library], source: FakeSource) -> None:
+    library = make(max_transfers=1)
+    gate = _hold(source, 3)
+    _read(library, 1, 2)
+    gate.wait_for_arrivals()
+    eventually(lambda: _is_streaming(3, 4, 5, 6))
+
+    assert _streamed(source) == [1, 2, 3]  # one at a time
+    _read(library, OTHER)
+    gate.open()
+    eventually(no_threads)
+
+
+def test_a_killed_reader_and_the_end_of_the_mount(library: Library, source: FakeSource) -> None:
+    gate = _hold(source, 3, 4, 5, 6)
+    _read(library, 1, 2)
+    gate.wait_for_arrivals(4)
+    library.close()
+
+    eventually(no_threads)
+    assert library.arrived(RunId(3)) is None

@@ -1,0 +1,138 @@
+"""Results that are opened in listing order, through a mount: what tools copy, and what that costs."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.api.faults import Fault
+from tests.api.server import Server
+from tests.kernel.conftest import Mounted
+from tests.kernel.faults import results_of, server_of_results
+from tests.kernel.harness import Mount, wait_until
+
+COUNT = 12
+_AHEAD = 4
+
+results = results_of(COUNT)
+server = server_of_results
+
+
+def _read_ahead(mount: Mount) -> dict[str, int]:
+    found: dict[str, int] = json.loads((mount.path / ".cambfs/status.json").read_text())["read_ahead"]
+    return found
+
+
+def _opened(mount: Mount, *run_ids: int) -> None:
+    files = " ".join(f"{run_id}.flac" for run_id in run_ids)
+    assert mount.run(f"cat {files} > /dev/null").status == 0
+
+
+def _streamed(server: Server) -> set[int]:
+    return {run_id for run_id in server.results if server.count("stream", run_id)}
+
+
+@pytest.mark.parametrize(
+    "command", ["cp *.flac {}", "cp -r . {}", "tar -cf - . | tar -xf - -C {}", "rsync -a ./ {}", "cat *.flac > {}/all"]
+)
+def test_copies_in_listing_order(
+    command: str, server: Server, results: dict[int, Path], mounted: Mounted, tmp_path: Path
+) -> None:
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    with mounted("--runs", f"1-{COUNT}") as mount:
+        done = mount.run(command.format(copies))
+        assert (done.status, done.err) == (0, ""), done
+        found = _read_ahead(mount)
+
+    names = sorted(f"{run_id}.flac" for run_id in results)
+    whole = b"".join(results[int(name.split(".")[0])].read_bytes() for name in names)
+    copied = [copies / "all"] if (copies / "all").exists() else [copies / name for name in names]
+    assert b"".join(path.read_bytes() for path in copied) == whole
+    assert server.count("stream") == COUNT
+    assert (found["unopened_results"], found["unopened_bytes"]) == (0, 0)
+
+
+def test_many_reader_processes_at_once(server: Server, results: dict[int, Path], mounted: Mounted) -> None:
+    with mounted("--runs", f"1-{COUNT}") as mount:
+        done = mount.run("ls *.flac | sort -n | xargs -P 4 -n 1 sha256sum | sort -n -k 2 | wc -l")
+        assert (done.status, done.out.strip()) == (0, str(COUNT).encode())
+        mount.await_idle()
+        for run_id, path in results.items():
+            assert mount.run(f"cmp {run_id}.flac {path}").status == 0
+
+    assert server.count("stream") == COUNT
+
+
+def test_nothing_is_fetched_for_a_listing_or_without_it(server: Server, mounted: Mounted) -> None:
+    with mounted("--runs", f"1-{COUNT}", "--read-ahead", "0") as mount:
+        assert mount.run("ls -l").status == 0
+        _opened(mount, 3, 4)
+        mount.await_idle()
+        assert _read_ahead(mount)["results"] == 0
+
+    assert len(_streamed(server) - {3, 4}) <= 1  # which proved storage
+
+
+def test_a_killed_reader_costs_no_more_than_four(server: Server, mounted: Mounted) -> None:
+    with mounted("--runs", f"1-{COUNT}") as mount:
+        with mount.start("exec 3< 1.flac 4< 2.flac; read") as reader:
+            wait_until(lambda: _read_ahead(mount)["results"] > 0, "something is fetched ahead")
+            reader.send_signal(signal.SIGKILL)
+        mount.await_idle()
+        found = _read_ahead(mount)
+        assert found["unopened_results"] <= _AHEAD
+        assert _streamed(server) <= set(range(1, 3 + _AHEAD))
+        assert mount.run("cat .cambfs/metrics").out.count(b"\ncambfs_read_ahead_unopened_results ") == 1
+
+
+def test_a_sequence_that_breaks(server: Server, mounted: Mounted, results: dict[int, Path]) -> None:
+    for run_id in (3, 4, 5, 6):
+        server.fail(Fault("stall", run_id=run_id, after_bytes=20_000))
+    with mounted("--runs", f"1-{COUNT}") as mount:
+        _opened(mount, 1, 2)
+        wait_until(lambda: server.stalled == _AHEAD, "four are fetched ahead")
+        _opened(mount, 11)
+        server.release()
+        assert mount.run(f"cmp 3.flac {results[3]}").status == 0
+        mount.await_idle()
+        assert _read_ahead(mount)["unopened_results"] == _AHEAD - 1
+
+
+def test_a_busy_api_is_asked_for_nothing_ahead(server: Server, mounted: Mounted) -> None:
+    server.fail(Fault("status", status=429, run_id=3, times=None))
+    with mounted("--runs", f"1-{COUNT}") as mount:
+        _opened(mount, 1, 2)
+        wait_until(lambda: server.count("stream", 3), "the next one is asked for")
+        mount.await_idle()
+        _opened(mount, 7, 8, 9)
+        mount.await_idle()
+
+    assert server.count("stream", 3) == 1
+    assert _streamed(server).isdisjoint({10, 11, 12})
+
+
+def test_a_small_cache_is_not_emptied_by_it(server: Server, mounted: Mounted, results: dict[int, Path]) -> None:
+    limit = 4 * max(path.stat().st_size for path in results.values())
+    with mounted("--runs", f"1-{COUNT}", "--cache-size", str(limit)) as mount:
+        assert mount.run("ls -l").status == 0
+        streams = server.count("stream")
+        for run_id in sorted(results):
+            assert mount.run(f"cmp {run_id}.flac {results[run_id]}").status == 0
+        mount.await_idle()
+
+    assert server.count("stream") - streams <= COUNT
+
+
+def test_unmounting_ends_it(server: Server, mounted: Mounted) -> None:
+    for run_id in (3, 4, 5, 6):
+        server.fail(Fault("stall", run_id=run_id, after_bytes=20_000))
+    with mounted("--runs", f"1-{COUNT}") as mount:
+        _opened(mount, 1, 2)
+        wait_until(lambda: server.stalled == _AHEAD, "four are fetched ahead")
+    assert mount.cached_runs() <= {1, 2}
+    assert mount.parts() == []
+    server.release()
