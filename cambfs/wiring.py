@@ -23,7 +23,7 @@ from cambfs.config import Settings
 from cambfs.errors import ConfigError, KeyRefused, LinkError, RemoteError, TimedOut
 from cambfs.names import RunId
 from cambfs.reload import Reload
-from cambfs.system import limits, private_files
+from cambfs.system import libfuse, limits, private_files
 from cambfs.system.daemon import keep_signals_out, tell_service_manager, without_signals
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def serve(
     """Mounts at `directory` and returns after the mount has ended: the signal that ended it, or None. SIGHUP reads the
     settings again with `reread`; without it, SIGHUP ends the mount. The key is in no environment from here on, and no
     core dump is made. Raises ConfigError."""
-    from cambfs.fuse.adapter import serve as serve_tree
+    from cambfs.fuse import adapter
     from cambfs.fuse.error_log import ErrorLog
     from cambfs.status.counters import Counters
     from cambfs.status.files import files
@@ -223,7 +223,8 @@ def serve(
         controls = {"errors": error_log.text, "pid": lambda: f"{os.getpid()}\n".encode(), **files(monitor)}
         # Failures are private to the user, while the audio is readable by all.
         last_error = (lambda _: None) if settings.allow_other else error_log.last
-        signal = serve_tree(
+        signal = adapter.serve(
+            adapter.load(libfuse.choose(settings.fuse)),
             _tree(settings, parts.library, controls),
             Xattrs(parts.library, settings.base_url, last_error),
             directory,

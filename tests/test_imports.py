@@ -36,6 +36,7 @@ MAY_IMPORT = {
 # Modules that only the named rooms may import.
 RESERVED = {
     "fuse": {"fuse"},
+    "mfusepy": {"fuse"},
     "requests": {"http", "wire"},
     "urllib3": {"http", "wire"},
     "click": {"cli"},

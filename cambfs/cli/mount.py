@@ -19,7 +19,7 @@ import click
 from cambfs.cli.options import DIRECTORY, FOR_MOUNT, RereadableCommand, rereading, with_settings
 from cambfs.config import Settings
 from cambfs.errors import CambfsError, SettingError
-from cambfs.system import mount_table, mountpoint
+from cambfs.system import libfuse, mount_table, mountpoint
 from cambfs.text import visible
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def check(settings: Settings, directory: Path) -> DeclaredRuns:
     from cambfs.run_list import DeclaredRuns
     from cambfs.wiring import prepare_cache
 
-    mountpoint.check_fuse()
+    libfuse.check(settings.fuse)
     if settings.allow_other or "allow_root" in settings.options:
         mountpoint.check_allow_other()
     if not settings.no_disk_cache:
