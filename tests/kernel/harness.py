@@ -142,7 +142,7 @@ def is_mounted(directory: Path) -> bool:
 
 def detach(directory: Path) -> None:
     """Removes a mount, in whatever state it is."""
-    command = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount", "-u", "-z"]
+    command = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
     while is_mounted(directory):
         subprocess.run([*command, str(directory)], check=True, capture_output=True)
 
