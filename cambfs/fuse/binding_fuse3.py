@@ -19,10 +19,14 @@ from cambfs.fuse.operations import BLOCK_BYTES, Operations
 _MAX_THREADS, _MAX_IDLE_THREADS = 100_000, 10
 _LIMITS_THREADS = (3, 12)  # the first libfuse that has a limit
 
-# Flags of libfuse's fuse_common.h and fuse.h.
-_CAN_INVALIDATE_BY_ITSELF = 1 << 12  # FUSE_CAP_AUTO_INVAL_DATA
-_READDIR_PLUS = 1 << 0
-_FILL_DIR_PLUS = 1 << 1
+# Capabilities of libfuse's fuse_common.h that a mount does without. AUTO_INVAL_DATA: with it the kernel asks for the
+# attributes at every read, because they have no lifetime.
+_AUTO_INVAL_DATA = 1 << 12
+# A listing with attributes saves nothing when these have no lifetime; the kernel remembers names anyhow.
+_READDIRPLUS = 1 << 13 | 1 << 14
+# Two pipes for each thread, to receive requests that are short.
+_SPLICE = 1 << 7 | 1 << 8 | 1 << 9
+_UNWANTED = _AUTO_INVAL_DATA | _READDIRPLUS | _SPLICE
 
 
 class Fuse3(Binding):
@@ -55,8 +59,7 @@ class _Mount(Callbacks, mfusepy.FUSE):  # type: ignore[misc]  # its annotations 
         agreed.max_readahead = min(agreed.max_readahead, self._max_readahead_bytes)
         if self._max_read_bytes:
             agreed.max_read = self._max_read_bytes  # the mount option has to be repeated here
-        # The kernel would ask for the attributes at every read, because they have no lifetime.
-        agreed.want &= ~_CAN_INVALIDATE_BY_ITSELF
+        agreed.want &= ~_UNWANTED
         super().init_fuse_3(conn, config)
 
     def readdir_fuse_3(self, path: bytes, buf: Any, filler: Any, _offset: int, fip: Any, _flags: int) -> int:
