@@ -23,7 +23,7 @@ from cambfs.config import Settings
 from cambfs.errors import ConfigError, KeyRefused, LinkError, RemoteError, TimedOut
 from cambfs.names import RunId
 from cambfs.reload import Reload
-from cambfs.system import libfuse, limits, private_files
+from cambfs.system import libfuse, limits, mount_table, private_files
 from cambfs.system.daemon import keep_signals_out, tell_service_manager, without_signals
 
 if TYPE_CHECKING:
@@ -216,6 +216,12 @@ def serve(
         limits.forgo_root()
         on_ready()
 
+    where = mount_table.resolved(directory)  # now, because it must not look into its own mount
+
+    def read_further_ahead() -> None:
+        if not any(option.startswith("max_readahead=") for option in settings.options):
+            limits.read_further_ahead(where)
+
     with open_parts(settings, declared, counters) as parts:
         origins = parts.client.breakers.states
         monitor = Monitor(parts.library, counters, directory, settings.base_url, error_log.entries, origins)
@@ -235,6 +241,7 @@ def serve(
             error_log=error_log,
             source=f"cambfs#{settings.profile}" if settings.profile else "cambfs",
             on_ready=mounted,
+            on_first_open=read_further_ahead,
             on_hangup=reload,
         )
         tell_service_manager("STOPPING=1")

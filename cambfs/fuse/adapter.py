@@ -71,6 +71,7 @@ def serve(
     error_log: ErrorLog | None = None,
     source: str = "cambfs",
     on_ready: Callable[[], None] = lambda: None,
+    on_first_open: Callable[[], None] = lambda: None,
     on_hangup: Callable[[], None] | None = None,
 ) -> int | None:
     """Mounts and serves until unmounted, or until SIGINT or SIGTERM; returns the signal, or None.
@@ -78,14 +79,16 @@ def serve(
     An operation waits at most `timeout_s`. `close` is called at a signal and lets all operations fail. SIGHUP calls
     `on_hangup`; without it, SIGHUP ends the mount, too. Call it in the main thread, before other threads start that
     should not get these signals: it blocks them. `source` is what `df` shows. `on_ready` is called at the kernel's
-    first request, in a thread of libfuse or in this one. Raises ConfigError when the mount is refused.
+    first request, and `on_first_open` before it reads a file, both in any thread. Raises ConfigError when the mount is
+    refused.
     """
     session = Session(on_ready)
     mount_options = _mount_options(source, allow_other, options)
     umask = int(str(mount_options.pop("umask", "0")), 8)
     if umask:  # without this the kernel leaves all checks to cambfs
         mount_options["default_permissions"] = True
-    operations = Operations(tree, xattrs, Errnos(error_log or ErrorLog()), session, binding, timeout_s, umask)
+    errnos = Errnos(error_log or ErrorLog())
+    operations = Operations(tree, xattrs, errnos, session, binding, timeout_s, umask, on_first_open)
     session.end_on_signals(close, on_hangup)
     try:
         binding.serve(operations, os.fsencode(mountpoint), mount_options)

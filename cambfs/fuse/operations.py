@@ -67,6 +67,7 @@ class Operations:
         request: Request,
         timeout_s: float,
         umask: int = 0,
+        on_first_open: Callable[[], None] = lambda: None,
     ) -> None:
         self._tree = tree
         self._xattrs = xattrs
@@ -75,6 +76,7 @@ class Operations:
         self._request = request
         self._timeout_s = timeout_s
         self._umask = umask
+        self._on_first_open = on_first_open
         self._table = Lock()  # guards the next two
         self._open_files: dict[int, OpenFile] = {}
         self._last_fh = 0
@@ -144,6 +146,8 @@ class Operations:
             self._last_fh += 1
             fi.fh = self._last_fh
             self._open_files[fi.fh] = opened
+        if fi.fh == 1:
+            self._on_first_open()
         fi.keep_cache = opened.keep_cache
         fi.direct_io = opened.direct_io
         return 0
