@@ -100,6 +100,15 @@ def test_attributes_in_the_words_of_stat(made: Made) -> None:
     assert (got.st_mtimespec.tv_sec, got.st_mtimespec.tv_nsec) == (1_700_000_000, 5)
 
 
+def test_a_null_pointer_is_no_handle(made: Made) -> None:
+    """libfuse 3 passes one with every lookup, which must not wait for the size."""
+    status, null = ctypes.pointer(made.module.c_stat()), ctypes.POINTER(made.module.fuse_file_info)()
+    made.mount.fgetattr(b"/1.flac", status, null)
+    made.mount.fgetattr(b"/1.flac", status, ctypes.pointer(made.module.fuse_file_info()))
+
+    assert made.tree.lookups == [True, False]
+
+
 @pytest.mark.parametrize("until_full", [2, 3, 9])
 def test_names_are_given_until_the_kernel_has_enough(made: Made, until_full: int) -> None:
     given: list[tuple[bytes, int]] = []
