@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cambfs.errors import ConfigError, KeyRefused, LinkError, RemoteError, TimedOut
+from cambfs.mounts import libfuse, mount_table
+from cambfs.mounts.readahead import read_further_ahead
 from cambfs.names import Kind, RunId, TaskId
 from cambfs.reload import Reload
 from cambfs.settings.config import Settings
@@ -237,7 +239,7 @@ def serve(
     """Mounts at `directory` and returns after the mount has ended: the signal that ended it, or None. SIGHUP reads the
     settings again with `reread`; without it, SIGHUP ends the mount. The key is in no environment from here on, and no
     core dump is made. Raises ConfigError."""
-    from cambfs.fuse.adapter import serve as serve_tree
+    from cambfs.fuse import adapter
     from cambfs.fuse.error_log import ErrorLog
     from cambfs.status.counters import Counters
     from cambfs.status.files import files
@@ -254,6 +256,12 @@ def serve(
         limits.forgo_root()
         on_ready()
 
+    where = mount_table.resolved(directory)  # now, because it must not look into its own mount
+
+    def opened() -> None:
+        if not any(option.startswith("max_readahead=") for option in settings.options):
+            read_further_ahead(where)
+
     with open_parts(settings, declared, counters, declared.tasks, settings.read_ahead) as parts:
         monitor = Monitor(
             parts.library,
@@ -268,7 +276,8 @@ def serve(
         controls = {"errors": error_log.text, "pid": lambda: f"{os.getpid()}\n".encode(), **files(monitor)}
         # Failures are private to the user, while the audio is readable by all.
         last_error = (lambda _: None) if settings.allow_other else error_log.last
-        signal = serve_tree(
+        signal = adapter.serve(
+            adapter.load(libfuse.choose(settings.fuse)),
             _tree(settings, parts, declared, controls),
             Xattrs(parts.library, settings.base_url, last_error),
             directory,
@@ -279,6 +288,7 @@ def serve(
             error_log=error_log,
             source=f"cambfs#{settings.profile}" if settings.profile else "cambfs",
             on_ready=mounted,
+            on_first_open=opened,
             on_hangup=reload,
         )
         notify_service_manager("STOPPING=1")

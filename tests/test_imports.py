@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "vfs": {"wav", "runs", "cache", "remote"},
     "links": {"vfs", "run_list", "runs", "remote"},
     "status": {"runs", "transfers", "cache", "remote"},
-    "fuse": {"vfs", "runs", "system"},
+    "fuse": {"vfs", "runs", "mounts", "system"},
     "python": {"settings", "wiring", "fuse", "runs", "wav", "system"},
     "settings": {"run_list", "hosts", "system"},
     "doctor": {
@@ -59,6 +59,7 @@ MAX_FILES, MAX_LINES = 9, 1500
 # Modules that only the named rooms may import.
 RESERVED = {
     "fuse": {"fuse"},
+    "mfusepy": {"fuse"},
     "requests": {"hosts", "http", "wire"},
     "urllib3": {"hosts", "http", "wire"},
     "click": {"cli", "mount_helper", "settings"},

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cambfs.errors import CambfsError
-from cambfs.mounts import mount_table, mountpoint
+from cambfs.mounts import libfuse, mount_table, mountpoint
 from cambfs.settings.config import Settings
 from cambfs.settings.mount_options import settle_options
 from cambfs.settings.options import DIRECTORY, FOR_MOUNT, RereadableCommand, rereading, with_settings
@@ -103,7 +103,7 @@ def check(settings: Settings, directory: Path) -> DeclaredRuns:
     from cambfs.run_list import DeclaredRuns
     from cambfs.wiring import prepare_cache
 
-    mountpoint.check_fuse()
+    libfuse.check(settings.fuse)
     if settings.allow_other or "allow_root" in settings.options:
         mountpoint.check_allow_other()
     if not settings.no_disk_cache:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import ctypes.util
 import os
 import platform
 import resource
@@ -17,28 +15,21 @@ from cambfs import __version__
 from cambfs.doctor.report import Check, Finding, broken, ok, refused, warning
 from cambfs.errors import ConfigError
 from cambfs.mounts import mountpoint
+from cambfs.mounts.libfuse import AUTO, check_fusermount, choose, fusermount_of
 from cambfs.settings.config import Settings
 
-_LIBRARIES = ("fusepy", "requests", "urllib3")
+_LIBRARIES = ("fusepy", "mfusepy", "requests", "urllib3")
 # Each open result and each transfer has descriptors; a mount raises the soft limit to the hard one by itself.
 _ENOUGH_OPEN_FILES = 4096
-# The first releases that call the package of libfuse 2 libfuse2t64.
-_RENAMED_IN = {"debian": 13.0, "ubuntu": 24.04}
-_OTHER_INSTALLS = {
-    "fedora": "dnf install fuse-libs",
-    "rhel": "dnf install fuse-libs",
-    "arch": "pacman -S fuse2",
-    "alpine": "apk add fuse",
-    "suse": "zypper install libfuse2",
-}
 
 
 def checks(settings: Settings | None) -> Iterator[Check]:
     """Without settings, the checks that need them are left out."""
     yield Check("system", "versions", versions)
     yield Check("system", "/dev/fuse", device)
-    yield Check("system", "libfuse", libfuse)
-    yield Check("system", "fusermount", fusermount)
+    wanted = AUTO if settings is None else settings.fuse
+    yield Check("system", "libfuse", lambda: libfuse(wanted))
+    yield Check("system", "fusermount", lambda: fusermount(wanted))
     yield Check("system", "/etc/mtab", mtab)
     if settings is not None:
         yield Check("system", "user_allow_other", lambda: allow_other(settings))
@@ -80,51 +71,33 @@ def device(path: Path = Path("/dev/fuse")) -> Iterator[Finding]:
         yield broken("/dev/fuse", "can be opened, but nothing may be mounted here", remedy)
 
 
-def libfuse() -> Iterator[Finding]:
+def libfuse(wanted: str = AUTO) -> Iterator[Finding]:
+    """`wanted` as for `choose`."""
     try:
-        name = mountpoint.check_libfuse()
-    except ConfigError:
-        three = ctypes.util.find_library("fuse3")
-        beside = f"; there is only libfuse 3 ({three})" if three else ""
-        yield broken("libfuse", f"libfuse 2 is missing{beside}", f"as root: {install_libfuse()}")
+        chosen = choose(wanted)
+        version = chosen.version()
+    except ConfigError as error:
+        yield refused("libfuse", error)
         return
-    try:
-        number = ctypes.CDLL(name).fuse_version()
-    except (OSError, AttributeError):
-        yield broken("libfuse", f"{name} cannot be loaded as libfuse", _mend_library())
-        return
-    yield ok("libfuse", f"{number // 10}.{number % 10} ({name})")
+    yield ok("libfuse", f"{version} ({chosen.path}) with {chosen.binding}: {chosen.why}")
 
 
-def _mend_library() -> str:
-    return "unset FUSE_LIBRARY_PATH" if os.environ.get("FUSE_LIBRARY_PATH") else f"as root: {install_libfuse()}"
-
-
-def install_libfuse() -> str:
-    """The command that installs libfuse 2 on this distribution, for root."""
-    release = os_release()
-    names = (release.get("ID", ""), *release.get("ID_LIKE", "").split())
-    for name in names:
-        if name in _OTHER_INSTALLS:
-            return _OTHER_INSTALLS[name]
-    renamed_in = _RENAMED_IN.get(names[0])
-    if renamed_in is None:
-        return "apt install libfuse2, or libfuse2t64 in newer releases"
-    # Debian's testing has no number yet.
-    is_renamed = float(release.get("VERSION_ID") or "inf") >= renamed_in
-    return f"apt install libfuse2{'t64' if is_renamed else ''}"
-
-
-def fusermount() -> Iterator[Finding]:
+def fusermount(wanted: str = AUTO) -> Iterator[Finding]:
+    """Without libfuse there is nothing to say."""
     if mountpoint.has_capability("CapEff"):
         yield ok("fusermount", "not needed, as this user may mount")
         return
     try:
-        mountpoint.check_fusermount()
+        major = choose(wanted).major
+    except ConfigError:
+        return
+    try:
+        check_fusermount(major)
     except ConfigError as error:
         yield refused("fusermount", error)
         return
-    yield from _setuid(Path(shutil.which("fusermount") or "fusermount"))
+    name = fusermount_of(major)
+    yield from _setuid(Path(shutil.which(name) or name))
 
 
 def _setuid(program: Path) -> Iterator[Finding]:

@@ -1,1 +1,1 @@
-"""The FUSE binding: the adapter to fusepy, errnos, signals. The only room that imports `fuse`."""
+"""FUSE: operations, bindings, errnos, signals. The only room that imports `fuse` and `mfusepy`."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 from collections.abc import Sequence
 
 from cambfs import errors
@@ -52,6 +53,16 @@ def errno_of(error: CambfsError) -> int:
     if isinstance(error, errors.Unreachable):
         return error.errno
     return next((number for kind, number in _ERRNOS if isinstance(error, kind)), errno.EIO)
+
+
+class ErrnoError(OSError):
+    """What an operation raises. The bindings give the errno of an OSError to the kernel, and would give it garbage for
+    one without an errno."""
+
+    errno: int
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number, os.strerror(number))
 
 
 class Errnos:

@@ -5,13 +5,10 @@
 
 from __future__ import annotations
 
-import ctypes.util
 import errno
 import fcntl
 import os
-import pwd
 import re
-import shutil
 import stat
 import time
 from collections.abc import Iterator
@@ -97,7 +94,7 @@ def _check_usable(directory: Path) -> None:
         raise ConfigError(_directory_trouble(directory, error)) from None
     if not is_empty:
         raise ConfigError(f"{directory}: is not empty; name an empty directory")
-    if not (_may_mount() or os.access(directory, os.W_OK)):
+    if not (may_mount() or os.access(directory, os.W_OK)):
         raise ConfigError(f"{directory}: you cannot mount where you cannot write; name a directory of your own")
 
 
@@ -141,29 +138,7 @@ def check_outside(directory: Path, path: Path, setting: str) -> None:
         raise ConfigError(f"{path}: is inside {directory}, which the mount covers; name another place with {setting}")
 
 
-def check_fuse(device: Path = _DEVICE) -> None:
-    """Raises ConfigError unless /dev/fuse, libfuse and, for other users than root, fusermount are there."""
-    check_device(device)
-    check_libfuse()
-    check_fusermount()
-
-
-def check_libfuse() -> str:
-    """The library that the binding loads. Raises ConfigError when there is none."""
-    # The same two places where the binding looks.
-    found = os.environ.get("FUSE_LIBRARY_PATH") or ctypes.util.find_library("fuse")
-    if not found:
-        raise ConfigError("libfuse.so.2 is missing; on Debian and Ubuntu: apt install libfuse2 (newer: libfuse2t64)")
-    return found
-
-
-def check_fusermount() -> None:
-    """Raises ConfigError unless fusermount can mount for this user, or this process may mount by itself."""
-    if not _may_mount() and (trouble := _fusermount_trouble()):
-        raise ConfigError(trouble)
-
-
-def _may_mount() -> bool:
+def may_mount() -> bool:
     """Whether this process may mount by itself, as root may."""
     return has_capability("CapEff")
 
@@ -173,21 +148,6 @@ def has_capability(which: str, status: Path = Path("/proc/self/status")) -> bool
     program that it starts may)."""
     found = re.search(rf"^{which}:\s*([0-9a-f]+)", status.read_text(), re.MULTILINE)
     return found is not None and bool(int(found[1], 16) >> CAP_SYS_ADMIN & 1)
-
-
-def _fusermount_trouble() -> str:
-    """The reason why fusermount cannot mount for this user, "" when it can."""
-    three = shutil.which("fusermount3")
-    if not shutil.which("fusermount"):
-        if three is None:
-            return "fusermount is missing, and only root can work without it; on Debian and Ubuntu: apt install fuse3"
-        link = Path(three).with_name("fusermount")
-        return f"fusermount is missing, and libfuse 2 does not look for fusermount3; as root: ln -s fusermount3 {link}"
-    try:
-        pwd.getpwuid(os.getuid())
-    except KeyError:
-        return f"fusermount mounts for known users only; add uid {os.getuid()} to /etc/passwd, or mount as root"
-    return ""
 
 
 def check_device(device: Path = _DEVICE) -> None:
@@ -205,7 +165,7 @@ def check_device(device: Path = _DEVICE) -> None:
 def check_allow_other(fuse_conf: Path = _FUSE_CONF) -> None:
     """Raises ConfigError unless this user may mount for others, root included. Only fusermount reads `fuse_conf`: it
     has no say when root mounts, for a user as well."""
-    if os.geteuid() == 0 or _may_mount():
+    if os.geteuid() == 0 or may_mount():
         return
     try:
         lines = fuse_conf.read_text(errors="replace").splitlines()

@@ -27,6 +27,7 @@ DEFAULT_DISK_BYTES = 5 * 2**30
 DEFAULT_MEMORY_BYTES = 512 * 2**20
 LOG_LEVELS = ("debug", "info", "warning", "error")
 URL_STYLES = ("json", "plain", "shortcut")
+FUSE_VERSIONS = ("auto", "2", "3")
 # The settings that say what the key is.
 KEY_NAMES = frozenset({"api_key", "api_key_file"})
 
@@ -81,6 +82,7 @@ class Settings:
     wav: bool = False
     allow_other: bool = False
     options: tuple[str, ...] = ()
+    fuse: str = "auto"
     log_level: str = "info"
     log_file: Path | None = None
     profile: str = ""

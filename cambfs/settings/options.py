@@ -17,7 +17,7 @@ from click.core import ParameterSource
 from cambfs.errors import ConfigError, SettingError
 from cambfs.run_list import expand, parse_runs
 from cambfs.settings import config
-from cambfs.settings.config import LOG_LEVELS, URL_STYLES, ApiKey, Settings
+from cambfs.settings.config import FUSE_VERSIONS, LOG_LEVELS, URL_STYLES, ApiKey, Settings
 from cambfs.settings.setting import CHOSEN, STORED, PathValue, Setting, Start, Value, mistakes_in_settings, refuse
 from cambfs.settings.values import parse_duration, parse_options, parse_size
 from cambfs.system.private_files import KEY_VARIABLE
@@ -138,6 +138,7 @@ _VIEW = (
         "Mount options, such as max_read=65536. The mount is always read-only.",
         multiple=True,
     ),
+    Setting("--fuse", click.Choice(FUSE_VERSIONS), "Version of libfuse: 2 if it is there, else 3.", default="auto"),
 )
 _LOG = (
     Setting("--log-level", click.Choice(LOG_LEVELS, case_sensitive=False), "How much is logged.", default="info"),

@@ -124,7 +124,8 @@ class Cambfs(Mount):
         return [CAMBFS, "mount", "-f", "--cache-dir", str(self.home / "cache"), *self._options, str(self.path)]
 
     def environment(self) -> dict[str, str]:
-        return {**super().environment(), "CAMB_API_KEY": KEY, "CAMB_BASE_URL": self._base_url}
+        chosen = {name: os.environ[name] for name in ("CAMBFS_FUSE",) if name in os.environ}  # to compare both
+        return {**super().environment(), **chosen, "CAMB_API_KEY": KEY, "CAMB_BASE_URL": self._base_url}
 
 
 class Bare(Mount):

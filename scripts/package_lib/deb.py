@@ -28,7 +28,8 @@ FROM_DEBIAN = {
 }
 # The oldest Python that the package may meet: it needs the most libraries.
 OLDEST_PYTHON = {"python_version": "3.11", "python_full_version": "3.11.0", "extra": ""}
-DEPENDS = ["python3 (>= 3.11)", "libfuse2 | libfuse2t64", "fuse3 | fuse", *FROM_DEBIAN.values()]
+LIBFUSE = "libfuse2t64 | libfuse2 | libfuse3-4 | libfuse3-3"
+DEPENDS = ["python3 (>= 3.11)", LIBFUSE, "fuse3 | fuse", *FROM_DEBIAN.values()]
 
 CONTROL = f"""\
 Package: cambfs

@@ -80,39 +80,23 @@ def test_capabilities_are_read_from_the_kernel(tmp_path: Path, bits: str, has: b
     assert not mountpoint.has_capability("CapEff", status)
 
 
-def test_libfuse_2_is_found_with_its_version() -> None:
-    finding = only(machine.libfuse())
-    assert finding.state is State.OK
-    assert finding.found.startswith("2.9 (libfuse.so.2")
-
-
 @pytest.mark.parametrize(
-    ("system", "package"),
-    [
-        ({"ID": "debian", "VERSION_ID": "12"}, "as root: apt install libfuse2"),
-        ({"ID": "debian", "VERSION_ID": "13"}, "as root: apt install libfuse2t64"),
-        ({"ID": "debian"}, "as root: apt install libfuse2t64"),
-        ({"ID": "ubuntu", "VERSION_ID": "22.04"}, "as root: apt install libfuse2"),
-        ({"ID": "ubuntu", "VERSION_ID": "24.04"}, "as root: apt install libfuse2t64"),
-        ({"ID": "fedora", "VERSION_ID": "42"}, "as root: dnf install fuse-libs"),
-        ({"ID": "rocky", "ID_LIKE": "rhel centos fedora"}, "as root: dnf install fuse-libs"),
-        (
-            {"ID": "linuxmint", "ID_LIKE": "ubuntu debian"},
-            "as root: apt install libfuse2, or libfuse2t64 in newer releases",
-        ),
-    ],
+    ("wanted", "version", "why"),
+    [("auto", "2.9 (libfuse.so.2", "fusepy: the default"), ("3", "3.", "mfusepy: --fuse 3")],
 )
-def test_only_libfuse_3(system: dict[str, str], package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    release(monkeypatch, **system)
-    monkeypatch.setattr(ctypes.util, "find_library", {"fuse": None, "fuse3": "libfuse3.so.3"}.get)
-    finding = only(machine.libfuse())
-    assert (finding.state, finding.remedy) == (State.BROKEN, package)
-    assert "only libfuse 3 (libfuse3.so.3)" in finding.found
+def test_libfuse_is_found_with_its_version(wanted: str, version: str, why: str) -> None:
+    finding = only(machine.libfuse(wanted))
+    assert finding.state is State.OK
+    assert finding.found.startswith(version)
+    assert finding.found.endswith(f" with {why}")
 
 
 def test_no_libfuse_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes.util, "find_library", lambda _: None)
-    assert only(machine.libfuse()).found == "libfuse 2 is missing"
+    finding = only(machine.libfuse())
+    assert (finding.state, finding.found) == (State.BROKEN, "libfuse is missing")
+    assert finding.remedy == "as root: apt install fuse3, dnf install fuse3, or pacman -S fuse3"
+    assert list(machine.fusermount()) == [] or os.geteuid() == 0
 
 
 @pytest.mark.parametrize("library", ["/nowhere/libfuse.so", "libc.so.6"])
@@ -187,7 +171,7 @@ def test_user_allow_other_matters_only_where_it_is_wanted(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(mountpoint, "_may_mount", lambda: False)
+    monkeypatch.setattr(mountpoint, "may_mount", lambda: False)
     conf = tmp_path / "fuse.conf"
     assert only(machine.allow_other(settings, conf)).state is State.OK
     for wanted in (replace(settings, allow_other=True), replace(settings, options=("allow_root",))):

@@ -124,7 +124,7 @@ def wait_until(is_so: Callable[[], object], what: str, limit_s: float = 20.0) ->
 
 def environment(server: Server, home: Path, **more: str) -> dict[str, str]:
     """The settings of a user of this server, without the tester's own."""
-    kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR", "CAMBFS_FUSE") if name in os.environ}
     own = {"HOME": str(home), "CAMB_API_KEY": KEY, "CAMB_BASE_URL": server.base_url, "PYTHONFAULTHANDLER": "1"}
     return {**kept, **own, **more}
 
@@ -142,7 +142,7 @@ def is_mounted(directory: Path) -> bool:
 
 def detach(directory: Path) -> None:
     """Removes a mount, in whatever state it is."""
-    command = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount", "-u", "-z"]
+    command = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
     while is_mounted(directory):
         subprocess.run([*command, str(directory)], check=True, capture_output=True)
 

@@ -10,7 +10,7 @@ import fuse
 
 from cambfs.demo import TASK_ID, samples
 from cambfs.demo.store import Task
-from cambfs.fuse import adapter, errnos
+from cambfs.fuse import errnos, operations
 from tests.api.server import Server
 from tests.kernel.harness import KEY, Mount
 from tests.kernel.pages import DOCS, examples, wrong_examples
@@ -34,9 +34,9 @@ def test_every_operation_and_errno_has_its_place() -> None:
     """So that no new operation lacks a description."""
     text = _PAGE.read_text()
     known = {name for name in vars(fuse.Operations) if not name.startswith("_")} - {"init", "destroy"}
-    operations = known & set(vars(adapter.Operations))
+    named = known & set(vars(operations.Operations))
     said_as = {"getattr": "stat", "release": "close"}
     numbers = {errno.errorcode[number] for _, number in errnos._ERRNOS} | {"EIO", "ECONNREFUSED"}
-    words = {said_as.get(name, name) for name in operations} | numbers
+    words = {said_as.get(name, name) for name in named} | numbers
     assert len(words) > 15
     assert {word for word in words if not re.search(rf"\b{word}\b", text)} == set()

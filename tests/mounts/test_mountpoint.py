@@ -8,29 +8,26 @@ from pathlib import Path
 import pytest
 
 from cambfs.errors import ConfigError
-from cambfs.mounts import mountpoint
+from cambfs.mounts import libfuse, mountpoint
 
 
 def test_missing_parts_of_fuse_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mountpoint, "_may_mount", lambda: False)
+    monkeypatch.setattr(mountpoint, "may_mount", lambda: False)
     with pytest.raises(ConfigError, match="modprobe fuse"):
-        mountpoint.check_fuse(tmp_path / "fuse")
+        libfuse.check(device=tmp_path / "fuse")
     device = tmp_path / "device"
     device.touch()
-    mountpoint.check_fuse(device)
+    libfuse.check(device=device)
     with monkeypatch.context() as patch:
         patch.setattr(os, "getuid", lambda: 4_000_000_000)
         with pytest.raises(ConfigError, match="add uid 4000000000 to /etc/passwd, or mount as root"):
-            mountpoint.check_fuse(device)
-    monkeypatch.setattr("shutil.which", lambda name: "/opt/bin/fusermount3" if name == "fusermount3" else None)
-    with pytest.raises(ConfigError, match=r"as root: ln -s fusermount3 /opt/bin/fusermount$"):
-        mountpoint.check_fuse(device)
+            libfuse.check(device=device)
     monkeypatch.setattr("shutil.which", lambda _: None)
     with pytest.raises(ConfigError, match="apt install fuse3"):
-        mountpoint.check_fuse(device)
+        libfuse.check(device=device)
     monkeypatch.setattr("ctypes.util.find_library", lambda _: None)
-    with pytest.raises(ConfigError, match="apt install libfuse2"):
-        mountpoint.check_fuse(device)
+    with pytest.raises(ConfigError, match=r"libfuse is missing; as root: apt install fuse3, dnf .*, or pacman "):
+        libfuse.check(device=device)
 
 
 def test_a_device_that_may_not_be_opened_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,12 +36,12 @@ def test_a_device_that_may_not_be_opened_is_one_line(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(ConfigError, match="Permission denied; let this user read and write it"):
-        mountpoint.check_fuse(tmp_path)
+        libfuse.check(device=tmp_path)
 
 
 def test_allow_other_needs_a_line_of_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(mountpoint, "_may_mount", lambda: False)
+    monkeypatch.setattr(mountpoint, "may_mount", lambda: False)
     conf = tmp_path / "fuse.conf"
     conf.write_text("# user_allow_other\n")
     with pytest.raises(ConfigError, match="user_allow_other"):
@@ -58,5 +55,5 @@ def test_root_who_mounts_for_a_user_needs_no_line_for_allow_other(
 ) -> None:
     """As the mount helper does with `uid=`: the process is the user's, and may still mount."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(mountpoint, "_may_mount", lambda: True)
+    monkeypatch.setattr(mountpoint, "may_mount", lambda: True)
     mountpoint.check_allow_other(tmp_path / "none")

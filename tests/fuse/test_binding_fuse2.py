@@ -1,10 +1,10 @@
-"""The agreement of a mount with the kernel: the first request and its response, as captured on Linux 6.18."""
+"""The agreement of libfuse 2 with the kernel: the first request and its response, as captured on Linux 6.18."""
 
 from __future__ import annotations
 
 import struct
 
-from cambfs.fuse.handshake import with_larger_reads
+from cambfs.fuse.binding_fuse2 import with_larger_reads
 
 _UNIQUE, _KNOWS_PAGES = 2, 1 << 22
 

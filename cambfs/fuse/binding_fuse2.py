@@ -1,9 +1,9 @@
-"""Serves a mount as libfuse's `fuse_main` does, with larger reads: fewer requests for the same bytes.
+"""libfuse 2 through fusepy, with larger reads: fewer requests for the same bytes.
 
 libfuse 2 never offers reads above 128 KiB, but serves them. Kernel and libfuse agree on the size in the first request
 and its response (FUSE_INIT of the kernel's fuse.h). Both pass through here, and the larger limit is added to the
-response. Everything else is libfuse's. Threads: `serve` is called in the main thread, which responds to the first
-request; libfuse's threads begin after that.
+response. Everything else is libfuse's. Threads: the main thread mounts, and responds to the first request; libfuse's
+threads begin after that. libfuse starts one whenever all are busy, without a limit.
 """
 
 from __future__ import annotations
@@ -13,6 +13,21 @@ import os
 import struct
 from contextlib import suppress
 from typing import Any
+
+import fuse
+
+from cambfs.fuse.binding import MAX_BACKGROUND, Binding, Callbacks, Options, as_bytes, as_text
+from cambfs.fuse.operations import BLOCK_BYTES, Operations
+
+# fusepy decodes paths with this, because every name can be decoded. `_Calls` then makes them text.
+_ENCODING = "latin-1"
+_OPTIONS = {
+    "encoding": _ENCODING,
+    "raw_fi": True,
+    "foreground": True,
+    "max_background": MAX_BACKGROUND,
+    "max_readahead": BLOCK_BYTES,
+}
 
 # The size of a buffer of libfuse, in which it receives a request.
 _REQUEST_BYTES = 0x21000
@@ -40,9 +55,58 @@ class _ChannelOperations(ctypes.Structure):
     _fields_ = (("receive", _pointer), ("send", _Send), ("destroy", _pointer))
 
 
-def serve(libfuse: Any, argc: int, argv: Any, operations: Any, size: int) -> int:
+class Fuse2(Binding):
+    def __init__(self) -> None:
+        super().__init__(fuse)
+
+    def serve(self, operations: Operations, mountpoint: bytes, options: Options) -> None:
+        _Mount(_Calls(operations), mountpoint.decode(_ENCODING), **{**_OPTIONS, **options})
+
+
+class _Calls:
+    """The operations as fusepy calls them: by their name, with paths in its encoding."""
+
+    def __init__(self, operations: Operations) -> None:
+        self.operations = operations
+
+    def __call__(self, operation: str, path: str, *arguments: Any) -> Any:
+        return self.operations(operation, as_text(path.encode(_ENCODING)), *arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.operations, name)
+
+
+class _Mount(Callbacks, fuse.FUSE):  # type: ignore[misc]  # fusepy has no types
+    module = fuse
+
+    def __init__(self, calls: _Calls, *arguments: Any, **options: Any) -> None:
+        self.call = calls.operations
+        # fusepy calls this one function to mount and to serve.
+        original, fuse._libfuse.fuse_main_real = fuse._libfuse.fuse_main_real, serve
+        try:
+            super().__init__(calls, *arguments, **options)
+        finally:
+            fuse._libfuse.fuse_main_real = original
+
+    def readlink(self, path: bytes, memory: Any, size: int) -> int:
+        target = as_bytes(self.call("readlink", as_text(path)))[: size - 1] + b"\0"
+        ctypes.memmove(memory, target, len(target))
+        return 0
+
+    def readdir(self, path: bytes, buf: Any, filler: Any, _offset: int, fip: Any) -> int:
+        filler(buf, b".", None, 0)
+        filler(buf, b"..", None, 0)
+        status = fuse.c_stat()
+        for name, status.st_ino, status.st_mode in self.call("readdir", as_text(path), fip.contents.fh):
+            if filler(buf, as_bytes(name), status, 0):
+                break
+        return 0
+
+
+def serve(argc: int, argv: Any, operations: Any, size: int, _data: None) -> int:
     """Mounts, serves until unmounted, and returns 0; 1 when the mount is refused, after libfuse has printed the reason.
     The arguments are those of `fuse_main_real`."""
+    libfuse = fuse._libfuse
     _declare(libfuse)
     mountpoint, is_threaded = _pointer(), ctypes.c_int()
     loop = libfuse.fuse_setup(argc, argv, operations, size, ctypes.byref(mountpoint), ctypes.byref(is_threaded), None)
