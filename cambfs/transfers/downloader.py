@@ -279,7 +279,9 @@ class Downloader:
         stored_from, self._stored_from = self._stored_from, None
         if stored_from is not None and position - stored_from < self._context.tuning.stored_worth_bytes:
             self._owner.lost_ranges(of_api=False)  # storage broke off, too: back to the API
-        body = self._open_range(position) if position > 0 else None
+        body = self._open_range(position, overlap=_OVERLAP_BYTES) if position > 0 else None
+        if body is not None and body.is_stored:
+            self._stored_from = position
         if body is None:
             self._context.parallel.earn()
             body = self._context.source.open_stream(self._id)
@@ -295,14 +297,15 @@ class Downloader:
             body.close()
         raise BadResponse(f"run {self._id}: ranges of it are no longer available", 200)
 
-    def _open_range(self, position: int, stop: int | None = None) -> Body | None:
-        """From the API or from storage; None where neither gives ranges. A source that fails is not asked again."""
+    def _open_range(self, position: int, stop: int | None = None, *, overlap: int = 0) -> Body | None:
+        """From the API or from storage; None where neither gives ranges. A source that fails is not asked again.
+        Storage's range begins `overlap` bytes earlier."""
         etag, probe = self._owner.ranges()
         try:
             if etag is not None:
                 return self._open_api_range(position, etag)
             if probe is not None:
-                return self._open_stored_range(probe, position, stop)
+                return self._open_stored_range(probe, max(position - overlap, 0), stop)
         except _NoRange as error:
             log.info("run %d: no range of it: %s", self._id, error)
             self._owner.lost_ranges(of_api=False)
@@ -317,15 +320,11 @@ class Downloader:
             self._owner.lost_ranges(of_api=True)
         return body
 
-    def _open_stored_range(self, probe: Probe, position: int, stop: int | None) -> Body:
-        start = position if stop is not None else max(position - _OVERLAP_BYTES, 0)
+    def _open_stored_range(self, probe: Probe, start: int, stop: int | None) -> Body:
         try:
-            body = self._context.store.open(self._id, probe, start, stop)
+            return self._context.store.open(self._id, probe, start, stop)
         except (RemoteError, StorageUseless) as error:
             raise _NoRange(str(error)) from None
-        if stop is None:
-            self._stored_from = position
-        return body
 
 
 def _missing(piece: Transfer) -> int:

@@ -139,9 +139,12 @@ def test_how_fast_the_last_stream_was_says_what_is_far_before_the_next_has_shown
 
 
 @pytest.mark.tuning(**SHORT_DISTANCES)
-def test_a_reader_that_goes_on_from_a_far_place_gets_a_stream_there(source: FakeSource, library: Library) -> None:
+@pytest.mark.parametrize("etag", ['"a"', None], ids=["ranges of the API", "ranges of storage"])
+def test_a_reader_that_goes_on_from_a_far_place_gets_a_stream_there(
+    source: FakeSource, library: Library, etag: str | None
+) -> None:
     source.piece_bytes = 500
-    source.add(1, Result(CONTENT, etag='"a"', ranges=True))
+    source.add(1, Result(CONTENT, has_length=etag is not None, etag=etag, ranges=etag is not None))
     gate = stalls_at(source, 5000)
     handle = open_run(library)
     gate.wait_for_arrivals()
