@@ -347,7 +347,7 @@ class Run:
         if position < transfer.first_position:
             return self._is_wanted()  # so is the overlap
         there_ahead = self._content.filled.filled_until(position) - position
-        if (there_ahead and not is_stream) or (is_stream and self._downloader.is_in_pieces(position)):
+        if there_ahead and not is_stream:
             return False
         if there_ahead >= self._context.tuning.span_bytes and self._content.has_ranges:
             return False
