@@ -36,8 +36,9 @@ Key = tuple[RunId, int]
 _BLOCK_BYTES = 32 * 1024
 # Of all decodings of a mount.
 BLOCKS_BYTES = 16 << 20
-# A place up to so far ahead is reached by decoding on, which keeps the MD5; one further ahead by a seek.
-_DECODED_ON_BYTES = 2 << 20
+# A place up to so far ahead is reached by decoding on, which keeps the MD5; one further ahead by a seek. The kernel reads
+# up to 2 MiB ahead of a reader, and not in order.
+_DECODED_ON_BYTES = 4 << 20
 # Of one run: for that many readers at distant places.
 _IDLE_DECODERS = 8
 
@@ -113,7 +114,7 @@ class Decoding:
             if block is not None:
                 return block
             decoder = self._take_idle(index)
-            begin = index if decoder is None else decoder.position // self._frames
+            begin = self._first_block(index) if decoder is None else decoder.position // self._frames
             self._busy_from.append(begin)
         try:
             return self._decode(decoder, begin, index, flac, deadline)
@@ -125,6 +126,10 @@ class Decoding:
     def _is_coming(self, index: int) -> bool:
         """Whether a busy decoder is about to decode a block, or will soon be before it."""
         return any(0 <= index - begin <= self._ahead for begin in self._busy_from)
+
+    def _first_block(self, index: int) -> int:
+        """Where a new decoder begins that has to decode a block."""
+        return 0 if index <= self._ahead else index
 
     def _take_idle(self, index: int) -> Decoder | None:
         """The decoder that is nearest before a block."""
