@@ -18,7 +18,8 @@ from cambfs.flac import StreamInfo, samples_at_end, stream_info, without_id3v1
 from cambfs.model import RunInfo
 from cambfs.names import RunId
 from cambfs.remote.object_store import HEAD_BYTES
-from cambfs.runs.library import Handle, Library
+from cambfs.runs.handle import Handle
+from cambfs.runs.library import Library
 from cambfs.wav.decoding import Blocks, Decoding, Key, count_samples
 from cambfs.wav.wav_format import WavFormat
 from cambfs.wav.wav_format import of_flac as of_flac_header
