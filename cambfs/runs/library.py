@@ -74,7 +74,7 @@ class Library:
             self._unverified.discard(run_id)
             self._info[run_id] = None
 
-    def was_said(self, run_id: RunId) -> bool:
+    def was_reported(self, run_id: RunId) -> bool:
         """Whether this mount has ever reported a size of the run."""
         with self._lock:
             return run_id in self._info
@@ -181,7 +181,7 @@ class Library:
             self._url_lookahead.begin(runs)
         self._read_ahead.begin(runs)
 
-    def runs_here(self) -> set[RunId]:
+    def cached_or_in_use(self) -> set[RunId]:
         """The runs that are cached as a whole or in use. It costs far less than `arrived` for each of many runs."""
         with self._lock:
             return {*self._cache.runs(), *self._runs}

@@ -65,7 +65,7 @@ class Downloader:
         self._is_checking = False
         self._spans: list[Transfer] = []
         self._spans_fail = False
-        self._pieces: list[Transfer] = []  # those of the spans that bring a rest in parallel
+        self._pieces: list[Transfer] = []  # the spans of a rest that was split
         self._split: Split | None = None
         self._responses = Responses(run_id, context, owner)
 
@@ -78,13 +78,13 @@ class Downloader:
         return max([self.checked_at, *(transfer.progress_at for transfer in self.transfers())])
 
     def note_wanted(self, is_wanted: bool) -> None:
-        """Whether a caller wants the result, or it is fetched ahead."""
+        """`is_wanted` is false while the result is only fetched ahead."""
         self._is_wanted = is_wanted
         for transfer in self.transfers():
             transfer.note_wanted(is_wanted)
 
     def withdraw(self) -> None:
-        """What was fetched ahead is not wanted any more."""
+        """The result is not fetched ahead any more."""
         for transfer in self.transfers():
             transfer.withdraw()
 
@@ -104,7 +104,7 @@ class Downloader:
         self._spans.append(self._start(f"range-{self._id}-{offset}", open_at, offset, stop))
 
     def are_pieces_worth(self, count: int) -> bool:
-        """Whether the bytes that the stream brings next, so many, come faster as ranges."""
+        """Whether the next `count` bytes of the stream come faster as ranges."""
         stream, context = self.stream, self._context
         if stream is None or stream.begin_at is None or self._spans or self._spans_fail:
             return False
@@ -112,7 +112,7 @@ class Downloader:
         return is_free and context.parallel.is_worth(count, stream.bytes_per_s)
 
     def start_pieces(self, start: int, stop: int) -> None:
-        """Of the bytes that the stream brings next, from `start` to `stop`."""
+        """Fetches start … stop, the next bytes of the stream, in several pieces. The stream brings the first."""
         assert self.stream is not None, "the first of them is the stream's"
         self._context.parallel.spend(stop - start)
         self._split = Split(self.stream.position, self.stream.bytes_per_s, time.monotonic())
@@ -120,7 +120,7 @@ class Downloader:
             self._start_piece(first, end)
 
     def share_pieces(self) -> None:
-        """Where one of the connections has done its part, another one takes half of the largest part that is left."""
+        """If a connection has finished its part, a new range takes half of the largest part that is left."""
         if not self._pieces or len(self.transfers()) >= PIECES or self._spans_fail:
             return
         slowest = max(self._pieces, key=_missing)
@@ -154,7 +154,7 @@ class Downloader:
 
     @property
     def is_probe_recent(self) -> bool:
-        """Storage was asked so short a time ago that it is worth waiting for what it says."""
+        """Storage was asked so recently that it is worth waiting for its response."""
         takes_s = min(self._context.tuning.probe_takes_s, self._context.timeout_s / 2)  # some time is left then
         return time.monotonic() - self._probe_began_at <= takes_s
 

@@ -1,7 +1,7 @@
 """Whether several connections bring a large result faster than one: tried, measured, and remembered.
 
-It only decides; `downloader` starts the ranges. No threads and no lock: there are two values for all runs of a mount,
-and an update that gets lost changes little.
+It only decides; `downloader` starts the ranges. Threads: any. No lock: there are two values for all runs of a mount,
+and a lost update changes little.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import time
 from dataclasses import dataclass
 
 PIECES = 4
-# Other connections come up to speed in several round trips. A shorter rest is there by then.
+# Other connections come up to speed in several round trips. The stream brings a shorter rest in that time.
 _LEAST_S = 1.0
 _LEAST_BYTES = 1 << 20
-# Less than this is not shared once more between connections. Below this size, the ranges of a result would be a large
-# part of all requests. Each result earns a share of one such split, so that
-# many small results cost less than 5 % more requests: 2 a result, 3 a split.
+# A smaller part is not shared with another connection. A smaller rest is split only on credit, because its ranges would
+# be a large part of all requests. Each result earns a share of a split, so that many small results cost less than 5 %
+# more requests: 2 a result, 3 a split.
 _SMALL_BYTES = 8 << 20
 _EARNED = 0.025
 _MOST_EARNED = 4.0
-# A stream that slows down more than this has filled the link, and so the others only take their part from it.
+# If the stream slows down more than this, it had filled the link, and the other connections gain nothing.
 _SLOWER = 0.7
 _TRY_AGAIN_S = 300.0
 
@@ -44,7 +44,7 @@ class Parallel:
         self._credit = min(self._credit + _EARNED, _MOST_EARNED)
 
     def spend(self, missing_bytes: int) -> None:
-        """So much was split."""
+        """A rest of that length was split."""
         if missing_bytes < _SMALL_BYTES:
             self._credit -= 1
 
@@ -59,7 +59,7 @@ class Parallel:
         return missing_bytes >= _SMALL_BYTES and time.monotonic() >= self._not_before
 
     def judge(self, split: Split, position: int) -> None:
-        """To be told once for each split, where the stream is when it or the first of the pieces ends."""
+        """Call once for each split, when the stream or the first of the pieces ends, with the stream's position."""
         bytes_per_s = (position - split.position) / max(time.monotonic() - split.at, 1e-3)
         if bytes_per_s < _SLOWER * split.bytes_per_s:
             self._not_before = time.monotonic() + _TRY_AGAIN_S
