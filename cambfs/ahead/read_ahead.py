@@ -59,7 +59,7 @@ class Owner(Protocol):
 
 
 class ReadAhead:
-    """`most_results` are fetched ahead of the last open, 0 for none; and of them as many as fit into `most_bytes`."""
+    """Fetches at most `most_results` (0: none) and `most_bytes` ahead of the last open."""
 
     def __init__(self, owner: Owner, context: Context, most_results: int, most_bytes: Callable[[], int]) -> None:
         self._owner = owner
@@ -131,8 +131,8 @@ class ReadAhead:
         """How far it is behind the last one in the listing; None where that is not known."""
         if self._place(run_id) is None and time.monotonic() - self._listed_at > _LIST_AGAIN_S:
             self.begin(self._owner.listed())
-        here, before = self._place(run_id), None if self._last is None else self._place(self._last)
-        return None if here is None or before is None else here - before
+        place, last_place = self._place(run_id), None if self._last is None else self._place(self._last)
+        return None if place is None or last_place is None else place - last_place
 
     def _place(self, run_id: RunId) -> int | None:
         listed, places = self._places
@@ -168,7 +168,7 @@ class ReadAhead:
                 run.fetch_ahead(limit)
 
     def _limits(self, wanted: Sequence[RunId]) -> Iterator[tuple[RunId, int]]:
-        """Those that are not here, each with the bytes that it may have. All before it count, cached or not: the cache
+        """The runs that are not cached, each with its largest size. Cached runs before it count as well: the cache
         would otherwise evict them for it."""
         left = most = self._most_bytes()
         for run_id in wanted:

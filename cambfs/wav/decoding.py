@@ -36,9 +36,9 @@ Key = tuple[RunId, int]
 _BLOCK_BYTES = 32 * 1024
 # Of all decodings of a mount.
 BLOCKS_BYTES = 16 << 20
-# A place up to so far ahead is reached by decoding on, which keeps the MD5; one further ahead by a seek. The kernel
-# reads up to 2 MiB ahead of a reader, and not in order.
-_DECODED_ON_BYTES = 4 << 20
+# A place up to so far ahead is reached by decoding on, which keeps the MD5; one further ahead by a seek. `cat` and `cp`
+# announce that they read on. The kernel then has up to 4 MiB under way, in any order, in a mount of root.
+_DECODED_ON_BYTES = 5 << 20
 # Of one run: for that many readers at distant places.
 _IDLE_DECODERS = 8
 
