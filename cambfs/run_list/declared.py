@@ -146,11 +146,11 @@ def _read_all(fixed: list[range], file: Path) -> _Version:
         content, status, signature = _read(file)
         version = _parse(fixed, file, content, status)
     except OSError as error:
-        raise SettingError(f"{file}: {reason(error)}; it should have one run or range a line") from None
+        raise SettingError(f"{file}: {reason(error)}; it should have one run or range per line") from None
     except ValueError as error:
         raise SettingError(f"{file}: {error}") from None
     if version.errors:
-        raise SettingError(_lines(file, version.errors)[0])
+        raise SettingError(_first_of(file, version.errors))
     return version._replace(signature=signature)
 
 
@@ -167,6 +167,12 @@ def _version(fixed: list[range], found: Content, mtime_ns: int = 0, digest: byte
 
 def _is_csv(file: Path) -> bool:
     return file.suffix.casefold() == ".csv"
+
+
+def _first_of(file: Path, problems: list[Problem]) -> str:
+    """The first problem, and how to see the others: people mend a file in one go."""
+    first = _lines(file, problems)[0]
+    return first if len(problems) == 1 else f"{first} (1 of {len(problems)} errors; see: cambfs names check {file})"
 
 
 def _lines(file: Path | None, problems: list[Problem]) -> list[str]:
