@@ -3,8 +3,8 @@
 It waits for nothing and makes no request: a link stands for a run or task that may not exist. `library` learns which
 folder was listed, so that it can ask ahead. Each call looks at the
 names as they are now, and the kernel reads links and attributes anew each time, so a change of the file is seen at
-once. All nodes have the time of the file: it is the same in every mount, and a scanner that trusts the time of a
-folder looks into it again after each change. Threads: any; no state.
+once. Folders and links have the time of the file: it is the same in every mount, and a scanner that trusts the time of
+a folder looks into it again after each change. Threads: any; no state.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from cambfs.deadline import Deadline
 from cambfs.errors import NoSuchName
-from cambfs.links.playlists import Playlists, Track
+from cambfs.links.playlists import Playlist, Playlists, Track
 from cambfs.names import RunId, TaskId, inode_of_path
 from cambfs.run_list import Names
 from cambfs.run_list.folders import Folder, Target
@@ -65,14 +65,14 @@ class ByName:
         if not node.name:
             return Attributes(ino, DIRECTORY_MODE, 2 + len(node.folder.folders), 0, node.mtime_ns)
         if node.name == _PLAYLIST:
-            return Attributes(ino, FILE_MODE, 1, len(self._text(node)), node.mtime_ns)
+            return self._playlist_of(node).attributes(path, node.mtime_ns)
         return Attributes(ino, LINK_MODE, 1, len(self._link(node)), node.mtime_ns)
 
     def open(self, path: str, _deadline: Deadline) -> OpenFile:
         node = self._find(path)
         if node.name != _PLAYLIST:
             raise NoSuchName(f"{path!r} is no file")
-        return OpenControl(self._text(node))
+        return OpenControl(self._playlist_of(node).text)
 
     def readlink(self, path: str, _deadline: Deadline) -> str:
         node = self._find(path)
@@ -130,10 +130,10 @@ class ByName:
         title, _, ending = node.name.rpartition(".")
         return _way(node.depth, self._known(node.folder.titles[title]), ending)
 
-    def _text(self, node: _Node) -> bytes:
+    def _playlist_of(self, node: _Node) -> Playlist:
         """The titles in the folder and in all folders below, without pending tasks."""
         titles = ((path, self._known(target)) for path, target in node.folder.all_titles)
-        return self._playlists.text(
+        return self._playlists.make(
             Track(_track_path(node.depth, path, run), path.title, run) for path, run in titles if isinstance(run, int)
         )
 

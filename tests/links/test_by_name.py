@@ -201,6 +201,7 @@ def test_nothing_costs_a_request(tree: Tree, source: FakeSource) -> None:
 
 def test_a_playlist_has_its_titles_in_order_and_the_durations_of_what_is_here(tree: Tree, library: Library) -> None:
     assert "#EXTINF:-1,again" in text(tree, "/by-name/playlist.m3u8")
+    assert look(tree, "/by-name/playlist.m3u8").mtime_ns == MTIME_NS
     read_all(library, 1)
     assert text(tree, "/by-name/playlist.m3u8") == [
         "#EXTM3U",
@@ -211,6 +212,10 @@ def test_a_playlist_has_its_titles_in_order_and_the_durations_of_what_is_here(tr
         "#EXTINF:3,again",
         "./again.flac",
     ]
+    learned_ns = look(tree, "/by-name/playlist.m3u8").mtime_ns
+    assert learned_ns > MTIME_NS
+    assert look(tree, "/by-name/playlist.m3u8").mtime_ns == learned_ns, "it stays while nothing changes"
+    assert look(tree, "/by-name/Book/Part 2/playlist.m3u8").mtime_ns == MTIME_NS, "no duration in it is known"
     assert text(tree, "/by-name/Book/playlist.m3u8")[2:] == [
         "./01 The harbour.flac",
         "#EXTINF:-1,02 #2?",
