@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cambfs.errors import ConfigError, KeyRefused, LinkError, RemoteError, TimedOut
 from cambfs.mounts import libfuse, mount_table
 from cambfs.mounts.readahead import read_further_ahead
-from cambfs.names import Kind, RunId, TaskId
+from cambfs.names import RunId, TaskId
 from cambfs.reload import Reload
 from cambfs.settings.config import Settings
 from cambfs.system import limits, private_files
@@ -308,7 +308,8 @@ def _tree(
 
     url_style = None if settings.no_url_files else UrlStyle(settings.url_style)
     library, tasks, playlists = parts.library, parts.tasks, Playlists(parts.library)
-    links = task_links.TaskLinks(tasks, (Kind.FLAC,) if url_style is None else (Kind.FLAC, Kind.URL))
+    endings = ["flac", "wav"] if url_style is None else ["flac", "wav", "url"]
+    links = task_links.TaskLinks(tasks, endings, [one for one in endings if one != "wav" or settings.wav])
     names = by_name.ByName(
         library,
         declared.names,

@@ -26,6 +26,7 @@ from cambfs.vfs.open_files import OpenControl, OpenFile
 NAME = "by-name"
 _ROOT = f"/{NAME}"
 _PLAYLIST = "playlist.m3u8"
+_ENDINGS = ("flac", "wav")
 _SPECIAL_IN_URLS = frozenset("#?%")
 
 
@@ -39,8 +40,9 @@ class _Node(NamedTuple):
 
 
 class ByName:
-    """`with_wav`: beside each link to a run's `.flac` there is one to its `.wav`. `run_of` returns the run that a task
-    has made, None while that is not known; `refresh` asks for the tasks that are pending."""
+    """`with_wav`: listings show a link to the `.wav` beside each one to the `.flac`. It opens without that, too.
+    `run_of` returns the run that a task has made, None while that is not known; `refresh` asks for the tasks that are
+    pending."""
 
     def __init__(
         self,
@@ -57,7 +59,7 @@ class ByName:
         self._playlists = playlists
         self._run_of = run_of
         self._refresh = refresh
-        self._endings = ("flac", "wav") if with_wav else ("flac",)
+        self._listed_endings = _ENDINGS if with_wav else _ENDINGS[:1]
 
     def attributes(self, path: str, _deadline: Deadline, *, is_lookup_possible: bool) -> Attributes:  # noqa: ARG002
         node = self._find(path)
@@ -98,18 +100,9 @@ class ByName:
         if root.all_titles and (folder := root.find(parts)) is not None:
             return _Node(folder, len(parts), "", mtime_ns)
         above = root.find(parts[:-1])
-        if above is not None and root.all_titles and self._is_file(above, parts[-1]):
+        if above is not None and root.all_titles and _is_file(above, parts[-1]):
             return _Node(above, len(parts), parts[-1], mtime_ns)
         raise NoSuchName(f"{path!r} is not a name in the runs file")
-
-    def _is_file(self, folder: Folder, name: str) -> bool:
-        title, _, ending = name.rpartition(".")
-        return name == _PLAYLIST or ending in self._endings_of(folder, title)
-
-    def _endings_of(self, folder: Folder, title: str) -> tuple[str, ...]:
-        """The endings of the links of a title. A pending task has a FLAC only."""
-        target = folder.titles.get(title)
-        return () if target is None else self._endings if isinstance(self._known(target), int) else self._endings[:1]
 
     def _known(self, target: Target) -> Target:
         """The run, as soon as it is known which one a task has made."""
@@ -120,7 +113,7 @@ class ByName:
         for title, target in folder.titles.items():
             if not isinstance(self._known(target), int):
                 continue  # programs that list links also read them, and would wait for the task
-            for ending in self._endings_of(folder, title):
+            for ending in self._listed_endings:
                 yield f"{title}.{ending}", inode_of_path(f"{path}/{title}.{ending}"), LINK_MODE
         yield _PLAYLIST, inode_of_path(f"{path}/{_PLAYLIST}"), FILE_MODE
         for name in folder.folders:
@@ -136,6 +129,11 @@ class ByName:
         return self._playlists.make(
             Track(_track_path(node.depth, path, run), path.title, run) for path, run in titles if isinstance(run, int)
         )
+
+
+def _is_file(folder: Folder, name: str) -> bool:
+    title, _, ending = name.rpartition(".")
+    return name == _PLAYLIST or (ending in _ENDINGS and title in folder.titles)
 
 
 def _way(depth: int, target: Target, ending: str) -> str:
