@@ -271,6 +271,7 @@ def serve(
             error_log.entries,
             parts.client.breakers.states,
             parts.tasks.awaited,
+            declared.problems,
         )
         reload = None if reread is None else Reload(settings, reread, parts.client, parts.cache, declared)
         controls = {"errors": error_log.text, "pid": lambda: f"{os.getpid()}\n".encode(), **files(monitor)}

@@ -69,6 +69,7 @@ class DeclaredRuns:
         self._file: Path | None = None
         self._fixed: list[range] = []
         self._current = _version([], _NO_FILE)
+        self._problems: list[str] = []
         self._trouble = ""
         self.declare(runs, file)
 
@@ -80,7 +81,7 @@ class DeclaredRuns:
         except ValueError as error:
             raise SettingError(f"--runs: {error}") from None
         with self._lock:
-            self._file, self._fixed, self._current = file, fixed, current
+            self._file, self._fixed, self._current, self._problems = file, fixed, current, []
             self._trouble = "\n".join(_lines(file, current.warnings))  # the caller shows these
 
     def __call__(self) -> Sequence[RunId]:
@@ -96,6 +97,13 @@ class DeclaredRuns:
     def warnings(self) -> list[str]:
         """A line for each name in the file that may surprise."""
         return _lines(self._file, self._refreshed().warnings)
+
+    def problems(self) -> list[str]:
+        """What keeps the file, or lines of it, from being used; a line each."""
+        with self._lock:
+            if self._file is not None:
+                self._refresh(self._file)
+            return list(self._problems)
 
     def _refreshed(self) -> _Version:
         with self._lock:
@@ -114,11 +122,13 @@ class DeclaredRuns:
                 self._current = self._current._replace(names=Names(self._current.names.root, status.st_mtime_ns))
         except (OSError, ValueError) as error:
             self._current = self._current._replace(signature=None)
-            self._report([f"{file}: {reason(error)}; the runs listed before stay listed"])
+            self._problems = [f"{file}: {reason(error)}; the runs listed before stay listed"]
+            self._report(self._problems)
             return
         self._current = self._current._replace(signature=signature)
         current = self._current
-        self._report([f"{line}; skipped" for line in _lines(file, current.errors)] + _lines(file, current.warnings))
+        self._problems = [f"{line}; skipped" for line in _lines(file, current.errors)]
+        self._report(self._problems + _lines(file, current.warnings))
 
     def _report(self, lines: list[str]) -> None:
         """Logs errors, once as long as they stay the same."""
