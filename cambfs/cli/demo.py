@@ -94,7 +94,7 @@ def _size_option(flag: str, text: str) -> Callable[[Command], Command]:
     show_default=True,
     help="How the API responds to a request for several URLs.",
 )
-@_duration_option("--latency", None, "Delay before each response.")
+@_duration_option("--latency", None, "Delay before each response: 300ms, 2s.")
 @_size_option("--rate", "Bytes per second of each audio response.")
 @with_settings(FOR_DEMO)
 def demo(settings: Settings, directory: Path, url_life: float, latency: float | None, **behaviour: Any) -> None:
