@@ -33,6 +33,7 @@ mounted at {directory}, with {count} spoken results. In another terminal:
     ls -l {directory}
     cp {directory}/101.flac .
     mpv {directory}/102.flac
+    mpv {directory}/by-name/playlist.m3u8  # all of them, by their names
     cat {directory}/101.url
     cp {directory}/tasks/{task_id}.flac .  # a task that takes ten seconds
 Ctrl-C unmounts and cleans up."""
