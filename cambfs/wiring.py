@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cambfs.account import account_directory, open_client
 from cambfs.mounts import libfuse, mount_table
 from cambfs.mounts.readahead import read_further_ahead
-from cambfs.names import Kind, RunId, TaskId
+from cambfs.names import RunId, TaskId
 from cambfs.reload import Reload
 from cambfs.settings.config import Settings
 from cambfs.system import limits, private_files
@@ -154,6 +154,7 @@ def serve(
             error_log.entries,
             parts.client.breakers.states,
             parts.tasks.awaited,
+            declared.problems,
         )
         reload = None if reread is None else Reload(settings, reread, parts.client, parts.cache, declared)
         controls = {"errors": error_log.text, "pid": lambda: f"{os.getpid()}\n".encode(), **files(monitor)}
@@ -191,7 +192,8 @@ def _tree(
 
     url_style = None if settings.no_url_files else UrlStyle(settings.url_style)
     library, tasks, playlists = parts.library, parts.tasks, Playlists(parts.library)
-    links = task_links.TaskLinks(tasks, (Kind.FLAC,) if url_style is None else (Kind.FLAC, Kind.URL))
+    endings = ["flac", "wav"] if url_style is None else ["flac", "wav", "url"]
+    links = task_links.TaskLinks(tasks, endings, [one for one in endings if one != "wav" or settings.wav])
     names = by_name.ByName(
         library,
         declared.names,

@@ -33,6 +33,7 @@ mounted at {directory}, with {count} spoken results. In another terminal:
     ls -l {directory}
     cp {directory}/101.flac .
     mpv {directory}/102.flac
+    mpv {directory}/by-name/playlist.m3u8  # all of them, by their names
     cat {directory}/101.url
     cp {directory}/tasks/{task_id}.flac .  # a task that takes ten seconds
 Ctrl-C unmounts and cleans up."""
@@ -94,7 +95,7 @@ def _size_option(flag: str, text: str) -> Callable[[Command], Command]:
     show_default=True,
     help="How the API responds to a request for several URLs.",
 )
-@_duration_option("--latency", None, "Delay before each response.")
+@_duration_option("--latency", None, "Delay before each response: 300ms, 2s.")
 @_size_option("--rate", "Bytes per second of each audio response.")
 @with_settings(FOR_DEMO)
 def demo(settings: Settings, directory: Path, url_life: float, latency: float | None, **behaviour: Any) -> None:

@@ -36,7 +36,7 @@ _COLOURS = {"ok": "green", "warning": "yellow", "broken": "red"}
 def doctor(settings: Settings, directory: Path | None, run: str | None, as_json: bool) -> int:
     """Find out why cambfs does not work.
 
-    Checks this machine, the settings, the network, the cache and the mounts. Prints one line a check: ok, warning or
+    Checks this machine, the settings, the network, the cache and the mounts. Prints one line per check: ok, warning or
     broken, what was found, and what mends it. With DIR, also checks the mount there. The exit code is 1 when something
     is broken. All checks together take at most 25 seconds, --run excepted.
 

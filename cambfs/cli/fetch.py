@@ -116,7 +116,7 @@ def _parse(items: tuple[str, ...], runs_file: Path | None) -> tuple[tuple[RunId,
     except ValueError as error:
         raise click.UsageError(str(error), click.get_current_context()) from None
     if not wanted and not tasks:
-        raise ConfigError(f"no runs in {runs_file or 'standard input'}; it should have one run or range a line")
+        raise ConfigError(f"no runs in {runs_file or 'standard input'}; it should have one run or range per line")
     return wanted, tasks
 
 

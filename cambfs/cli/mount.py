@@ -65,8 +65,6 @@ def mount(settings: Settings, directory: Path, foreground: bool, mkdir: bool, ve
         declared = check(settings, directory)
         for line in declared.warnings()[:_SHOWN_WARNINGS]:
             _warn(line)
-        for line in declared.warnings()[:_SHOWN_WARNINGS]:
-            _warn(line)
         next_step = _next_step(settings, directory, declared)
         if foreground:
             words = "\n".join(filter(None, (_HINTS.format(directory=directory), next_step)))

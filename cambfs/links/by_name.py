@@ -2,8 +2,8 @@
 
 It waits for nothing and makes no request: a link stands for a run or task that may not exist. `library` learns which
 folder was listed, so that it can ask ahead. A change of the file is visible at once: each call uses the current names,
-and the kernel caches neither links nor attributes. All nodes have the time of the file. It is the same in every mount,
-and a scanner that trusts the time of a folder looks into it again after each change. Threads: any; no state.
+and the kernel caches neither links nor attributes. Folders and links have the time of the file. It is the same in every
+mount, and a scanner that trusts the time of a folder looks into it again after each change. Threads: any; no state.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from cambfs.deadline import Deadline
 from cambfs.errors import NoSuchName
-from cambfs.links.playlists import Playlists, Track
+from cambfs.links.playlists import Playlist, Playlists, Track
 from cambfs.names import RunId, TaskId, inode_of_path
 from cambfs.run_list import Names
 from cambfs.run_list.folders import Folder, Target
@@ -25,6 +25,7 @@ from cambfs.vfs.open_files import OpenControl, OpenFile
 NAME = "by-name"
 _ROOT = f"/{NAME}"
 _PLAYLIST = "playlist.m3u8"
+_ENDINGS = ("flac", "wav")
 _SPECIAL_IN_URLS = frozenset("#?%")
 
 
@@ -38,8 +39,9 @@ class _Node(NamedTuple):
 
 
 class ByName:
-    """`with_wav`: beside each link to a run's `.flac` there is one to its `.wav`. `run_of` returns the run that a task
-    has made, None while that is not known; `refresh` asks for the tasks that are pending."""
+    """`with_wav`: listings show a link to the `.wav` beside each one to the `.flac`. It opens without that, too.
+    `run_of` returns the run that a task has made, None while that is not known; `refresh` asks for the tasks that are
+    pending."""
 
     def __init__(
         self,
@@ -56,7 +58,7 @@ class ByName:
         self._playlists = playlists
         self._run_of = run_of
         self._refresh = refresh
-        self._endings = ("flac", "wav") if with_wav else ("flac",)
+        self._listed_endings = _ENDINGS if with_wav else _ENDINGS[:1]
 
     def attributes(self, path: str, _deadline: Deadline, *, is_lookup_possible: bool) -> Attributes:  # noqa: ARG002
         node = self._find(path)
@@ -64,14 +66,14 @@ class ByName:
         if not node.name:
             return Attributes(ino, DIRECTORY_MODE, 2 + len(node.folder.folders), 0, node.mtime_ns)
         if node.name == _PLAYLIST:
-            return Attributes(ino, FILE_MODE, 1, len(self._text(node)), node.mtime_ns)
+            return self._playlist_of(node).attributes(path, node.mtime_ns)
         return Attributes(ino, LINK_MODE, 1, len(self._link(node)), node.mtime_ns)
 
     def open(self, path: str, _deadline: Deadline) -> OpenFile:
         node = self._find(path)
         if node.name != _PLAYLIST:
             raise NoSuchName(f"{path!r} is no file")
-        return OpenControl(self._text(node))
+        return OpenControl(self._playlist_of(node).text)
 
     def readlink(self, path: str, _deadline: Deadline) -> str:
         node = self._find(path)
@@ -97,18 +99,9 @@ class ByName:
         if root.all_titles and (folder := root.find(parts)) is not None:
             return _Node(folder, len(parts), "", mtime_ns)
         above = root.find(parts[:-1])
-        if above is not None and root.all_titles and self._is_file(above, parts[-1]):
+        if above is not None and root.all_titles and _is_file(above, parts[-1]):
             return _Node(above, len(parts), parts[-1], mtime_ns)
         raise NoSuchName(f"{path!r} is not a name in the runs file")
-
-    def _is_file(self, folder: Folder, name: str) -> bool:
-        title, _, ending = name.rpartition(".")
-        return name == _PLAYLIST or ending in self._endings_of(folder, title)
-
-    def _endings_of(self, folder: Folder, title: str) -> tuple[str, ...]:
-        """The endings of the links of a title. A pending task has a FLAC only."""
-        target = folder.titles.get(title)
-        return () if target is None else self._endings if isinstance(self._known(target), int) else self._endings[:1]
 
     def _known(self, target: Target) -> Target:
         """The run, as soon as it is known which one a task has made."""
@@ -119,7 +112,7 @@ class ByName:
         for title, target in folder.titles.items():
             if not isinstance(self._known(target), int):
                 continue  # programs that list links also read them, and would wait for the task
-            for ending in self._endings_of(folder, title):
+            for ending in self._listed_endings:
                 yield f"{title}.{ending}", inode_of_path(f"{path}/{title}.{ending}"), LINK_MODE
         yield _PLAYLIST, inode_of_path(f"{path}/{_PLAYLIST}"), FILE_MODE
         for name in folder.folders:
@@ -129,12 +122,17 @@ class ByName:
         title, _, ending = node.name.rpartition(".")
         return _way(node.depth, self._known(node.folder.titles[title]), ending)
 
-    def _text(self, node: _Node) -> bytes:
+    def _playlist_of(self, node: _Node) -> Playlist:
         """The titles in the folder and in all folders below, without pending tasks."""
         titles = ((path, self._known(target)) for path, target in node.folder.all_titles)
-        return self._playlists.text(
+        return self._playlists.make(
             Track(_track_path(node.depth, path, run), path.title, run) for path, run in titles if isinstance(run, int)
         )
+
+
+def _is_file(folder: Folder, name: str) -> bool:
+    title, _, ending = name.rpartition(".")
+    return name == _PLAYLIST or (ending in _ENDINGS and title in folder.titles)
 
 
 def _way(depth: int, target: Target, ending: str) -> str:

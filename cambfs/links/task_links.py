@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from cambfs.deadline import Deadline
 from cambfs.errors import NoSuchName
-from cambfs.names import Kind, RunId, TaskId, file_name, inode_of_path, parse_task_id
+from cambfs.names import RunId, TaskId, inode_of_path, parse_task_id
 from cambfs.remote.source import PENDING, TaskReport
 from cambfs.remote.tasks import Tasks
 from cambfs.vfs.nodes import DIRECTORY_MODE, LINK_MODE, SECRET_MODE, Attributes, Entry
@@ -24,11 +24,12 @@ _ROOT = f"/{NAME}"
 
 
 class TaskLinks:
-    """`kinds`: the files of a run for which there are links."""
+    """`endings` are those of a run's files for which there are links, `listed_endings` those that a listing shows."""
 
-    def __init__(self, tasks: Tasks, kinds: Sequence[Kind]) -> None:
+    def __init__(self, tasks: Tasks, endings: Sequence[str], listed_endings: Sequence[str]) -> None:
         self._tasks = tasks
-        self._kinds = {kind.value: kind for kind in kinds}
+        self._endings = endings
+        self._listed_endings = listed_endings
         self._made_ns = time.time_ns()
 
     def attributes(self, path: str, _deadline: Deadline, *, is_lookup_possible: bool) -> Attributes:  # noqa: ARG002
@@ -36,10 +37,10 @@ class TaskLinks:
         if path == _ROOT:
             return Attributes(ino, DIRECTORY_MODE, 2, 0, self._made_ns)
         task_id, ending = _parse(path)
-        if ending in self._kinds:
+        if ending in self._endings:
             run_id = self._tasks.run_id(task_id)
             # As in /proc, a link has size 0 while its target is unknown.
-            size = 0 if run_id is None else len(self._target(run_id, ending))
+            size = 0 if run_id is None else len(_target(run_id, ending))
             return Attributes(ino, LINK_MODE, 1, size, self._made_ns)
         return Attributes(ino, SECRET_MODE, 1, len(self._text(task_id, ending)), self._made_ns)
 
@@ -48,9 +49,9 @@ class TaskLinks:
 
     def readlink(self, path: str, deadline: Deadline) -> str:
         task_id, ending = _parse(path)
-        if ending not in self._kinds:
+        if ending not in self._endings:
             raise NoSuchName(f"{path!r} is no symbolic link")
-        return self._target(self._tasks.wait(task_id, deadline), ending)
+        return _target(self._tasks.wait(task_id, deadline), ending)
 
     def names(self, path: str) -> Iterator[Entry]:
         if path != _ROOT:
@@ -74,16 +75,17 @@ class TaskLinks:
         if report.run_id is None:
             yield _state(report), SECRET_MODE
         else:
-            yield from ((ending, LINK_MODE) for ending in self._kinds)
-
-    def _target(self, run_id: RunId, ending: str) -> str:
-        return f"../{file_name(run_id, self._kinds[ending])}"
+            yield from ((ending, LINK_MODE) for ending in self._listed_endings)
 
     def _text(self, task_id: TaskId, ending: str) -> bytes:
         report = self._tasks.report(task_id)
         if report is None or report.run_id is not None or ending != _state(report):
             raise NoSuchName(f"{task_id}.{ending} is not the state of a task")
         return f"{report.failure or 'PENDING'}\n".encode()
+
+
+def _target(run_id: RunId, ending: str) -> str:
+    return f"../{run_id}.{ending}"
 
 
 def _state(report: TaskReport) -> str:

@@ -18,7 +18,7 @@ from cambfs import wiring
 from cambfs.deadline import Deadline
 from cambfs.errors import CambfsError
 from cambfs.fuse.errnos import errno_of
-from cambfs.names import parse_run_id
+from cambfs.names import parse_run_id, parse_task_id
 from cambfs.runs.library import Library
 from cambfs.settings.config import Settings, checked_key
 from cambfs.settings.keywords import settings_for
@@ -138,7 +138,8 @@ def open_run(
     found = parse_run_id(str(run_id))
     name = f"{run_id}.{format}"
     if found is None:
-        raise ValueError(f"{run_id!r} is not a run id")
+        hint = "; it is a task id, and cambfs wait prints the run id of a task" if parse_task_id(str(run_id)) else ""
+        raise ValueError(f"{run_id!r} is not a run id{hint}")
     if format not in ("flac", "wav"):
         raise ValueError(f'the format is "flac" or "wav", not {format!r}')
     opened = _opened(chosen)

@@ -69,6 +69,7 @@ class DeclaredRuns:
         self._file: Path | None = None
         self._fixed: list[range] = []
         self._current = _version([], _NO_FILE)
+        self._problems: list[str] = []
         self._trouble = ""
         self.declare(runs, file)
 
@@ -80,7 +81,7 @@ class DeclaredRuns:
         except ValueError as error:
             raise SettingError(f"--runs: {error}") from None
         with self._lock:
-            self._file, self._fixed, self._current = file, fixed, current
+            self._file, self._fixed, self._current, self._problems = file, fixed, current, []
             self._trouble = "\n".join(_lines(file, current.warnings))  # the caller shows these
 
     def __call__(self) -> Sequence[RunId]:
@@ -96,6 +97,13 @@ class DeclaredRuns:
     def warnings(self) -> list[str]:
         """A line for each name in the file that may surprise."""
         return _lines(self._file, self._refreshed().warnings)
+
+    def problems(self) -> list[str]:
+        """What keeps the file, or lines of it, from being used; a line each."""
+        with self._lock:
+            if self._file is not None:
+                self._refresh(self._file)
+            return list(self._problems)
 
     def _refreshed(self) -> _Version:
         with self._lock:
@@ -114,11 +122,13 @@ class DeclaredRuns:
                 self._current = self._current._replace(names=Names(self._current.names.root, status.st_mtime_ns))
         except (OSError, ValueError) as error:
             self._current = self._current._replace(signature=None)
-            self._report([f"{file}: {reason(error)}; the runs listed before stay listed"])
+            self._problems = [f"{file}: {reason(error)}; the runs listed before stay listed"]
+            self._report(self._problems)
             return
         self._current = self._current._replace(signature=signature)
         current = self._current
-        self._report([f"{line}; skipped" for line in _lines(file, current.errors)] + _lines(file, current.warnings))
+        self._problems = [f"{line}; skipped" for line in _lines(file, current.errors)]
+        self._report(self._problems + _lines(file, current.warnings))
 
     def _report(self, lines: list[str]) -> None:
         """Logs errors, once as long as they stay the same."""
@@ -146,11 +156,11 @@ def _read_all(fixed: list[range], file: Path) -> _Version:
         content, status, signature = _read(file)
         version = _parse(fixed, file, content, status)
     except OSError as error:
-        raise SettingError(f"{file}: {reason(error)}; it should have one run or range a line") from None
+        raise SettingError(f"{file}: {reason(error)}; it should have one run or range per line") from None
     except ValueError as error:
         raise SettingError(f"{file}: {error}") from None
     if version.errors:
-        raise SettingError(_lines(file, version.errors)[0])
+        raise SettingError(_first_of(file, version.errors))
     return version._replace(signature=signature)
 
 
@@ -167,6 +177,12 @@ def _version(fixed: list[range], found: Content, mtime_ns: int = 0, digest: byte
 
 def _is_csv(file: Path) -> bool:
     return file.suffix.casefold() == ".csv"
+
+
+def _first_of(file: Path, problems: list[Problem]) -> str:
+    """The first problem, and how to see the others: people mend a file in one go."""
+    first = _lines(file, problems)[0]
+    return first if len(problems) == 1 else f"{first} (1 of {len(problems)} errors; see: cambfs names check {file})"
 
 
 def _lines(file: Path | None, problems: list[Problem]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The lines of a runs file: text with one run or range a line, or a table as spreadsheets write it.
+"""The lines of a runs file: text with one run or range per line, or a table as spreadsheets write it.
 
 It splits lines and does not judge their items and names: `content` does. Pure functions, no threads.
 """

@@ -123,8 +123,8 @@ _LISTED = (
     Setting(
         "--runs-file",
         _FILE,
-        "File of runs to list, one run or range a line, perhaps with a name: 1477 Book/01 The harbour. Names appear in "
-        "DIR/by-name. Changes take effect while mounted.",
+        "File of runs to list, one run or range per line, perhaps with a name: 1477 Book/01 The harbour. Names appear "
+        "in DIR/by-name. Changes take effect while mounted.",
     ),
 )
 _VIEW = (

@@ -16,8 +16,8 @@ from cambfs.text import quoted
 _MAX_SIZE_BYTES = 2**63 - 1
 _MAX_TIMEOUT_S = 86_400.0
 _SIZE = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,9})?) ?(?:([KMGTP])(I?B)?|B)?", re.ASCII | re.IGNORECASE)
-_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(s|m|h)?", re.ASCII)
-_SECONDS = {None: 1, "s": 1, "m": 60, "h": 3600}
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ms|s|m|h)?", re.ASCII)
+_SECONDS = {None: 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600}
 _MAX_COMPARED = 60
 
 

@@ -56,6 +56,7 @@ class Snapshot:
     counts: Counts
     read_ahead: ReadAheadCounts
     origins: Sequence[OriginState]
+    runs_file: Sequence[str]
     errors: Sequence[Mapping[str, str]]
 
     def as_json(self) -> bytes:
@@ -76,6 +77,7 @@ class Snapshot:
             "retries": self.counts.retries,
             "read_ahead": asdict(self.read_ahead),
             "origins": [_origin(one) for one in self.origins],
+            "runs_file": list(self.runs_file),
             "errors": list(self.errors),
         }
         return (json.dumps(shown, indent=2) + "\n").encode()
@@ -88,7 +90,7 @@ def _origin(state: OriginState) -> dict[str, Any]:
 
 class Monitor:
     """`errors` returns the last failures, masked; `origins` the states of the origins; `tasks_awaited` the number of
-    tasks that have waiters."""
+    tasks that have waiters; `runs_file` the problems of the runs file."""
 
     def __init__(
         self,
@@ -99,6 +101,7 @@ class Monitor:
         errors: Callable[[], Sequence[Mapping[str, str]]],
         origins: Callable[[], Sequence[OriginState]] = tuple,
         tasks_awaited: Callable[[], int] = lambda: 0,
+        runs_file: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._library = library
         self._counters = counters
@@ -107,6 +110,7 @@ class Monitor:
         self._errors = errors
         self._origins = origins
         self._tasks_awaited = tasks_awaited
+        self._runs_file = runs_file
         self._started_s = time.time()
         self._began_s = time.monotonic()
 
@@ -124,6 +128,7 @@ class Monitor:
             counts=self._counters.counts(),
             read_ahead=self._library.read_ahead_counts(),
             origins=self._origins(),
+            runs_file=self._runs_file()[:_ERRORS_SHOWN],
             errors=self._errors()[-_ERRORS_SHOWN:],
         )
 

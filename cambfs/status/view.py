@@ -57,6 +57,8 @@ def _rows(status: _Status) -> Iterator[tuple[str, RenderableType]]:
         yield "waiting", _text(f"for {_counted(count, 'task')}")
     if status["transfers"]:
         yield "downloads", _transfers(status["transfers"])
+    for number, problem in enumerate(status.get("runs_file", [])[:_ERRORS_SHOWN]):  # an older version has none
+        yield "" if number else "runs file", _text(problem, "red")
     for number, error in enumerate(status["errors"][-_ERRORS_SHOWN:]):
         line = f"{error['time']}  {error['file']}  {error['operation']} {error['errno']}: {error['what']}"
         yield "" if number else "last errors", _text(line, "red")

@@ -79,7 +79,7 @@ def test_an_unexpected_exception_is_one_line(
         (["mount", ""], "'' is not a path"),
         (["fly"], "No such command 'fly'; see: cambfs --help"),
         (["fetch"], "no runs; name them, a file of them (--runs-file), or - for standard input"),
-        (["fetch", "--runs-file", "none"], "none: No such file or directory; it should have one run or range a line"),
+        (["fetch", "--runs-file", "none"], "none: No such file or directory; it should have one run or range per line"),
         (["fetch", "abc"], "'abc' is not a run id or a range like 1-100; see: cambfs fetch --help"),
         (["fetch", "9-3"], "write 3-9"),
         (["demo", "--rate", "0"], "0 is too little"),

@@ -70,7 +70,7 @@ def test_runs_come_from_a_file_and_from_standard_input(shell: Shell) -> None:
 
 def test_no_runs_in_a_file_or_on_standard_input_is_one_line(shell: Shell) -> None:
     (shell.directory / "runs.txt").write_text("# none yet\n")
-    advice = "it should have one run or range a line"
+    advice = "it should have one run or range per line"
     assert complaint(shell("fetch", "-", given="\n"), 1).endswith(f"no runs in standard input; {advice}")
     said = complaint(shell("fetch", "--runs-file", "runs.txt"), 1)
     assert said.endswith(f"runs.txt; {advice}")

@@ -42,10 +42,14 @@ def test_a_mount_refuses_a_bad_name_and_warns_of_surprises(shell: Shell) -> None
     file.write_text("1 a\n2 /etc/passwd\n")
     refused = complaint(shell("mount", "--runs-file", "n.txt", "mnt"), 2)
     assert refused == f"{file}:2: '/etc/passwd' begins with /; write the path without it"
+    file.write_text("1 a\nx\n2 ../b\n")
+    refused = complaint(shell("mount", "--runs-file", "n.txt", "mnt"), 2)
+    assert refused.startswith(f"{file}:2: 'x' is not a run id")
+    assert refused.endswith(f" (1 of 2 errors; see: cambfs names check {file})")
     file.write_text("1 a\n2 A\n")
     done = shell("mount", "--runs-file", "n.txt", "mnt")
-    assert done.returncode == 0
-    assert f"cambfs: warning: {file}:2: 'A' looks like 'a' to some systems\n" in done.stderr
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1)
+    assert done.stderr == f"cambfs: warning: {file}:2: 'A' looks like 'a' to some systems\n"
     assert sorted(path.name for path in (shell.mountpoint / "by-name").iterdir()) == [
         "A.flac",
         "a.flac",

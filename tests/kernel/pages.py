@@ -24,7 +24,9 @@ def wrong_examples(page: str, camb: Mount) -> list[str]:
     env = environment(camb.server, camb.home)
     env["PATH"] = f"{Path(CAMBFS).parent}:{env['PATH']}"
     for command, shown in examples(page):
-        done = run(f"exec 2>&1; {command}", cwd=camb.home, env=env, on_hang=camb.kill)
+        # People try the examples of a page in one shell. So none may end in another directory.
+        still_here = 'test "$PWD" -ef "$HOME" || echo "the example ends in $PWD"'
+        done = run(f"exec 2>&1; {command}\n{still_here}", cwd=camb.home, env=env, on_hang=camb.kill)
         pattern = re.escape(shown).replace("…", ".*")
         if not re.fullmatch(pattern, done.out.decode()):
             wrong.append(f"$ {command}\n{done.out.decode()}where the page says\n{shown}")

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from cambfs.demo import samples
 from tests.api.server import Server
 from tests.kernel.audio import Audio
 from tests.kernel.conftest import Mounted
-from tests.kernel.harness import Mount, wait_until
+from tests.kernel.harness import KEY, Mount, wait_until
 
 # Characters that shells, printf, ffmpeg, VLC or terminals take for something.
 _ODD = [
@@ -120,6 +121,24 @@ def test_playlists_can_be_copied_with_any_tool(mount: Mount, tmp_path: Path) -> 
         assert done.status == 0, done
         lines = target.read_text().splitlines()
         assert (lines[0], len(lines)) == ("#EXTM3U", 1 + 2 * len(_NAMES))
+
+
+def test_rsync_transfers_a_playlist_again_when_a_duration_is_known(tmp_path: Path) -> None:
+    file, copy = tmp_path / "names.txt", tmp_path / "copy.m3u8"
+    file.write_text("102 Night\n")
+    os.utime(file, (1_700_000_000, 1_700_000_000))
+    with (
+        Server({102: samples()[102]}, key=KEY) as server,
+        Mount(server, tmp_path / "home", "--runs-file", str(file)) as mount,
+    ):
+        done = mount.run(f"rsync -t by-name/playlist.m3u8 {copy}")
+        before = copy.read_text()
+        mount.run(f"cat 102.flac > /dev/null; rsync -t by-name/playlist.m3u8 {copy}")
+        assert mount.run(f"cmp by-name/playlist.m3u8 {copy}").status == 0, done
+    assert (before, copy.read_text()) == (
+        "#EXTM3U\n#EXTINF:-1,Night\n./Night.flac\n",
+        "#EXTM3U\n#EXTINF:23,Night\n./Night.flac\n",  # as long as before
+    )
 
 
 def _replace(file: Path, text: str) -> None:

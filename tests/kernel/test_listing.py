@@ -18,6 +18,10 @@ def _files(*run_ids: int) -> set[str]:
     return {f"{run_id}.{kind}" for run_id in run_ids for kind in ("flac", "url")}
 
 
+def _status(mount: Mount) -> str:
+    return run([CAMBFS, "status", str(mount.path)]).out.decode()
+
+
 def test_declared_runs_are_listed_without_a_request(server: Server, mounted: Mounted) -> None:
     with mounted("--runs", "101-103,105,9223372036854775807") as mount:
         server.forget()
@@ -65,10 +69,13 @@ def test_the_runs_file_is_noticed_while_mounted(server: Server, mounted: Mounted
         wait_until(lambda: _listed(mount) == _files(7, 105), "the changed file is listed")
         runs.write_text("106\n-5\n108\n")
         wait_until(lambda: _listed(mount) == _files(7, 106, 108), "all but the bad line is listed")
+        assert f"{runs}:2: '-5' is not a run id" in _status(mount)
         runs.unlink()
         assert _listed(mount) == _files(7, 106, 108)
+        assert f"{runs}: No such file or directory" in _status(mount)
         runs.write_text("109\n")
         wait_until(lambda: _listed(mount) == _files(7, 109), "the new file is listed")
+        assert "runs file" not in _status(mount)
         assert server.requests == ()
         assert mount.run("head -c 4 101.flac").out == b"fLaC", "what is not listed opens all the same"
 

@@ -6,6 +6,8 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
 from cambfs.demo.store import Task
 from tests.api.faults import Fault
 from tests.api.server import Server
@@ -52,6 +54,19 @@ def test_a_task_that_is_over_is_a_link_to_its_run(server: Server, mounted: Mount
             assert (done.status, "Read-only file system" in done.err) == (1, True), done
         size = len("../106.flac")
         assert mount.run(f"stat -c '%F %s' tasks/{TASK}.flac").out == f"symbolic link {size}\n".encode()
+
+
+@pytest.mark.parametrize("options", [[], ["--wav", "--no-url-files"]], ids=["not listed", "listed"])
+def test_a_task_has_a_wav_under_its_id_and_under_its_name(
+    server: Server, mounted: Mounted, audio: Audio, tmp_path: Path, options: list[str]
+) -> None:
+    add(server, audio, TASK)
+    (tmp_path / "names.txt").write_text(f"{TASK} Book/Soon\n")
+    with mounted("--runs-file", str(tmp_path / "names.txt"), *options) as mount:
+        assert mount.run("head -c 4 by-name/Book/Soon.wav").out == b"RIFF"
+        assert mount.run(f"cmp by-name/Book/Soon.wav tasks/{TASK}.wav && cmp tasks/{TASK}.wav 106.wav").status == 0
+        assert ("106.wav" in os.listdir(mount.path)) == bool(options)  # noqa: PTH208
+        assert (f"{TASK}.wav" in listed(mount)) == bool(options)
 
 
 def test_programs_follow_the_link(server: Server, mounted: Mounted, audio: Audio, tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_nodes_are_the_same_in_every_mount(tree: Tree, library: Library, file: P
         "/by-name/none",
         "/by-name/Book/01 The harbour",
         "/by-name/Book/01 The harbour.url",
-        "/by-name/Book/01 The harbour.wav",
+        "/by-name/Book/01 The harbour.mp3",
         "/by-name/Book/none/01.flac",
         "/by-name/Book/01 The harbour.flac/x",
         "/by-name/book",
@@ -154,12 +154,17 @@ def test_each_operation_refuses_the_wrong_kind_of_node(tree: Tree) -> None:
             tree.names(path)
 
 
-def test_with_wav_a_run_has_two_links_and_a_pending_task_one(library: Library, declared: DeclaredRuns) -> None:
-    tree = tree_of(library, declared, with_wav=True)
-    assert listed(tree, "/by-name") == ["again.flac", "again.wav", "playlist.m3u8", "Book"]
+@pytest.mark.parametrize("with_wav", [True, False])
+def test_a_wav_opens_under_each_name_and_is_listed_with_wav(
+    library: Library, declared: DeclaredRuns, *, with_wav: bool
+) -> None:
+    tree = tree_of(library, declared, with_wav=with_wav)
+    wavs = ["again.wav"] if with_wav else []
+    assert listed(tree, "/by-name") == ["again.flac", *wavs, "playlist.m3u8", "Book"]
     assert tree.readlink("/by-name/again.wav", deadline()) == "../1.wav"
+    assert tree.readlink("/by-name/soon.wav", deadline()) == f"../tasks/{TASK}.wav"
     with pytest.raises(NoSuchName):
-        look(tree, "/by-name/soon.wav")
+        look(tree, "/by-name/other.wav")
 
 
 def test_a_task_appears_under_its_name_when_its_run_is_known(library: Library, declared: DeclaredRuns) -> None:
@@ -201,6 +206,7 @@ def test_nothing_costs_a_request(tree: Tree, source: FakeSource) -> None:
 
 def test_a_playlist_has_its_titles_in_order_and_the_durations_of_what_is_here(tree: Tree, library: Library) -> None:
     assert "#EXTINF:-1,again" in text(tree, "/by-name/playlist.m3u8")
+    assert look(tree, "/by-name/playlist.m3u8").mtime_ns == MTIME_NS
     read_all(library, 1)
     assert text(tree, "/by-name/playlist.m3u8") == [
         "#EXTM3U",
@@ -211,6 +217,10 @@ def test_a_playlist_has_its_titles_in_order_and_the_durations_of_what_is_here(tr
         "#EXTINF:3,again",
         "./again.flac",
     ]
+    learned_ns = look(tree, "/by-name/playlist.m3u8").mtime_ns
+    assert learned_ns > MTIME_NS
+    assert look(tree, "/by-name/playlist.m3u8").mtime_ns == learned_ns, "it stays while nothing changes"
+    assert look(tree, "/by-name/Book/Part 2/playlist.m3u8").mtime_ns == MTIME_NS, "no duration in it is known"
     assert text(tree, "/by-name/Book/playlist.m3u8")[2:] == [
         "./01 The harbour.flac",
         "#EXTINF:-1,02 #2?",

@@ -9,7 +9,7 @@ import pytest
 
 from cambfs.errors import NoSuchName, TaskFailed, TaskPending, UnknownTask
 from cambfs.links.task_links import TaskLinks
-from cambfs.names import Kind, RunId, TaskId
+from cambfs.names import RunId, TaskId
 from cambfs.remote.source import PENDING, TaskKind, TaskReport
 from cambfs.remote.tasks import Tasks
 from cambfs.system.workers import Workers
@@ -22,6 +22,7 @@ OTHER = TaskId("3f2b8a52-1c7e-4b0d-9a6f-5d1e8c2b7a11")
 NAMED = TaskId("3f2b8a52-1c7e-4b0d-9a6f-5d1e8c2b7a12")
 DONE = TaskReport(run_id=RunId(1477))
 FAILED = TaskReport(failure="ERROR: no such voice")
+ENDINGS = ("flac", "wav", "url")
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def tasks(source: FakeSource, closing: Event) -> Tasks:
 
 @pytest.fixture
 def links(tasks: Tasks) -> TaskLinks:
-    return TaskLinks(tasks, (Kind.FLAC, Kind.URL))
+    return TaskLinks(tasks, ENDINGS, ("flac", "url"))
 
 
 def say(source: FakeSource, task_id: TaskId, *said: TaskReport | Exception | Gate) -> None:
@@ -43,17 +44,17 @@ def listed(links: TaskLinks) -> dict[str, int]:
 
 
 def test_a_lookup_makes_no_request_and_finds_a_link(source: FakeSource, links: TaskLinks) -> None:
-    for kind in Kind:
-        found = links.attributes(f"/tasks/{TASK}.{kind.value}", deadline(), is_lookup_possible=True)
+    for ending in ENDINGS:
+        found = links.attributes(f"/tasks/{TASK}.{ending}", deadline(), is_lookup_possible=True)
         assert (found.mode, found.size, found.nlink) == (LINK_MODE, 0, 1)
     assert links.attributes("/tasks", deadline(), is_lookup_possible=True).mode == DIRECTORY_MODE
     assert source.requests == 0
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_a_link_leads_to_the_file_of_the_run(source: FakeSource, links: TaskLinks, kind: Kind) -> None:
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_link_leads_to_the_file_of_the_run(source: FakeSource, links: TaskLinks, ending: str) -> None:
     say(source, TASK, PENDING, DONE)
-    path, target = f"/tasks/{TASK}.{kind.value}", f"../1477.{kind.value}"
+    path, target = f"/tasks/{TASK}.{ending}", f"../1477.{ending}"
     before = links.attributes(path, deadline(), is_lookup_possible=False)
     assert links.readlink(path, deadline()) == target
     assert links.attributes(path, deadline(), is_lookup_possible=False) == before._replace(size=len(target))
@@ -141,18 +142,19 @@ def test_other_names_are_not_there_and_cost_no_request(source: FakeSource, links
     assert source.requests == 0
 
 
-def test_without_urls_there_are_no_links_to_them(source: FakeSource, tasks: Tasks) -> None:
-    links = TaskLinks(tasks, (Kind.FLAC,))
+def test_an_ending_that_is_not_listed_opens_and_no_other(source: FakeSource, tasks: Tasks) -> None:
+    links = TaskLinks(tasks, ("flac", "wav"), ("flac",))
     say(source, NAMED, DONE)
     tasks.wait(NAMED, deadline())
     assert list(listed(links)) == [f"{NAMED}.flac"]
+    assert links.readlink(f"/tasks/{NAMED}.wav", deadline()) == "../1477.wav"
     with pytest.raises(NoSuchName):
         links.readlink(f"/tasks/{NAMED}.url", deadline())
 
 
 def test_no_tasks_are_an_empty_folder(source: FakeSource, closing: Event, links: TaskLinks) -> None:
     tasks = Tasks(source, Workers(), closing, timeout_s=LIMIT_S, wait_s=0.0)
-    none = TaskLinks(tasks, (Kind.FLAC,))
+    none = TaskLinks(tasks, ("flac", "wav"), ("flac",))
     assert none.is_empty()
     assert list(none.names("/tasks")) == []
     say(source, TASK, PENDING)

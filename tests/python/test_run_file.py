@@ -112,6 +112,8 @@ def test_wrong_settings_and_names(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in (0, -1, 2**63, "101.flac"):
         with pytest.raises(ValueError, match="run id"):
             cambfs.open_run(number)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="it is a task id, and cambfs wait"):
+        cambfs.open_run("3f2b8a52-1c7e-4b0d-9a6f-5d1e8c2b7a10")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="format"):
         cambfs.open_run(101, format="mp3")  # type: ignore[arg-type]
     monkeypatch.delenv("CAMB_API_KEY")

@@ -96,7 +96,8 @@ def test_a_bad_line_is_refused_at_first_with_its_number(tmp_path: Path) -> None:
     file.write_text("1\n# 2\nabc\nxyz\n")
     with pytest.raises(ConfigError) as caught:
         DeclaredRuns("", file)
-    assert str(caught.value) == f"{file}:3: 'abc' is not a run id or a range like 1-100"
+    first = f"{file}:3: 'abc' is not a run id or a range like 1-100"
+    assert str(caught.value) == f"{first} (1 of 2 errors; see: cambfs names check {file})"
 
 
 def test_a_bad_list_is_refused() -> None:

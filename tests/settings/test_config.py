@@ -120,7 +120,9 @@ def test_any_text_is_a_size_or_refused(text: str) -> None:
     assert 0 <= size < 2**63
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("30", 30), ("30s", 30), ("2m", 120), ("0.5", 0.5), ("1h", 3600)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30", 30), ("30s", 30), ("2m", 120), ("300ms", 0.3), ("0.5", 0.5), ("1h", 3600)]
+)
 def test_a_duration_is_read(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 

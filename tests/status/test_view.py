@@ -32,6 +32,7 @@ STATUS: dict[str, Any] = {
         {"origin": "https://up.test", "is_open": False, "reason": "", "seconds_left": 0.0},
         {"origin": "https://down.test", "is_open": True, "reason": "refused", "seconds_left": 2.4},
     ],
+    "runs_file": ["/runs.txt:2: 'x' is wrong; skipped"],
     "errors": [ERROR],
 }
 
@@ -56,6 +57,7 @@ def _looks(status: dict[str, Any]) -> str:
         "30 %",
         "300 bytes of 1000 bytes",
         "2.0 KiB/s",
+        "runs file    /runs.txt:2: 'x' is wrong; skipped",
         r"7.flac  open ENOENT: not \x1b[31m [bold]there",
     ],
 )
@@ -69,9 +71,9 @@ def test_an_origin_that_nobody_needs_is_tried_at_the_next_request() -> None:
 
 
 def test_what_is_not_the_case_is_not_shown() -> None:
-    by_an_older_version = {name: value for name, value in STATUS.items() if name != "read_ahead"}
+    by_an_older_version = {name: value for name, value in STATUS.items() if name not in ("read_ahead", "runs_file")}
     nothing = {"transfers": [], "errors": [], "requests": {}, "tasks_awaited": 0}
     shown = _looks({**by_an_older_version, **nothing, "origins": STATUS["origins"][:1]})
     assert "https://up.test" not in shown
-    assert not any(word in shown for word in ("downloads", "errors", "unreachable", "waiting", "ahead"))
+    assert not any(word in shown for word in ("downloads", "errors", "unreachable", "waiting", "ahead", "runs file"))
     assert "requests  none" in shown
