@@ -69,7 +69,9 @@ class AllResults:
         return Attributes(inode_of_path(path), FILE_MODE, 1, len(self._text(path)), self._names().mtime_ns)
 
     def open(self, path: str, _deadline: Deadline) -> OpenFile:
-        return OpenControl(self._text(path))
+        text = self._text(path)
+        self._library.expect(self._library.listed())  # a player opens them in this order
+        return OpenControl(text)
 
     def _text(self, path: str) -> bytes:
         if path != f"/{ALL}":
