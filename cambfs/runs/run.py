@@ -347,7 +347,7 @@ class Run:
         if position < transfer.first_position:
             return self._is_wanted()  # so is the overlap
         present_bytes = self._content.filled.filled_until(position) - position
-        if (present_bytes and not is_stream) or (is_stream and self._downloader.is_in_pieces(position)):
+        if present_bytes and not is_stream:
             return False
         if present_bytes >= self._context.tuning.span_bytes and self._content.has_ranges:
             return False

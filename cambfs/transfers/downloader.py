@@ -20,7 +20,6 @@ from cambfs.names import RunId
 from cambfs.remote.object_store import Probe
 from cambfs.remote.source import Body
 from cambfs.transfers.context import Context
-from cambfs.transfers.parallel import PIECES, Split, pieces
 from cambfs.transfers.responses import Owner as RangesOwner
 from cambfs.transfers.responses import Responses
 from cambfs.transfers.transfer import Owner as TransferOwner
@@ -65,8 +64,6 @@ class Downloader:
         self._is_checking = False
         self._spans: list[Transfer] = []
         self._spans_fail = False
-        self._pieces: list[Transfer] = []  # the spans of a rest that was split
-        self._split: Split | None = None
         self._responses = Responses(run_id, context, owner)
 
     # Locked.
@@ -102,43 +99,6 @@ class Downloader:
             return
         open_at = partial(self._responses.open_range, stop=stop)
         self._spans.append(self._start(f"range-{self._id}-{offset}", open_at, offset, stop))
-
-    def are_pieces_worth(self, count: int) -> bool:
-        """Whether the next `count` bytes of the stream come faster as ranges."""
-        stream, context = self.stream, self._context
-        if stream is None or stream.begin_at is None or self._spans or self._spans_fail:
-            return False
-        is_free = context.speculation.is_allowed and context.slots.room >= PIECES - 1
-        return is_free and context.parallel.is_worth(count, stream.bytes_per_s)
-
-    def start_pieces(self, start: int, stop: int) -> None:
-        """Fetches start … stop, the next bytes of the stream, in several pieces. The stream brings the first."""
-        assert self.stream is not None, "the first of them is the stream's"
-        self._context.parallel.spend(stop - start)
-        self._split = Split(self.stream.position, self.stream.bytes_per_s, time.monotonic())
-        for first, end in pieces(start, stop):
-            self._start_piece(first, end)
-
-    def share_pieces(self) -> None:
-        """If a connection has finished its part, a new range takes half of the largest part that is left."""
-        if not self._pieces or len(self.transfers()) >= PIECES or self._spans_fail:
-            return
-        slowest = max(self._pieces, key=_missing)
-        if self._context.parallel.is_shared(_missing(slowest)):
-            end = slowest.stop_position or 0
-            slowest.stop_position = end - _missing(slowest) // 2
-            self._start_piece(slowest.stop_position, end)
-
-    def _start_piece(self, start: int, stop: int) -> None:
-        open_at = partial(self._responses.open_range, stop=stop)
-        self._pieces.append(self._start(f"range-{self._id}-{start}", open_at, start, stop))
-        self._spans.append(self._pieces[-1])
-
-    def is_in_pieces(self, offset: int) -> bool:
-        """Whether one of the pieces brings the byte, and has not stalled."""
-        since = time.monotonic() - self._context.tuning.stalled_after_s
-        lively = [one for one in self._pieces if one.brought_at > since]
-        return any(one.first_position <= offset < (one.stop_position or 0) for one in lively)
 
     def start_probe(self) -> None:
         """Does nothing when storage had no response before, or is not usable."""
@@ -185,10 +145,8 @@ class Downloader:
 
     def forget(self, transfer: Transfer, error: CambfsError | None) -> bool:
         """A transfer has ended. Returns whether it was the stream."""
-        self._judge_split()
         if transfer is not self.stream:
             self._spans.remove(transfer)
-            self._pieces = [one for one in self._pieces if one is not transfer]
             self._spans_fail = self._spans_fail or error is not None
             return False
         if transfer.begin_at is not None:
@@ -198,11 +156,6 @@ class Downloader:
         if error is not None:
             self._probe_failed = False
         return True
-
-    def _judge_split(self) -> None:
-        split, self._split = self._split, None
-        if split is not None and self.stream is not None:
-            self._context.parallel.judge(split, self.stream.position)
 
     def forget_probe(self, is_known: bool, error: CambfsError | None) -> None:
         """A probe has ended."""
@@ -265,7 +218,3 @@ class Downloader:
 
         error = self._error_of(ask)
         self._owner.probe_ended(probe, error)
-
-
-def _missing(piece: Transfer) -> int:
-    return (piece.stop_position or 0) - piece.position

@@ -54,7 +54,6 @@ class Responses:
         if body is not None and body.is_stored:
             self._stored_from = position
         if body is None:
-            self._context.parallel.earn()
             body = self._context.source.open_stream(self._id)
             self._context.api.stream_has_length = body.total is not None
             self._context.api.stream_tells_time = body.modified_s is not None

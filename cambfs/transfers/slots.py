@@ -79,12 +79,6 @@ class Slots:
                 self._wake_first()
 
     @property
-    def room(self) -> int:
-        """How many more transfers may run."""
-        with self._lock:
-            return max(0, self._limit - len(self._running) - len(self._queue))
-
-    @property
     def waiting(self) -> int:
         """How many transfers wait for their turn."""
         with self._lock:

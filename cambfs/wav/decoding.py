@@ -114,7 +114,7 @@ class Decoding:
             if block is not None:
                 return block
             decoder = self._take_idle(index)
-            begin = index if decoder is None else decoder.position // self._frames
+            begin = self._first_block(index) if decoder is None else decoder.position // self._frames
             self._busy_from.append(begin)
         try:
             return self._decode(decoder, begin, index, flac, deadline)
@@ -126,6 +126,10 @@ class Decoding:
     def _is_coming(self, index: int) -> bool:
         """Whether a busy decoder is about to decode a block, or will soon be before it."""
         return any(0 <= index - begin <= self._ahead for begin in self._busy_from)
+
+    def _first_block(self, index: int) -> int:
+        """Where a new decoder begins that has to decode a block."""
+        return 0 if index <= self._ahead else index
 
     def _take_idle(self, index: int) -> Decoder | None:
         """The decoder that is nearest before a block."""
