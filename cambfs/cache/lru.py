@@ -15,9 +15,9 @@ from cambfs.names import RunId
 
 @dataclass(slots=True)
 class Entry:
-    """`size` in bytes is what it counts for; `info` is None until the sidecar was read, and for a part of unknown size;
-    `spool` is None when the bytes are in a file; `generation` is the spool's whose bytes it has, 0 before a file was
-    found to be right in this mount, when it had the `identity`."""
+    """`size` in bytes is what it counts for. `info` is None until the sidecar was read, and for a part of unknown size.
+    `spool` is None when the bytes are in a file. `generation` is that of its bytes, 0 for a file that was not found
+    right in this mount yet. `identity` is that of the file when it was found right."""
 
     size: int
     whole: bool

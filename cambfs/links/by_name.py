@@ -1,9 +1,10 @@
 """The branch `/by-name`: folders and symbolic links under the names of the runs file, and a playlist in each folder.
 
 It waits for nothing and makes no request: a link stands for a run or task that may not exist. `library` learns which
-folder was listed, so that it can ask ahead. A change of the file is visible at once: each call uses the current names,
-and the kernel caches neither links nor attributes. Folders and links have the time of the file. It is the same in every
-mount, and a scanner that trusts the time of a folder looks into it again after each change. Threads: any; no state.
+folder was listed, or which playlist was opened, so that it can ask ahead. A change of the file is visible at once: each
+call uses the current names, and the kernel caches neither links nor attributes. Folders and links have the time of the
+file. It is the same in every mount, and a scanner that trusts the time of a folder looks into it again after each
+change. Threads: any; no state.
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ class ByName:
         node = self._find(path)
         if node.name != _PLAYLIST:
             raise NoSuchName(f"{path!r} is no file")
+        # A player opens the titles in this order, and lists no folder.
+        self._library.expect(list(dict.fromkeys(run_id for _, run_id in self._titles(node))))
         return OpenControl(self._playlist_of(node).text)
 
     def readlink(self, path: str, _deadline: Deadline) -> str:
@@ -123,11 +126,15 @@ class ByName:
         return _way(node.depth, self._known(node.folder.titles[title]), ending)
 
     def _playlist_of(self, node: _Node) -> Playlist:
-        """The titles in the folder and in all folders below, without pending tasks."""
-        titles = ((path, self._known(target)) for path, target in node.folder.all_titles)
         return self._playlists.make(
-            Track(_track_path(node.depth, path, run), path.title, run) for path, run in titles if isinstance(run, int)
+            Track(_track_path(node.depth, path, run_id), path.title, run_id) for path, run_id in self._titles(node)
         )
+
+    def _titles(self, node: _Node) -> Iterator[tuple[NamePath, RunId]]:
+        """Those in the folder and in all folders below, without pending tasks."""
+        for path, target in node.folder.all_titles:
+            if isinstance(run := self._known(target), int):
+                yield path, run
 
 
 def _is_file(folder: Folder, name: str) -> bool:

@@ -93,7 +93,9 @@ class AllResults:
         return self._playlist(path).attributes(path, self._names().mtime_ns)
 
     def open(self, path: str, _deadline: Deadline) -> OpenFile:
-        return OpenControl(self._playlist(path).text)
+        text = self._playlist(path).text
+        self._library.expect(self._library.listed())  # a player opens them in this order
+        return OpenControl(text)
 
     def _playlist(self, path: str) -> Playlist:
         if path != f"/{ALL}":

@@ -174,8 +174,8 @@ class Library:
         return listed
 
     def expect(self, runs: Sequence[RunId]) -> None:
-        """Notes that a directory with these runs, each once, was listed: a program may now go through them in this
-        order."""
+        """Notes that a directory or playlist with these runs, each once, was read: a program may now go through them
+        in this order."""
         with self._lock:
             self._size_lookahead.begin(runs)
             self._url_lookahead.begin(runs)

@@ -1,13 +1,17 @@
 """What the branches of the tree have in common: the attributes of a node, an entry of a directory, the operations.
 
-`tree` puts the branches together. No threads.
+`tree` puts the branches together. Threads: any; `_lock` is a leaf.
 """
 
 from __future__ import annotations
 
+import math
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from threading import Lock
 from typing import NamedTuple, Protocol
+
+from cachetools import TTLCache
 
 from cambfs.deadline import Deadline
 from cambfs.vfs.open_files import OpenFile
@@ -42,6 +46,23 @@ class Attributes(NamedTuple):
     def blocks(self) -> int:
         """In the unit of stat(2), 512 bytes."""
         return -(-self.size // _BLOCK_BYTES)
+
+
+class Provisional:
+    """A file gets PROVISIONAL_SIZE at most once while the kernel may remember its name: meanwhile the kernel requests
+    attributes without a lookup, and needs the true size. `timer`: seconds, as the kernel counts them."""
+
+    def __init__(self, timer: Callable[[], float]) -> None:
+        self._lock = Lock()  # guards the next one
+        self._paths: TTLCache[str, bool] = TTLCache(math.inf, ENTRY_TIMEOUT_S + 10, timer=timer)
+
+    def is_first(self, path: str) -> bool:
+        """Whether the file may get a provisional size now. The next call returns False."""
+        with self._lock:
+            if path in self._paths:
+                return False
+            self._paths[path] = True
+            return True
 
 
 class Branch(Protocol):

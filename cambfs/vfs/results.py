@@ -7,15 +7,12 @@ other lock is taken under it.
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from functools import lru_cache
 from threading import Lock
 from typing import Any
-
-from cachetools import TTLCache
 
 from cambfs.deadline import Deadline
 from cambfs.errors import MisplacedTask, NoSuchName
@@ -24,13 +21,13 @@ from cambfs.remote.signer import Signature
 from cambfs.runs.library import Library
 from cambfs.vfs.nodes import (
     DIRECTORY_MODE,
-    ENTRY_TIMEOUT_S,
     FILE_MODE,
     PROVISIONAL_SIZE,
     ROOT_INODE,
     SECRET_MODE,
     Attributes,
     Entry,
+    Provisional,
 )
 from cambfs.vfs.open_files import OpenAudio, OpenFile, OpenText, Shown
 
@@ -64,10 +61,8 @@ class Results:
         self._library = library
         self._url_style = url_style
         self._made_ns = time.time_ns()
+        self._provisional = Provisional(timer)
         self._lock = Lock()  # guards all below
-        # A name gets a provisional size at most once while the kernel may remember it: meanwhile the kernel requests
-        # attributes without a lookup, and needs the true size.
-        self._provisional: TTLCache[str, bool] = TTLCache(math.inf, ENTRY_TIMEOUT_S + 10, timer=timer)
         self._urls_seen: set[RunId] = set()  # an expired URL has no size, but the kernel saw one before
         self._shown: dict[RunId, Shown] = {}
 
@@ -106,10 +101,9 @@ class Results:
         if kind is Kind.FLAC and self._library.was_reported(run_id):
             return False
         with self._lock:
-            if path in self._provisional or (kind is Kind.URL and run_id in self._urls_seen):
+            if kind is Kind.URL and run_id in self._urls_seen:
                 return False
-            self._provisional[path] = True
-            return True
+        return self._provisional.is_first(path)
 
     def _waited_for(self, run_id: RunId, kind: Kind, deadline: Deadline) -> tuple[int, int]:
         if kind is Kind.URL:

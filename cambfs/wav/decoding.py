@@ -1,7 +1,7 @@
 """The decoding of one run, which all its readers share.
 
-Nothing decoded is kept on the disk: the FLAC is in the cache, decoding it again takes milliseconds per second of audio,
-and the kernel keeps the pages that were read. The blocks here serve reads that come slightly out of order.
+Nothing decoded is kept on the disk. The FLAC is in the cache, and decoding it again takes milliseconds per second of
+audio. The kernel keeps the pages that were read. The blocks here serve reads that come slightly out of order.
 
 Threads: any read. A reader that misses a block decodes it in its own thread. If another one decodes towards the block,
 it waits for that one, in slices. Readers at distant places have a decoder each. `_changed` is not held while decoding;

@@ -102,6 +102,19 @@ def test_a_sequence_that_breaks(server: Server, mounted: Mounted, results: dict[
         assert _read_ahead(mount)["unopened_results"] == _AHEAD - 1
 
 
+@pytest.mark.parametrize("title", ["by-name/Book/playlist.m3u8", "all.m3u8"])
+def test_a_playlist_is_played_in_its_order(title: str, server: Server, mounted: Mounted, tmp_path: Path) -> None:
+    order = [9, 3, 7, 1, 5] if title.startswith("by-name") else [1, 3, 5, 7, 9]
+    (tmp_path / "book.txt").write_text("".join(f"{run}  Book/{run}\n" for run in [9, 3, 7, 1, 5]))
+    with mounted("--runs-file", str(tmp_path / "book.txt")) as mount:
+        if title == "all.m3u8":
+            assert mount.run("ls by-name/Book").status == 0
+        assert mount.run(f"cat {title} by-name/Book/{order[0]}.flac by-name/Book/{order[1]}.flac").status == 0
+        mount.await_idle()
+
+    assert _streamed(server) == set(order)
+
+
 def test_a_busy_api_is_asked_for_nothing_ahead(server: Server, mounted: Mounted) -> None:
     server.fail(Fault("status", status=429, run_id=3, times=None))
     with mounted("--runs", f"1-{COUNT}") as mount:
