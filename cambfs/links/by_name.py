@@ -9,7 +9,7 @@ folder looks into it again after each change. Threads: any; no state.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from cambfs.deadline import Deadline
@@ -72,6 +72,9 @@ class ByName:
         node = self._find(path)
         if node.name != _PLAYLIST:
             raise NoSuchName(f"{path!r} is no file")
+        # A copy of the folder has the playlist, too, and goes on in its own order.
+        played = _each_once(track.run_id for track in self._tracks(node))
+        self._library.expect(played, *self._orders(path.removesuffix(f"/{_PLAYLIST}"), node.folder))
         return OpenControl(self._text(node))
 
     def readlink(self, path: str, _deadline: Deadline) -> str:
@@ -85,9 +88,19 @@ class ByName:
         if node.name:
             raise NoSuchName(f"{path!r} is no directory")
         self._refresh()
-        targets = dict.fromkeys(map(self._known, node.folder.titles.values()))  # a run may have several names
-        self._library.expect([target for target in targets if isinstance(target, int)])
+        self._library.expect(*self._orders(path, node.folder))
         return self._entries(path, node.folder)
+
+    def _orders(self, path: str, folder: Folder) -> Iterator[list[RunId]]:
+        """The orders in which programs go through a folder: that of the listing, as find and tar do; that of the names,
+        as shells and rsync; that of the inodes, as cp."""
+        known = ((title, self._known(target)) for title, target in folder.titles.items())
+        titles = {title: run_id for title, run_id in known if isinstance(run_id, int)}
+        yield _each_once(titles.values())
+        yield _each_once(titles[title] for title in sorted(titles))
+        for ending in self._endings:
+            inodes = {title: inode_of_path(f"{path}/{title}.{ending}") for title in titles}
+            yield _each_once(titles[title] for title in sorted(titles, key=inodes.__getitem__))
 
     def is_private(self, _path: str) -> bool:
         return False
@@ -131,11 +144,19 @@ class ByName:
         return _way(node.depth, self._known(node.folder.titles[title]), ending)
 
     def _text(self, node: _Node) -> bytes:
+        return self._playlists.text(self._tracks(node))
+
+    def _tracks(self, node: _Node) -> Iterator[Track]:
         """The titles in the folder and in all folders below, without pending tasks."""
-        titles = ((path, self._known(target)) for path, target in node.folder.all_titles)
-        return self._playlists.text(
-            Track(_track_path(node.depth, path, run), path.title, run) for path, run in titles if isinstance(run, int)
-        )
+        for path, target in node.folder.all_titles:
+            run_id = self._known(target)
+            if isinstance(run_id, int):
+                yield Track(_track_path(node.depth, path, run_id), path.title, run_id)
+
+
+def _each_once(runs: Iterable[RunId]) -> list[RunId]:
+    """A run may have several names."""
+    return list(dict.fromkeys(runs))
 
 
 def _way(depth: int, target: Target, ending: str) -> str:
