@@ -115,6 +115,8 @@ def end_of(head: bytes, tail: bytes, size: int) -> End:
     info = flac.stream_info(head)
     if info is None and _is_beginning(head[flac.id3_end(head) :]):
         return End.BROKEN
+    if flac.is_empty(head, size):
+        return End.WHOLE
     if info is None or flac.tail_bytes_wanted(head) == 0:
         return End.UNKNOWN
     if flac.is_too_long(head, size):

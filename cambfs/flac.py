@@ -25,6 +25,7 @@ _MOST_TRIED = 64
 _LARGEST_FRAME_BYTES = 512 * 1024
 # A header with its CRC-8, at least one byte of audio, and the CRC-16.
 _SMALLEST_FRAME_BYTES = 9
+_MD5_OF_NO_SAMPLES = bytes.fromhex("d41d8cd98f00b204e9800998ecf8427e")
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,16 @@ def is_cut_short(head: bytes, size: int) -> bool:
     that cannot be known."""
     if len(head) < STREAMINFO_END:
         return MAGIC.startswith(head[: len(MAGIC)])
-    return stream_info(head) is not None and size < _metadata_end(head) + _SMALLEST_FRAME_BYTES
+    if stream_info(head) is None or is_empty(head, size):
+        return False
+    return size < _metadata_end(head) + _SMALLEST_FRAME_BYTES
+
+
+def is_empty(head: bytes, size: int) -> bool:
+    """Whether a file of `size` bytes that begins with `head` is FLAC without audio. The MD5 shows that its encoder had
+    no samples; one that wrote to a pipe leaves zeros there."""
+    info, (metadata_end, is_all) = stream_info(head), _metadata(head)
+    return info is not None and is_all and size == metadata_end and info.md5 == _MD5_OF_NO_SAMPLES
 
 
 def tail_bytes_wanted(head: bytes) -> int:

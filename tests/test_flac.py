@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,17 @@ def _without_md5(content: bytes) -> bytes:
 def test_what_only_looks_like_frames_costs_no_time() -> None:
     """Each of 65,000 beginnings would take a checksum over all behind it: hours."""
     assert not _is_whole(_SMALLEST[:42] + b"\xff\xf8" * 65_000)
+
+
+def test_without_samples_the_metadata_is_the_whole_file() -> None:
+    empty = b"fLaC\x80\0\0\x22" + bytes(18) + hashlib.md5().digest()
+    unknown = empty[:-16] + bytes(16)
+
+    assert flac.is_empty(empty, len(empty))
+    assert not flac.is_cut_short(empty, len(empty))
+    assert not flac.is_empty(empty, len(empty) + 1)
+    assert not flac.is_empty(b"fLaC\0" + empty[5:], len(empty))  # more metadata is to follow
+    assert not flac.is_empty(unknown, len(unknown))
 
 
 def test_a_file_without_a_whole_header_and_a_frame_is_cut_short() -> None:

@@ -1,7 +1,8 @@
 """Fetches the next results for a program that opens one after the other in the order of the listing.
 
-Two opens in that order make a sequence, an open elsewhere ends it. What is fetched ahead goes behind everything that a
-caller waits for (`transfers/foreground`). It is kept when it is complete, and dropped otherwise.
+A folder of names has several orders: that of the runs file, that of the names, and that of the inodes. Two opens in one
+of them make a sequence, an open elsewhere ends it. What is fetched ahead goes behind everything that a caller waits for
+(`transfers/foreground`). It is kept when it is complete, and dropped otherwise.
 
 Threads: callers report their opens; the thread `ahead` follows them, one after the other, so an open does not wait for
 it. `_lock` is a leaf.
@@ -15,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
+from functools import cached_property
 from threading import Lock
 from typing import Protocol
 
@@ -58,6 +60,27 @@ class Owner(Protocol):
         """The run is in use until the context is left. Raises Closing."""
 
 
+class _Order:
+    """An order in which programs may open the runs of a listing. Each run is in it once."""
+
+    def __init__(self, runs: Sequence[RunId]) -> None:
+        self._runs = runs
+
+    @cached_property
+    def places(self) -> Mapping[RunId, int]:
+        return {run_id: place for place, run_id in enumerate(self._runs)}
+
+    def step(self, before: RunId | None, run_id: RunId) -> int | None:
+        """How far a run is behind another one; None where that is not known."""
+        here, there = self.places.get(run_id), None if before is None else self.places.get(before)
+        return None if here is None or there is None else here - there
+
+    def behind(self, run_id: RunId, count: int) -> Sequence[RunId]:
+        """The next runs."""
+        place = self.places.get(run_id)
+        return [] if place is None else self._runs[place + 1 : place + 1 + count]
+
+
 class ReadAhead:
     """Fetches at most `most_results` (0: none) and `most_bytes` ahead of the last open."""
 
@@ -70,16 +93,15 @@ class ReadAhead:
         self._opened: deque[RunId] = deque()
         self._is_following = False
         # Written by the thread that follows; a listing replaces the first two.
-        self._listed: Sequence[RunId] = ()
+        self._orders: Sequence[_Order] = [_Order(())]  # the one that the last sequence had comes first
         self._listed_at = -math.inf
-        self._places: tuple[Sequence[RunId], Mapping[RunId, int]] = ((), {})  # of one listing
         self._last: RunId | None = None
         self._is_in_order = False
         self._ahead: set[RunId] = set()  # fetched, or tried, in this sequence, and not opened yet
 
-    def begin(self, listed: Sequence[RunId]) -> None:
-        """A directory was listed, in this order."""
-        self._listed, self._listed_at = listed, time.monotonic()
+    def begin(self, *orders: Sequence[RunId]) -> None:
+        """A directory was listed. These are the orders in which programs go through it; the first has all runs."""
+        self._orders, self._listed_at = [_Order(runs) for runs in orders], time.monotonic()
 
     def opened(self, run_id: RunId) -> None:
         """A caller has opened a result. Does not wait."""
@@ -114,38 +136,40 @@ class ReadAhead:
             return self._opened.popleft() if self._opened else None
 
     def _follow(self, run_id: RunId) -> None:
-        step = self._step_to(run_id)
+        order = self._order_of(run_id)
+        step = order.step(self._last, run_id)
         self._ahead.discard(run_id)
         if step is not None and (step == 0 or (self._is_in_order and -self._most_results <= step < 0)):
             return  # opened again, or by one of several readers
-        reach = self._most_results if self._is_in_order else 1
-        self._is_in_order = step is not None and 0 < step <= reach
+        self._is_in_order = step is not None and 0 < step <= self._reach()
         self._last = run_id
-        wanted = self._next_runs(run_id) if self._is_in_order else []
+        wanted = order.behind(run_id, self._most_results) if self._is_in_order else []
         self._drop(self._ahead.difference(wanted))
         if self._is_in_order:
             self._mark(run_id)
             self._fetch(wanted)
 
-    def _step_to(self, run_id: RunId) -> int | None:
-        """How far it is behind the last one in the listing; None where that is not known."""
-        if self._place(run_id) is None and time.monotonic() - self._listed_at > _LIST_AGAIN_S:
+    def _reach(self) -> int:
+        """How many steps at most the next open of a sequence may be away."""
+        return self._most_results if self._is_in_order else 1
+
+    def _order_of(self, run_id: RunId) -> _Order:
+        """The order of the last sequence, or where this open leaves that, the one that has it next."""
+        orders = self._orders_with(run_id)
+        step = orders[0].step(self._last, run_id)
+        if step is not None and -self._reach() <= step <= self._reach():
+            return orders[0]
+        found = next((order for order in orders[1:] if order.step(self._last, run_id) == 1), orders[0])
+        if orders is self._orders:
+            self._orders = [found, *(order for order in orders if order is not found)]
+        return found
+
+    def _orders_with(self, run_id: RunId) -> Sequence[_Order]:
+        """The orders of the last listing, which is made again when it is old and has no such run."""
+        is_listed = run_id in self._orders[0].places
+        if not is_listed and time.monotonic() - self._listed_at > _LIST_AGAIN_S:
             self.begin(self._owner.listed())
-        place, last_place = self._place(run_id), None if self._last is None else self._place(self._last)
-        return None if place is None or last_place is None else place - last_place
-
-    def _place(self, run_id: RunId) -> int | None:
-        listed, places = self._places
-        if listed is not self._listed:
-            listed = self._listed
-            places = {run: place for place, run in enumerate(listed)}
-            self._places = listed, places
-        return places.get(run_id)
-
-    def _next_runs(self, run_id: RunId) -> Sequence[RunId]:
-        listed, places = self._places
-        place = places.get(run_id)
-        return [] if place is None else listed[place + 1 : place + 1 + self._most_results]
+        return self._orders
 
     def _drop(self, run_ids: set[RunId]) -> None:
         self._ahead -= run_ids

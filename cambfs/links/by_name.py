@@ -9,7 +9,7 @@ change. Threads: any; no state.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from cambfs.deadline import Deadline
@@ -74,8 +74,9 @@ class ByName:
         node = self._find(path)
         if node.name != _PLAYLIST:
             raise NoSuchName(f"{path!r} is no file")
-        # A player opens the titles in this order, and lists no folder.
-        self._library.expect(list(dict.fromkeys(run_id for _, run_id in self._titles(node))))
+        # A copy of the folder has the playlist, too, and goes on in its own order.
+        played = _each_once(run_id for _, run_id in self._titles(node))
+        self._library.expect(played, *self._orders(path.removesuffix(f"/{_PLAYLIST}"), node.folder))
         return OpenControl(self._playlist_of(node).text)
 
     def readlink(self, path: str, _deadline: Deadline) -> str:
@@ -89,9 +90,19 @@ class ByName:
         if node.name:
             raise NoSuchName(f"{path!r} is no directory")
         self._refresh()
-        targets = dict.fromkeys(map(self._known, node.folder.titles.values()))  # a run may have several names
-        self._library.expect([target for target in targets if isinstance(target, int)])
+        self._library.expect(*self._orders(path, node.folder))
         return self._entries(path, node.folder)
+
+    def _orders(self, path: str, folder: Folder) -> Iterator[list[RunId]]:
+        """The orders in which programs go through a folder: that of the listing, as find and tar do; that of the names,
+        as shells and rsync; that of the inodes, as cp."""
+        known = ((title, self._known(target)) for title, target in folder.titles.items())
+        titles = {title: run_id for title, run_id in known if isinstance(run_id, int)}
+        yield _each_once(titles.values())
+        yield _each_once(titles[title] for title in sorted(titles))
+        for ending in self._listed_endings:
+            inodes = {title: inode_of_path(f"{path}/{title}.{ending}") for title in titles}
+            yield _each_once(titles[title] for title in sorted(titles, key=inodes.__getitem__))
 
     def is_private(self, _path: str) -> bool:
         return False
@@ -135,6 +146,11 @@ class ByName:
         for path, target in node.folder.all_titles:
             if isinstance(run := self._known(target), int):
                 yield path, run
+
+
+def _each_once(runs: Iterable[RunId]) -> list[RunId]:
+    """A run may have several names."""
+    return list(dict.fromkeys(runs))
 
 
 def _is_file(folder: Folder, name: str) -> bool:

@@ -67,7 +67,7 @@ def unmount(directory: Path, *, lazy: bool = False) -> None:
         raise ConfigError(f"{directory}: was mounted by {owner}; only that user and root can unmount it")
     if lazy:
         _detach(mounted.directory, lazy=True)
-        _await_gone(mounted.directory, mounted.device)
+        _await_gone(mounted)
     else:
         _unmount_now(mounted)
 
@@ -93,8 +93,11 @@ def _unmount_now(mounted: Mounted) -> None:
         if not _detach(mounted.directory, lazy=False):
             if daemon is not None:
                 daemon.terminate()  # it also ends all waiting reads
-            _detach(mounted.directory, lazy=True)
-        _await_gone(mounted.directory, mounted.device)
+                # It unmounts by itself, and would complain that the mount was gone.
+                daemon.has_ended(_ENDS_AFTER_SIGNAL_S)
+            if _is_there(mounted):
+                _detach(mounted.directory, lazy=True)
+        _await_gone(mounted)
         if daemon is not None:
             _await_end(daemon, mounted.directory)
     if hangs:
@@ -195,9 +198,15 @@ def _run(command: list[str]) -> str:
     return "" if done.returncode == 0 else " ".join(done.stderr.split()) or f"{command[0]} failed"
 
 
-def _await_gone(directory: Path, device: str) -> None:
+def _await_gone(mounted: Mounted) -> None:
     deadline = time.monotonic() + _GONE_TIMEOUT_S
-    while (mounted := mounted_at(directory)) is not None and mounted.device == device:
+    while _is_there(mounted):
         if time.monotonic() > deadline:
-            raise ConfigError(f"{directory}: is still mounted after {_GONE_TIMEOUT_S:g} s")
+            raise ConfigError(f"{mounted.directory}: is still mounted after {_GONE_TIMEOUT_S:g} s")
         time.sleep(_POLL_S)
+
+
+def _is_there(mounted: Mounted) -> bool:
+    """Whether this very mount is still at its directory."""
+    now = mounted_at(mounted.directory)
+    return now is not None and now.device == mounted.device

@@ -173,13 +173,13 @@ class Library:
         self.expect(listed)
         return listed
 
-    def expect(self, runs: Sequence[RunId]) -> None:
+    def expect(self, runs: Sequence[RunId], *other_orders: Sequence[RunId]) -> None:
         """Notes that a directory or playlist with these runs, each once, was read: a program may now go through them
-        in this order."""
+        in this order, or in one of the others."""
         with self._lock:
             self._size_lookahead.begin(runs)
             self._url_lookahead.begin(runs)
-        self._read_ahead.begin(runs)
+        self._read_ahead.begin(runs, *other_orders)
 
     def cached_or_in_use(self) -> set[RunId]:
         """The runs that are cached as a whole or in use. It costs far less than `arrived` for each of many runs."""

@@ -14,7 +14,7 @@ from cambfs import audio
 from cambfs.audio import End
 from cambfs.deadline import Deadline
 from cambfs.errors import NoWav, ResultChanged, Undecodable
-from cambfs.flac import StreamInfo, samples_at_end, stream_info, without_id3v1
+from cambfs.flac import StreamInfo, is_empty, samples_at_end, stream_info, without_id3v1
 from cambfs.model import RunInfo
 from cambfs.names import RunId
 from cambfs.remote.object_store import HEAD_BYTES
@@ -193,6 +193,8 @@ def _format(run_id: RunId, handle: Handle, head: bytes, deadline: Deadline) -> W
 def _counted(run_id: RunId, handle: Handle, head: bytes, info: StreamInfo, deadline: Deadline) -> int:
     """The samples of a FLAC whose header does not count them: its last frame does."""
     size = handle.size(deadline)
+    if is_empty(head, size):
+        return 0
     wanted = min(audio.tail_bytes_wanted(head), size)
     if not wanted:  # frames too large to search for the last one
         return count_samples(handle, head, info, deadline)

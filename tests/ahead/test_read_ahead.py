@@ -59,6 +59,10 @@ def _read(library: Library, *run_ids: int) -> None:
         assert read_all(library, run_id) == content_of(run_id)
 
 
+def _runs(*run_ids: int) -> list[RunId]:
+    return [RunId(run_id) for run_id in run_ids]
+
+
 def _streamed(source: FakeSource) -> list[int]:
     return [run_id for run_id in range(1, COUNT + 1) if source.count("stream", run_id)]
 
@@ -97,6 +101,29 @@ def test_two_opens_in_order_fetch_the_next_four(library: Library, source: FakeSo
     eventually(no_threads)
     assert {*cached(library)} == {3, 4, 5, 6, 7, 8, 9}
     assert source.requests - asked <= 3  # of run 9
+
+
+@pytest.mark.parametrize(
+    ("opened", "ahead"),
+    [
+        ((9, 2), {5, 12, 1, 7}),
+        ((4, 3), {2, 1}),
+        ((9, 2, 5, 4, 3), {2, 1, 12, 7}),
+        ((5, 12, 1), {7, 3, 10, 6}),
+        ((9, 5), set()),
+    ],
+)
+def test_a_listing_may_have_several_orders(
+    opened: tuple[int, ...], ahead: set[int], library: Library, source: FakeSource
+) -> None:
+    library.expect(_runs(9, 2, 5, 12, 1, 7, 3, 10, 6, 8, 4, 11), _runs(*range(COUNT, 0, -1)))
+    for run_id in opened:
+        _read(library, run_id)
+        eventually(no_threads)
+
+    assert {*_streamed(source)} >= ahead
+    if not ahead:
+        assert {*_streamed(source)} == {*opened}
 
 
 def test_all_in_order_are_fetched_once(library: Library, source: FakeSource) -> None:

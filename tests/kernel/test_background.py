@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -78,6 +78,19 @@ def test_the_first_look_after_mounting_works(cambfs: Cambfs, server: Server, dir
     assert KEY not in log.read_text()
     assert "Traceback" not in log.read_text()
     assert server.count("stream", 101) == 1
+
+
+def test_unmounting_below_open_files_leaves_nothing_in_the_log(cambfs: Cambfs, directory: Path, tmp_path: Path) -> None:
+    for _ in range(3):
+        assert cambfs("mount").status == 0
+        file = os.open(directory / "101.flac", os.O_RDONLY)
+        assert os.read(file, 4) == b"fLaC"
+        assert cambfs("unmount").status == 0
+        assert not is_mounted(directory)
+        with suppress(OSError):  # the mount has gone
+            os.close(file)
+    (log,) = tmp_path.glob(".local/state/cambfs/*.log")
+    assert "failed to unmount" not in log.read_text()
 
 
 def test_a_directory_is_mounted_once(cambfs: Cambfs, directory: Path) -> None:

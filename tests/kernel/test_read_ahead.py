@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from pathlib import Path
 
@@ -54,6 +55,23 @@ def test_copies_in_listing_order(
     assert b"".join(path.read_bytes() for path in copied) == whole
     assert server.count("stream") == COUNT
     assert (found["unopened_results"], found["unopened_bytes"]) == (0, 0)
+
+
+@pytest.mark.parametrize("order", ["find -name '*.flac' -printf '%i %f\n' | sort -n", "ls *.flac", "cat playlist.m3u8"])
+def test_a_folder_in_the_order_of_cp_of_a_shell_and_of_a_player(
+    order: str, server: Server, mounted: Mounted, tmp_path: Path
+) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("".join(f"{1 + 5 * line % COUNT} Book/{7 * line % COUNT:02}\n" for line in range(COUNT)))
+    with mounted("--runs-file", str(names)) as mount:
+        in_order = mount.run(f"cd by-name/Book && {order}").out.decode()
+        paths = re.findall(r"\d\d\.flac$", in_order, re.MULTILINE)
+        assert len(paths) == COUNT
+        for path in paths[:2]:
+            assert mount.run(["cat", f"by-name/Book/{path}"]).status == 0
+        wait_until(lambda: _read_ahead(mount)["results"] == _AHEAD, "the next ones are fetched")
+        next_ones = {int((mount.path / "by-name/Book" / path).resolve().stem) for path in paths[2 : 2 + _AHEAD]}
+        assert next_ones <= _streamed(server)
 
 
 def test_many_reader_processes_at_once(server: Server, results: dict[int, Path], mounted: Mounted) -> None:

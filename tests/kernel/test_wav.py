@@ -171,6 +171,17 @@ def test_a_flac_that_does_not_count_its_samples(server: Server, mounted: Mounted
         assert mount.run("cat 7.wav").out[44:] == decoded.out
 
 
+def test_a_flac_without_samples(server: Server, mounted: Mounted, tmp_path: Path) -> None:
+    empty, wav = tmp_path / "empty.flac", tmp_path / "empty.wav"
+    for path in (empty, wav):
+        assert run(["sox", "-n", "-r", "48000", "-b", "16", str(path), "trim", "0", "0"]).status == 0
+    server.results[7] = empty
+    with mounted() as mount:
+        assert mount.run(f"cmp 7.wav {wav} && stat -c %s 7.wav && cmp 7.flac {empty}").out == b"44\n"
+        mount.await_idle()
+        assert mount.cached_runs() == {7}
+
+
 def test_other_results(server: Server, mounted: Mounted, audio: Audio, tmp_path: Path) -> None:
     ogg = tmp_path / "other.ogg"
     assert run(["sox", str(audio.sentence), "-t", "ogg", str(ogg)]).status == 0
