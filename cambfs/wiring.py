@@ -324,11 +324,4 @@ def _tree(
         NAME: Controls(controls),
     }
     wavs = WavFiles(Wavs(library), library.listed if settings.wav else list)
-
-    def is_listed(name: str) -> bool:
-        if name == task_links.NAME:
-            return not links.is_empty()
-        # The playlist of all always opens, but without names the root lists results alone.
-        return name != ALL or bool(declared.names().root.all_titles)
-
-    return Tree(Results(library, url_style), branches, is_listed, wavs)
+    return Tree(Results(library, url_style), branches, wavs)

@@ -153,10 +153,10 @@ def test_without_urls_there_are_no_links_to_them(source: FakeSource, tasks: Task
 def test_no_tasks_are_an_empty_folder(source: FakeSource, closing: Event, links: TaskLinks) -> None:
     tasks = Tasks(source, Workers(), closing, timeout_s=LIMIT_S, wait_s=0.0)
     none = TaskLinks(tasks, (Kind.FLAC,))
-    assert none.is_empty()
+    assert none.listed_mode() is None
     assert list(none.names("/tasks")) == []
     say(source, TASK, PENDING)
     with pytest.raises(TaskPending):
         none.readlink(f"/tasks/{TASK}.flac", deadline())
-    eventually(lambda: not none.is_empty())
-    assert not links.is_empty()
+    eventually(lambda: none.listed_mode() is not None)
+    assert links.listed_mode() == DIRECTORY_MODE
