@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -126,7 +126,7 @@ def open_parts(
     settings: Settings,
     declared: Callable[[], Sequence[RunId]],
     counters: Counters | None = None,
-    declared_tasks: Callable[[], Sequence[TaskId]] = tuple,
+    declared_tasks: Callable[[], Set[TaskId]] = frozenset,
     read_ahead: int = 0,
 ) -> Iterator[Parts]:
     """`counters` count the requests; `read_ahead` is as in `Library`. Raises ConfigError."""
@@ -154,7 +154,7 @@ def open_parts(
         yield Parts(client, cache, library, _tasks(settings, context, declared_tasks))
 
 
-def _tasks(settings: Settings, context: Context, declared: Callable[[], Sequence[TaskId]]) -> Tasks:
+def _tasks(settings: Settings, context: Context, declared: Callable[[], Set[TaskId]]) -> Tasks:
     from cambfs.remote.tasks import Tasks
 
     return Tasks(

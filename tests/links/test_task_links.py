@@ -26,7 +26,7 @@ FAILED = TaskReport(failure="ERROR: no such voice")
 
 @pytest.fixture
 def tasks(source: FakeSource, closing: Event) -> Tasks:
-    return Tasks(source, Workers(), closing, timeout_s=LIMIT_S, wait_s=LIMIT_S, declared=lambda: [NAMED])
+    return Tasks(source, Workers(), closing, timeout_s=LIMIT_S, wait_s=LIMIT_S, declared=lambda: {NAMED})
 
 
 @pytest.fixture
