@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -56,7 +56,7 @@ def open_parts(
     settings: Settings,
     declared: Callable[[], Sequence[RunId]],
     counters: Counters | None = None,
-    declared_tasks: Callable[[], Sequence[TaskId]] = tuple,
+    declared_tasks: Callable[[], Set[TaskId]] = frozenset,
     read_ahead: int = 0,
 ) -> Iterator[Parts]:
     """`counters` count the requests; `read_ahead` is as in `Library`. Raises ConfigError."""
@@ -84,7 +84,7 @@ def open_parts(
         yield Parts(client, cache, library, _tasks(settings, context, declared_tasks))
 
 
-def _tasks(settings: Settings, context: Context, declared: Callable[[], Sequence[TaskId]]) -> Tasks:
+def _tasks(settings: Settings, context: Context, declared: Callable[[], Set[TaskId]]) -> Tasks:
     from cambfs.remote.tasks import Tasks
 
     return Tasks(
@@ -209,11 +209,4 @@ def _tree(
         NAME: Controls(controls),
     }
     wavs = WavFiles(Wavs(library), library.listed if settings.wav else list)
-
-    def is_listed(name: str) -> bool:
-        if name == task_links.NAME:
-            return not links.is_empty()
-        # The playlist of all always opens, but without names the root lists results alone.
-        return name != ALL or bool(declared.names().root.all_titles)
-
-    return Tree(Results(library, url_style), branches, is_listed, wavs)
+    return Tree(Results(library, url_style), branches, wavs)

@@ -13,7 +13,7 @@ from cambfs.names import RunId, TaskId
 from cambfs.remote.source import PENDING, TaskKind, TaskReport
 from cambfs.remote.tasks import Tasks
 from cambfs.system.workers import Workers
-from tests.fakes import LIMIT_S, FakeSource
+from tests.fakes import LIMIT_S, FakeSource, Gate
 
 _IDS = [TaskId(f"3f2b8a52-1c7e-4b0d-9a6f-5d1e8c2b7{number:03}") for number in range(2 * MAX_WORKERS)]
 
@@ -69,6 +69,23 @@ def test_the_time_is_for_all_tasks_together(source: FakeSource, tasks: Tasks, ou
     assert Wait(tasks, 0.2, outcomes).run(_IDS) == []
     assert outcomes.found == dict.fromkeys(_IDS, TaskPending)
     assert {task_id for task_id, _ in source.asked} == {*_IDS[:MAX_WORKERS]}
+
+
+def test_tasks_that_stay_pending_do_not_hide_the_others(source: FakeSource, tasks: Tasks) -> None:
+    done, gate = _IDS[MAX_WORKERS], Gate()
+
+    class Opening(Outcomes):
+        def task_succeeded(self, task_id: TaskId, run_id: RunId) -> None:
+            super().task_succeeded(task_id, run_id)
+            gate.open()
+
+    for task_id in _IDS[:MAX_WORKERS]:
+        source.tasks[task_id, TaskKind.SPEECH] = [gate, TaskReport(failure="ERROR")]
+    say(source, done, TaskReport(RunId(7)))
+
+    outcomes = Opening()
+    assert Wait(tasks, LIMIT_S, outcomes).run([*_IDS[:MAX_WORKERS], done]) == [7]
+    assert [*outcomes.found.values()].count(TaskFailed) == MAX_WORKERS
 
 
 def test_a_refused_key_ends_the_wait(source: FakeSource, tasks: Tasks, outcomes: Outcomes) -> None:

@@ -85,6 +85,9 @@ class ByName:
             raise NoSuchName(f"{path!r} is no symbolic link")
         return self._link(node)
 
+    def listed_mode(self) -> int | None:
+        return DIRECTORY_MODE if self._names().root.all_titles else None
+
     def names(self, path: str) -> Iterator[Entry]:
         node = self._find(path)
         if node.name:

@@ -109,6 +109,10 @@ class AllResults:
     def readlink(self, path: str, _deadline: Deadline) -> str:
         raise NoSuchName(f"{path!r} is no symbolic link")
 
+    def listed_mode(self) -> int | None:
+        """It always opens, but without names the root lists results alone."""
+        return FILE_MODE if self._names().root.all_titles else None
+
     def names(self, path: str) -> Iterator[Entry]:
         raise NoSuchName(f"{path!r} is no directory")
 

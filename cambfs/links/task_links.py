@@ -66,9 +66,8 @@ class TaskLinks:
     def is_private(self, path: str) -> bool:
         return path != _ROOT  # the kernel opens no links, only the files about tasks
 
-    def is_empty(self) -> bool:
-        """Whether the listing has no task."""
-        return not self._tasks.reports()
+    def listed_mode(self) -> int | None:
+        return DIRECTORY_MODE if self._tasks.reports() else None
 
     def _listed(self, report: TaskReport) -> Iterator[tuple[str, int]]:
         """The endings and modes of the names that show a task in this state."""

@@ -1,13 +1,15 @@
 """Results as seekable binary files of Python.
 
 Threads: any may open files. One file is for one thread at a time, as Python's own files are. `_lock` guards the table
-of libraries; a library and its threads live until the program ends.
+of libraries; a library and its threads live until the program ends. The
+child of a fork has libraries of its own.
 """
 
 from __future__ import annotations
 
 import atexit
 import io
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -67,10 +69,13 @@ class RunFile(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Only from the end it waits, for the size. Raises OSError."""
         self._check_open()
-        begin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position}.get(whence)
-        if begin is None:
+        if whence == io.SEEK_END:
             with _as_os_error(self.name):
                 begin = self._source.size(Deadline(self._timeout_s))
+        elif whence in (io.SEEK_SET, io.SEEK_CUR):
+            begin = self._position if whence == io.SEEK_CUR else 0
+        else:
+            raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
         if begin + offset < 0:
             raise ValueError(f"negative seek position {begin + offset}")
         self._position = begin + offset
@@ -95,10 +100,23 @@ class _Opened(NamedTuple):
     wavs: Wavs
 
 
-_lock = Lock()  # guards the next two
+_lock = Lock()  # guards the next three
 _libraries: dict[Settings, _Opened] = {}
 _closing = ExitStack()
-atexit.register(_closing.close)
+atexit.register(lambda: _closing.close())
+_of_parent: list[ExitStack] = []
+
+
+def _begin_anew() -> None:
+    """In the child of a fork, as `multiprocessing` makes one: the threads of the libraries are not there. What the
+    parent closes is only kept, because the end of it would remove files of the parent."""
+    global _lock, _closing  # another thread may have held the lock
+    _of_parent.append(_closing)
+    _lock, _closing = Lock(), ExitStack()
+    _libraries.clear()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def _opened(settings: Settings) -> _Opened:

@@ -11,7 +11,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -57,8 +57,8 @@ class _Poll:
 
 class Tasks:
     """`wait_s` is the longest wait for a pending task. A poll fails when the API has not responded for `timeout_s`, or,
-    unless `outlast_outage`, as soon as the API is known to be down. `declared` returns the tasks that the user named.
-    Every wait ends once `closing` is set."""
+    unless `outlast_outage`, as soon as the API is known to be down. `declared` returns the tasks that the user
+    named, in their order. Every wait ends once `closing` is set."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Tasks:
         *,
         timeout_s: float,
         wait_s: float,
-        declared: Callable[[], Sequence[TaskId]] = tuple,
+        declared: Callable[[], Set[TaskId]] = frozenset,
         outlast_outage: bool = False,
     ) -> None:
         self._source = source
@@ -122,8 +122,8 @@ class Tasks:
         that the API does not know. Makes no request."""
         declared = self._declared()
         with self._changed:
-            declared = [task_id for task_id in declared if task_id not in self._unknown]
-            return {**dict.fromkeys(declared, PENDING), **self._reports}
+            pending = (task_id for task_id in declared if task_id not in self._unknown)
+            return {**dict.fromkeys(pending, PENDING), **self._reports}
 
     def refresh(self) -> None:
         """Requests in the background the state of some tasks whose outcome is not known. Waits for nothing."""

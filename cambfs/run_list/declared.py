@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,7 +44,7 @@ class _Version(NamedTuple):
     it could change again and keep its signature; `digest` tells then whether it did."""
 
     runs: tuple[RunId, ...]
-    tasks: tuple[TaskId, ...]
+    tasks: dict[TaskId, None]
     names: Names
     signature: _Signature | None
     digest: bytes
@@ -87,9 +87,9 @@ class DeclaredRuns:
     def __call__(self) -> Sequence[RunId]:
         return self._refreshed().runs
 
-    def tasks(self) -> Sequence[TaskId]:
-        """The tasks in the file, in its order."""
-        return self._refreshed().tasks
+    def tasks(self) -> Set[TaskId]:
+        """The tasks in the file, in its order. To look for one of them costs little."""
+        return self._refreshed().tasks.keys()
 
     def names(self) -> Names:
         return self._refreshed().names
@@ -172,7 +172,7 @@ def _parse(fixed: list[range], file: Path, content: bytes, status: os.stat_resul
 
 def _version(fixed: list[range], found: Content, mtime_ns: int = 0, digest: bytes = b"") -> _Version:
     runs, names = expand(fixed + found.ranges), Names(found.root, mtime_ns)
-    return _Version(runs, tuple(found.tasks), names, None, digest, found.errors, found.warnings)
+    return _Version(runs, dict.fromkeys(found.tasks), names, None, digest, found.errors, found.warnings)
 
 
 def _is_csv(file: Path) -> bool:

@@ -34,6 +34,7 @@ class Handle:
         self.same_bytes = same_bytes
         self.beside_other = beside_other
         self.readinto = lease.run.readinto
+        self.check = lease.run.check
 
     def read(self, offset: int, length: int, deadline: Deadline) -> bytes:
         """`length` bytes, or fewer only because the result ends there. Raises CambfsError."""

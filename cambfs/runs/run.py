@@ -199,6 +199,10 @@ class Run:
             self._content.spool.readinto(offset, buffer[: stop - offset])
         return stop - offset
 
+    def check(self) -> None:
+        """Raises the error that has ended the run, as `readinto` does. Without the lock."""
+        self._waiters.check()
+
     def retire(self) -> None:
         """Called once, after the last use. The downloaded bytes go to the cache."""
         self._demand.end()

@@ -10,13 +10,11 @@ from collections.abc import Callable
 from threading import Condition, RLock
 from typing import TypeVar
 
-from cambfs.deadline import SLICE_S, Deadline
+from cambfs.deadline import CROWD, SLICE_S, Deadline
 from cambfs.errors import CambfsError
 
 # Readers that have their bytes leave much sooner. After this time the transfer goes on anyway.
 _HANDOVER_S = 0.005
-# Waiters check whether their callers were killed. Beyond this number each checks less often.
-_CROWD = 64
 
 T = TypeVar("T")
 
@@ -52,7 +50,7 @@ class Waiters:
             while (value := self._response(ready, failures)) is None:
                 want()
                 deadline.check(progress_at())
-                self._changed.wait(SLICE_S * max(1.0, len(self._ready) / _CROWD))
+                self._changed.wait(SLICE_S * max(1.0, len(self._ready) / CROWD))
             return value
         finally:
             self._ready.remove(ready)

@@ -39,6 +39,9 @@ class Controls:
     def readlink(self, path: str, _deadline: Deadline) -> str:
         raise NoSuchName(f"{path!r} is no symbolic link")
 
+    def listed_mode(self) -> None:
+        return None
+
     def names(self, _path: str) -> Iterator[Entry]:
         return iter([(name, ino, SECRET_MODE) for name, ino in self._inodes.items()])
 

@@ -79,6 +79,10 @@ class Branch(Protocol):
     def readlink(self, path: str, deadline: Deadline) -> str:
         """The target of a symbolic link."""
 
+    def listed_mode(self) -> int | None:
+        """The mode of the branch where the root lists it now, else None. It costs little: every listing of the root
+        calls it, and needs no size."""
+
     def names(self, path: str) -> Iterator[Entry]:
         """The entries of a directory as they are now, without `.` and `..`."""
 

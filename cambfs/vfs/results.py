@@ -150,6 +150,9 @@ class Results:
         files_per_run = 1 if self._url_style is None else 2
         return self._library.known_bytes(), files_per_run * len(self._library.listed())
 
+    def listed_mode(self) -> None:
+        return None  # the root lists its files, not the branch
+
     def names(self, _path: str) -> Iterator[Entry]:
         listed = self._library.begin_listing()
         with_url = self._library.with_url(listed) if self._url_style is not None else ()

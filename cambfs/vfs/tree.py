@@ -5,12 +5,11 @@ The adapter serves it through FUSE. Threads: any; no state.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from itertools import chain
 
 from cambfs.deadline import Deadline
-from cambfs.errors import NoSuchName
+from cambfs.names import inode_of_path
 from cambfs.vfs.nodes import Attributes, Branch, Entry
 from cambfs.vfs.open_files import OpenFile
 from cambfs.vfs.results import Results
@@ -21,20 +20,17 @@ _ROOT = "/"
 
 class Tree:
     """`branches`: the first name of a path → its branch. All other names of the root belong to the results, and those
-    of WAVs to `wavs`. The root lists the branches that are there and listed now, as `is_listed` says of the names, but
-    none whose name begins with a dot. Every method raises NoSuchName for a path that is not there, and other
-    CambfsErrors."""
+    of WAVs to `wavs`. The root lists the branches that have a `listed_mode`. Every method raises NoSuchName for a
+    path that is not there, and other CambfsErrors."""
 
     def __init__(
         self,
         results: Results,
         branches: Mapping[str, Branch],
-        is_listed: Callable[[str], bool] = lambda _: True,
         wavs: Branch | None = None,
     ) -> None:
         self._results = results
         self._branches = branches
-        self._is_listed = is_listed
         self._wavs = wavs
 
     def _branch(self, path: str) -> Branch:
@@ -73,12 +69,8 @@ class Tree:
 
     def _branch_entries(self) -> Iterator[Entry]:
         for name, branch in self._branches.items():
-            if name.startswith(".") or not self._is_listed(name):
-                continue
-            with suppress(NoSuchName):
-                # A look at a branch waits for nothing.
-                node = branch.attributes(f"/{name}", Deadline(0), is_lookup_possible=True)
-                yield name, node.ino, node.mode
+            if (mode := branch.listed_mode()) is not None:
+                yield name, inode_of_path(f"/{name}"), mode
 
     def usage(self) -> tuple[int, int]:
         """The bytes of all results whose size is known, and the number of their files."""

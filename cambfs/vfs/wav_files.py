@@ -50,6 +50,9 @@ class WavFiles:
     def is_private(self, _path: str) -> bool:
         return False
 
+    def listed_mode(self) -> None:
+        return None  # the root lists its files, not the branch
+
     def names(self, _path: str) -> Iterator[Entry]:
         names = (f"{run_id}{ENDING}" for run_id in self._listed() if not self._wavs.is_known_without(run_id))
         return ((name, inode_of_path(f"/{name}"), FILE_MODE) for name in names)

@@ -43,6 +43,7 @@ class OpenWav:
         """As that of a Handle. Raises Undecodable, too."""
         if self._decoding is None:
             return self._handle.readinto(offset, buffer, deadline)
+        self._handle.check()  # the samples that are decoded already may be those of a result that has changed
         try:
             return self._decoding.readinto(self._handle, offset, buffer, deadline)
         except Undecodable as error:

@@ -13,11 +13,27 @@ from tests.api.faults import Fault
 from tests.api.server import Server
 from tests.kernel.audio import Audio
 from tests.kernel.conftest import Mounted
-from tests.kernel.harness import Mount, wait_until
+from tests.kernel.harness import PYTHON, Mount, wait_until
 
 TASK = "3f2b8a52-1c7e-4b0d-9a6f-5d1e8c2b7a10"
 OTHER = "3f2b8a52-1c7e-4b0d-9a6f-5d1e8c2b7a11"
 _FOR_EVER_S = 1e9
+_MANY = [f"3f2b8a52-1c7e-4b0d-9a6f-{number:012}" for number in range(300)]
+_FOLLOW = f"""
+import os, threading
+threading.stack_size(1 << 18)
+def follow(task):
+    try:
+        os.readlink("tasks/" + task + ".flac")
+    except OSError:
+        pass
+threads = [threading.Thread(target=follow, args=[task]) for task in 5 * {_MANY}]
+for thread in threads:
+    thread.start()
+print("all", flush=True)
+for thread in threads:
+    thread.join()
+"""
 
 
 def add(server: Server, audio: Audio, task_id: str, takes_s: float = 0.0, outcome: str = "SUCCESS") -> None:
@@ -163,6 +179,19 @@ def test_unknown_tasks_and_misplaced_ones_do_not_exist(server: Server, mounted: 
         assert server.count("task") == 2
         assert f"task {TASK}: the API says 400" in errors(mount)
         assert listed(mount) == []
+
+
+def test_a_crowd_that_waits_holds_nothing_up(server: Server, mounted: Mounted, audio: Audio) -> None:
+    for task_id in _MANY:
+        add(server, audio, task_id, _FOR_EVER_S)
+    add(server, audio, TASK)
+    with mounted() as mount, mount.start([*PYTHON, "-c", _FOLLOW]) as crowd:
+        assert crowd.stdout is not None
+        assert crowd.stdout.readline() == b"all\n"
+        wait_until(lambda: server.count("task") >= len(_MANY), "all tasks are asked for")
+        for _ in range(3):
+            assert mount.run(f"ls && cmp tasks/{TASK}.flac 106.flac", limit_s=20).status == 0
+        crowd.kill()
 
 
 def test_a_mount_ends_while_somebody_waits(server: Server, mounted: Mounted, audio: Audio) -> None:

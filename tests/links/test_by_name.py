@@ -189,7 +189,7 @@ def test_a_change_of_the_file_is_seen_at_once(tree: Tree, file: Path) -> None:
 
 def test_without_names_the_branch_is_not_there(tree: Tree, file: Path) -> None:
     write(file, "1\n2\n3\n")
-    assert [name for name, _, _ in tree.names("/")] == ["1.flac", "2.flac", "3.flac", ALL]
+    assert [name for name, _, _ in tree.names("/")] == ["1.flac", "2.flac", "3.flac"]
     for path in ("/by-name", "/by-name/playlist.m3u8"):
         with pytest.raises(NoSuchName):
             look(tree, path)
@@ -253,3 +253,17 @@ def test_going_through_a_folder_asks_ahead_in_bulk(source: FakeSource, make_libr
         target = tree.readlink(f"/by-name/Book/{name}", deadline()).removeprefix("../..")
         assert tree.attributes(target, deadline(), is_lookup_possible=False).size == 5000
     assert source.calls("sign") + source.calls("bulk") <= len(runs) // 5
+
+
+def test_listing_the_root_makes_no_playlist(
+    library: Library, declared: DeclaredRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would read the beginning of every cached result."""
+
+    def text_is_made(*_: object) -> bytes:
+        raise AssertionError("a playlist is made")
+
+    monkeypatch.setattr(Playlists, "text", text_is_made)
+    tree = tree_of(library, declared)
+
+    assert [name for name, _, _ in tree.names("/")][-2:] == ["by-name", "all.m3u8"]

@@ -27,7 +27,7 @@ ENDINGS = ("flac", "wav", "url")
 
 @pytest.fixture
 def tasks(source: FakeSource, closing: Event) -> Tasks:
-    return Tasks(source, Workers(), closing, timeout_s=LIMIT_S, wait_s=LIMIT_S, declared=lambda: [NAMED])
+    return Tasks(source, Workers(), closing, timeout_s=LIMIT_S, wait_s=LIMIT_S, declared=lambda: {NAMED})
 
 
 @pytest.fixture
@@ -155,10 +155,10 @@ def test_an_ending_that_is_not_listed_opens_and_no_other(source: FakeSource, tas
 def test_no_tasks_are_an_empty_folder(source: FakeSource, closing: Event, links: TaskLinks) -> None:
     tasks = Tasks(source, Workers(), closing, timeout_s=LIMIT_S, wait_s=0.0)
     none = TaskLinks(tasks, ("flac", "wav"), ("flac",))
-    assert none.is_empty()
+    assert none.listed_mode() is None
     assert list(none.names("/tasks")) == []
     say(source, TASK, PENDING)
     with pytest.raises(TaskPending):
         none.readlink(f"/tasks/{TASK}.flac", deadline())
-    eventually(lambda: not none.is_empty())
-    assert not links.is_empty()
+    eventually(lambda: none.listed_mode() is not None)
+    assert links.listed_mode() == DIRECTORY_MODE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -49,6 +50,8 @@ def test_the_file_is_as_one_of_python() -> None:
         assert file.read() == _CONTENT
         with pytest.raises(ValueError, match="negative"):
             file.seek(-1)
+        with pytest.raises(ValueError, match="whence"):
+            file.seek(0, os.SEEK_DATA)
     with pytest.raises(ValueError, match="closed"):
         file.read(1)
     file.close()
@@ -90,6 +93,27 @@ def test_another_program_needs_no_request(server: Server, tmp_path: Path) -> Non
         )
         assert (done.stdout, done.stderr) == (f"{len(_CONTENT)}\n", "")
     assert server.count("stream") == 1
+
+
+def test_a_process_of_multiprocessing_has_a_library_of_its_own(server: Server, tmp_path: Path) -> None:
+    """A fork has none of its parent's threads, so nothing of what they fetch."""
+    server.fail(Fault("stall", run_id=102, after_bytes=50_000))
+    program = """
+import multiprocessing, cambfs
+def length(run_id):
+    return len(cambfs.open_run(run_id, timeout=5).read())
+file = cambfs.open_run(102, timeout=5)
+with multiprocessing.get_context("fork").Pool(1) as pool:
+    print(pool.apply(length, [102]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment(server, tmp_path / "home"),
+        capture_output=True,
+        text=True,
+        timeout=_LIMIT_S,
+    )
+    assert done.stdout == f"{samples()[102].stat().st_size}\n", done.stderr
 
 
 def test_errors_are_those_of_files(server: Server) -> None:

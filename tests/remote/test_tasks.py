@@ -46,7 +46,7 @@ class MakeTasks(Protocol):
 def make_tasks(source: FakeSource, closing: Event) -> MakeTasks:
     def make(wait_s: float = LIMIT_S, declared: Sequence[TaskId] = (), **options: Any) -> Tasks:
         options = {"timeout_s": LIMIT_S, **options}
-        return Tasks(source, Workers(), closing, wait_s=wait_s, declared=lambda: declared, **options)
+        return Tasks(source, Workers(), closing, wait_s=wait_s, declared=dict.fromkeys(declared).keys, **options)
 
     return make
 

@@ -4,7 +4,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 import pytest
@@ -242,6 +242,7 @@ def test_names_and_tasks_follow_the_file(tmp_path: Path) -> None:
     write(file, f"1 Book/b\n{TASK}\n")
     assert [str(title.path) for title in runs.names().root.all_titles] == ["Book/b"]
     assert list(runs.tasks()) == [TASK]
+    assert isinstance(runs.tasks(), Set), "each attribute of a task is a search in it"
     assert list(runs()) == [1, 9]
 
 

@@ -21,6 +21,12 @@ from tests.waiting import MakeLibrary, deadline, read
 class Links:
     """A folder with one link."""
 
+    def __init__(self, listed_mode: int | None = DIRECTORY_MODE) -> None:
+        self._listed_mode = listed_mode
+
+    def listed_mode(self) -> int | None:
+        return self._listed_mode
+
     def attributes(self, path: str, _deadline: Deadline, *, is_lookup_possible: bool) -> Attributes:  # noqa: ARG002
         return Attributes(7, DIRECTORY_MODE if path in ("/links", "/.hidden") else LINK_MODE, 1, 0, 0)
 
@@ -45,10 +51,10 @@ def library(source: FakeSource, make_library: MakeLibrary) -> Library:
 
 @pytest.fixture
 def tree(library: Library) -> Tree:
-    return Tree(Results(library, UrlStyle.JSON), {"links": Links(), ".hidden": Links()})
+    return Tree(Results(library, UrlStyle.JSON), {"links": Links(), ".hidden": Links(listed_mode=None)})
 
 
-def test_the_root_lists_the_results_and_the_branches_without_a_dot(tree: Tree) -> None:
+def test_the_root_lists_the_results_and_the_branches_that_want_it(tree: Tree) -> None:
     found = [(name, stat.S_IFMT(mode)) for name, _, mode in tree.names("/")]
 
     assert found == [("1.flac", stat.S_IFREG), ("1.url", stat.S_IFREG), ("links", stat.S_IFDIR)]
@@ -77,13 +83,12 @@ def test_all_other_names_belong_to_the_results(tree: Tree) -> None:
         tree.readlink("/1.flac", deadline())
 
 
-def test_the_root_lists_a_branch_only_when_it_is_there_and_to_be_listed(library: Library) -> None:
-    class Gone(Links):
-        def attributes(self, path: str, _deadline: Deadline, *, is_lookup_possible: bool) -> Attributes:  # noqa: ARG002
-            raise NoSuchName(path)
+def test_the_root_looks_at_no_attributes_of_a_branch(library: Library) -> None:
+    class Expensive(Links):
+        def attributes(self, path: str, _deadline: Deadline, *, is_lookup_possible: bool) -> Attributes:
+            raise AssertionError(f"{path} was looked at, {is_lookup_possible=}")
 
-    branches = {"a": Links(), "gone": Gone(), "b": Links()}
-    tree = Tree(Results(library, None), branches, is_listed=lambda name: name != "b")
+    tree = Tree(Results(library, None), {"a": Expensive(), "b": Expensive(FILE_MODE), "none": Expensive(None)})
 
-    assert [name for name, _, _ in tree.names("/")] == ["1.flac", "a"]
-    assert tree.readlink("/b/x", deadline()) == "target of /b/x"
+    assert [(name, mode) for name, _, mode in tree.names("/")][1:] == [("a", DIRECTORY_MODE), ("b", FILE_MODE)]
+    assert tree.readlink("/none/x", deadline()) == "target of /none/x"

@@ -15,7 +15,7 @@ from cambfs.names import RunId
 from cambfs.runs.library import Library
 from cambfs.wav.wav_format import WavFormat
 from cambfs.wav.wavs import OpenWav, Wavs
-from tests.fakes import FakeSource, Plan, Result, StorageManner, some_bytes
+from tests.fakes import FakeSource, Gate, Plan, Result, StorageManner, some_bytes
 from tests.waiting import MakeLibrary, context_of, deadline, eventually, read_all
 from tests.wav.flacs import noise, padded, uncounted, wav_of, with_count, with_other_md5
 
@@ -230,6 +230,24 @@ def test_a_flac_that_is_cut_off_while_it_is_decoded(source: FakeSource, wavs: Wa
     source.plan("stream", RUN, Plan(break_after=20_000), Plan(break_after=40_000))
 
     assert _read(wavs) == wav_of(_FLAC, tmp_path)
+
+
+def test_a_result_that_changes_while_its_wav_is_open(source: FakeSource, library: Library, wavs: Wavs) -> None:
+    """The kernel knows the new size by now, and would read zeros behind the end of the old samples."""
+    gate = Gate()
+    source.plan("stream", RUN, Plan(break_after=50_000, stall_at=50_000, stall_gate=gate))
+    wav, buffer = wavs.open(RUN, deadline()), memoryview(bytearray(1000))
+    assert wav.readinto(44, buffer, deadline()) == 1000
+    source.add(RUN, Result(noise(replace(_FORM, samples=40_000), seed=5)))
+    gate.open()
+    with library.open(RUN, deadline()) as flac, pytest.raises(ResultChanged):
+        flac.read(0, len(_FLAC), deadline())
+
+    for offset in (0, 44):
+        with pytest.raises(ResultChanged):
+            wav.readinto(offset, buffer, deadline())
+    wav.close()
+    assert len(_read(wavs)) == 40_000 * 2 + 44
 
 
 def test_the_kernel_keeps_its_pages_from_one_open_to_the_next(wavs: Wavs) -> None:
