@@ -324,12 +324,12 @@ def test_they_pause_beside_a_large_one_of_their_sequence(library: Library, sourc
 @pytest.mark.tuning(stalled_after_s=LIMIT_S)
 def test_they_take_no_turn_from_another(make: Callable[..., Library], source: FakeSource) -> None:
     library = make(max_transfers=1)
-    gate = _hold(source, 3)
+    gate = _hold(source, 3, 4, 5, 6)  # any of their threads may be the first
     _read(library, 1, 2)
     gate.wait_for_arrivals()
     eventually(lambda: _is_streaming(3, 4, 5, 6))
 
-    assert _streamed(source) == [1, 2, 3]  # one at a time
+    assert len(_streamed(source)) == 3  # one at a time
     _read(library, OTHER)
     gate.open()
     eventually(no_threads)
