@@ -347,7 +347,7 @@ class Run:
         if position < transfer.first_position:
             return self._is_wanted()  # so is the overlap
         there_ahead = self._content.filled.filled_until(position) - position
-        if (there_ahead and not is_stream) or (is_stream and self._downloader.is_in_pieces(position)):
+        if (there_ahead and not is_stream) or (is_stream and self._is_rest_in_pieces(position)):
             return False
         if there_ahead >= self._context.tuning.span_bytes and self._content.has_ranges:
             return False
@@ -356,6 +356,10 @@ class Run:
         if not self._is_wanted():
             self._linger(transfer)
         return self._is_wanted()
+
+    def _is_rest_in_pieces(self, position: int) -> bool:
+        """Whether the stream may end there. Without ranges it could not begin again where a piece has failed."""
+        return self._content.has_ranges and self._downloader.is_in_pieces(position)
 
     def _linger(self, transfer: Transfer) -> None:
         transfer.note_wanted(False)

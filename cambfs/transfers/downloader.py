@@ -104,14 +104,20 @@ class Downloader:
             self.stream = self._start(f"stream-{self._id}", self._open_stream, start, None)
 
     def start_span(self, offset: int, stop: int | None) -> None:
-        """Does nothing when the bytes at `offset` are on their way, two other ranges are being fetched, or a range has
-        failed before."""
-        if self._spans_fail or len(self._spans) >= _MOST_SPANS:
+        """Does nothing when the bytes at `offset` are about to come, two ranges are being fetched beside the pieces, or
+        a range has failed before."""
+        spans = [span for span in self._spans if span not in self._pieces]
+        if self._spans_fail or len(spans) >= _MOST_SPANS:
             return
-        if any(span.first_position <= offset < (span.stop_position or offset + 1) for span in self._spans):
+        if any(self._is_about_to_bring(span, offset) for span in self._spans):
             return
         open_at = partial(self._open_span, stop=stop)
         self._spans.append(self._start(f"range-{self._id}-{offset}", open_at, offset, stop))
+
+    def _is_about_to_bring(self, span: Transfer, offset: int) -> bool:
+        """A piece may be so long that a place in it is far."""
+        is_near = span not in self._pieces or not self._is_far_from(span.position, offset)
+        return is_near and span.first_position <= offset < (span.stop_position or offset + 1)
 
     def are_pieces_worth(self, count: int) -> bool:
         """Whether the bytes that the stream brings next, so many, come faster as ranges."""
@@ -179,13 +185,15 @@ class Downloader:
             self._is_checking = True
 
     def is_far(self, offset: int) -> bool:
-        """Whether the stream takes too long to reach `offset`."""
-        stream, tuning = self.stream, self._context.tuning
+        """Whether the stream takes too long to reach `offset`, or has left it to the pieces."""
+        stream = self.stream
         if stream is None or stream.begin_at is None:
-            return False
-        ahead = offset - stream.position
+            return stream is None and bool(self._pieces)
         self._learn_rate(stream, stream.begin_at)
-        bytes_per_s = self._context.api.bytes_per_s
+        return self._is_far_from(stream.position, offset)
+
+    def _is_far_from(self, position: int, offset: int) -> bool:
+        ahead, tuning, bytes_per_s = offset - position, self._context.tuning, self._context.api.bytes_per_s
         return ahead >= tuning.far_bytes and bytes_per_s is not None and ahead > tuning.far_s * bytes_per_s
 
     def _learn_rate(self, stream: Transfer, begin_at: float) -> None:

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from cambfs.cache.cache import Cache
-from cambfs.errors import BadResponse
+from cambfs.errors import BadResponse, ServerError
 from cambfs.runs.library import Library
 from cambfs.transfers import parallel
 from cambfs.transfers.downloader import Downloader
@@ -18,6 +18,7 @@ from tests.waiting import (
     MakeLibrary,
     cached,
     context_of,
+    deadline,
     eventually,
     in_thread,
     no_threads,
@@ -205,3 +206,42 @@ def test_no_ranges_where_the_slots_are_taken(source: FakeSource, library: Librar
     assert reading.result(LIMIT_S) == CONTENT
     assert source.sent("stream", 1) == SIZE
     assert context_of(library).parallel._not_before == -math.inf
+
+
+@pytest.mark.tuning(stalled_after_s=100 * LIMIT_S, far_bytes=1000, far_s=0.0, rate_after_s=0.0, span_bytes=2000)
+@pytest.mark.parametrize("has_ended", [False, True], ids=["beside the stream", "after the stream"])
+def test_a_reader_far_ahead_in_a_piece_does_not_wait_for_all_of_it(
+    has_ended: bool, source: FakeSource, library: Library
+) -> None:
+    gate, storage, far = _stall(source), Gate(), SIZE * 9 // 10
+    size_of(library, 1)
+    eventually(no_threads)
+    source.plan("stored", 1, *[Plan(stall_at=100, stall_gate=storage)] * 3)
+    with library.open(RUN, deadline()) as handle:
+        reading = in_thread(lambda: handle.read(0, SIZE, deadline()))
+        storage.wait_for_arrivals(3)
+        if has_ended:
+            gate.open()
+            eventually(lambda: "stream-1" not in our_threads())
+
+        assert handle.read(far, 100, deadline()) == CONTENT[far : far + 100]
+        gate.open()
+        storage.open()
+        assert reading.result(LIMIT_S) == CONTENT
+
+
+@pytest.mark.tuning(stalled_after_s=100 * LIMIT_S)
+def test_the_stream_goes_on_where_ranges_ended(source: FakeSource, library: Library) -> None:
+    gate, storage = _stall(source), Gate()
+    size_of(library, 1)
+    eventually(no_threads)
+    stalls = Plan(stall_at=5000, stall_gate=storage)
+    source.plan("stored", 1, stalls, stalls, Plan(error=ServerError("busy", 503)))
+    reading = in_thread(lambda: read_all(library, 1))
+    storage.wait_for_arrivals(2)
+    eventually(lambda: len([name for name in our_threads() if name.startswith("range-1")]) == 2)
+    gate.open()
+
+    assert reading.result(LIMIT_S) == CONTENT
+    storage.open()
+    assert source.count("stream", 1) == 1
