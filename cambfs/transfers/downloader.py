@@ -199,7 +199,7 @@ class Downloader:
     def _learn_rate(self, stream: Transfer, begin_at: float) -> None:
         streaming_s = time.monotonic() - begin_at
         if streaming_s > self._context.tuning.rate_after_s:
-            self._context.api.bytes_per_s = (stream.position - stream.first_position) / streaming_s
+            self._context.api.bytes_per_s = stream.bytes_per_s
 
     def forget(self, transfer: Transfer, error: CambfsError | None) -> bool:
         """A transfer has ended. Returns whether it was the stream."""

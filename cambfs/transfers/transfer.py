@@ -49,10 +49,10 @@ class Transfer:
     on, and may answer from 0 instead: what is there already is then received once more.
 
     `position` is the first byte that has not come yet: who receives a piece sees it behind that. `received_at` is when
-    bytes last came, `progress_at` when enough had come to deserve the name of progress, `begin_at` when the first did,
-    or None (all time.monotonic seconds). While it waits for its turn, the bytes that others bring count. So do bytes
-    that come once more after a connection broke, but not after one that fell silent: then nobody waits longer than the
-    timeout for bytes that are new.
+    bytes last came, `progress_at` when enough had come to deserve the name of progress, `begin_at` when the last
+    response began, later by its pauses, or None (all time.monotonic seconds). While it waits for its turn, the bytes
+    that others bring count. So do bytes that come once more after a connection broke, but not after one that fell
+    silent: then no caller waits longer than the timeout for bytes that are new.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Transfer:
         self._is_withdrawn = False
         self._progress_at = 0.0
         self._fell_silent = False
-        self._ask_from = start
+        self._ask_from = self._begin_position = start
         self._owner = owner
         self._open_at = open_at
         self._slots = slots
@@ -86,10 +86,10 @@ class Transfer:
 
     @property
     def bytes_per_s(self) -> float:
-        """The mean since the first response came; 0 before."""
+        """The mean since the response came, without pauses; 0 before."""
         if self.begin_at is None:
             return 0.0
-        return (self.position - self.first_position) / max(time.monotonic() - self.begin_at, 1e-3)
+        return (self.position - self._begin_position) / max(time.monotonic() - self.begin_at, 1e-3)
 
     def stop(self) -> None:
         """Ends it soon, from any thread; returns at once."""
@@ -165,6 +165,7 @@ class Transfer:
             if self.stopping:
                 raise Closing("stopped")
             self.begin_at = self.received_at = time.monotonic()
+            self._begin_position = self.position
             if not self._fell_silent:
                 self._progress_at = self.begin_at
             self._owner.begin(body)
@@ -203,8 +204,11 @@ class Transfer:
         return self._owner.end(self, position, body)
 
     def _let_callers_go_first(self) -> None:
+        paused_at = time.monotonic()
         if not self.is_wanted and self._slots.foreground.pause(self):
-            self._progress_at = time.monotonic()
+            self._progress_at = now = time.monotonic()
+            if self.begin_at is not None:
+                self.begin_at += now - paused_at
 
     def _note_progress(self, uncounted: int) -> int:
         """The bytes that are not counted as progress yet. Raises TimedOut when too few came for too long."""
