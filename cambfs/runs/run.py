@@ -129,9 +129,10 @@ class Run:
     @property
     def is_pressing(self) -> bool:
         """Whether what is fetched ahead pauses while a caller waits here. Without the lock, so it may be late."""
-        size = self._content.size
+        size, tuning = self._content.size, self._context.tuning
         missing = 0 if size is None else size - self._content.filled.total
-        return not self.is_in_sequence or missing > self._context.tuning.beside_bytes
+        is_long = missing > tuning.beside_bytes or self._downloader.seconds_for(missing) > tuning.beside_s
+        return is_long or not self.is_in_sequence
 
     @property
     def is_open(self) -> bool:

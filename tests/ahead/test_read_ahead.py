@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +13,7 @@ from cambfs.errors import BrokenBody, RateLimited, ServerError, UnknownRun
 from cambfs.names import RunId
 from cambfs.runs import library as library_module
 from cambfs.runs.library import Library
+from cambfs.transfers.transfer import Transfer
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, some_flac
 from tests.waiting import (
     MakeLibrary,
@@ -61,6 +63,25 @@ def _read(library: Library, *run_ids: int) -> None:
 
 def _streamed(source: FakeSource) -> list[int]:
     return [run_id for run_id in range(1, COUNT + 1) if source.count("stream", run_id)]
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each transfer has looked whether callers go first. One that looks a second time either pauses or has
+    made its request."""
+    found: Counter[str] = Counter()
+    is_dispensable = Transfer.is_dispensable.fget  # type: ignore[attr-defined]
+
+    def noted(transfer: Transfer) -> bool:
+        found[transfer.name] += 1
+        return bool(is_dispensable(transfer))
+
+    monkeypatch.setattr(Transfer, "is_dispensable", property(noted))
+    return found
+
+
+def _await_looks(looks: Counter[str], *run_ids: int) -> None:
+    eventually(lambda: all(looks[f"stream-{run_id}"] > 1 for run_id in run_ids))
 
 
 def _hold(source: FakeSource, *run_ids: int) -> Gate:
@@ -275,7 +296,7 @@ def test_a_result_that_is_too_large_is_left_alone(
 # Behind everything that callers wait for.
 
 
-def test_they_pause_while_a_caller_waits(library: Library, source: FakeSource) -> None:
+def test_they_pause_while_a_caller_waits(library: Library, source: FakeSource, looks: Counter[str]) -> None:
     gate = Gate()
     source.plan_always("sign", OTHER, Plan(gate=gate))
     source.plan("stream", OTHER, Plan(gate=gate))
@@ -283,7 +304,7 @@ def test_they_pause_while_a_caller_waits(library: Library, source: FakeSource) -
     waits = in_thread(lambda: size_of(library, OTHER))
     gate.wait_for_arrivals()
     _read(library, 2)
-    eventually(lambda: _is_streaming(3, 4, 5, 6))
+    _await_looks(looks, 3, 4, 5, 6)
 
     assert _streamed(source) == [1, 2]
     _read(library, 3)  # one that is wanted does not pause
@@ -294,6 +315,7 @@ def test_they_pause_while_a_caller_waits(library: Library, source: FakeSource) -
     assert {*range(1, 8)} <= {*cached(library)}
 
 
+@pytest.mark.tuning(beside_s=100 * LIMIT_S)
 def test_they_go_on_beside_a_small_one_of_their_sequence(library: Library, source: FakeSource) -> None:
     gate = _hold(source, 3)
     _read(library, 1, 2)
@@ -307,12 +329,26 @@ def test_they_go_on_beside_a_small_one_of_their_sequence(library: Library, sourc
 
 
 @pytest.mark.tuning(beside_bytes=SIZE // 4)
-def test_they_pause_beside_a_large_one_of_their_sequence(library: Library, source: FakeSource) -> None:
+def test_they_pause_beside_a_large_one_of_their_sequence(
+    library: Library, source: FakeSource, looks: Counter[str]
+) -> None:
+    _check_pause(library, source, looks)
+
+
+@pytest.mark.tuning(rate_after_s=100 * LIMIT_S)
+def test_they_pause_beside_one_that_takes_the_link_for_long(
+    library: Library, source: FakeSource, looks: Counter[str]
+) -> None:
+    _check_pause(library, source, looks, bytes_per_s=SIZE / 10)
+
+
+def _check_pause(library: Library, source: FakeSource, looks: Counter[str], bytes_per_s: float | None = None) -> None:
     gate = _hold(source, 3)
     _read(library, 1, 2)
     eventually(lambda: 6 in cached(library))
+    context_of(library).api.bytes_per_s = bytes_per_s
     reading = in_thread(lambda: read_all(library, 3))
-    eventually(lambda: _is_streaming(7))
+    _await_looks(looks, 7)
 
     assert 7 not in _streamed(source)
     gate.open()
