@@ -371,7 +371,7 @@ class Run:
         if self._handles or self._waiters:
             return True
         size, came = self._content.size, self._content.filled.total
-        if max(size or 0, came) <= self._ahead_bytes:
+        if self._ahead_bytes and max(size or 0, came) <= self._ahead_bytes:
             return True
         return size is not None and came > 0 and size - came <= max(self._context.tuning.nearly_bytes, size // 10)
 

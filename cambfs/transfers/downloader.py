@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Protocol
 
-from cambfs.errors import BadResponse, CambfsError, Closing, RemoteError, StorageUseless, TooLarge
+from cambfs.errors import BadResponse, CambfsError, Closing, RateLimited, RemoteError, StorageUseless, TooLarge
 from cambfs.names import RunId
 from cambfs.remote.object_store import Probe
 from cambfs.remote.source import Body
@@ -292,6 +292,8 @@ class Downloader:
         self._owner.probe_ended(probe, error)
 
     def _open_stream(self, position: int) -> Body:
+        if not self._is_wanted and not self._context.speculation.is_allowed:  # since it began to pause
+            raise RateLimited(f"run {self._id}: not fetched ahead of a busy API", 429)
         stored_from, self._stored_from = self._stored_from, None
         if stored_from is not None and position - stored_from < self._context.tuning.stored_worth_bytes:
             self._owner.lost_ranges(of_api=False)  # storage broke off, too: back to the API

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future
 
 import pytest
 
@@ -297,14 +299,7 @@ def test_a_result_that_is_too_large_is_left_alone(
 
 
 def test_they_pause_while_a_caller_waits(library: Library, source: FakeSource, looks: Counter[str]) -> None:
-    gate = Gate()
-    source.plan_always("sign", OTHER, Plan(gate=gate))
-    source.plan("stream", OTHER, Plan(gate=gate))
-    _read(library, 1)
-    waits = in_thread(lambda: size_of(library, OTHER))
-    gate.wait_for_arrivals()
-    _read(library, 2)
-    _await_looks(looks, 3, 4, 5, 6)
+    gate, waits = _make_pause(library, source, looks)
 
     assert _streamed(source) == [1, 2]
     _read(library, 3)  # one that is wanted does not pause
@@ -313,6 +308,43 @@ def test_they_pause_while_a_caller_waits(library: Library, source: FakeSource, l
     assert waits.result(LIMIT_S) == SIZE + OTHER
     eventually(no_threads)
     assert {*range(1, 8)} <= {*cached(library)}
+
+
+def test_they_make_no_request_after_a_pause_in_which_the_api_became_busy(
+    library: Library, source: FakeSource, looks: Counter[str]
+) -> None:
+    gate, waits = _make_pause(library, source, looks)
+    context_of(library).speculation._not_before = math.inf
+    gate.open()
+    assert waits.result(LIMIT_S) == SIZE + OTHER
+    eventually(no_threads)
+
+    assert _streamed(source) == [1, 2]
+    _read(library, 3)
+
+
+def test_they_end_while_they_pause(library: Library, source: FakeSource, looks: Counter[str]) -> None:
+    gate, waits = _make_pause(library, source, looks)
+    _read(library, 11)
+    eventually(lambda: not any(_is_streaming(run_id) for run_id in (3, 4, 5, 6)))
+
+    assert not waits.done()
+    assert _streamed(source) == [1, 2, 11]
+    gate.open()
+    assert waits.result(LIMIT_S) == SIZE + OTHER
+
+
+def _make_pause(library: Library, source: FakeSource, looks: Counter[str]) -> tuple[Gate, Future[int]]:
+    """Runs 3 to 6 are to be fetched ahead, and a caller waits for the size of another one until the gate opens."""
+    gate = Gate()
+    source.plan_always("sign", OTHER, Plan(gate=gate))
+    source.plan("stream", OTHER, Plan(gate=gate))
+    _read(library, 1)
+    waits = in_thread(lambda: size_of(library, OTHER))
+    gate.wait_for_arrivals()
+    _read(library, 2)
+    _await_looks(looks, 3, 4, 5, 6)
+    return gate, waits
 
 
 @pytest.mark.tuning(beside_s=100 * LIMIT_S)
