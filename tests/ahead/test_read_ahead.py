@@ -131,6 +131,13 @@ def test_all_in_order_are_fetched_once(library: Library, source: FakeSource) -> 
     assert (counts.unopened_results, counts.unopened_bytes) == (0, 0)
 
 
+def test_several_readers_of_one_sequence(library: Library, source: FakeSource) -> None:
+    _read(library, 3, 4, 6, 5, 7)
+    eventually(no_threads)
+
+    assert _streamed(source) == [*range(3, 12)]
+
+
 @pytest.mark.parametrize("run_ids", [(3,), (3, 3), (3, 5), (4, 3), (3, 9, 4), (3, OTHER, 4)])
 def test_other_opens_fetch_nothing(run_ids: tuple[int, ...], library: Library, source: FakeSource) -> None:
     _read(library, *run_ids)
@@ -232,6 +239,18 @@ def test_the_bytes_that_were_there_are_kept(library: Library, source: FakeSource
 
     assert before is not None
     assert library.arrived(RunId(3)) is not None
+
+
+def test_one_that_is_closed_soon_is_not_fetched_on(library: Library, source: FakeSource) -> None:
+    gate = _hold(source, 3)
+    _read(library, 1, 2)
+    gate.wait_for_arrivals()
+    library.open(RunId(3), deadline()).close()
+    _await_followed()
+    gate.open()
+    eventually(no_threads)
+
+    assert {*cached(library)} == {1, 2, 4, 5, 6, 7}
 
 
 def test_one_that_fails_is_not_repeated(library: Library, source: FakeSource) -> None:
@@ -348,16 +367,17 @@ def _make_pause(library: Library, source: FakeSource, looks: Counter[str]) -> tu
 
 
 @pytest.mark.tuning(beside_s=100 * LIMIT_S)
-def test_they_go_on_beside_a_small_one_of_their_sequence(library: Library, source: FakeSource) -> None:
-    gate = _hold(source, 3)
-    _read(library, 1, 2)
+@pytest.mark.parametrize("run_id", [2, 3], ids=["the second", "one that was fetched ahead"])
+def test_they_go_on_beside_a_small_one_of_their_sequence(run_id: int, library: Library, source: FakeSource) -> None:
+    gate = _hold(source, run_id)
+    _read(library, *range(1, run_id))
+    reading = in_thread(lambda: read_all(library, run_id))
     gate.wait_for_arrivals()
-    reading = in_thread(lambda: read_all(library, 3))
-    eventually(lambda: {4, 5, 6, 7} <= {*cached(library)})
+    eventually(lambda: {*range(run_id + 1, run_id + 5)} <= {*cached(library)})
 
     assert not reading.done()
     gate.open()
-    assert reading.result(LIMIT_S) == content_of(3)
+    assert reading.result(LIMIT_S) == content_of(run_id)
 
 
 @pytest.mark.tuning(beside_bytes=SIZE // 4)
