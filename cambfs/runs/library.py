@@ -95,8 +95,9 @@ class Library:
         with self.use(run_id) as run:
             return run.info(deadline), run.head(deadline)
 
-    def open(self, run_id: RunId, deadline: Deadline) -> Handle:
-        """Starts the download and returns as soon as the first audio or its headers are here. Raises CambfsError."""
+    def open(self, run_id: RunId, deadline: Deadline, *, for_size: bool = False) -> Handle:
+        """Starts the download and returns as soon as the first audio or its headers are here. Nothing is fetched ahead
+        of one that is opened `for_size`, as for a `stat`. Raises CambfsError."""
         if self._cache.info(run_id) is None:
             with self._lock:
                 self._unknown.check(run_id)
@@ -115,7 +116,8 @@ class Library:
             same_bytes = self._opened_generations.get(run_id) == generation and not beside_other
             self._opened_generations[run_id] = -1 if beside_other else generation
             self._unknown.found(run_id)
-        self._read_ahead.opened(run_id)
+        if not for_size:
+            self._read_ahead.opened(run_id)
         return Handle(lease, same_bytes=same_bytes, beside_other=beside_other)
 
     def signature(self, run_id: RunId, deadline: Deadline) -> Signature:

@@ -129,9 +129,10 @@ class Run:
     @property
     def is_pressing(self) -> bool:
         """Whether transfers ahead pause while a caller waits for this run. Without the lock, so it may be late."""
-        size = self._content.size
+        size, tuning = self._content.size, self._context.tuning
         missing = 0 if size is None else size - self._content.filled.total
-        return not self.is_in_sequence or missing > self._context.tuning.beside_bytes
+        is_long = missing > tuning.beside_bytes or self._downloader.seconds_for(missing) > tuning.beside_s
+        return is_long or not self.is_in_sequence
 
     @property
     def is_open(self) -> bool:
@@ -370,7 +371,7 @@ class Run:
         if self._handles or self._waiters:
             return True
         size, came = self._content.size, self._content.filled.total
-        if max(size or 0, came) <= self._ahead_bytes:
+        if self._ahead_bytes and max(size or 0, came) <= self._ahead_bytes:
             return True
         return size is not None and came > 0 and size - came <= max(self._context.tuning.nearly_bytes, size // 10)
 

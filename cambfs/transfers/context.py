@@ -35,8 +35,8 @@ class Tuning:
     stored_worth_bytes   a range from storage that brings less before it breaks is not worth another
     unknown_for_s     how long an unknown run is not requested again; it may be created, so not longer
     stalled_after_s   after so long without bytes a transfer gives its slot up; checked every `look_every_s`
-    beside_bytes      results are fetched ahead beside one of their sequence that has at most so much missing: then
-                      round trips are what its reader waits for, and not the link
+    beside_bytes, beside_s   results are fetched ahead beside one of their sequence that has at most so much missing,
+                      and gets that in so many seconds: then round trips are what its reader waits for, and not the link
     close_s           how long unmounting waits for transfers to end
     """
 
@@ -53,6 +53,7 @@ class Tuning:
     stalled_after_s: float = 1.0
     look_every_s: float = 0.1
     beside_bytes: int = 4 << 20
+    beside_s: float = 2.0
     close_s: float = 1.0
 
 

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Protocol
 
-from cambfs.errors import CambfsError, Closing, TooLarge
+from cambfs.errors import CambfsError, Closing, RateLimited, TooLarge
 from cambfs.names import RunId
 from cambfs.remote.object_store import Probe
 from cambfs.remote.source import Body
@@ -88,7 +88,7 @@ class Downloader:
     def start_stream(self, start: int) -> None:
         """From `start` to the end. Does nothing when there is a stream."""
         if self.stream is None:
-            self.stream = self._start(f"stream-{self._id}", self._responses.open_stream, start, None)
+            self.stream = self._start(f"stream-{self._id}", self._open_stream, start, None)
 
     def start_span(self, offset: int, stop: int | None) -> None:
         """Does nothing when the bytes at `offset` are on their way, two other ranges are being fetched, or a range has
@@ -133,15 +133,22 @@ class Downloader:
         stream, tuning = self.stream, self._context.tuning
         if stream is None or stream.begin_at is None:
             return False
-        ahead = offset - stream.position
         self._learn_rate(stream, stream.begin_at)
-        bytes_per_s = self._context.api.bytes_per_s
+        ahead, bytes_per_s = offset - stream.position, self._context.api.bytes_per_s
         return ahead >= tuning.far_bytes and bytes_per_s is not None and ahead > tuning.far_s * bytes_per_s
+
+    def seconds_for(self, count: int) -> float:
+        """How long the stream takes for so many bytes; 0 while no rate is known. Without the lock."""
+        stream, bytes_per_s = self.stream, self._context.api.bytes_per_s
+        if stream is not None and stream.begin_at is not None:
+            is_shown = time.monotonic() - stream.begin_at > self._context.tuning.rate_after_s
+            bytes_per_s = stream.bytes_per_s if is_shown else bytes_per_s
+        return count / bytes_per_s if bytes_per_s else 0.0
 
     def _learn_rate(self, stream: Transfer, begin_at: float) -> None:
         streaming_s = time.monotonic() - begin_at
         if streaming_s > self._context.tuning.rate_after_s:
-            self._context.api.bytes_per_s = (stream.position - stream.first_position) / streaming_s
+            self._context.api.bytes_per_s = stream.bytes_per_s
 
     def forget(self, transfer: Transfer, error: CambfsError | None) -> bool:
         """A transfer has ended. Returns whether it was the stream."""
@@ -218,3 +225,8 @@ class Downloader:
 
         error = self._error_of(ask)
         self._owner.probe_ended(probe, error)
+
+    def _open_stream(self, position: int) -> Body:
+        if not self._is_wanted and not self._context.speculation.is_allowed:  # since it began to pause
+            raise RateLimited(f"run {self._id}: not fetched ahead of a busy API", 429)
+        return self._responses.open_stream(position)

@@ -49,10 +49,10 @@ class Transfer:
     on, and may answer from 0 instead: what is there already is then received once more.
 
     `position` is the first byte that has not come yet; `receive` is called when it is already behind the piece. Times
-    are in time.monotonic seconds. `received_at` is when bytes last came, `begin_at` when the first came, or None.
-    `progress_at` is when enough bytes had come to count as progress. While the transfer waits for its turn, the bytes
-    of others count. After a connection broke, so do bytes that come once more. They do not after a silence, so that no
-    caller waits longer than the timeout for new bytes.
+    are in time.monotonic seconds. `received_at` is when bytes last came, `begin_at` when the last response began, later
+    by its pauses, or None. `progress_at` is when enough bytes had come to count as progress. While the transfer waits
+    for its turn, the bytes of others count. After a connection broke, so do bytes that come once more. They do not
+    after a silence, so that no caller waits longer than the timeout for new bytes.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Transfer:
         self._is_withdrawn = False
         self._progress_at = 0.0
         self._fell_silent = False
-        self._ask_from = start
+        self._ask_from = self._begin_position = start
         self._owner = owner
         self._open_at = open_at
         self._slots = slots
@@ -86,10 +86,10 @@ class Transfer:
 
     @property
     def bytes_per_s(self) -> float:
-        """The mean since the first response came; 0 before."""
+        """The mean since the response came, without pauses; 0 before."""
         if self.begin_at is None:
             return 0.0
-        return (self.position - self.first_position) / max(time.monotonic() - self.begin_at, 1e-3)
+        return (self.position - self._begin_position) / max(time.monotonic() - self.begin_at, 1e-3)
 
     def stop(self) -> None:
         """Ends it soon, from any thread; returns at once."""
@@ -165,6 +165,7 @@ class Transfer:
             if self.stopping:
                 raise Closing("stopped")
             self.begin_at = self.received_at = time.monotonic()
+            self._begin_position = self.position
             if not self._fell_silent:
                 self._progress_at = self.begin_at
             self._owner.begin(body)
@@ -203,8 +204,11 @@ class Transfer:
         return self._owner.end(self, position, body)
 
     def _let_callers_go_first(self) -> None:
+        paused_at = time.monotonic()
         if not self.is_wanted and self._slots.foreground.pause(self):
-            self._progress_at = time.monotonic()
+            self._progress_at = now = time.monotonic()
+            if self.begin_at is not None:
+                self.begin_at += now - paused_at
 
     def _note_progress(self, uncounted: int) -> int:
         """The bytes that are not counted as progress yet. Raises TimedOut when too few came for too long."""

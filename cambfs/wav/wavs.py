@@ -104,7 +104,7 @@ class Wavs:
         info = _stream_info(run_id, head)
         if info.samples:
             return of_flac_header(info, info.samples).file_bytes
-        with self._library.open(run_id, deadline) as handle:
+        with self._library.open(run_id, deadline, for_size=True) as handle:
             return _format(run_id, handle, head, deadline).file_bytes
 
     def open(self, run_id: RunId, deadline: Deadline) -> OpenWav:

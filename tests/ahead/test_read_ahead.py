@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future
 
 import pytest
 
@@ -12,6 +15,7 @@ from cambfs.errors import BrokenBody, RateLimited, ServerError, UnknownRun
 from cambfs.names import RunId
 from cambfs.runs import library as library_module
 from cambfs.runs.library import Library
+from cambfs.transfers.transfer import Transfer
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, some_flac
 from tests.waiting import (
     MakeLibrary,
@@ -65,6 +69,25 @@ def _runs(*run_ids: int) -> list[RunId]:
 
 def _streamed(source: FakeSource) -> list[int]:
     return [run_id for run_id in range(1, COUNT + 1) if source.count("stream", run_id)]
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each transfer has looked whether callers go first. One that looks a second time either pauses or has
+    made its request."""
+    found: Counter[str] = Counter()
+    is_dispensable = Transfer.is_dispensable.fget  # type: ignore[attr-defined]
+
+    def noted(transfer: Transfer) -> bool:
+        found[transfer.name] += 1
+        return bool(is_dispensable(transfer))
+
+    monkeypatch.setattr(Transfer, "is_dispensable", property(noted))
+    return found
+
+
+def _await_looks(looks: Counter[str], *run_ids: int) -> None:
+    eventually(lambda: all(looks[f"stream-{run_id}"] > 1 for run_id in run_ids))
 
 
 def _hold(source: FakeSource, *run_ids: int) -> Gate:
@@ -133,6 +156,13 @@ def test_all_in_order_are_fetched_once(library: Library, source: FakeSource) -> 
     assert [source.count("stream", run_id) for run_id in range(1, COUNT + 1)] == [1] * COUNT
     counts = library.read_ahead_counts()
     assert (counts.unopened_results, counts.unopened_bytes) == (0, 0)
+
+
+def test_several_readers_of_one_sequence(library: Library, source: FakeSource) -> None:
+    _read(library, 3, 4, 6, 5, 7)
+    eventually(no_threads)
+
+    assert _streamed(source) == [*range(3, 12)]
 
 
 @pytest.mark.parametrize("run_ids", [(3,), (3, 3), (3, 5), (4, 3), (3, 9, 4), (3, OTHER, 4)])
@@ -238,6 +268,18 @@ def test_the_bytes_that_were_there_are_kept(library: Library, source: FakeSource
     assert library.arrived(RunId(3)) is not None
 
 
+def test_one_that_is_closed_soon_is_not_fetched_on(library: Library, source: FakeSource) -> None:
+    gate = _hold(source, 3)
+    _read(library, 1, 2)
+    gate.wait_for_arrivals()
+    library.open(RunId(3), deadline()).close()
+    _await_followed()
+    gate.open()
+    eventually(no_threads)
+
+    assert {*cached(library)} == {1, 2, 4, 5, 6, 7}
+
+
 def test_one_that_fails_is_not_repeated(library: Library, source: FakeSource) -> None:
     source.plan("stream", 3, Plan(break_after=1000, break_error=BrokenBody("cut")))
     source.plan("stream", 4, Plan(error=UnknownRun("no", 404)))
@@ -302,15 +344,8 @@ def test_a_result_that_is_too_large_is_left_alone(
 # Behind everything that callers wait for.
 
 
-def test_they_pause_while_a_caller_waits(library: Library, source: FakeSource) -> None:
-    gate = Gate()
-    source.plan_always("sign", OTHER, Plan(gate=gate))
-    source.plan("stream", OTHER, Plan(gate=gate))
-    _read(library, 1)
-    waits = in_thread(lambda: size_of(library, OTHER))
-    gate.wait_for_arrivals()
-    _read(library, 2)
-    eventually(lambda: _is_streaming(3, 4, 5, 6))
+def test_they_pause_while_a_caller_waits(library: Library, source: FakeSource, looks: Counter[str]) -> None:
+    gate, waits = _make_pause(library, source, looks)
 
     assert _streamed(source) == [1, 2]
     _read(library, 3)  # one that is wanted does not pause
@@ -321,25 +356,78 @@ def test_they_pause_while_a_caller_waits(library: Library, source: FakeSource) -
     assert {*range(1, 8)} <= {*cached(library)}
 
 
-def test_they_go_on_beside_a_small_one_of_their_sequence(library: Library, source: FakeSource) -> None:
-    gate = _hold(source, 3)
-    _read(library, 1, 2)
+def test_they_make_no_request_after_a_pause_in_which_the_api_became_busy(
+    library: Library, source: FakeSource, looks: Counter[str]
+) -> None:
+    gate, waits = _make_pause(library, source, looks)
+    context_of(library).speculation._not_before = math.inf
+    gate.open()
+    assert waits.result(LIMIT_S) == SIZE + OTHER
+    eventually(no_threads)
+
+    assert _streamed(source) == [1, 2]
+    _read(library, 3)
+
+
+def test_they_end_while_they_pause(library: Library, source: FakeSource, looks: Counter[str]) -> None:
+    gate, waits = _make_pause(library, source, looks)
+    _read(library, 11)
+    eventually(lambda: not any(_is_streaming(run_id) for run_id in (3, 4, 5, 6)))
+
+    assert not waits.done()
+    assert _streamed(source) == [1, 2, 11]
+    gate.open()
+    assert waits.result(LIMIT_S) == SIZE + OTHER
+
+
+def _make_pause(library: Library, source: FakeSource, looks: Counter[str]) -> tuple[Gate, Future[int]]:
+    """Runs 3 to 6 are to be fetched ahead, and a caller waits for the size of another one until the gate opens."""
+    gate = Gate()
+    source.plan_always("sign", OTHER, Plan(gate=gate))
+    source.plan("stream", OTHER, Plan(gate=gate))
+    _read(library, 1)
+    waits = in_thread(lambda: size_of(library, OTHER))
     gate.wait_for_arrivals()
-    reading = in_thread(lambda: read_all(library, 3))
-    eventually(lambda: {4, 5, 6, 7} <= {*cached(library)})
+    _read(library, 2)
+    _await_looks(looks, 3, 4, 5, 6)
+    return gate, waits
+
+
+@pytest.mark.tuning(beside_s=100 * LIMIT_S)
+@pytest.mark.parametrize("run_id", [2, 3], ids=["the second", "one that was fetched ahead"])
+def test_they_go_on_beside_a_small_one_of_their_sequence(run_id: int, library: Library, source: FakeSource) -> None:
+    gate = _hold(source, run_id)
+    _read(library, *range(1, run_id))
+    reading = in_thread(lambda: read_all(library, run_id))
+    gate.wait_for_arrivals()
+    eventually(lambda: {*range(run_id + 1, run_id + 5)} <= {*cached(library)})
 
     assert not reading.done()
     gate.open()
-    assert reading.result(LIMIT_S) == content_of(3)
+    assert reading.result(LIMIT_S) == content_of(run_id)
 
 
 @pytest.mark.tuning(beside_bytes=SIZE // 4)
-def test_they_pause_beside_a_large_one_of_their_sequence(library: Library, source: FakeSource) -> None:
+def test_they_pause_beside_a_large_one_of_their_sequence(
+    library: Library, source: FakeSource, looks: Counter[str]
+) -> None:
+    _check_pause(library, source, looks)
+
+
+@pytest.mark.tuning(rate_after_s=100 * LIMIT_S)
+def test_they_pause_beside_one_that_takes_the_link_for_long(
+    library: Library, source: FakeSource, looks: Counter[str]
+) -> None:
+    _check_pause(library, source, looks, bytes_per_s=SIZE / 10)
+
+
+def _check_pause(library: Library, source: FakeSource, looks: Counter[str], bytes_per_s: float | None = None) -> None:
     gate = _hold(source, 3)
     _read(library, 1, 2)
     eventually(lambda: 6 in cached(library))
+    context_of(library).api.bytes_per_s = bytes_per_s
     reading = in_thread(lambda: read_all(library, 3))
-    eventually(lambda: _is_streaming(7))
+    _await_looks(looks, 7)
 
     assert 7 not in _streamed(source)
     gate.open()
@@ -351,12 +439,12 @@ def test_they_pause_beside_a_large_one_of_their_sequence(library: Library, sourc
 @pytest.mark.tuning(stalled_after_s=LIMIT_S)
 def test_they_take_no_turn_from_another(make: Callable[..., Library], source: FakeSource) -> None:
     library = make(max_transfers=1)
-    gate = _hold(source, 3)
+    gate = _hold(source, 3, 4, 5, 6)  # any of their threads may be the first
     _read(library, 1, 2)
     gate.wait_for_arrivals()
     eventually(lambda: _is_streaming(3, 4, 5, 6))
 
-    assert _streamed(source) == [1, 2, 3]  # one at a time
+    assert len(_streamed(source)) == 3  # one at a time
     _read(library, OTHER)
     gate.open()
     eventually(no_threads)

@@ -263,7 +263,7 @@ def test_listing_the_root_makes_no_playlist(
     def text_is_made(*_: object) -> bytes:
         raise AssertionError("a playlist is made")
 
-    monkeypatch.setattr(Playlists, "text", text_is_made)
+    monkeypatch.setattr(Playlists, "make", text_is_made)
     tree = tree_of(library, declared)
 
     assert [name for name, _, _ in tree.names("/")][-2:] == ["by-name", "all.m3u8"]

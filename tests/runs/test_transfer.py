@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +17,8 @@ from cambfs.errors import (
     TimedOut,
 )
 from cambfs.runs.library import Library
+from cambfs.transfers.slots import Slots
+from cambfs.transfers.transfer import Transfer
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, StorageManner
 from tests.runs.results import (
     CONTENT,
@@ -244,3 +247,58 @@ def test_an_api_that_says_ranges_and_ignores_them_is_asked_once_more(
 
     assert read_all(make_library(), 1) == CONTENT
     assert source.count("stream", 1) <= 3
+
+
+class _Clocked:
+    """The owner of a transfer, and its body, of four pieces of 100 bytes. A second passes before each, and the first
+    response breaks behind two of them."""
+
+    start, stop, total, is_stored = 0, None, 400, False
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.rates, self.came = 1000.0, list[float](), 0
+        monkeypatch.setattr("time.monotonic", lambda: self.now)
+
+    def open_at(self, position: int) -> _Clocked:
+        self.start = position
+        return self
+
+    def begin(self, body: object) -> None: ...
+
+    def read(self, _length: int) -> bytes:
+        if self.came == 2 and self.start == 0:
+            raise BrokenBody("cut")
+        self.now += 1
+        self.came += 1
+        return bytes(100)
+
+    def close(self) -> None: ...
+
+    def receive(self, transfer: Transfer, position: int, data: bytes) -> bool:
+        self.rates.append(transfer.bytes_per_s)
+        return position + len(data) < self.total
+
+    def is_complete(self) -> bool:
+        return False
+
+    def pause(self, _transfer: object) -> bool:
+        self.now += 50
+        return True
+
+
+def test_the_rate_is_that_of_the_response(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cambfs.transfers.transfer.Backoff.pause_s", lambda *_, **__: 0.0)
+    clocked = _Clocked(monkeypatch)
+    Transfer("a", clocked, clocked.open_at, Slots(1), LIMIT_S).pull()  # type: ignore[arg-type]
+
+    assert clocked.rates == [100.0] * 4
+
+
+def test_the_rate_leaves_pauses_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocked, slots = _Clocked(monkeypatch), Slots(1)
+    slots.foreground = SimpleNamespace(pause=clocked.pause, look=lambda: None)  # type: ignore[assignment]
+    transfer = Transfer("a", clocked, clocked.open_at, slots, LIMIT_S)  # type: ignore[arg-type]
+    transfer.note_wanted(False)
+    transfer.pull()
+
+    assert clocked.rates == [100.0] * 2

@@ -25,6 +25,7 @@ from cambfs.errors import (
 )
 from cambfs.remote import retry
 from cambfs.remote.retry import Backoff, retrying
+from cambfs.transfers.foreground import Foreground
 from cambfs.transfers.slots import Slots
 from tests.fakes import LIMIT_S, Gate
 from tests.waiting import eventually, in_thread
@@ -301,3 +302,24 @@ def test_a_turn_ends_also_when_it_fails() -> None:
 
     with slots.turn(Turn()):
         pass
+
+
+# Callers first.
+
+
+@dataclass(eq=False)
+class Awaited:
+    is_pressing: bool = True
+    is_open: bool = True
+
+
+@pytest.mark.parametrize("run", [Awaited(), Awaited(is_open=False), Awaited(is_pressing=False)])
+def test_a_reader_keeps_the_link_between_two_reads(run: Awaited, monkeypatch: pytest.MonkeyPatch) -> None:
+    foreground, now = Foreground(), [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    with foreground.waiting(run):
+        assert foreground._is_busy() == run.is_pressing
+
+    assert foreground._is_busy() == (run.is_pressing and run.is_open)
+    now[0] += 1
+    assert not foreground._is_busy()

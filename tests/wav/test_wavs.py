@@ -16,7 +16,7 @@ from cambfs.runs.library import Library
 from cambfs.wav.wav_format import WavFormat
 from cambfs.wav.wavs import OpenWav, Wavs
 from tests.fakes import FakeSource, Gate, Plan, Result, StorageManner, some_bytes
-from tests.waiting import MakeLibrary, context_of, deadline, eventually, read_all
+from tests.waiting import MakeLibrary, context_of, deadline, eventually, no_threads, read_all
 from tests.wav.flacs import noise, padded, uncounted, wav_of, with_count, with_other_md5
 
 RUN, OTHER = RunId(1), RunId(2)
@@ -99,6 +99,18 @@ def test_a_program_that_goes_through_a_listing_is_seen_coming(source: FakeSource
 
     assert {wavs.wait_for_info(run_id, deadline()).size for run_id in runs} == {_FORM.file_bytes}
     assert source.calls("bulk") > 0
+
+
+def test_sizes_that_are_read_from_the_audio_fetch_no_other_audio(source: FakeSource, make_library: MakeLibrary) -> None:
+    runs = [RunId(number) for number in range(1, 9)]
+    source.results.update(dict.fromkeys(runs, Result(uncounted(_FLAC))))
+    library = make_library(declared=runs, read_ahead=4)
+    wavs = Wavs(library)
+    for run_id in runs[:3]:
+        assert wavs.wait_for_info(run_id, deadline()).size == _FORM.file_bytes
+    eventually(no_threads)
+
+    assert not any(source.count("stream", run_id) for run_id in runs[3:])
 
 
 @pytest.mark.parametrize("storage", [StorageManner.UNREACHABLE, StorageManner.NO_RANGES, StorageManner.NO_LENGTH])
