@@ -36,8 +36,9 @@ Key = tuple[RunId, int]
 _BLOCK_BYTES = 32 * 1024
 # Of all decodings of a mount.
 BLOCKS_BYTES = 16 << 20
-# A place up to so far ahead is reached by decoding on, which keeps the MD5; one further ahead by a seek.
-_DECODED_ON_BYTES = 2 << 20
+# A place up to so far ahead is reached by decoding on, which keeps the MD5; one further ahead by a seek. The kernel has
+# some requests of up to 1 MiB under way, in any order: these must not look like a seek.
+_DECODED_ON_BYTES = 4 << 20
 # Of one run: for that many readers at distant places.
 _IDLE_DECODERS = 8
 
