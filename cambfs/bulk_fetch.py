@@ -20,7 +20,8 @@ from typing import BinaryIO, Protocol
 from cambfs.deadline import Deadline
 from cambfs.errors import CambfsError, Cancelled, KeyRefused, NoSpace
 from cambfs.names import Kind, RunId, file_name
-from cambfs.runs.library import Handle, Library
+from cambfs.runs.handle import Handle
+from cambfs.runs.library import Library
 
 MAX_WORKERS = 16  # more results at a time only make each slower
 _PIECE_BYTES = 2**16  # a read waits for all of it: larger ones would let the progress on a slow link stand still

@@ -1,4 +1,4 @@
-"""Waits for tasks, several at a time, and tells their outcomes as they come.
+"""Waits for tasks, several at a time, and reports their outcomes as they come.
 
 `cli` shows the progress. Threads: a few workers, which take the next task from one iterator and report from their own
 threads. The caller's thread waits, so that it receives Ctrl-C.

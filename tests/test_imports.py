@@ -16,7 +16,7 @@ import cambfs
 _ROOT = Path(cambfs.__file__).parent
 
 # Each room, and the rooms that it may import. What is in no room is a word that everybody uses (TOP), or puts the parts
-# together (`wiring`, `bulk_fetch`, `cli`), or is a program (`__main__`, `mount_helper`).
+# together (`account`, `wiring`, `bulk_fetch`, `cli`), or is a program (`__main__`, `mount_helper`).
 TOP = {"cambfs", "errors", "names", "model", "flac", "audio", "text", "deadline", "clock"}
 MAY_IMPORT = {
     "system": set(),
@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "settings": {"run_list", "hosts", "system"},
     "doctor": {
         "settings",
-        "wiring",
+        "account",
         "http",
         "hosts",
         "redaction",

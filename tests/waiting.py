@@ -17,7 +17,8 @@ from cambfs.cache.cache import Cache
 from cambfs.deadline import Deadline
 from cambfs.names import RunId
 from cambfs.remote.source import Source
-from cambfs.runs.library import Handle, Library
+from cambfs.runs.handle import Handle
+from cambfs.runs.library import Library
 from cambfs.transfers.context import Context, Tuning, make_context
 from cambfs.vfs.open_files import OpenFile
 from tests.fakes import LIMIT_S

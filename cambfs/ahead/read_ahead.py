@@ -82,7 +82,7 @@ class _Order:
 
 
 class ReadAhead:
-    """`most_results` are fetched ahead of the last open, 0 for none; and of them as many as fit into `most_bytes`."""
+    """Fetches at most `most_results` (0: none) and `most_bytes` ahead of the last open."""
 
     def __init__(self, owner: Owner, context: Context, most_results: int, most_bytes: Callable[[], int]) -> None:
         self._owner = owner
@@ -192,7 +192,7 @@ class ReadAhead:
                 run.fetch_ahead(limit)
 
     def _limits(self, wanted: Sequence[RunId]) -> Iterator[tuple[RunId, int]]:
-        """Those that are not here, each with the bytes that it may have. All before it count, cached or not: the cache
+        """The runs that are not cached, each with its largest size. Cached runs before it count as well: the cache
         would otherwise evict them for it."""
         left = most = self._most_bytes()
         for run_id in wanted:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
 
-from cambfs.cache.lru import Entry, Idle
+from cambfs.cache.lru import Entries, Entry
 from cambfs.cache.usage import CacheUsage
 from cambfs.disk.descriptors import SHORTAGES, shortage, with_descriptors
 from cambfs.disk.disk import Disk, Usage
@@ -47,11 +47,8 @@ class Cache:
     def __init__(self, disk: Disk | None, limit_bytes: int) -> None:
         """Starts with the results on the disk. Without a disk all results are kept in memory."""
         self._disk = disk
-        self._limit_bytes = limit_bytes
         self._lock = Lock()  # guards all below
-        self._entries: dict[RunId, Entry] = {}
-        self._in_use: set[RunId] = set()
-        self._idle = Idle(limit_bytes, self._drop)  # the entries that are not in use, least recently used first
+        self._entries = Entries(limit_bytes, self._remove)
         self._hits = self._misses = 0
         self._stamp_ns = -1
         self._is_closed = False
@@ -59,24 +56,19 @@ class Cache:
 
     @property
     def limit_bytes(self) -> int:
-        return self._limit_bytes
+        return self._entries.limit_bytes
 
     def trim(self) -> None:
         """Evicts until the disk holds no more than the limit. Called once, after mounting; later results are counted
         when they are kept."""
         with suppress(OSError):
-            if self._disk is not None and self._disk.usage().bytes > self._limit_bytes:
+            if self._disk is not None and self._disk.usage().bytes > self._entries.limit_bytes:
                 self._apply_limit()
 
     def set_limit(self, limit_bytes: int) -> None:
         """From here on this much is kept; what is too much is evicted."""
         with self._lock:
-            self._limit_bytes = limit_bytes
-            idle, self._idle = self._idle, Idle(limit_bytes, self._drop)
-            self._idle.evictions = idle.evictions
-            for run_id, entry in idle.items():
-                self._add(run_id, entry)
-            self._make_room()
+            self._entries.set_limit(limit_bytes)
         self.trim()
 
     def _apply_limit(self) -> None:
@@ -91,22 +83,10 @@ class Cache:
         found = {stored.run_id: stored.size for stored in self._disk.scan()}
         with self._lock:
             self._stamp_ns = stamp_ns
-            for run_id in [run_id for run_id in self._idle if run_id not in found]:
-                if self._entries[run_id].spool is None:
-                    self._forget(run_id)
-            parts = [run_id for run_id in self._idle if self._entries[run_id].spool is not None]
-            unused = [run_id for run_id in found if run_id not in self._in_use]
-            for run_id in [*unused, *parts]:  # least recently used by any mount; only this mount has parts
-                self._add(run_id, self._entries.get(run_id) or Entry(found[run_id], whole=True))
-            self._make_room()
+            self._entries.take_over(found)
 
-    def _forget(self, run_id: RunId) -> None:
-        self._idle.pop(run_id, None)
-        self._entries.pop(run_id, None)
-
-    def _drop(self, run_id: RunId, entry: Entry) -> None:
+    def _remove(self, run_id: RunId, entry: Entry) -> None:
         log.debug("run %d: evicted, %d bytes", run_id, entry.size)
-        self._entries.pop(run_id, None)
         if entry.spool is not None:
             entry.spool.close()
         elif self._disk is not None:
@@ -114,35 +94,17 @@ class Cache:
             self._disk.remove(run_id)
             self._note_own_change(stamp_ns)
 
-    def _keep(self, run_id: RunId, entry: Entry) -> None:
-        """Makes an entry the most recently used idle one. Drops an entry larger than the cache."""
-        self._add(run_id, entry)
-        self._make_room()
-
-    def _add(self, run_id: RunId, entry: Entry) -> None:
-        if entry.size > self._limit_bytes:
-            self._drop(run_id, entry)
-            return
-        self._idle.pop(run_id, None)  # replaced where it is, it could be evicted to make room for itself
-        self._entries[run_id] = entry
-        self._idle[run_id] = entry
-
-    def _make_room(self) -> None:
-        in_use_bytes = sum(self._entries[run_id].size for run_id in self._in_use)
-        while self._idle and self._idle.currsize + in_use_bytes > self._limit_bytes:
-            self._idle.popitem()
-
     def usage(self) -> CacheUsage:
         """How full it is, and how well it serves."""
         if self._disk is not None:
             stored, path = self._disk.usage(), str(self._disk.directory)
         else:
             with self._lock:
-                sizes = [entry.size for entry in self._entries.values() if entry.whole]
+                sizes = [entry.size for _, entry in self._entries.items() if entry.whole]
             stored, path = Usage(0, len(sizes), sum(sizes)), None
         with self._lock:
-            counts = self._hits, self._misses, self._idle.evictions
-        return CacheUsage(path, stored.bytes, self._limit_bytes, stored.results, *counts)
+            counts = self._hits, self._misses, self._entries.evictions
+        return CacheUsage(path, stored.bytes, self._entries.limit_bytes, stored.results, *counts)
 
     def runs(self) -> list[RunId]:
         """The runs with a complete result."""
@@ -155,7 +117,7 @@ class Cache:
     def in_use(self) -> set[RunId]:
         """The runs that were taken and not given back."""
         with self._lock:
-            return set(self._in_use)
+            return self._entries.in_use
 
     def info(self, run_id: RunId) -> RunInfo | None:
         """The info of a complete result, or None. Does not count as a use."""
@@ -192,7 +154,7 @@ class Cache:
             self._drop_damaged(run_id, damage)
             info = None
         if info is None:
-            self._forget(run_id)
+            self._entries.forget(run_id)
             return None
         entry = entry or Entry(info.size, whole=True)
         entry.info = info
@@ -224,9 +186,7 @@ class Cache:
             entry = self._look_up(run_id)
             if entry is None:
                 return None
-            self._idle.pop(run_id, None)
-            self._entries[run_id] = entry
-            self._in_use.add(run_id)
+            self._entries.use(run_id, entry)
         if entry.spool is not None:
             return Acquired(entry.spool, entry.whole, entry.info, must_be_checked=False)
         try:
@@ -261,8 +221,8 @@ class Cache:
 
     def _forget_used(self, run_id: RunId) -> None:
         with self._lock:
-            self._in_use.discard(run_id)
-            self._forget(run_id)
+            self._entries.end_use(run_id)
+            self._entries.forget(run_id)
 
     def check(self, run_id: RunId, spool: Spool, is_cancelled: Callable[[], bool]) -> None:
         """Compares an acquired file with its checksum. Raises CacheDamaged when it differs: the file is dropped and no
@@ -295,7 +255,7 @@ class Cache:
                 if error.errno in SHORTAGES:
                     raise
                 self._complain(run_id, error)
-        return memory_spool(spill_bytes=self._limit_bytes // 2)
+        return memory_spool(spill_bytes=self._entries.limit_bytes // 2)
 
     def _relieve(self) -> bool:
         """The disk is full: evicts the least recently used entry. False when none is left."""
@@ -304,24 +264,17 @@ class Cache:
         except OSError:
             return False
         with self._lock:
-            if not self._idle:
-                return False
-            self._idle.popitem()
-            return True
+            return self._entries.evict()
 
     def _close_idle_spool(self) -> bool:
         """Drops an idle entry that holds a descriptor. False when there is none."""
         with self._lock:
-            run_id = next((run_id for run_id in self._idle if self._entries[run_id].spool is not None), None)
-            if run_id is None:
-                return False
-            self._drop(run_id, self._idle.pop(run_id))
-            return True
+            return self._entries.drop_spool()
 
     def commit(self, run_id: RunId, spool: Spool, info: RunInfo, content_type: str, proof: str) -> None:
         """Keeps the complete result of a spool that is in use, unless the spool becomes invalid meanwhile. A failure is
         logged and costs only the caching. `proof` is how the result was proven complete."""
-        if info.size > self._limit_bytes:
+        if info.size > self._entries.limit_bytes:
             return
         try:
             self._apply_limit()
@@ -348,11 +301,10 @@ class Cache:
             self._disk.publish(run_id, spool, sidecar)
             self._note_own_change(stamp_ns)
             self._complaints.clear()
-        self._idle.pop(run_id, None)
         kept_spool = None if self._disk is not None else spool
-        self._entries[run_id] = Entry(info.size, True, info, kept_spool, spool.generation, spool.verified_identity)
-        self._in_use.add(run_id)
-        self._make_room()
+        entry = Entry(info.size, True, info, kept_spool, spool.generation, spool.verified_identity)
+        self._entries.use(run_id, entry)
+        self._entries.make_room()
 
     def _note_own_change(self, stamp_before_ns: int) -> None:
         """The changes of this process need no new scan."""
@@ -363,15 +315,15 @@ class Cache:
         """Ends the use of a spool. The cache owns it from here on, and keeps or closes it."""
         with self._lock:
             entry = self._entries.get(run_id)  # perhaps not this spool: another mount may have been faster
-            self._in_use.discard(run_id)
+            self._entries.end_use(run_id)
             if entry is not None and entry.whole and entry.spool is None:
                 spool.close()
                 self._disk_touch(run_id)
-                self._keep(run_id, entry)
+                self._entries.keep(run_id, entry)
             elif spool.filled.total and not (whole and self._disk is not None) and not self._is_closed:
-                self._keep(run_id, Entry(spool.filled.total, whole, info, spool, spool.generation))
+                self._entries.keep(run_id, Entry(spool.filled.total, whole, info, spool, spool.generation))
             else:
-                self._entries.pop(run_id, None)
+                self._entries.forget(run_id)
                 spool.close()
 
     def _disk_touch(self, run_id: RunId) -> None:
@@ -381,8 +333,8 @@ class Cache:
     def discard(self, run_id: RunId) -> None:
         """Removes everything of a run, whose bytes are wrong. The caller closes a spool that it acquired."""
         with self._lock:
-            self._in_use.discard(run_id)
-            self._forget(run_id)
+            self._entries.end_use(run_id)
+            self._entries.forget(run_id)
             if self._disk is not None:
                 self._disk.remove(run_id)
 
@@ -390,8 +342,7 @@ class Cache:
         """Closes all spools that live only as long as the mount, now and at each later `release`."""
         with self._lock:
             self._is_closed = True
-            for entry in self._entries.values():
+            for _, entry in self._entries.items():
                 if entry.spool is not None:
                     entry.spool.close()
             self._entries.clear()
-            self._idle = Idle(self._limit_bytes, self._drop)  # clear() would evict, which removes the files

@@ -118,8 +118,8 @@ def verify(settings: Settings) -> None:
 
 
 def _results(settings: Settings) -> Iterator[tuple[Disk, Stored]]:
+    from cambfs.account import account_directories
     from cambfs.disk.disk import Disk
-    from cambfs.wiring import account_directories
 
     for directory in account_directories(settings.cache_dir):
         disk = Disk(directory)

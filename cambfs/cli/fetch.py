@@ -92,8 +92,8 @@ def expecting_retries(settings: Settings) -> Settings:
 
 
 def _drop(settings: Settings, wanted: tuple[RunId, ...]) -> None:
+    from cambfs.account import account_directory, open_client
     from cambfs.disk.disk import Disk
-    from cambfs.wiring import account_directory, open_client
 
     with open_client(settings) as client:
         client.check_key()
@@ -188,8 +188,8 @@ def open_log(settings: Settings) -> None:
 
 def _have_stayed(settings: Settings, wanted: tuple[RunId, ...]) -> bool:
     """Whether all are in the cache now; says so when it was too small."""
+    from cambfs.account import account_directory
     from cambfs.disk.disk import Disk
-    from cambfs.wiring import account_directory
 
     here = {stored.run_id for stored in Disk(account_directory(settings)).scan()}
     if lost := len(set(wanted) - here):

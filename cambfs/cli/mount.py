@@ -51,12 +51,12 @@ def mount(settings: Settings, directory: Path, foreground: bool, mkdir: bool, ve
 
     Returns when the files are available. If mounting fails, one line says why.
     """
-    from cambfs import wiring
+    from cambfs import account
     from cambfs.system.daemon import has_terminal
     from cambfs.system.signals import ending_on_signals
 
     settings, reread = settle_options(settings), rereading(click.get_current_context())
-    wiring.open_client(settings).close()
+    account.open_client(settings).close()
     with ExitStack() as stack:
         stack.enter_context(ending_on_signals())
         if mkdir:
@@ -79,7 +79,7 @@ def mount(settings: Settings, directory: Path, foreground: bool, mkdir: bool, ve
 
 def _next_step(settings: Settings, directory: Path, declared: DeclaredRuns) -> str:
     """Advice for a mount that lists nothing; empty when it lists something, or is not on a terminal."""
-    from cambfs.wiring import has_cached_results
+    from cambfs.account import has_cached_results
 
     if not sys.stdout.isatty() or declared() or has_cached_results(settings):
         return ""
@@ -100,8 +100,8 @@ def claimed(directory: Path) -> Iterator[None]:
 
 def check(settings: Settings, directory: Path) -> DeclaredRuns:
     """Checks everything else that can be checked before mounting. Raises ConfigError."""
+    from cambfs.account import prepare_cache
     from cambfs.run_list import DeclaredRuns
-    from cambfs.wiring import prepare_cache
 
     libfuse.check(settings.fuse)
     if settings.allow_other or "allow_root" in settings.options:
@@ -124,7 +124,7 @@ def stay(
     """Mounts in the foreground until a signal or an unmount ends it; prints `words` when the files are there. Exits
     with 130 after Ctrl-C, as a shell expects. SIGHUP reads the settings again with `reread`; without it, SIGHUP
     unmounts."""
-    from cambfs import wiring
+    from cambfs import account, wiring
     from cambfs.system import daemon, logs
 
     if settings.no_url_files:
@@ -138,7 +138,7 @@ def stay(
         logs.to_stderr(settings.log_level)
     else:
         logs.to_file(settings.log_file, settings.log_level)
-    if (warning := wiring.check_key(settings)) is not None:
+    if (warning := account.check_key(settings)) is not None:
         _warn(warning)
     if wiring.serve(settings, directory, declared, on_ready, reread) == signal.SIGINT:
         sys.exit(128 + signal.SIGINT)
@@ -168,11 +168,11 @@ def _work(
     reread: Callable[[], Settings],
     report: daemon.Report,
 ) -> None:
-    from cambfs import wiring
+    from cambfs import account, wiring
     from cambfs.system import logs
 
     logs.for_background(log_file, settings.log_level)
-    if (warning := wiring.check_key(settings)) is not None:
+    if (warning := account.check_key(settings)) is not None:
         _log.warning("%s", warning)
         report.warn(warning)
 

@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
+from cambfs.account import KEY_REMEDY, open_client
 from cambfs.doctor.report import Check, Finding, broken, ok, warning
 from cambfs.doctor.setup import proxy_address, proxy_of
 from cambfs.errors import CambfsError, ConfigError, KeyRefused
@@ -23,7 +24,6 @@ from cambfs.redaction import response_text
 from cambfs.redaction.masking import Key
 from cambfs.settings.config import Settings
 from cambfs.wire.headers import Span, date_s
-from cambfs.wiring import KEY_REMEDY, open_client
 
 _RESOLVE_S = 5.0
 _CONNECT_S = 1.5

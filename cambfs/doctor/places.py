@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from cambfs.account import account_directories, account_directory
 from cambfs.disk.disk import Disk
 from cambfs.doctor.report import Check, Finding, broken, ok, warning
 from cambfs.mounts import mount_table, mountpoint
@@ -25,7 +26,6 @@ from cambfs.mounts.probe import outcome, probe
 from cambfs.settings.config import Settings
 from cambfs.system import logs, private_files
 from cambfs.text import shown_size
-from cambfs.wiring import account_directories, account_directory
 
 _NETWORK_KINDS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "lustre", "afs", "fuse.sshfs")
 _RESPONSE_S = 2.0

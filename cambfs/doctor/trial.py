@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 
 from cambfs import audio
+from cambfs.account import open_client
 from cambfs.audio import End
 from cambfs.doctor.network import Observed, Prober, milliseconds, remedy_for
 from cambfs.doctor.report import Check, Finding, broken, ok, warning
@@ -27,7 +28,6 @@ from cambfs.settings.config import Settings
 from cambfs.text import shown_size
 from cambfs.wire.body import HttpBody
 from cambfs.wire.headers import Span, read_framing, strong_etag
-from cambfs.wiring import open_client
 
 # The largest results take an hour at a megabyte a second.
 LIMIT_S = 3600.0

@@ -34,7 +34,7 @@ _ERRNOS: Sequence[tuple[type[CambfsError], int]] = (
     (errors.Cancelled, errno.EINTR),
     (errors.Closing, errno.ENODEV),
 )
-# What a user expects, and causes, all the time: not worth a line of the log; and of these, none of `.cambfs/errors`.
+# Failures that users expect and cause all the time. They get no line in the log.
 _EXPECTED = (
     errors.NoSuchName,
     errors.UnknownRun,
@@ -45,6 +45,7 @@ _EXPECTED = (
     errors.Cancelled,
     errors.Closing,
 )
+# Of them, those without a line in `.cambfs/errors`.
 _NOTHING_WRONG = (errors.NoSuchName, errors.ReadOnly, errors.Cancelled, errors.Closing)
 
 

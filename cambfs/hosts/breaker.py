@@ -59,7 +59,7 @@ class Breaker:
         self._trials = 0  # how many requests try
         self._tried_at = 0.0  # when the last of them began
         self._responded_at = float("-inf")
-        self._silent_at = float("-inf")  # when it fell silent, if it was not heard since
+        self._silent_at = float("-inf")  # when it fell silent, if no bytes came since
         self._is_check_due = False
         self._stuck = ""  # what it fell silent about, if it responded to a check since
 
@@ -81,7 +81,7 @@ class Breaker:
                 with self._lock:
                     self._trials -= 1
 
-    def heard(self) -> None:
+    def note_bytes(self) -> None:
         """Bytes of a response arrived, so the origin is not silent."""
         self._heard_at = self._clock()
 

@@ -223,7 +223,7 @@ class Exchange:
             with step(self._timeout_s):
                 yield
             if in_body:
-                self.breakers.of(origin).heard()
+                self.breakers.of(origin).note_bytes()
         except FOREIGN as error:
             found = self._naming_proxy(fault(error, what, str(origin), self._timeout_s, in_body), origin)
             if log is not None:

@@ -1,10 +1,9 @@
 """The branch `/by-name`: folders and symbolic links under the names of the runs file, and a playlist in each folder.
 
 It waits for nothing and makes no request: a link stands for a run or task that may not exist. `library` learns which
-folder was listed, so that it can ask ahead. Each call looks at the
-names as they are now, and the kernel reads links and attributes anew each time, so a change of the file is seen at
-once. All nodes have the time of the file: it is the same in every mount, and a scanner that trusts the time of a
-folder looks into it again after each change. Threads: any; no state.
+folder was listed, so that it can ask ahead. A change of the file is visible at once: each call uses the current names,
+and the kernel caches neither links nor attributes. All nodes have the time of the file. It is the same in every mount,
+and a scanner that trusts the time of a folder looks into it again after each change. Threads: any; no state.
 """
 
 from __future__ import annotations

@@ -38,17 +38,17 @@ class Playlists:
         self._durations_s: dict[RunId, int] = {}
 
     def text(self, tracks: Iterable[Track]) -> bytes:
-        lines, here = ["#EXTM3U"], self._library.runs_here()
+        lines, available = ["#EXTM3U"], self._library.cached_or_in_use()
         for path, title, run_id in tracks:
             # Behind ./ no name is taken for a comment, or for a URL.
-            lines += [f"#EXTINF:{self._duration_s(run_id, here)},{title}", f"./{path}"]
+            lines += [f"#EXTINF:{self._duration_s(run_id, available)},{title}", f"./{path}"]
         return ("\n".join(lines) + "\n").encode()
 
-    def _duration_s(self, run_id: RunId, here: Container[RunId]) -> int:
+    def _duration_s(self, run_id: RunId, available: Container[RunId]) -> int:
         """In whole seconds: not every player reads fractions."""
         if (known := self._durations_s.get(run_id)) is not None:
             return known
-        if run_id not in here:
+        if run_id not in available:
             return _UNKNOWN_S
         arrived = self._library.arrived(run_id)
         found = duration_s(arrived.head) if arrived is not None else None

@@ -38,7 +38,7 @@ class TaskLinks:
         task_id, ending = _parse(path)
         if ending in self._kinds:
             run_id = self._tasks.run_id(task_id)
-            # As in /proc, the size of a link with a target that is not known yet is 0.
+            # As in /proc, a link has size 0 while its target is unknown.
             size = 0 if run_id is None else len(self._target(run_id, ending))
             return Attributes(ino, LINK_MODE, 1, size, self._made_ns)
         return Attributes(ino, SECRET_MODE, 1, len(self._text(task_id, ending)), self._made_ns)

@@ -41,11 +41,11 @@ def mount(
 
 
 def _call(*arguments: str, env: dict[str, str] | None = None) -> None:
-    """Runs a command of cambfs. Raises ConfigError with what it says."""
+    """Runs a command of cambfs. Raises ConfigError with the last line of its output."""
     command = [sys.executable, "-m", "cambfs", *arguments]
-    with tempfile.TemporaryFile() as said:  # the mount in the background would keep a pipe open
-        status = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, stdout=said, stderr=said).returncode
+    with tempfile.TemporaryFile() as output:  # the mount in the background would keep a pipe open
+        status = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output).returncode
         if status:
-            said.seek(0)
-            last = said.read().decode(errors="replace").strip().rpartition("\n")[2]
+            output.seek(0)
+            last = output.read().decode(errors="replace").strip().rpartition("\n")[2]
             raise ConfigError(last.removeprefix("cambfs: ") or f"cambfs {arguments[0]} ended with status {status}")

@@ -1,1 +1,1 @@
-"""Texts of servers, without what nobody may see: the API key, queries of URLs, control characters."""
+"""Removes the API key, the queries of URLs and control characters from texts of servers."""

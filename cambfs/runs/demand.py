@@ -51,7 +51,6 @@ class Demand:
     def bytes(self, offset: int, stop: int) -> None:
         """Those of offset … stop that are missing."""
         self._stream()
-        self._split()
         missing = self._content.missing(offset, stop)
         if missing is None or not self._downloader.is_far(missing[0]):
             return
@@ -82,20 +81,7 @@ class Demand:
     def _stream(self) -> None:
         """From the first byte that is missing, or once more from the first."""
         start = 0 if self._content.needs_another_response else self._content.filled.filled_until(0)
-        if not self._downloader.is_in_pieces(start):
-            self._downloader.start_stream(start)
-
-    def _split(self) -> None:
-        """What the stream still has to bring comes in several ranges, if the result is large."""
-        self._downloader.share_pieces()
-        stream, size = self._downloader.stream, self._content.size
-        missing = None if stream is None or size is None else self._content.filled.gap(stream.position, size)
-        if missing is None or not self._downloader.are_pieces_worth(missing[1] - missing[0]):
-            return
-        if self._content.has_ranges:
-            self._downloader.start_pieces(*missing)
-        else:
-            self.probe()
+        self._downloader.start_stream(start)
 
     def _is_stream_needed(self) -> bool:
         """Whether the size cannot be known without the stream: storage does not report it, or is not trusted yet."""

@@ -8,79 +8,25 @@ of locks see `run`).
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from threading import Lock
-from types import TracebackType
-from typing import Self
-
-from cachetools import LRUCache, TTLCache
 
 from cambfs.ahead.lookahead import Lookahead
 from cambfs.ahead.read_ahead import MOST_BYTES, ReadAhead
 from cambfs.cache.usage import CacheUsage
-from cambfs.clock import since_boot_s
 from cambfs.deadline import Deadline
 from cambfs.errors import CambfsError, Closing, UnknownRun
 from cambfs.model import Arrived, Progress, RunInfo
 from cambfs.names import RunId
 from cambfs.remote.signer import Signature
+from cambfs.runs.handle import Handle, Lease
 from cambfs.runs.run import Run
+from cambfs.runs.unknown import UnknownRuns
 from cambfs.transfers.ahead_counts import ReadAheadCounts
 from cambfs.transfers.context import Context
 
 log = logging.getLogger(__name__)
-
-# As many as can be declared.
-_UNLISTED_KEPT = 1_000_000
-
-
-class Lease(AbstractContextManager["Lease"]):
-    """One use of a run, from the constructor to the end of the context. A run in use keeps its bytes."""
-
-    def __init__(self, run: Run, release: Callable[[Run], None]) -> None:
-        self.run = run
-        self._release = release
-
-    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
-        self._release(self.run)
-
-
-class Handle:
-    """One open result. `same_bytes`: every byte is what it was at the last open of this run. `beside_other`: an older
-    version of the result is still open."""
-
-    def __init__(self, lease: Lease, *, same_bytes: bool, beside_other: bool) -> None:
-        self._lease = lease
-        self.same_bytes = same_bytes
-        self.beside_other = beside_other
-        self.readinto = lease.run.readinto
-
-    def read(self, offset: int, length: int, deadline: Deadline) -> bytes:
-        """`length` bytes, or fewer only because the result ends there. Raises CambfsError."""
-        buffer = bytearray(length)
-        return bytes(buffer[: self.readinto(offset, memoryview(buffer), deadline)])
-
-    def size(self, deadline: Deadline) -> int:
-        """The exact length in bytes, waited for. Raises CambfsError."""
-        return self._lease.run.info(deadline).size
-
-    @property
-    def generation(self) -> int:
-        """Handles with the same one have the same bytes."""
-        return self._lease.run.generation
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Call once. The rest of a nearly finished result is still fetched."""
-        with self._lease:
-            self._lease.run.close_handle()
 
 
 class Library:
@@ -100,9 +46,7 @@ class Library:
         self._info: dict[RunId, RunInfo | None] = {}  # None where the size that was reported is wrong
         self._unverified: set[RunId] = set()  # of these facts, those that stand and fall with storage
         self._opened_generations: dict[RunId, int] = {}
-        unknown_for_s = context.tuning.unknown_for_s
-        self._unknown: TTLCache[RunId, CambfsError] = TTLCache(math.inf, unknown_for_s, timer=since_boot_s)
-        self._unlisted: LRUCache[RunId, bool] = LRUCache(_UNLISTED_KEPT)  # which the API did not know
+        self._unknown = UnknownRuns(context.tuning.unknown_for_s)
         self._declared_last = declared()
         self._size_lookahead = Lookahead()
         self._url_lookahead = Lookahead()
@@ -118,7 +62,7 @@ class Library:
             if (cached := self._cache.info(run_id)) is not None:
                 self._info[run_id] = cached
                 return cached
-            self._check_unknown(run_id)
+            self._unknown.check(run_id)
             return None
 
     def is_cached(self, run_id: RunId) -> bool:
@@ -130,7 +74,7 @@ class Library:
             self._unverified.discard(run_id)
             self._info[run_id] = None
 
-    def was_said(self, run_id: RunId) -> bool:
+    def was_reported(self, run_id: RunId) -> bool:
         """Whether this mount has ever reported a size of the run."""
         with self._lock:
             return run_id in self._info
@@ -155,7 +99,7 @@ class Library:
         """Starts the download and returns as soon as the first audio or its headers are here. Raises CambfsError."""
         if self._cache.info(run_id) is None:
             with self._lock:
-                self._check_unknown(run_id)
+                self._unknown.check(run_id)
         lease = self._lease_of(run_id)
         if not lease.run.is_unchanged():
             with lease:
@@ -170,7 +114,7 @@ class Library:
             beside_other = run_id in self._detached
             same_bytes = self._opened_generations.get(run_id) == generation and not beside_other
             self._opened_generations[run_id] = -1 if beside_other else generation
-            self._unlisted.pop(run_id, None)
+            self._unknown.found(run_id)
         self._read_ahead.opened(run_id)
         return Handle(lease, same_bytes=same_bytes, beside_other=beside_other)
 
@@ -182,7 +126,7 @@ class Library:
         if fresh is not None:
             return fresh
         with self._lock:
-            self._check_unknown(run_id)
+            self._unknown.check(run_id)
         self._ask_ahead_for_urls(run_id)
         try:
             signature = deadline.result(self._signer.request(run_id), self._check_open)
@@ -190,7 +134,7 @@ class Library:
             self._note_unknown(run_id, error)
             raise
         with self._lock:
-            self._unlisted.pop(run_id, None)
+            self._unknown.found(run_id)
         return signature
 
     def fresh_signature(self, run_id: RunId) -> Signature | None:
@@ -205,14 +149,13 @@ class Library:
             self._note_declared(declared)
             found = {run_id for run_id, info in self._info.items() if info is not None}
             found.update(self._opened_generations, declared)
-            found.difference_update(self._unlisted)
+            self._unknown.remove_from(found)
             found.update(self._cache.runs())
             return sorted(found)
 
     def _note_declared(self, declared: Sequence[RunId]) -> None:
         # Cheap as long as it is the same object; a young file is read again and again.
         if declared is not self._declared_last and declared != self._declared_last:
-            self._unlisted.clear()
             self._unknown.clear()
         self._declared_last = declared
 
@@ -238,7 +181,7 @@ class Library:
             self._url_lookahead.begin(runs)
         self._read_ahead.begin(runs, *other_orders)
 
-    def runs_here(self) -> set[RunId]:
+    def cached_or_in_use(self) -> set[RunId]:
         """The runs that are cached as a whole or in use. It costs far less than `arrived` for each of many runs."""
         with self._lock:
             return {*self._cache.runs(), *self._runs}
@@ -290,7 +233,7 @@ class Library:
                 run.want_probe()
 
     def _is_answered(self, run_id: RunId) -> bool:
-        return self._info.get(run_id) is not None or run_id in self._unknown or self._cache.info(run_id) is not None
+        return self._info.get(run_id) is not None or self._unknown.fails(run_id) or self._cache.info(run_id) is not None
 
     def _ask_ahead_for_urls(self, run_id: RunId) -> None:
         if not self._context.speculation.is_allowed:
@@ -343,7 +286,7 @@ class Library:
         with self._lock:
             self._info[run_id] = info
             if info is not None:
-                self._unlisted.pop(run_id, None)
+                self._unknown.found(run_id)
             if is_unverified:
                 self._unverified.add(run_id)
             else:
@@ -365,17 +308,11 @@ class Library:
 
     def _note_unknown(self, run_id: RunId, error: CambfsError) -> None:
         with self._lock:
-            self._unknown[run_id] = error
-            self._unlisted[run_id] = True
+            self._unknown.add(run_id, error)
 
     def _check_open(self) -> None:
         if self._context.closing.is_set():
             raise Closing("the mount is being unmounted")
-
-    def _check_unknown(self, run_id: RunId) -> None:
-        error = self._unknown.get(run_id)
-        if error is not None:
-            raise error.with_traceback(None)
 
     @property
     def in_use(self) -> set[RunId]:

@@ -70,11 +70,11 @@ class Run:
         self._waiters = Waiters(lock, self._changed)
         self._downloader = Downloader(run_id, context, self)
         self._demand = Demand(context, self._content, self._downloader)
-        self._told = info, is_unverified
+        self._reported = info, is_unverified
         self._handles = 0
-        self._ahead_bytes = 0  # it may be fetched before it is opened, if it is not larger
+        self._ahead_bytes = 0  # the largest size at which it is fetched before it is opened
         self._is_only_ahead = False  # it has never been opened
-        self.is_in_sequence = False  # its reader opens one result after the other; one word, written by any thread
+        self.is_in_sequence = False  # opened or expected in listing order; one word, written by any thread
         self._was_exceeded = False  # a response had more bytes than storage said
 
     # For callers, each in its own thread.
@@ -107,8 +107,8 @@ class Run:
                 self._demand.probe()
 
     def fetch_ahead(self, most_bytes: int) -> None:
-        """Fetches it before it is opened, behind everything that callers wait for, unless it is larger. Does not
-        wait. What has come is kept only when it is whole or opened. Raises CambfsError."""
+        """Fetches a result of at most `most_bytes` before it is opened, behind everything that callers wait for. Does
+        not wait. The bytes are kept only if the result is complete or was opened. Raises CambfsError."""
         with self._changed:
             self._content.load()
             if self._is_over or self._handles or self._content.is_whole or self._content.must_be_checked:
@@ -119,7 +119,7 @@ class Run:
             self._demand.audio()
 
     def stop_ahead(self) -> None:
-        """Nobody is expected to open it any more."""
+        """No open is expected any more."""
         with self._changed:
             self._ahead_bytes = 0
             if not self._is_wanted():
@@ -128,7 +128,7 @@ class Run:
 
     @property
     def is_pressing(self) -> bool:
-        """Whether what is fetched ahead pauses while a caller waits here. Without the lock, so it may be late."""
+        """Whether transfers ahead pause while a caller waits for this run. Without the lock, so it may be late."""
         size = self._content.size
         missing = 0 if size is None else size - self._content.filled.total
         return not self.is_in_sequence or missing > self._context.tuning.beside_bytes
@@ -267,13 +267,13 @@ class Run:
         if not self._demand.is_time_to_come():
             sizing.settle_time()
         info = sizing.info
-        told = info, info is not None and sizing.is_unverified
-        if told != self._told:
-            self._told = told
-            self._owner.learn(self.id, *told)
+        reported = info, info is not None and sizing.is_unverified
+        if reported != self._reported:
+            self._reported = reported
+            self._owner.learn(self.id, *reported)
 
     def _settle_time(self) -> None:
-        """The stream tells nothing more. Storage is still heard."""
+        """The stream reports nothing more. Storage still may."""
         if not self._downloader.is_probing:
             self._content.sizing.settle_time()
             self._tell()
@@ -286,12 +286,12 @@ class Run:
     def ranges(self) -> tuple[str | None, Probe | None]:
         with self._changed:
             if not self._content.has_ranges and not self._content.is_validated:
-                self._hear_storage()  # a response broke; perhaps storage can go on with it
+                self._await_storage()  # a response broke; perhaps storage can go on with it
             return self._content.etag, self._content.sizing.stored_ranges
 
-    def _hear_storage(self) -> None:
+    def _await_storage(self) -> None:
         self._demand.probe()
-        self._changed.wait_for(self._is_storage_heard, min(self._context.timeout_s, self._context.tuning.end_takes_s))
+        self._changed.wait_for(self._is_probe_over, min(self._context.timeout_s, self._context.tuning.end_takes_s))
         self._judge()
 
     def lost_ranges(self, *, of_api: bool) -> None:
@@ -346,10 +346,10 @@ class Run:
             return self._is_wanted()  # the bytes that are here are compared
         if position < transfer.first_position:
             return self._is_wanted()  # so is the overlap
-        there_ahead = self._content.filled.filled_until(position) - position
-        if (there_ahead and not is_stream) or (is_stream and self._downloader.is_in_pieces(position)):
+        present_bytes = self._content.filled.filled_until(position) - position
+        if present_bytes and not is_stream:
             return False
-        if there_ahead >= self._context.tuning.span_bytes and self._content.has_ranges:
+        if present_bytes >= self._context.tuning.span_bytes and self._content.has_ranges:
             return False
         if self._ahead_bytes:
             transfer.note_wanted(bool(self._handles or self._waiters))
@@ -373,7 +373,7 @@ class Run:
     def end(self, transfer: Transfer, position: int, body: Body) -> int | None:
         with self._changed:
             if self._content.is_doubtful(position, body):
-                self._hear_storage()
+                self._await_storage()
             if self._content.prove(position, body):
                 self._note_end(position)
                 return None
@@ -386,7 +386,7 @@ class Run:
                     self._context.store.refute(self.id)
                 raise
 
-    def _is_storage_heard(self) -> bool:
+    def _is_probe_over(self) -> bool:
         return not self._downloader.is_probing or self._is_over
 
     def _note_end(self, position: int) -> None:

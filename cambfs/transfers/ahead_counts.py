@@ -1,4 +1,4 @@
-"""What was fetched ahead of every caller, and how much of that was opened since. The rest is waste, as far as is known.
+"""Counts what was fetched before any caller wanted it, and how much of that was opened since. The rest is waste so far.
 
 Threads: any. The lock is a leaf.
 """
@@ -18,8 +18,7 @@ _REMEMBERED = 10_000
 
 @dataclass(frozen=True, slots=True)
 class ReadAheadCounts:
-    """Results of which bytes came before they were opened, with the number of these bytes; and those among them that
-    have not been opened since."""
+    """`results` had bytes before they were opened, `bytes` in all. The others count those that are still unopened."""
 
     results: int = 0
     bytes: int = 0
@@ -35,7 +34,7 @@ class AheadCounts:
         self._opened_results = self._opened_bytes = 0
 
     def received(self, run_id: RunId, count: int) -> None:
-        """So many bytes of it came, and it is not open."""
+        """`count` bytes of an unopened result came."""
         with self._lock:
             before = self._unopened.get(run_id)
             self._unopened[run_id] = (before or 0) + count

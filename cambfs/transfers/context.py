@@ -17,7 +17,6 @@ from cambfs.remote.source import Source
 from cambfs.remote.speculation import Speculation
 from cambfs.system.workers import Workers
 from cambfs.transfers.ahead_counts import AheadCounts
-from cambfs.transfers.parallel import Parallel
 from cambfs.transfers.slots import Slots
 
 
@@ -86,7 +85,6 @@ class Context:
     max_result_bytes: int
     tuning: Tuning
     api: ObservedApi = field(default_factory=ObservedApi)
-    parallel: Parallel = field(default_factory=Parallel)
     ahead_counts: AheadCounts = field(default_factory=AheadCounts)
 
 

@@ -1,8 +1,8 @@
 """The downloads of one run: its stream, its ranges, its probe, and the check of its cached file. Starts and ends them.
 
-Not which of them are needed (`demand`), nor where the bytes go (`run`). Threads: each transfer, probe and check works
-in a thread of its own, holds a lease of the run, and calls the run's public methods. The run's lock guards everything
-here: hold it for the methods below "Locked".
+`demand` decides which of them are needed, `responses` knows where the bytes come from, `run` where they go. Threads:
+each transfer, probe and check works in a thread of its own, holds a lease of the run, and calls the run's public
+methods. The run's lock guards everything here: hold it for the methods below "Locked".
 """
 
 from __future__ import annotations
@@ -15,37 +15,26 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Protocol
 
-from cambfs.errors import BadResponse, CambfsError, Closing, RemoteError, StorageUseless, TooLarge
+from cambfs.errors import CambfsError, Closing, TooLarge
 from cambfs.names import RunId
 from cambfs.remote.object_store import Probe
 from cambfs.remote.source import Body
 from cambfs.transfers.context import Context
-from cambfs.transfers.parallel import PIECES, Split, pieces
+from cambfs.transfers.responses import Owner as RangesOwner
+from cambfs.transfers.responses import Responses
 from cambfs.transfers.transfer import Owner as TransferOwner
 from cambfs.transfers.transfer import Transfer
 
 log = logging.getLogger(__name__)
 
 _MOST_SPANS = 2
-# Where storage goes on with a stream, so much of it is compared: the result may have changed behind its head.
-_OVERLAP_BYTES = 4096
 
 
-class _NoRange(Exception):
-    """The API or storage does not give the range now. The text says why."""
-
-
-class Owner(TransferOwner, Protocol):
+class Owner(TransferOwner, RangesOwner, Protocol):
     """The run that is fetched."""
 
     def lease(self) -> AbstractContextManager[object]:
         """The run is in use from now on, until the context is left."""
-
-    def ranges(self) -> tuple[str | None, Probe | None]:
-        """Where ranges of this very result are available: the validator for the API's, the probe for storage's."""
-
-    def lost_ranges(self, *, of_api: bool) -> None:
-        """The API gives no ranges after all; or, unless `of_api`, neither source does."""
 
     def transfer_ended(self, transfer: Transfer, error: CambfsError | None) -> None: ...
 
@@ -75,9 +64,7 @@ class Downloader:
         self._is_checking = False
         self._spans: list[Transfer] = []
         self._spans_fail = False
-        self._pieces: list[Transfer] = []  # those of the spans that bring a rest in parallel
-        self._split: Split | None = None
-        self._stored_from: int | None = None  # where the stream's last range from storage began
+        self._responses = Responses(run_id, context, owner)
 
     # Locked.
 
@@ -88,20 +75,20 @@ class Downloader:
         return max([self.checked_at, *(transfer.progress_at for transfer in self.transfers())])
 
     def note_wanted(self, is_wanted: bool) -> None:
-        """Whether a caller wants the result, or it is fetched ahead."""
+        """`is_wanted` is false while the result is only fetched ahead."""
         self._is_wanted = is_wanted
         for transfer in self.transfers():
             transfer.note_wanted(is_wanted)
 
     def withdraw(self) -> None:
-        """What was fetched ahead is not wanted any more."""
+        """The result is not fetched ahead any more."""
         for transfer in self.transfers():
             transfer.withdraw()
 
     def start_stream(self, start: int) -> None:
         """From `start` to the end. Does nothing when there is a stream."""
         if self.stream is None:
-            self.stream = self._start(f"stream-{self._id}", self._open_stream, start, None)
+            self.stream = self._start(f"stream-{self._id}", self._responses.open_stream, start, None)
 
     def start_span(self, offset: int, stop: int | None) -> None:
         """Does nothing when the bytes at `offset` are on their way, two other ranges are being fetched, or a range has
@@ -110,45 +97,8 @@ class Downloader:
             return
         if any(span.first_position <= offset < (span.stop_position or offset + 1) for span in self._spans):
             return
-        open_at = partial(self._open_span, stop=stop)
+        open_at = partial(self._responses.open_range, stop=stop)
         self._spans.append(self._start(f"range-{self._id}-{offset}", open_at, offset, stop))
-
-    def are_pieces_worth(self, count: int) -> bool:
-        """Whether the bytes that the stream brings next, so many, come faster as ranges."""
-        stream, context = self.stream, self._context
-        if stream is None or stream.begin_at is None or self._spans or self._spans_fail:
-            return False
-        is_free = context.speculation.is_allowed and context.slots.room >= PIECES - 1
-        return is_free and context.parallel.is_worth(count, stream.bytes_per_s)
-
-    def start_pieces(self, start: int, stop: int) -> None:
-        """Of the bytes that the stream brings next, from `start` to `stop`."""
-        assert self.stream is not None, "the first of them is the stream's"
-        self._context.parallel.spend(stop - start)
-        self._split = Split(self.stream.position, self.stream.bytes_per_s, time.monotonic())
-        for first, end in pieces(start, stop):
-            self._start_piece(first, end)
-
-    def share_pieces(self) -> None:
-        """Where one of the connections has done its part, another one takes half of the largest part that is left."""
-        if not self._pieces or len(self.transfers()) >= PIECES or self._spans_fail:
-            return
-        slowest = max(self._pieces, key=_missing)
-        if self._context.parallel.is_shared(_missing(slowest)):
-            end = slowest.stop_position or 0
-            slowest.stop_position = end - _missing(slowest) // 2
-            self._start_piece(slowest.stop_position, end)
-
-    def _start_piece(self, start: int, stop: int) -> None:
-        open_at = partial(self._open_span, stop=stop)
-        self._pieces.append(self._start(f"range-{self._id}-{start}", open_at, start, stop))
-        self._spans.append(self._pieces[-1])
-
-    def is_in_pieces(self, offset: int) -> bool:
-        """Whether one of the pieces brings the byte, and has not stalled."""
-        since = time.monotonic() - self._context.tuning.stalled_after_s
-        lively = [one for one in self._pieces if one.brought_at > since]
-        return any(one.first_position <= offset < (one.stop_position or 0) for one in lively)
 
     def start_probe(self) -> None:
         """Does nothing when storage had no response before, or is not usable."""
@@ -164,7 +114,7 @@ class Downloader:
 
     @property
     def is_probe_recent(self) -> bool:
-        """Storage was asked so short a time ago that it is worth waiting for what it says."""
+        """Storage was asked so recently that it is worth waiting for its response."""
         takes_s = min(self._context.tuning.probe_takes_s, self._context.timeout_s / 2)  # some time is left then
         return time.monotonic() - self._probe_began_at <= takes_s
 
@@ -195,23 +145,17 @@ class Downloader:
 
     def forget(self, transfer: Transfer, error: CambfsError | None) -> bool:
         """A transfer has ended. Returns whether it was the stream."""
-        self._judge_split()
         if transfer is not self.stream:
             self._spans.remove(transfer)
-            self._pieces = [one for one in self._pieces if one is not transfer]
             self._spans_fail = self._spans_fail or error is not None
             return False
         if transfer.begin_at is not None:
             self._learn_rate(transfer, transfer.begin_at)
-        self.stream = self._stored_from = None
+        self.stream = None
+        self._responses.forget_stream()
         if error is not None:
             self._probe_failed = False
         return True
-
-    def _judge_split(self) -> None:
-        split, self._split = self._split, None
-        if split is not None and self.stream is not None:
-            self._context.parallel.judge(split, self.stream.position)
 
     def forget_probe(self, is_known: bool, error: CambfsError | None) -> None:
         """A probe has ended."""
@@ -274,58 +218,3 @@ class Downloader:
 
         error = self._error_of(ask)
         self._owner.probe_ended(probe, error)
-
-    def _open_stream(self, position: int) -> Body:
-        stored_from, self._stored_from = self._stored_from, None
-        if stored_from is not None and position - stored_from < self._context.tuning.stored_worth_bytes:
-            self._owner.lost_ranges(of_api=False)  # storage broke off, too: back to the API
-        body = self._open_range(position, overlap=_OVERLAP_BYTES) if position > 0 else None
-        if body is not None and body.is_stored:
-            self._stored_from = position
-        if body is None:
-            self._context.parallel.earn()
-            body = self._context.source.open_stream(self._id)
-            self._context.api.stream_has_length = body.total is not None
-            self._context.api.stream_tells_time = body.modified_s is not None
-        return body
-
-    def _open_span(self, position: int, stop: int | None) -> Body:
-        body = self._open_range(position, stop)
-        if body is not None and body.start == position:
-            return body
-        if body is not None:
-            body.close()
-        raise BadResponse(f"run {self._id}: ranges of it are no longer available", 200)
-
-    def _open_range(self, position: int, stop: int | None = None, *, overlap: int = 0) -> Body | None:
-        """From the API or from storage; None where neither gives ranges. A source that fails is not asked again.
-        Storage's range begins `overlap` bytes earlier."""
-        etag, probe = self._owner.ranges()
-        try:
-            if etag is not None:
-                return self._open_api_range(position, etag)
-            if probe is not None:
-                return self._open_stored_range(probe, max(position - overlap, 0), stop)
-        except _NoRange as error:
-            log.info("run %d: no range of it: %s", self._id, error)
-            self._owner.lost_ranges(of_api=False)
-        return None
-
-    def _open_api_range(self, position: int, etag: str) -> Body:
-        try:
-            body = self._context.source.open_stream(self._id, position, etag)
-        except BadResponse as error:
-            raise _NoRange(str(error)) from None
-        if body.start != position:
-            self._owner.lost_ranges(of_api=True)
-        return body
-
-    def _open_stored_range(self, probe: Probe, start: int, stop: int | None) -> Body:
-        try:
-            return self._context.store.open(self._id, probe, start, stop)
-        except (RemoteError, StorageUseless) as error:
-            raise _NoRange(str(error)) from None
-
-
-def _missing(piece: Transfer) -> int:
-    return (piece.stop_position or 0) - piece.position

@@ -1,6 +1,6 @@
-"""The callers that wait for bytes or a size, and the transfers ahead of every caller, which let them go first.
+"""Gives priority to callers that wait for bytes or a size: transfers that work ahead pause meanwhile.
 
-Threads: callers come and go in theirs; a transfer that works ahead pauses in its own. The lock is a leaf.
+Threads: each caller and each transfer that pauses has its own. The lock is a leaf.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from threading import Condition, Lock
 from typing import Protocol
 
-# A reader waits for one piece after the other. Between two of them it does not wait, and yet the link is its own.
+# A reader does not wait between two reads, but still needs the link for the next one.
 _QUIET_S = 0.15
 _LOOK_S = 0.03
 
@@ -41,12 +41,12 @@ class Foreground:
     def __init__(self) -> None:
         self._changed = Condition(Lock())  # guards all below; notified when a transfer that pauses should look
         self._waiting: Counter[Awaited] = Counter()
-        self._pressed: Awaited | None = None  # for which a caller last waited, if it was pressing
+        self._pressed: Awaited | None = None  # the last pressing run that a caller waited for
         self._pressed_at = 0.0
 
     @contextmanager
     def waiting(self, run: Awaited) -> Iterator[None]:
-        """A caller waits for the run inside of the context."""
+        """A caller waits for the run until the context is left."""
         with self._changed:
             self._waiting[run] += 1
         try:
@@ -61,7 +61,7 @@ class Foreground:
                     self._pressed, self._pressed_at = run, time.monotonic()
 
     def pause(self, transfer: Dispensable) -> bool:
-        """Returns when the transfer may go on: at once, unless it is dispensable and a caller waits, or just did.
+        """Returns when the transfer may go on: at once, unless it is dispensable and a caller waits or just waited.
         Returns whether it had to pause."""
         with self._changed:
             has_paused = False
@@ -71,7 +71,7 @@ class Foreground:
             return has_paused
 
     def look(self) -> None:
-        """To be called when a transfer may have ceased to be dispensable."""
+        """Call when a transfer may no longer be dispensable."""
         with self._changed:
             self._changed.notify_all()
 

@@ -1,6 +1,6 @@
 """Limits how many transfers run at a time: first come, first served. Stalled and unwanted transfers do not count.
 
-A transfer that no caller wants yet enters when there is room beside all others and none is waiting that is wanted.
+A transfer that no caller wants yet gets a slot only when one is free and no wanted transfer waits.
 
 Threads: the thread of each transfer waits here for its turn, at an event of its own. So a thousand waiting transfers
 wake a thousand times in all, and not at each change. The lock is a leaf.
@@ -38,7 +38,7 @@ class Turn(Protocol):
 
 
 class _Place:
-    """One place in the queue. `look` is set when it may be its turn, or its transfer is told to stop."""
+    """One place in the queue. `look` is set when it may be its turn, or its transfer is stopped."""
 
     def __init__(self, transfer: Turn) -> None:
         self.transfer = transfer
@@ -60,7 +60,7 @@ class Slots:
 
     @contextmanager
     def turn(self, transfer: Turn) -> Iterator[None]:
-        """Waits for the transfer's turn and holds it. Raises Closing when the transfer is told to stop meanwhile."""
+        """Waits for the transfer's turn and holds it. Raises Closing when the transfer is stopped meanwhile."""
         place = _Place(transfer)
         with self._lock:
             self._queue.append(place)
@@ -79,12 +79,6 @@ class Slots:
                 self._wake_first()
 
     @property
-    def room(self) -> int:
-        """How many more transfers may run."""
-        with self._lock:
-            return max(0, self._limit - len(self._running) - len(self._queue))
-
-    @property
     def waiting(self) -> int:
         """How many transfers wait for their turn."""
         with self._lock:
@@ -97,7 +91,7 @@ class Slots:
             return max([self._brought_at, *(running.brought_at for running in self._running)])
 
     def look(self, transfer: Turn) -> None:
-        """To be called when a transfer is told to stop, or is no longer wanted: it or another one may wait here."""
+        """Call when a transfer is stopped, or is no longer wanted: it or another one may wait for its turn."""
         with self._lock:
             for place in self._queue:
                 if place.transfer is transfer:

@@ -48,11 +48,11 @@ class Transfer:
     """`start` … `stop` is its goal (`stop` None: the end of the result). `open_at` asks for the bytes from a position
     on, and may answer from 0 instead: what is there already is then received once more.
 
-    `position` is the first byte that has not come yet: who receives a piece sees it behind that. `received_at` is when
-    bytes last came, `progress_at` when enough had come to deserve the name of progress, `begin_at` when the first did,
-    or None (all time.monotonic seconds). While it waits for its turn, the bytes that others bring count. So do bytes
-    that come once more after a connection broke, but not after one that fell silent: then nobody waits longer than the
-    timeout for bytes that are new.
+    `position` is the first byte that has not come yet; `receive` is called when it is already behind the piece. Times
+    are in time.monotonic seconds. `received_at` is when bytes last came, `begin_at` when the first came, or None.
+    `progress_at` is when enough bytes had come to count as progress. While the transfer waits for its turn, the bytes
+    of others count. After a connection broke, so do bytes that come once more. They do not after a silence, so that no
+    caller waits longer than the timeout for new bytes.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Transfer:
             self._slots.look(self)
 
     def withdraw(self) -> None:
-        """Ends it before its next response, unless it is wanted by then."""
+        """Ends the transfer before its next response, unless it is wanted by then."""
         self._is_withdrawn = True
         self._slots.look(self)
 
@@ -125,7 +125,7 @@ class Transfer:
 
     def pull(self) -> None:
         """Returns when the goal is reached, or nothing more is wanted. Raises CambfsError when the last try has failed,
-        or `stop` was called. One that is not wanted yet pauses while callers wait for others, and tries only once."""
+        or `stop` was called. A transfer that is not wanted yet pauses while callers wait, and tries only once."""
         with self._slots.turn(self):
             self.received_at = self._progress_at = time.monotonic()
             backoff = Backoff(self._timeout_s)

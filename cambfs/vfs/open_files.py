@@ -1,7 +1,7 @@
 """Open files: what each one reads, and how the kernel may use its page cache for it.
 
-`tree` says which files there are. Threads: any. An OpenText is made under the lock of the tree, which keeps the shown
-texts.
+`tree` says which files there are. Threads: any. An OpenText is made under the lock of `results`, which keeps the
+shown texts.
 """
 
 from __future__ import annotations

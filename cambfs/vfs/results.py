@@ -103,7 +103,7 @@ class Results:
         return None if signature is None else self._of_url(run_id, signature)
 
     def _is_first_response(self, path: str, run_id: RunId, kind: Kind) -> bool:
-        if kind is Kind.FLAC and self._library.was_said(run_id):
+        if kind is Kind.FLAC and self._library.was_reported(run_id):
             return False
         with self._lock:
             if path in self._provisional or (kind is Kind.URL and run_id in self._urls_seen):

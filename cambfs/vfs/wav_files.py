@@ -48,7 +48,7 @@ class WavFiles:
         return Attributes(inode_of_path(path), FILE_MODE, 1, info.size, info.mtime_ns)
 
     def _is_first_response(self, run_id: RunId) -> bool:
-        if self._wavs.was_said(run_id):
+        if self._wavs.was_reported(run_id):
             return False
         with self._lock:
             is_first = run_id not in self._provisional

@@ -87,8 +87,8 @@ class Decoder:
 
 
 class _Sound(soundfile.SoundFile):  # type: ignore[misc]
-    """soundfile seeks after each read, to where it is already. For FLAC that searches the file, so it is told that this
-    one cannot seek."""
+    """soundfile seeks after each read, to where it is already. For FLAC, that searches the file. A file that cannot
+    seek avoids it."""
 
     def seekable(self) -> bool:
         return False

@@ -36,9 +36,9 @@ Key = tuple[RunId, int]
 _BLOCK_BYTES = 32 * 1024
 # Of all decodings of a mount.
 BLOCKS_BYTES = 16 << 20
-# A place up to so far ahead is reached by decoding on, which keeps the MD5; one further ahead by a seek. The kernel has
-# two windows of reads under way, each of 2 MiB where root mounts and a program announces that it reads all.
-_DECODED_ON_BYTES = 4 << 20
+# A place up to so far ahead is reached by decoding on, which keeps the MD5; one further ahead by a seek. `cat` and `cp`
+# announce that they read on. The kernel then has up to 4 MiB under way, in any order, in a mount of root.
+_DECODED_ON_BYTES = 5 << 20
 # Of one run: for that many readers at distant places.
 _IDLE_DECODERS = 8
 
@@ -114,7 +114,7 @@ class Decoding:
             if block is not None:
                 return block
             decoder = self._take_idle(index)
-            begin = self._start_towards(index) if decoder is None else decoder.position // self._frames
+            begin = self._first_block(index) if decoder is None else decoder.position // self._frames
             self._busy_from.append(begin)
         try:
             return self._decode(decoder, begin, index, flac, deadline)
@@ -127,6 +127,10 @@ class Decoding:
         """Whether a busy decoder is about to decode a block, or will soon be before it."""
         return any(0 <= index - begin <= self._ahead for begin in self._busy_from)
 
+    def _first_block(self, index: int) -> int:
+        """Where a new decoder begins that has to decode a block."""
+        return 0 if index <= self._ahead else index
+
     def _take_idle(self, index: int) -> Decoder | None:
         """The decoder that is nearest before a block."""
         near = [one for one in self._idle if 0 <= index - one.position // self._frames <= self._ahead]
@@ -135,11 +139,6 @@ class Decoding:
         nearest = max(near, key=lambda one: one.position)
         self._idle.remove(nearest)
         return nearest
-
-    def _start_towards(self, index: int) -> int:
-        """The block where a new decoder begins. The first reads often come in another order, and a decoder that begins
-        behind the first sample cannot check the MD5."""
-        return 0 if index <= self._ahead else index
 
     def _decode(self, decoder: Decoder | None, begin: int, index: int, flac: OpenFlac, deadline: Deadline) -> bytes:
         """Decodes the blocks from `begin` to `index`, and keeps them. Returns the last one."""

@@ -1,7 +1,7 @@
 """The WAV of every run of a mount: its size and time, and open ones.
 
-A WAV's size is told when cambfs tells the size of the FLAC, and the FLAC's header, or else its last frame, counts the
-samples. Threads: any. `_lock` guards the tables; under it nothing else is locked.
+The size of a WAV is known when the size of the FLAC is known. The number of samples is in the FLAC's header, or else
+in its last frame. Threads: any. `_lock` guards the tables; under it nothing else is locked.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from cambfs.flac import StreamInfo, is_empty, samples_at_end, stream_info, witho
 from cambfs.model import RunInfo
 from cambfs.names import RunId
 from cambfs.remote.object_store import HEAD_BYTES
-from cambfs.runs.library import Handle, Library
+from cambfs.runs.handle import Handle
+from cambfs.runs.library import Library
 from cambfs.wav.decoding import Blocks, Decoding, Key, count_samples
 from cambfs.wav.wav_format import WavFormat
 from cambfs.wav.wav_format import of_flac as of_flac_header
@@ -49,7 +50,7 @@ class OpenWav:
             raise Undecodable(f"run {self._run_id}: {error}") from error
 
     def size(self, deadline: Deadline) -> int:
-        """In bytes; of a result that is a WAV itself it is waited for."""
+        """In bytes. Waits for the size of a result that is a WAV itself."""
         return self._handle.size(deadline) if self._decoding is None else self._decoding.form.file_bytes
 
     def close(self) -> None:
@@ -64,8 +65,8 @@ class Wavs:
         self._library = library
         self._blocks = Blocks()
         self._lock = Lock()  # guards all below
-        # The size that was told of a run's WAV, and what was known of its FLAC then; None where it was wrong.
-        self._told: dict[RunId, tuple[RunInfo, int] | None] = {}
+        # The reported size of a run's WAV, and the info of its FLAC at that time; None if the size was wrong.
+        self._reported: dict[RunId, tuple[RunInfo, int] | None] = {}
         self._without: set[RunId] = set()  # the runs whose results have no WAV
         self._decodings: dict[Key, Decoding] = {}
         self._opened_generations: dict[RunId, int] = {}  # of the FLACs whose samples the kernel may have
@@ -74,13 +75,15 @@ class Wavs:
         """What is known without waiting; None when the size is not. Raises UnknownRun when the API just said so."""
         of_flac = self._library.info(run_id)
         with self._lock:
-            told = self._told.get(run_id)
-        return None if told is None or told[0] != of_flac else RunInfo(told[1], told[0].mtime_ns)
+            reported = self._reported.get(run_id)
+        if reported is None or reported[0] != of_flac:
+            return None
+        return RunInfo(reported[1], reported[0].mtime_ns)
 
-    def was_said(self, run_id: RunId) -> bool:
+    def was_reported(self, run_id: RunId) -> bool:
         """Whether this mount has ever reported a size of the WAV."""
         with self._lock:
-            return run_id in self._told
+            return run_id in self._reported
 
     def wait_for_info(self, run_id: RunId, deadline: Deadline) -> RunInfo:
         """Waits for the exact size, and asks for it if necessary. Decodes nothing where the FLAC counts its samples.
@@ -91,7 +94,7 @@ class Wavs:
         with self._noting(run_id):
             size = self._size(run_id, of_flac, head, deadline)
         with self._lock:
-            self._told[run_id] = of_flac, size
+            self._reported[run_id] = of_flac, size
         return RunInfo(size, of_flac.mtime_ns)
 
     def _size(self, run_id: RunId, of_flac: RunInfo, head: bytes, deadline: Deadline) -> int:
@@ -138,10 +141,10 @@ class Wavs:
         """The decoding that all readers of these bytes share."""
         form, key = _format(run_id, handle, head, deadline), (run_id, handle.generation)
         with self._lock:
-            if (told := self._told.get(run_id)) is not None and told[1] != form.file_bytes:
-                self._told[run_id] = None
+            if (reported := self._reported.get(run_id)) is not None and reported[1] != form.file_bytes:
+                self._reported[run_id] = None
                 raise ResultChanged(
-                    f"run {run_id}: the WAV has {form.file_bytes} bytes, and was said to have {told[1]}"
+                    f"run {run_id}: the WAV has {form.file_bytes} bytes, but {reported[1]} were reported before"
                 )
             decoding = self._decodings.get(key) or Decoding(key, head, form, self._blocks)
             decoding.users += 1

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from cambfs.account import account_directories
 from cambfs.cache.cache import Cache
 from cambfs.disk.disk import Disk
 from cambfs.errors import ConfigError, NotAudio
@@ -24,7 +25,6 @@ from cambfs.model import RunInfo
 from cambfs.names import RunId
 from cambfs.settings.config import ApiKey, Settings
 from cambfs.system import logs, private_files
-from cambfs.wiring import account_directories
 from tests.disk.on_disk import put
 
 NOBODY = 65534

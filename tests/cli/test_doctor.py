@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
+from cambfs.account import account_directory
 from cambfs.cli import doctor, run
 from cambfs.demo import samples
 from cambfs.doctor import report
 from cambfs.settings.config import ApiKey, Settings
-from cambfs.wiring import account_directory
 from tests.api.faults import Fault
 from tests.api.server import Server
 from tests.wire.raw_server import Server as RawServer

@@ -11,6 +11,7 @@ from email.utils import formatdate
 
 import pytest
 
+from cambfs.account import open_client
 from cambfs.demo.profile import Profile
 from cambfs.doctor import network
 from cambfs.doctor.network import Observed
@@ -19,7 +20,6 @@ from cambfs.errors import ConfigError
 from cambfs.settings.config import ApiKey, Settings
 from cambfs.wire import pool
 from cambfs.wire.timing import Made
-from cambfs.wiring import open_client
 from tests.api.faults import Fault
 from tests.api.server import Server as Demo
 from tests.wire.raw_server import CERTIFICATE, KEY, Server, send, sized

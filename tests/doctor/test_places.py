@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
+from cambfs.account import account_directory
 from cambfs.doctor import places
 from cambfs.doctor.report import Finding, State
 from cambfs.mounts import mount_table
 from cambfs.mounts.mount_table import FSTYPE, Mounted
 from cambfs.settings.config import ApiKey, Settings
-from cambfs.wiring import account_directory
 
 
 @pytest.fixture

@@ -127,12 +127,12 @@ def test_an_answer_in_between_forgives_a_silence(breaker: Breaker, clock: Clock)
 
 def test_one_silent_request_says_nothing_while_others_are_served(breaker: Breaker, clock: Clock) -> None:
     for _ in range(5):
-        _failed(breaker, SILENT, lambda: clock.wait(9), breaker.heard, lambda: clock.wait(1))
+        _failed(breaker, SILENT, lambda: clock.wait(9), breaker.note_bytes, lambda: clock.wait(1))
     _answered(breaker)
 
 
 def test_a_silence_while_others_were_served_is_not_the_first(breaker: Breaker, clock: Clock) -> None:
-    _failed(breaker, SILENT, lambda: clock.wait(9), breaker.heard, lambda: clock.wait(1))
+    _failed(breaker, SILENT, lambda: clock.wait(9), breaker.note_bytes, lambda: clock.wait(1))
     assert not breaker.takes_check()
     _failed(breaker, SILENT, lambda: clock.wait(10))
     _answered(breaker)
@@ -145,7 +145,7 @@ def test_a_refusal_that_is_older_than_an_answer_says_nothing(breaker: Breaker, c
 
 
 def test_bytes_do_not_hide_a_refusal(breaker: Breaker, clock: Clock) -> None:
-    _failed(breaker, REFUSED, lambda: clock.wait(1), breaker.heard)
+    _failed(breaker, REFUSED, lambda: clock.wait(1), breaker.note_bytes)
     _refuses(breaker)
 
 

@@ -11,7 +11,8 @@ from cambfs.errors import (
 )
 from cambfs.names import RunId
 from cambfs.remote import object_store
-from cambfs.runs.library import Handle, Library
+from cambfs.runs.handle import Handle
+from cambfs.runs.library import Library
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, some_flac
 from tests.waiting import (
     Watched,

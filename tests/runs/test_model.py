@@ -14,7 +14,8 @@ from cambfs.cache.cache import Cache
 from cambfs.names import RunId
 from cambfs.remote import object_store, retry
 from cambfs.runs import waiters
-from cambfs.runs.library import Handle, Library
+from cambfs.runs.handle import Handle
+from cambfs.runs.library import Library
 from tests.fakes import FakeSource, Plan, Result, StorageManner, some_flac
 from tests.waiting import context_of, deadline, eventually, library_of, our_threads, read_all
 

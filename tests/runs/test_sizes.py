@@ -292,7 +292,7 @@ def test_a_size_that_storage_told_is_corrected_by_the_stream(source: FakeSource,
 
     assert read_all(library, 1) == CONTENT
     assert size_of(library, 1) == SIZE
-    assert library.was_said(RunId(1))
+    assert library.was_reported(RunId(1))
 
 
 def test_what_is_no_flac_is_not_believed_without_comparing(source: FakeSource, make_library: MakeLibrary) -> None:
@@ -504,5 +504,5 @@ def test_sizes_that_were_only_believed_fall_with_storage(source: FakeSource, mak
     assert read_all(library, 2) == CONTENT
     gate.open()
     eventually(lambda: library.info(RunId(1)) is None)
-    assert library.was_said(RunId(1))
+    assert library.was_reported(RunId(1))
     assert size_of(library, 1) == SIZE

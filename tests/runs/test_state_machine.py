@@ -21,7 +21,8 @@ from cambfs.disk.disk import Disk
 from cambfs.errors import BadResponse, CambfsError, RateLimited, ServerError, Unreachable
 from cambfs.names import RunId
 from cambfs.remote import object_store
-from cambfs.runs.library import Handle, Library
+from cambfs.runs.handle import Handle
+from cambfs.runs.library import Library
 from tests.fakes import AS_USUAL, FakeSource, Plan, Result, StorageManner, some_flac
 from tests.runs.test_model import SHORT, SMALL
 from tests.waiting import deadline, eventually, library_of, our_threads, read_all

@@ -63,7 +63,7 @@ def test_a_provisional_size_is_given_again_only_after_the_kernel_has_forgotten(
         tree.attributes("/1.wav", deadline(), is_lookup_possible=False)
 
 
-def test_a_size_that_was_said_is_not_unsaid(tree: Tree, library: Library) -> None:
+def test_a_size_that_was_reported_stays_so(tree: Tree, library: Library) -> None:
     asked = tree.attributes("/1.wav", deadline(), is_lookup_possible=False)
 
     assert tree.attributes("/1.wav", deadline()) == asked

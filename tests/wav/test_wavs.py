@@ -167,7 +167,7 @@ def test_a_size_is_forgotten_with_that_of_the_flac(library: Library, wavs: Wavs)
     library.learn(RUN, RunInfo(1, 2), False)
 
     assert wavs.info(RUN) is None
-    assert wavs.was_said(RUN)
+    assert wavs.was_reported(RUN)
 
 
 def test_the_bytes_are_those_of_flac(library: Library, wavs: Wavs, tmp_path: Path) -> None:
