@@ -272,15 +272,6 @@ def test_another_md5_than_the_header_says(first: int) -> None:
         _read(decoding, Flac(content), _MONO.file_bytes - 10, 10)
 
 
-def test_the_md5_is_checked_where_the_first_reads_come_in_another_order() -> None:
-    content = with_other_md5(noise(_MONO))
-    decoding = _decoding(content, _MONO)
-
-    _read(decoding, Flac(content), 100_000, 1000)
-    with pytest.raises(Undecodable, match="MD5"):
-        _read_all(decoding, Flac(content))
-
-
 def test_a_damaged_frame() -> None:
     content = bytearray(noise(_MONO))
     content[len(content) // 2] ^= 1
