@@ -117,19 +117,3 @@ def test_a_reader_that_leaves_early_does_not_cost_the_whole(server: Server, moun
 def _sent(server: Server, run_id: int) -> int:
     """Bytes of a run's audio that left the API."""
     return sum(record.sent for record in server.requests if (record.kind, record.run_id) == ("stream", run_id))
-
-
-def test_a_large_result_over_several_connections(server: Server, mounted: Mounted, audio: Audio) -> None:
-    """The stream is slow; what it has not brought comes from storage."""
-    server.fail(Fault("stall", run_id=105, after_bytes=300_000))
-    with mounted() as mount:
-        assert mount.run("cat 101.flac > /dev/null && stat 105.flac").status == 0
-        probes = server.count("stored", 105)
-        with mount.start(f"exec cmp 105.flac {audio.minutes}") as comparing:
-            wait_until(lambda: server.count("stored", 105) >= probes + 3, "ranges are asked for")
-            server.release()
-            assert comparing.wait(30) == 0
-        mount.await_idle()
-        assert 105 in mount.cached_runs()
-
-    assert server.count("stream", 105) == 1
