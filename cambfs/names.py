@@ -68,7 +68,7 @@ def inode(run_id: RunId, kind: Kind) -> int:
 
 
 def inode_of_path(path: str) -> int:
-    """The inode of a node that is no file of a run's: the same in every mount. It has the highest bit, which only runs
-    beyond 2^62 have, too."""
+    """The inode of any node but the `.flac` and `.url` of a run: the same in every mount. It has the highest bit, which
+    otherwise only runs beyond 2^62 have."""
     digest = hashlib.blake2b(path.encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "big") | 1 << 63

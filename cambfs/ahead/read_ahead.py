@@ -117,7 +117,8 @@ class ReadAhead:
             self._context.workers.start("ahead", self._follow_all)
         except CambfsError as error:
             log.info("nothing is fetched ahead: %s", error)
-            self._is_following = False
+            with self._lock:
+                self._is_following = False
 
     # In the thread `ahead`.
 

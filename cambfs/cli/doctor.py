@@ -110,7 +110,7 @@ def _censor(setup: Setup) -> Censor:
 
 
 def _show(finding: Finding, *, is_first: bool) -> None:
-    """click omits the colours where the output is no terminal."""
+    """click leaves the colours out unless the output is a terminal."""
     if is_first:
         click.secho(finding.group, bold=True)
     state = click.style(f"{finding.state:<8}", fg=_COLOURS[finding.state])

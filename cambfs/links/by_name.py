@@ -20,7 +20,7 @@ from cambfs.run_list import Names
 from cambfs.run_list.folders import Folder, Target
 from cambfs.run_list.paths import NamePath
 from cambfs.runs.library import Library
-from cambfs.vfs.nodes import DIRECTORY_MODE, FILE_MODE, LINK_MODE, Attributes, Entry
+from cambfs.vfs.nodes import DIRECTORY_MODE, FILE_MODE, LINK_MODE, Attributes, Branch, Entry
 from cambfs.vfs.open_files import OpenControl, OpenFile
 
 NAME = "by-name"
@@ -39,7 +39,7 @@ class _Node(NamedTuple):
     mtime_ns: int
 
 
-class ByName:
+class ByName(Branch):
     """`with_wav`: listings show a link to the `.wav` beside each one to the `.flac`. It opens without that, too.
     `run_of` returns the run that a task has made, None while that is not known; `refresh` asks for the tasks that are
     pending."""
@@ -73,7 +73,7 @@ class ByName:
     def open(self, path: str, _deadline: Deadline) -> OpenFile:
         node = self._find(path)
         if node.name != _PLAYLIST:
-            raise NoSuchName(f"{path!r} is no file")
+            raise NoSuchName(f"{path!r} is not a file")
         # A copy of the folder has the playlist, too, and goes on in its own order.
         played = _each_once(run_id for _, run_id in self._titles(node))
         self._library.expect(played, *self._orders(path.removesuffix(f"/{_PLAYLIST}"), node.folder))
@@ -82,7 +82,7 @@ class ByName:
     def readlink(self, path: str, _deadline: Deadline) -> str:
         node = self._find(path)
         if node.name in ("", _PLAYLIST):
-            raise NoSuchName(f"{path!r} is no symbolic link")
+            raise NoSuchName(f"{path!r} is not a symbolic link")
         return self._link(node)
 
     def listed_mode(self) -> int | None:
@@ -91,7 +91,7 @@ class ByName:
     def names(self, path: str) -> Iterator[Entry]:
         node = self._find(path)
         if node.name:
-            raise NoSuchName(f"{path!r} is no directory")
+            raise NoSuchName(f"{path!r} is not a directory")
         self._refresh()
         self._library.expect(*self._orders(path, node.folder))
         return self._entries(path, node.folder)
@@ -106,9 +106,6 @@ class ByName:
         for ending in self._listed_endings:
             inodes = {title: inode_of_path(f"{path}/{title}.{ending}") for title in titles}
             yield _each_once(titles[title] for title in sorted(titles, key=inodes.__getitem__))
-
-    def is_private(self, _path: str) -> bool:
-        return False
 
     def _find(self, path: str) -> _Node:
         root, mtime_ns = self._names()

@@ -8,7 +8,7 @@ the same file, as a duration of two digits is equally long. Threads: any.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable
 from typing import NamedTuple
 
 from cambfs.deadline import Deadline
@@ -17,7 +17,7 @@ from cambfs.flac import duration_s
 from cambfs.names import Kind, RunId, file_name, inode_of_path
 from cambfs.run_list import Names
 from cambfs.runs.library import Library
-from cambfs.vfs.nodes import FILE_MODE, Attributes, Entry
+from cambfs.vfs.nodes import FILE_MODE, Attributes, Branch
 from cambfs.vfs.open_files import OpenControl, OpenFile
 
 ALL = "all.m3u8"
@@ -81,7 +81,7 @@ class Playlists:
         return self._durations.setdefault(run_id, _Duration(round(found), time.time_ns()))
 
 
-class AllResults:
+class AllResults(Branch):
     """The branch of `/all.m3u8`: the listed runs, in the order of the listing, with the titles of the runs file."""
 
     def __init__(self, library: Library, names: Callable[[], Names], playlists: Playlists) -> None:
@@ -99,22 +99,13 @@ class AllResults:
 
     def _playlist(self, path: str) -> Playlist:
         if path != f"/{ALL}":
-            raise NoSuchName(f"{path!r}: {ALL} is no directory")
+            raise NoSuchName(f"{path!r}: {ALL} is not a directory")
         titles = {title.target: title.path.title for title in reversed(self._names().root.all_titles)}
         runs = self._library.listed()
         return self._playlists.make(
             Track(file_name(run, Kind.FLAC), titles.get(run, f"Run {run}"), run) for run in runs
         )
 
-    def readlink(self, path: str, _deadline: Deadline) -> str:
-        raise NoSuchName(f"{path!r} is no symbolic link")
-
     def listed_mode(self) -> int | None:
         """It always opens, but without names the root lists results alone."""
         return FILE_MODE if self._names().root.all_titles else None
-
-    def names(self, path: str) -> Iterator[Entry]:
-        raise NoSuchName(f"{path!r} is no directory")
-
-    def is_private(self, _path: str) -> bool:
-        return False

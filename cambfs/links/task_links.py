@@ -16,14 +16,14 @@ from cambfs.errors import NoSuchName
 from cambfs.names import RunId, TaskId, inode_of_path, parse_task_id
 from cambfs.remote.source import PENDING, TaskReport
 from cambfs.remote.tasks import Tasks
-from cambfs.vfs.nodes import DIRECTORY_MODE, LINK_MODE, SECRET_MODE, Attributes, Entry
+from cambfs.vfs.nodes import DIRECTORY_MODE, LINK_MODE, SECRET_MODE, Attributes, Branch, Entry
 from cambfs.vfs.open_files import OpenControl, OpenFile
 
 NAME = "tasks"
 _ROOT = f"/{NAME}"
 
 
-class TaskLinks:
+class TaskLinks(Branch):
     """`endings` are those of a run's files for which there are links, `listed_endings` those that a listing shows."""
 
     def __init__(self, tasks: Tasks, endings: Sequence[str], listed_endings: Sequence[str]) -> None:
@@ -50,12 +50,12 @@ class TaskLinks:
     def readlink(self, path: str, deadline: Deadline) -> str:
         task_id, ending = _parse(path)
         if ending not in self._endings:
-            raise NoSuchName(f"{path!r} is no symbolic link")
+            raise NoSuchName(f"{path!r} is not a symbolic link")
         return _target(self._tasks.wait(task_id, deadline), ending)
 
     def names(self, path: str) -> Iterator[Entry]:
         if path != _ROOT:
-            raise NoSuchName(f"{path!r} is no directory")
+            raise NoSuchName(f"{path!r} is not a directory")
         self._tasks.refresh()
         return (
             (f"{task_id}.{ending}", inode_of_path(f"{_ROOT}/{task_id}.{ending}"), mode)

@@ -38,7 +38,7 @@ class Libfuse(NamedTuple):
         return _KINDS[self.major].binding
 
     def version(self) -> str:
-        """Loads it. Raises ConfigError when it is no libfuse."""
+        """Loads it. Raises ConfigError unless it is libfuse."""
         number = _version_of(self.path)
         return f"{self.major}.{number % (10 if self.major == 2 else 100)}"
 

@@ -193,7 +193,7 @@ def _read(file: Path) -> tuple[bytes, os.stat_result, _Signature | None]:
     """The content, its status, and its signature; None when the file is so young that it can change again and keep its
     signature.
 
-    Raises OSError, and ValueError when it is no file or too long.
+    Raises OSError, and ValueError when it is not a file, or too long.
     """
     content, status = user_files.read(file, _MAX_FILE_BYTES)
     young = abs(time.time_ns() - status.st_ctime_ns) < _YOUNG_NS

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from cambfs.deadline import Deadline
 from cambfs.errors import NoSuchName
-from cambfs.vfs.nodes import DIRECTORY_MODE, SECRET_MODE, Attributes, Entry
+from cambfs.vfs.nodes import DIRECTORY_MODE, SECRET_MODE, Attributes, Branch, Entry
 from cambfs.vfs.open_files import OpenControl, OpenFile
 
 NAME = ".cambfs"
@@ -18,7 +18,7 @@ NAME = ".cambfs"
 _INODE = 2**64 - 1
 
 
-class Controls:
+class Controls(Branch):
     """`files`: name → a function that returns the content. They have the mode of the URLs, because both are private to
     the user."""
 
@@ -36,12 +36,6 @@ class Controls:
     def open(self, path: str, _deadline: Deadline) -> OpenFile:
         return OpenControl(self._files[self._name(path)]())
 
-    def readlink(self, path: str, _deadline: Deadline) -> str:
-        raise NoSuchName(f"{path!r} is no symbolic link")
-
-    def listed_mode(self) -> None:
-        return None
-
     def names(self, _path: str) -> Iterator[Entry]:
         return iter([(name, ino, SECRET_MODE) for name, ino in self._inodes.items()])
 
@@ -51,5 +45,5 @@ class Controls:
     def _name(self, path: str) -> str:
         name = path.removeprefix(f"/{NAME}/")
         if name not in self._files:
-            raise NoSuchName(f"{path!r} is no file about the mount")
+            raise NoSuchName(f"{path!r} is not a file about the mount")
         return name

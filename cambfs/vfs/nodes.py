@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import math
 import stat
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from threading import Lock
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from cachetools import TTLCache
 
 from cambfs.deadline import Deadline
+from cambfs.errors import NoSuchName
 from cambfs.vfs.open_files import OpenFile
 
 # How long the kernel may remember a name. It only saves lookups.
@@ -65,26 +67,32 @@ class Provisional:
             return True
 
 
-class Branch(Protocol):
+class Branch(ABC):
     """A part of the tree: the top-level names that the tree gives to it, and all paths below them. Paths are whole,
-    from the root of the mount on. Every method raises NoSuchName for a path that is not there, and other
-    CambfsErrors."""
+    from the root of the mount on. Every method raises NoSuchName for a path that is not there or not of its kind, and
+    other CambfsErrors."""
 
+    @abstractmethod
     def attributes(self, path: str, deadline: Deadline, *, is_lookup_possible: bool) -> Attributes:
         """Waits for the node's attributes. A lookup must not wait, since the kernel makes one at a time in a directory.
         So when the request may be a lookup, the first response for a file of unknown size has PROVISIONAL_SIZE."""
 
+    @abstractmethod
     def open(self, path: str, deadline: Deadline) -> OpenFile: ...
 
-    def readlink(self, path: str, deadline: Deadline) -> str:
+    def readlink(self, path: str, deadline: Deadline) -> str:  # noqa: ARG002
         """The target of a symbolic link."""
+        raise NoSuchName(f"{path!r} is not a symbolic link")
 
     def listed_mode(self) -> int | None:
         """The mode of the branch where the root lists it now, else None. It costs little: every listing of the root
         calls it, and needs no size."""
+        return None
 
     def names(self, path: str) -> Iterator[Entry]:
         """The entries of a directory as they are now, without `.` and `..`."""
+        raise NoSuchName(f"{path!r} is not a directory")
 
-    def is_private(self, path: str) -> bool:
+    def is_private(self, path: str) -> bool:  # noqa: ARG002
         """Whether only the user of the mount, and root, may read the file."""
+        return False

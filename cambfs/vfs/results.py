@@ -26,6 +26,7 @@ from cambfs.vfs.nodes import (
     ROOT_INODE,
     SECRET_MODE,
     Attributes,
+    Branch,
     Entry,
     Provisional,
 )
@@ -52,7 +53,7 @@ class UrlStyle(Enum):
         return (json.dumps(response).replace("\x7f", "\\u007f") + "\n").encode()
 
 
-class Results:
+class Results(Branch):
     """`url_style` None: there are no `.url` files. `timer`: seconds, as the kernel counts them."""
 
     def __init__(
@@ -139,9 +140,6 @@ class Results:
             if file.forget():
                 del self._shown[run_id]
 
-    def readlink(self, path: str, _deadline: Deadline) -> str:
-        raise NoSuchName(f"{path!r} is no symbolic link")
-
     def is_private(self, path: str) -> bool:
         return path.endswith(".url")
 
@@ -149,9 +147,6 @@ class Results:
         """The bytes of all results whose size is known, and the number of files."""
         files_per_run = 1 if self._url_style is None else 2
         return self._library.known_bytes(), files_per_run * len(self._library.listed())
-
-    def listed_mode(self) -> None:
-        return None  # the root lists its files, not the branch
 
     def names(self, _path: str) -> Iterator[Entry]:
         listed = self._library.begin_listing()

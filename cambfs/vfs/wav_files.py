@@ -12,14 +12,14 @@ from cambfs.deadline import Deadline
 from cambfs.errors import NoSuchName
 from cambfs.model import RunInfo
 from cambfs.names import RunId, inode_of_path, parse_run_id
-from cambfs.vfs.nodes import FILE_MODE, PROVISIONAL_SIZE, Attributes, Entry, Provisional
+from cambfs.vfs.nodes import FILE_MODE, PROVISIONAL_SIZE, Attributes, Branch, Entry, Provisional
 from cambfs.vfs.open_files import OpenAudio, OpenFile
 from cambfs.wav.wavs import Wavs
 
 ENDING = ".wav"
 
 
-class WavFiles:
+class WavFiles(Branch):
     """`listed` returns the runs whose WAVs the root lists, except for results that are known to have none. `timer`
     is as for Provisional."""
 
@@ -43,15 +43,6 @@ class WavFiles:
 
     def open(self, path: str, deadline: Deadline) -> OpenFile:
         return OpenAudio(self._wavs.open(_run_id(path), deadline))
-
-    def readlink(self, path: str, _deadline: Deadline) -> str:
-        raise NoSuchName(f"{path!r} is no symbolic link")
-
-    def is_private(self, _path: str) -> bool:
-        return False
-
-    def listed_mode(self) -> None:
-        return None  # the root lists its files, not the branch
 
     def names(self, _path: str) -> Iterator[Entry]:
         names = (f"{run_id}{ENDING}" for run_id in self._listed() if not self._wavs.is_known_without(run_id))

@@ -144,13 +144,13 @@ def test_other_names_are_not_there(tree: Tree, path: str) -> None:
 
 def test_each_operation_refuses_the_wrong_kind_of_node(tree: Tree) -> None:
     for path in ("/by-name", "/by-name/Book/playlist.m3u8", "/all.m3u8"):
-        with pytest.raises(NoSuchName, match="is no symbolic link"):
+        with pytest.raises(NoSuchName, match="is not a symbolic link"):
             tree.readlink(path, deadline())
     for path in ("/by-name", "/by-name/again.flac"):
-        with pytest.raises(NoSuchName, match="is no file"):
+        with pytest.raises(NoSuchName, match="is not a file"):
             tree.open(path, deadline())
     for path in ("/by-name/again.flac", "/all.m3u8"):
-        with pytest.raises(NoSuchName, match="is no directory"):
+        with pytest.raises(NoSuchName, match="is not a directory"):
             tree.names(path)
 
 

@@ -10,7 +10,7 @@ import pytest
 from cambfs.deadline import Deadline
 from cambfs.errors import NoSuchName
 from cambfs.runs.library import Library
-from cambfs.vfs.nodes import DIRECTORY_MODE, FILE_MODE, LINK_MODE, Attributes, Entry
+from cambfs.vfs.nodes import DIRECTORY_MODE, FILE_MODE, LINK_MODE, Attributes, Branch, Entry
 from cambfs.vfs.open_files import OpenControl, OpenFile
 from cambfs.vfs.results import Results, UrlStyle
 from cambfs.vfs.tree import Tree
@@ -18,7 +18,7 @@ from tests.fakes import FakeSource
 from tests.waiting import MakeLibrary, deadline, read
 
 
-class Links:
+class Links(Branch):
     """A folder with one link."""
 
     def __init__(self, listed_mode: int | None = DIRECTORY_MODE) -> None:
