@@ -18,7 +18,7 @@ from threading import Event, Lock
 from typing import BinaryIO, Protocol
 
 from cambfs.deadline import Deadline
-from cambfs.errors import CambfsError, Cancelled, KeyRefused, NoSpace
+from cambfs.errors import CambfsError, Cancelled, Closing, KeyRefused, NoSpace
 from cambfs.names import Kind, RunId, file_name
 from cambfs.runs.handle import Handle
 from cambfs.runs.library import Library
@@ -76,7 +76,7 @@ class Fetch:
             try:
                 size, was_there = self._outlast(run_id)
                 self._progress.done(run_id, size, was_there=was_there)
-            except Cancelled:
+            except (Cancelled, Closing):  # the command ends
                 return
             except CambfsError as error:
                 if isinstance(error, KeyRefused) and error.status == 401:

@@ -14,7 +14,7 @@ from threading import Event
 from typing import Protocol
 
 from cambfs.deadline import Deadline
-from cambfs.errors import CambfsError, Cancelled, KeyRefused, TaskPending
+from cambfs.errors import CambfsError, Cancelled, Closing, KeyRefused, TaskPending
 from cambfs.names import RunId, TaskId
 from cambfs.remote.tasks import Tasks
 
@@ -72,7 +72,7 @@ class Wait:
                 return
             try:
                 self._look(task_id, turn_s)
-            except Cancelled:
+            except (Cancelled, Closing):  # the command ends
                 return
             except CambfsError as error:
                 if isinstance(error, KeyRefused) and error.status == 401:
