@@ -212,6 +212,14 @@ def _bar(count: int) -> Progress:
     return bar
 
 
+def say(bar: Progress | None, line: str) -> None:
+    """Prints a line on standard error, above the bar if there is one."""
+    if bar is None:
+        click.echo(line, err=True)
+    else:
+        bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 class _Report:
     """Counts the outcome of each run. Shows a bar on a terminal; otherwise prints a line per result on standard output,
     for a program that reads it."""
@@ -250,14 +258,8 @@ class _Report:
             self.unknown += is_unknown
             self.failures += not is_unknown
             if self._verbose or (not is_unknown and self.failures <= _SHOWN_FAILURES):
-                self._say(line)
+                say(self.bar, line)
             self._show()
-
-    def _say(self, line: str) -> None:
-        if self.bar is None:
-            click.echo(line, err=True)
-        else:
-            self.bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _show(self) -> None:
         if self.bar is None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cambfs.cli.fetch import expecting_retries, open_log
+from cambfs.cli.fetch import expecting_retries, open_log, say
 from cambfs.errors import CambfsError, TaskPending
 from cambfs.names import RunId, TaskId, parse_task_id
 from cambfs.settings.config import Settings
@@ -115,21 +115,15 @@ class _Report:
                 self.pending += 1
             else:
                 self.failures += 1
-                self._say(f"cambfs: {visible(str(error))}")
+                say(self.bar, f"cambfs: {visible(str(error))}")
             self._show()
 
     def _print(self, line: str) -> None:
         """On standard output: above the bar if it is on the same terminal."""
         if self.bar is not None and sys.stdout.isatty():
-            self._say(line)
+            say(self.bar, line)
         else:
             click.echo(line)
-
-    def _say(self, line: str) -> None:
-        if self.bar is None:
-            click.echo(line, err=True)
-        else:
-            self.bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _show(self) -> None:
         if self.bar is not None:
