@@ -115,7 +115,7 @@ def _processes_with(mark: str) -> list[str]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_of_a_bench_that_is_ended(number: signal.Signals) -> None:
     mark = str(uuid.uuid4())
-    mounts = Path("/proc/self/mounts").read_text()
+    mounts = Path("/proc/self/mounts").read_text(errors="replace")
     # To check such a link takes longer than this test waits.
     with subprocess.Popen(
         [*_COMMAND, "4000,10"], env=_environment(BENCH_TEST=mark), stderr=subprocess.DEVNULL
@@ -125,4 +125,4 @@ def test_nothing_is_left_of_a_bench_that_is_ended(number: signal.Signals) -> Non
         bench.wait(_LIMIT_S)
         assert not _can_have_a_link() or bench.returncode in (128 + number, -number)
     eventually(lambda: not _processes_with(mark))
-    assert "/media" not in Path("/proc/self/mounts").read_text().replace(mounts, "")
+    assert "/media" not in Path("/proc/self/mounts").read_text(errors="replace").replace(mounts, "")
