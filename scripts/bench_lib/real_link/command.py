@@ -60,7 +60,7 @@ def _measure_all(program: Path, arguments: argparse.Namespace) -> int:
         work = sandbox.WORK / str(number)
         work.mkdir()
         try:
-            figures += _measure(program, link, content, work, titles, is_quick=arguments.quick)
+            figures += _measure(program, link, content, work, titles, arguments)
         except CannotMeasure as reason:
             titles.setdefault(str(link), str(link))
             figures.append(Figure(str(link), "everything", "", {}, absent={OURS: str(reason)}))
@@ -81,13 +81,13 @@ def _keep(figures: Sequence[Figure], titles: Mapping[str, str], arguments: argpa
 
 
 def _measure(
-    program: Path, link: Terms, content: Content, work: Path, titles: dict[str, str], *, is_quick: bool
+    program: Path, link: Terms, content: Content, work: Path, titles: dict[str, str], arguments: argparse.Namespace
 ) -> Iterator[Figure]:
     with Network(program, link) as here:
         titles[str(link)] = f"{link}, {link.congestion} ({_proven(here)})"
         with Origin(here, work / "origin", content) as origin:
             place = Place(here, origin, work / "place")
-            for row, port in rows.chosen(link, is_quick):
+            for row, port in rows.chosen(link, arguments.quick, arguments.only):
                 begin = time.monotonic()
                 yield from rows.measure(place, row, port)
                 print(f"{link}: {row.name}, port {port} {time.monotonic() - begin:.0f} s", file=sys.stderr)

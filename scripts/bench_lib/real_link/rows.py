@@ -60,11 +60,12 @@ _QUICK_ROWS = ("in-order", "small", "first", "chapter", "head", "listing", "play
 _QUICK_FAST_ROWS = ("chapter", "book")
 
 
-def chosen(terms: Terms, is_quick: bool) -> Iterator[tuple[Row, Port]]:
+def chosen(terms: Terms, is_quick: bool, only: Sequence[str] | None) -> Iterator[tuple[Row, Port]]:
     """What is measured on this link."""
     quick = _QUICK_FAST_ROWS if _is_fast(terms) else _QUICK_ROWS
+    wanted = only or (quick if is_quick else [row.name for row in ROWS])
     for row in ROWS:
-        if row.on(terms) and (row.name in quick or not is_quick):
+        if row.on(terms) and row.name in wanted:
             ports = row.ports if _is_lossless(terms) and not is_quick else row.ports[:1]
             yield from ((row, port) for port in ports)
 
