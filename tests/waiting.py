@@ -39,8 +39,10 @@ _contexts: WeakKeyDictionary[Library, Context] = WeakKeyDictionary()
 def library_of(
     source: Source, cache: Cache, declared: Sequence[int] = (), read_ahead: int = 0, **options: Any
 ) -> Library:
-    """`options` as `make_context` takes them, and fields of its tuning, with a short linger."""
-    tuning = Tuning(**{"linger_s": 0.02, **{name: options.pop(name) for name in _TUNED & options.keys()}})
+    """`options` as `make_context` takes them, and fields of its tuning. It lingers briefly, and a stat requests no
+    audio."""
+    tuned = {name: options.pop(name) for name in _TUNED & options.keys()}
+    tuning = Tuning(**{"linger_s": 0.02, "unopened_looks": 0, **tuned})
     context = make_context(source, cache, **{"timeout_s": LIMIT_S, "tuning": tuning, **options})
     runs = [RunId(number) for number in declared]
     library = Library(context, lambda: runs, read_ahead)

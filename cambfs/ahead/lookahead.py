@@ -25,14 +25,14 @@ class Lookahead:
         self._listed = listed
         self._until = 0
 
-    def window(self, run_id: RunId, is_known: Callable[[RunId], bool]) -> list[RunId]:
-        """The runs to request after an unknown run was looked up: none for a look at a single run, else the next
-        unknown runs of the listing."""
+    def window(self, run_id: RunId, is_known: Callable[[RunId], bool]) -> list[RunId] | None:
+        """The runs to request after an unknown run was looked up: the next unknown runs of the listing, as far as they
+        are not requested yet; None for a look at a single run."""
         while self._until < len(self._listed) and is_known(self._listed[self._until]):
             self._until += 1  # callers do not wait for known runs, so they do not come here
         first, behind = self._until, max(0, self._until - _RUNS)
         if run_id not in self._listed[behind : first + 1]:
-            return []
+            return None
         place = self._listed.index(run_id, behind)
         if first - place > _RUNS // 2:
             return []

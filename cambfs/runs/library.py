@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from threading import Lock
 
 from cambfs.ahead.lookahead import Lookahead
+from cambfs.ahead.open_habit import OpenHabit
 from cambfs.ahead.read_ahead import MOST_BYTES, ReadAhead
 from cambfs.cache.usage import CacheUsage
 from cambfs.deadline import Deadline
@@ -50,6 +51,7 @@ class Library:
         self._declared_last = declared()
         self._size_lookahead = Lookahead()
         self._url_lookahead = Lookahead()
+        self._open_habit = OpenHabit(context.tuning.unopened_looks)
         # Half of the cache: what is fetched ahead must not evict itself, nor the result that is being read.
         self._read_ahead = ReadAhead(self, context, read_ahead, lambda: min(MOST_BYTES, context.cache.limit_bytes // 2))
 
@@ -84,8 +86,10 @@ class Library:
         known = self.info(run_id)
         if known is not None:
             return known
-        self._ask_ahead(run_id)
+        is_single = not self._ask_ahead(run_id)
         with self.use(run_id) as run:
+            if is_single and self._is_open_likely(run_id):
+                run.expect_open()
             return run.info(deadline)
 
     def wait_for_head(self, run_id: RunId, deadline: Deadline) -> tuple[RunInfo, bytes]:
@@ -116,6 +120,8 @@ class Library:
             same_bytes = self._opened_generations.get(run_id) == generation and not beside_other
             self._opened_generations[run_id] = -1 if beside_other else generation
             self._unknown.found(run_id)
+            if not for_size:
+                self._open_habit.opened(run_id)
         if not for_size:
             self._read_ahead.opened(run_id)
         return Handle(lease, same_bytes=same_bytes, beside_other=beside_other)
@@ -220,19 +226,22 @@ class Library:
 
     # Lookahead for a program that goes through a listing.
 
-    def _ask_ahead(self, run_id: RunId) -> None:
+    def _ask_ahead(self, run_id: RunId) -> bool:
         """When a program reads the attributes of one listed run after the other, the next ones are requested in bulk. A
-        look at a single run requests no other."""
-        if not self._context.speculation.is_allowed:
-            return
+        look at a single run requests no other. Returns whether the run is one of a listing."""
         with self._lock:
             wanted = self._size_lookahead.window(run_id, self._is_answered)
-        if not wanted:
-            return
-        self._signer.request_many(wanted)
-        for wanted_id in wanted:
-            with self.use(wanted_id) as run:
-                run.want_probe()
+        if wanted and self._context.speculation.is_allowed:
+            self._signer.request_many(wanted)
+            for wanted_id in wanted:
+                with self.use(wanted_id) as run:
+                    run.want_probe()
+        return wanted is not None
+
+    def _is_open_likely(self, run_id: RunId) -> bool:
+        with self._lock:
+            is_likely = self._open_habit.looked_at(run_id)
+        return is_likely and self._context.speculation.is_allowed
 
     def _is_answered(self, run_id: RunId) -> bool:
         return self._info.get(run_id) is not None or self._unknown.fails(run_id) or self._cache.info(run_id) is not None
@@ -242,7 +251,7 @@ class Library:
             return
         with self._lock:
             wanted = self._url_lookahead.window(run_id, lambda run: self._signer.fresh(run) is not None)
-        self._signer.request_many(wanted)
+        self._signer.request_many(wanted or ())
 
     # Runs in use. Runs call these methods, too, as their owner.
 

@@ -118,6 +118,16 @@ class Run:
             self._downloader.note_wanted(bool(self._waiters))
             self._demand.audio()
 
+    def expect_open(self) -> None:
+        """A caller that asks for the size is likely to open the result next: its audio is requested now. Does not
+        wait. The stream ends soon unless it is opened. Raises CambfsError."""
+        with self._changed:
+            self._content.load()
+            if self._is_over or self._handles or self._content.is_whole or self._content.must_be_checked:
+                return
+            self._is_only_ahead = not self._content.is_begun
+            self._demand.audio()
+
     def stop_ahead(self) -> None:
         """No open is expected any more."""
         with self._changed:
@@ -131,7 +141,8 @@ class Run:
         """Whether transfers ahead pause while a caller waits for this run. Without the lock, so it may be late."""
         size, tuning = self._content.size, self._context.tuning
         missing = 0 if size is None else size - self._content.filled.total
-        is_long = missing > tuning.beside_bytes or self._downloader.seconds_for(missing) > tuning.beside_s
+        bytes_per_s = self._context.slots.link.bytes_per_s
+        is_long = missing > tuning.beside_bytes or 0 < tuning.beside_s * bytes_per_s < missing
         return is_long or not self.is_in_sequence
 
     @property
@@ -375,6 +386,12 @@ class Run:
             return True
         return size is not None and came > 0 and size - came <= max(self._context.tuning.nearly_bytes, size // 10)
 
+    def has_ranges(self) -> bool:
+        with self._changed:
+            if not self._content.has_ranges:
+                self._demand.probe()
+            return self._content.has_ranges
+
     def end(self, transfer: Transfer, position: int, body: Body) -> int | None:
         with self._changed:
             if self._content.is_doubtful(position, body):
@@ -434,12 +451,19 @@ class Run:
             was_stream = self._downloader.forget(transfer, error)
             if was_stream and error is not None and not self._is_over:
                 self._settle_time()  # a stat that waited for just that has its size
-                self._fail(error)
+                self._note_failure(error)
             is_to_be_kept = self._is_worth_keeping() and self._content.note_whole()
             if self._handles and error is None and not self._is_over:
                 with suppress(CambfsError):  # the next read tries again and gets the error
                     self._demand.audio()
             return is_to_be_kept
+
+    def _note_failure(self, error: CambfsError) -> None:
+        """Callers that wait share it; but those that only asked for the size did not ask for this stream."""
+        if self._is_only_ahead and self._waiters:
+            self._is_only_ahead = False  # if the stream is needed, it is asked for again, and then its failure counts
+        else:
+            self._fail(error)
 
     # For probes and checks, in their threads.
 

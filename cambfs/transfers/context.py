@@ -37,6 +37,7 @@ class Tuning:
     stalled_after_s   after so long without bytes a transfer gives its slot up; checked every `look_every_s`
     beside_bytes, beside_s   results are fetched ahead beside one of their sequence that has at most so much missing,
                       and gets that in so many seconds: then round trips are what its reader waits for, and not the link
+    unopened_looks    after so many `stat`s of single results without an open, a `stat` requests no audio any more
     close_s           how long unmounting waits for transfers to end
     """
 
@@ -54,6 +55,7 @@ class Tuning:
     look_every_s: float = 0.1
     beside_bytes: int = 4 << 20
     beside_s: float = 2.0
+    unopened_looks: int = 2
     close_s: float = 1.0
 
 

@@ -137,14 +137,6 @@ class Downloader:
         ahead, bytes_per_s = offset - stream.position, self._context.api.bytes_per_s
         return ahead >= tuning.far_bytes and bytes_per_s is not None and ahead > tuning.far_s * bytes_per_s
 
-    def seconds_for(self, count: int) -> float:
-        """How long the stream takes for so many bytes; 0 while no rate is known. Without the lock."""
-        stream, bytes_per_s = self.stream, self._context.api.bytes_per_s
-        if stream is not None and stream.begin_at is not None:
-            is_shown = time.monotonic() - stream.begin_at > self._context.tuning.rate_after_s
-            bytes_per_s = stream.bytes_per_s if is_shown else bytes_per_s
-        return count / bytes_per_s if bytes_per_s else 0.0
-
     def _learn_rate(self, stream: Transfer, begin_at: float) -> None:
         streaming_s = time.monotonic() - begin_at
         if streaming_s > self._context.tuning.rate_after_s:

@@ -1,6 +1,6 @@
 """Limits how many transfers run at a time: first come, first served. Stalled and unwanted transfers do not count.
 
-A transfer that no caller wants yet gets a slot only when one is free and no wanted transfer waits.
+A transfer that no caller wants yet gets a slot only when one is free, no wanted transfer waits, and few like it run.
 
 Threads: the thread of each transfer waits here for its turn, at an event of its own. So a thousand waiting transfers
 wake a thousand times in all, and not at each change. The lock is a leaf.
@@ -17,6 +17,10 @@ from typing import Protocol
 
 from cambfs.errors import Closing
 from cambfs.transfers.foreground import Foreground
+from cambfs.transfers.link import Link
+
+# More connections at once make each other lose packets, and then the result that is read next comes last.
+_AHEAD_AT_ONCE = 2
 
 
 class Turn(Protocol):
@@ -50,6 +54,7 @@ class Slots:
         """A transfer that has brought nothing for `stalled_after_s` does not keep the others waiting. The first of them
         gets no signal when one stalls, so it looks every `look_every_s`."""
         self.foreground = Foreground()
+        self.link = Link()
         self._limit = limit
         self._stalled_after_s = stalled_after_s
         self._look_every_s = look_every_s
@@ -83,6 +88,11 @@ class Slots:
         """How many transfers wait for their turn."""
         with self._lock:
             return len(self._queue)
+
+    @property
+    def running(self) -> int:
+        """How many transfers have their turn. Without the lock."""
+        return len(self._running)
 
     @property
     def progress_at(self) -> float:
@@ -120,7 +130,8 @@ class Slots:
 
     def _busy_for(self, transfer: Turn) -> int:
         if not transfer.is_wanted:
-            return len(self._running)
+            is_enough = sum(not one.is_wanted for one in self._running) >= _AHEAD_AT_ONCE
+            return self._limit if is_enough else len(self._running)
         since = time.monotonic() - self._stalled_after_s
         return sum(one.is_wanted and max(one.received_at, began) > since for one, began in self._running.items())
 

@@ -16,6 +16,7 @@ from typing import Protocol
 from cambfs.errors import CambfsError, Closing, TimedOut
 from cambfs.remote.retry import Backoff
 from cambfs.remote.source import Body
+from cambfs.transfers.link import Pace
 from cambfs.transfers.slots import Slots
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,8 @@ _PIECE_BYTES = 256 * 1024
 _LEAST_PART_BYTES = 16 * 1024
 # Less than this per second is no progress: a link that slow never ends.
 _SLOWEST_BYTES_PER_S = 1024
+# Where a server limits each response, others bring no more.
+_MOST_CHANGES = 4
 
 
 class Owner(Protocol):
@@ -35,6 +38,10 @@ class Owner(Protocol):
 
     def receive(self, transfer: Transfer, position: int, data: bytes) -> bool:
         """Takes bytes. Returns whether the next ones are wanted."""
+
+    def has_ranges(self) -> bool:
+        """Whether another response may begin at any position. If that is not known, it is found out, and known later.
+        Raises nothing."""
 
     def end(self, transfer: Transfer, position: int, body: Body) -> int | None:
         """The response has ended at `position`: None when that is the end of the result, or nothing more is wanted,
@@ -76,6 +83,7 @@ class Transfer:
         self._is_withdrawn = False
         self._progress_at = 0.0
         self._fell_silent = False
+        self._changes = 0
         self._ask_from = self._begin_position = start
         self._owner = owner
         self._open_at = open_at
@@ -180,7 +188,7 @@ class Transfer:
 
     def _pump(self, body: Body) -> int | None:
         """All that a response brings; None when nothing more is wanted, else the byte from which to ask again."""
-        position, uncounted = body.start, 0
+        position, uncounted, pace = body.start, 0, Pace()
         while data := body.read(_PIECE_BYTES):
             if self.stopping:
                 break
@@ -192,9 +200,13 @@ class Transfer:
             except CambfsError:
                 self.position = before  # the run did not take them
                 raise
+            self._slots.link.received(len(data))
+            pace.received(len(data))
             uncounted = self._note_progress(uncounted)
             if not is_more_wanted:
                 return None
+            if not body.is_stored and self._is_other_connection_faster(pace, position):
+                return position
             self._let_callers_go_first()
         if self.stopping:
             raise Closing("stopped")
@@ -202,6 +214,17 @@ class Transfer:
             # A part of unknown length. Many small ones would take for ever.
             return position if position - body.start >= _LEAST_PART_BYTES else 0
         return self._owner.end(self, position, body)
+
+    def _is_other_connection_faster(self, pace: Pace, position: int) -> bool:
+        """Whether to ask for the rest in another response, over another connection, because this one is far slower than
+        the link."""
+        if self._changes >= _MOST_CHANGES or self.begin_at is None or position < self.position:
+            return False
+        if not self._slots.link.outpaces(pace, self._slots.running) or not self._owner.has_ranges():
+            return False
+        self._changes += 1
+        log.info("%s: %.0f bytes/s from byte %d on; the link brings more", self.name, pace.bytes_per_s, position)
+        return True
 
     def _let_callers_go_first(self) -> None:
         paused_at = time.monotonic()
