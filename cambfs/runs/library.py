@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Lock
 
 from cambfs.ahead.lookahead import Lookahead
 from cambfs.ahead.read_ahead import MOST_BYTES, ReadAhead
 from cambfs.cache.usage import CacheUsage
 from cambfs.deadline import Deadline
-from cambfs.errors import CambfsError, Closing, UnknownRun
+from cambfs.errors import CambfsError, Closing, NotRepeated, UnknownRun
 from cambfs.model import Arrived, Progress, RunInfo
 from cambfs.names import RunId
 from cambfs.remote.signer import Signature
@@ -131,13 +131,22 @@ class Library:
             self._unknown.check(run_id)
         self._ask_ahead_for_urls(run_id)
         try:
-            signature = deadline.result(self._signer.request(run_id), self._check_open)
+            signature = self._awaited_signature(run_id, deadline)
         except UnknownRun as error:
             self._note_unknown(run_id, error)
             raise
         with self._lock:
             self._unknown.found(run_id)
         return signature
+
+    def _awaited_signature(self, run_id: RunId, deadline: Deadline) -> Signature:
+        is_waiting = True
+        try:
+            while True:
+                with suppress(NotRepeated):  # it was requested ahead, or for a caller that has left
+                    return deadline.result(self._signer.request(run_id, lambda: is_waiting), self._check_open)
+        finally:
+            is_waiting = False
 
     def fresh_signature(self, run_id: RunId) -> Signature | None:
         """What `signature` returns without a request; None when it needs one."""
