@@ -55,6 +55,8 @@ class Library:
 
     def info(self, run_id: RunId) -> RunInfo | None:
         """What is known without waiting; None when the size is not. Raises UnknownRun when the API just said so."""
+        if self._size_lookahead.is_due(run_id):
+            self._ask_ahead(run_id)
         with self._lock:
             self._doubt(run_id)
             if (known := self._info.get(run_id)) is not None:
@@ -150,6 +152,8 @@ class Library:
 
     def fresh_signature(self, run_id: RunId) -> Signature | None:
         """What `signature` returns without a request; None when it needs one."""
+        if self._url_lookahead.is_due(run_id):
+            self._ask_ahead_for_urls(run_id)
         return self._signer.fresh(run_id)
 
     def listed(self) -> list[RunId]:
