@@ -1,10 +1,9 @@
 """Connection pools, one for each host: how connections are kept and reused, and what happens when that fails.
 
-A connection rests between two responses, and is closed if anything arrives over it meanwhile. Bytes that a server sends
-behind the end of a response, even if they look like a whole one, then never become the next response. The round trip of
-the next request counts as rest, since no response can come sooner. If no connection has rested, a new one is made, or
-the rest is waited for where that is sooner: round trips and TLS take longer than a rest on most links. A connection
-that has rested for minutes is closed instead.
+A connection rests before it is used again, and only if nothing arrived over it meanwhile. Bytes that a server sends
+behind the end of a response, even if they look like a whole one, then never become the next response. If none has
+rested, a new connection is made, or the rest is waited for where that is sooner: round trips and TLS take longer than a
+rest on most links. A connection that has rested for minutes is closed instead.
 
 A server may close a kept connection at the moment when the next request is sent on it. That says nothing about the
 request, so it is sent once more at once, on a fresh connection. This is safe for GET, and for the one POST, which only
@@ -36,19 +35,16 @@ from urllib3.exceptions import (
     NewConnectionError,
     ReadTimeoutError,
 )
-from urllib3.util.wait import wait_for_read
 
 from cambfs.clock import since_boot_s
 from cambfs.wire.addresses import Addresses
 from cambfs.wire.coming import Coming
 from cambfs.wire.deadline_reader import is_quiet
 from cambfs.wire.strict_response import StrictResponse
-from cambfs.wire.timing import Made, TimedConnection, round_trip_s
+from cambfs.wire.timing import Made, TimedConnection
 
 # Longer than surplus bytes need to arrive that were sent together with the end of a response.
 REST_S = 0.05
-# The part of a round trip that counts as rest: it may become shorter.
-_TRIP_SHARE = 0.8
 # Routers forget connections sooner than that, and a machine that slept, or moved, does not know. A request on such a
 # connection would wait for its timeout.
 STALE_S = 240.0
@@ -59,20 +55,8 @@ _LOST = (ConnectionError, ssl.SSLError, http.client.HTTPException)
 class _Connection(HTTPConnection):
     response_class = StrictResponse  # type: ignore[assignment]
     rests_since: float | None = None  # when it was returned; None for a fresh one
-    trip_s = 0.0  # its round trip, when it was returned
     made: Made | None  # from TimedConnection; None before it was connected
     addresses: Addresses  # of the host that it connects to, shared by all connections of its pool
-
-    def getresponse(self) -> Any:
-        if self.rests_since is not None:
-            self._refuse_early_bytes()
-        return super().getresponse()
-
-    def _refuse_early_bytes(self) -> None:
-        """Waits until the rest is over, which began before the request was sent."""
-        while (left_s := REST_S - _rest_s(self)) > 0 and wait_for_read(self.sock, left_s):
-            if not is_quiet(self.sock):
-                raise ConnectionResetError("bytes came before any response can")
 
 
 class _DirectConnection(_Connection):
@@ -95,11 +79,6 @@ def _rest_s(connection: _Connection) -> float:
     return since_boot_s() - (connection.rests_since or 0.0)
 
 
-def _rest_left_s(connection: _Connection) -> float:
-    """How long it rests before the next request may be sent on it."""
-    return REST_S - _rest_s(connection) - _TRIP_SHARE * connection.trip_s
-
-
 def _is_usable(connection: _Connection) -> bool:
     return _rest_s(connection) < STALE_S and is_quiet(connection.sock)
 
@@ -113,7 +92,7 @@ class _Idle:
         self._resting: deque[_Connection] = deque()
 
     def put(self, connection: _Connection) -> None:
-        connection.rests_since, connection.trip_s = since_boot_s(), round_trip_s(connection.sock)
+        connection.rests_since = since_boot_s()
         with self._lock:
             self._resting.append(connection)
             surplus = []
@@ -127,7 +106,7 @@ class _Idle:
         congestion window is the largest: another one has to begin small again. Waits for the end of a rest, if that
         comes sooner than a new connection."""
         while (connection := self._take_rested()) is not None:
-            sleep(max(_rest_left_s(connection), 0.0))
+            sleep(max(REST_S - _rest_s(connection), 0.0))
             if _is_usable(connection):
                 return connection
             connection.close()
@@ -135,7 +114,7 @@ class _Idle:
 
     def _take_rested(self) -> _Connection | None:
         with self._lock:
-            rested = (one for one in reversed(self._resting) if _rest_left_s(one) <= 0)
+            rested = (one for one in reversed(self._resting) if _rest_s(one) >= REST_S)
             found = next(rested, None) or self._soon_rested()
             if found is not None:
                 self._resting.remove(found)
@@ -144,7 +123,7 @@ class _Idle:
     def _soon_rested(self) -> _Connection | None:
         """The next one whose rest ends, if a new connection takes longer."""
         first = self._resting[0] if self._resting else None
-        if first is None or first.made is None or _rest_left_s(first) >= first.made.connect_s + first.made.secure_s:
+        if first is None or first.made is None or REST_S - _rest_s(first) >= first.made.connect_s + first.made.secure_s:
             return None
         return first
 

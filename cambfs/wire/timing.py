@@ -1,26 +1,21 @@
-"""Timing of a connection: how long each step took, the result of the TLS handshake, and the round trip.
+"""Timing of a connection: how long each step took, and the result of the TLS handshake. For `cambfs doctor`.
 
-Mixed into the connections of `pool`, which needs the times itself; `cambfs doctor` shows them as those of a mount's own
-requests. Threads: a connection
+Mixed into the connections of `pool`, so that the figures are those of a mount's own requests. Threads: a connection
 belongs to the thread that has taken it, and so do its figures.
 """
 
 from __future__ import annotations
 
-import socket
 import ssl
-import struct
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from urllib3.connection import HTTPConnection
 
-# Where the kernel's `struct tcp_info` has the shortest round trip of the last minutes, in microseconds, and what stands
-# there when there is none.
-_MIN_RTT = struct.Struct("148xI")
-_NO_RTT = 2**32 - 1
+if TYPE_CHECKING:
+    import socket
 
 
 @dataclass(frozen=True)
@@ -55,14 +50,3 @@ class TimedConnection(HTTPConnection):
         connected = super()._new_conn()
         self._connected_at = time.monotonic()
         return connected
-
-
-def round_trip_s(sock: socket.socket) -> float:
-    """The shortest round trip of a connection in the last minutes, in seconds; 0 where it is not known. A response
-    cannot come sooner after its request."""
-    try:
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _MIN_RTT.size)
-    except OSError:
-        return 0.0
-    (microseconds,) = _MIN_RTT.unpack(info) if len(info) == _MIN_RTT.size else (_NO_RTT,)
-    return 0.0 if microseconds == _NO_RTT else microseconds / 1e6

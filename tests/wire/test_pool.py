@@ -6,7 +6,6 @@ import select
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -192,32 +191,6 @@ def test_bytes_that_come_a_little_behind_the_end(
     assert whole(client) == FLAC
     assert whole(client) == SHORT
     assert server.connections == 3
-
-
-def test_a_round_trip_counts_as_rest(server: Server, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "REST_S", 0.2)
-    monkeypatch.setattr(pool, "round_trip_s", lambda _sock: 0.25)
-
-    def distant(connection: socket.socket) -> bool:
-        time.sleep(0.3)
-        return send(sized(SHORT))(connection)
-
-    server.scripts += [distant] * 3
-    for _ in range(3):
-        assert whole(client) == SHORT
-    assert server.connections == 1
-
-
-def test_bytes_that_come_sooner_than_a_round_trip_are_nobodys(
-    server: Server, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pool, "REST_S", WAIT_S)
-    monkeypatch.setattr(pool, "round_trip_s", lambda _sock: 10 * WAIT_S)
-    server.scripts += [send(sized(SHORT)), send(EVIL), send(sized(FLAC))]
-    assert whole(client) == SHORT
-
-    assert whole(client) == FLAC
-    assert server.connections == 2
 
 
 @pytest.mark.usefixtures("no_rest")

@@ -19,19 +19,3 @@ def test_each_step_counts_from_the_end_of_the_one_before(monkeypatch: pytest.Mon
         assert one.made is None
         one.connect()
     assert one.made == Made(connect_s=2.0, secure_s=4.0, tls="", certificate={})
-
-
-def test_the_round_trip_is_that_of_the_connection() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as sock:
-        assert 0 < timing.round_trip_s(sock) < 1
-
-
-def test_without_tcp_there_is_no_round_trip() -> None:
-    one, other = socket.socketpair()
-    with one, other:
-        assert timing.round_trip_s(one) == 0
-
-
-def test_a_round_trip_that_the_kernel_does_not_know_counts_as_none() -> None:
-    with socket.socket() as unconnected:
-        assert timing.round_trip_s(unconnected) == 0
