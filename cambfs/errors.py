@@ -14,6 +14,7 @@ there. `errnos` has the one table that maps the classes to errnos; `cli` prints 
     ├── NoSpace             no room for the bytes, and nothing left to evict
     ├── TooManyOpenFiles    no descriptor is left, of this process or of the machine
     ├── StorageUseless      storage does not have the requested facts; the stream may
+    ├── NotRepeated         a temporary failure of a request that no caller waits for
     ├── CacheDamaged        a cached result does not match its sidecar
     ├── ResultChanged       the result is not the one whose first bytes were read
     ├── NoWav               the result has no form as WAV: it is no FLAC
@@ -89,6 +90,10 @@ class TooManyOpenFiles(CambfsError):
 
 
 class StorageUseless(CambfsError):
+    pass
+
+
+class NotRepeated(CambfsError):
     pass
 
 

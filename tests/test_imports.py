@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "wire": set(),
     "redaction": set(),
     "hosts": {"redaction"},
-    "http": {"remote", "wire", "hosts", "redaction"},
+    "http": {"remote", "wire", "hosts", "redaction", "system"},
     "disk": {"system"},
     "cache": {"disk", "system"},
     "sizes": {"disk", "remote"},

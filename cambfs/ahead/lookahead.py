@@ -9,32 +9,57 @@ from collections.abc import Callable, Sequence
 
 from cambfs.names import RunId
 
-# How many runs ahead: like a kernel's readahead, for a directory.
-_RUNS = 64
+# How many runs ahead, at first and once the program has gone on: as a kernel reads ahead in a file. A program that
+# opens what it looks at waits for the first size alone. Each run takes two connections for two round trips.
+_FIRST_RUNS = 5
+_MOST_RUNS = 64
+# The window moves on by so many at least: in full requests for several runs each, and long before a program has reached
+# its end, so that there are always requests under way.
+_STEP_RUNS = 30
 
 
 class Lookahead:
     """For one listing at a time, and one kind of request."""
 
     def __init__(self) -> None:
-        self._listed: Sequence[RunId] = ()
-        self._until = 0
+        self.begin(())
 
     def begin(self, listed: Sequence[RunId]) -> None:
         """A directory was listed, in this order."""
         self._listed = listed
         self._until = 0
+        self._most = _FIRST_RUNS
+        self._marker: RunId | None = None  # where the window moves on
+        self._last: RunId | None = None
+        self._is_opening = False  # the last one was opened
+
+    def is_due(self, run_id: RunId) -> bool:
+        """Whether to ask for a window though this run is known. Without the owner's lock."""
+        return run_id == self._marker
+
+    def opened(self, run_id: RunId) -> None:
+        """A program that opens what it looked up last goes through the results. Their sizes come with them."""
+        if run_id == self._last:
+            self._is_opening, self._marker = True, None
 
     def window(self, run_id: RunId, is_known: Callable[[RunId], bool]) -> list[RunId] | None:
-        """The runs to request after an unknown run was looked up: the next unknown runs of the listing, as far as they
-        are not requested yet; None for a look at a single run."""
+        """The runs to request after an unknown run was looked up, or one that `is_due`: the next unknown runs of the
+        listing, as far as they are not requested yet; None for a look at a single run."""
         while self._until < len(self._listed) and is_known(self._listed[self._until]):
-            self._until += 1  # callers do not wait for known runs, so they do not come here
-        first, behind = self._until, max(0, self._until - _RUNS)
+            self._until += 1
+        first, behind = self._until, max(0, self._until - _MOST_RUNS)
         if run_id not in self._listed[behind : first + 1]:
             return None
+        was_opening, self._is_opening, self._last = self._is_opening, False, run_id
+        if was_opening:
+            return None
         place = self._listed.index(run_id, behind)
-        if first - place > _RUNS // 2:
+        until = min(len(self._listed), place + self._most)
+        if until - first < min(_STEP_RUNS, self._most, len(self._listed) - first):
             return []
-        self._until = min(len(self._listed), place + _RUNS)
-        return [run for run in self._listed[first : self._until] if not is_known(run)]
+        self._until, self._most = until, _MOST_RUNS
+        self._mark(max(place + 1, until - _MOST_RUNS + _STEP_RUNS))
+        return [run for run in self._listed[first:until] if not is_known(run)]
+
+    def _mark(self, place: int) -> None:
+        self._marker = self._listed[place] if self._until < len(self._listed) else None

@@ -16,7 +16,7 @@ from typing import Any, NoReturn, Self
 
 from cambfs.errors import BadResponse, ConfigError, RemoteError, ResultChanged, UnknownPath, UnknownRun
 from cambfs.hosts.breaker import Breakers
-from cambfs.hosts.origins import allowed_origin, base_origin
+from cambfs.hosts.origins import Origin, allowed_origin, base_origin
 from cambfs.http.exceptions import api_error, elsewhere_error, storage_error
 from cambfs.http.exchange import Exchange, Response
 from cambfs.http.sniff import refuse_other_than_audio
@@ -58,6 +58,7 @@ class Client:
         if not 0 < timeout_s < float("inf"):
             raise ConfigError(f"the timeout must be a number of seconds above 0, not {timeout_s}")
         self._timeout_s = timeout_s
+        self._storage: Origin | None = None  # where the last object was; one word, written by any thread
         self._exchange = Exchange(self._base, self._key, timeout_s, connections, self._url_of(_LAST_RUN))
 
     def __repr__(self) -> str:
@@ -130,6 +131,7 @@ class Client:
 
     def sign_many(self, run_ids: Sequence[RunId]) -> Mapping[RunId, SignedUrl]:
         what = f"runs {', '.join(map(str, run_ids))}"
+        self._expect_storage()
         response = self._exchange.post(what, f"{self._base_url}/tts-results", {"run_ids": list(run_ids)})
         found, now_s = self._json_response(response, what)[0], response.now_s()
         signed = {run_id: self._signed(run_id, found.get(str(run_id)), now_s) for run_id in run_ids}
@@ -139,7 +141,7 @@ class Client:
         """As `Source.open_stored`. Raises BadResponse when the object is gone or ends before `start`."""
         asked, what = Span(start, stop), "storage"
         try:
-            allowed_origin(signed.url, self._base)
+            self._storage = allowed_origin(signed.url, self._base)
         except ValueError as error:
             raise BadResponse(f"storage: the signed URL is {error}", 0) from None
         logged_as = what if signed.run_id is None else f"run {signed.run_id}"
@@ -179,7 +181,13 @@ class Client:
     def _url_of(self, run_id: RunId) -> str:
         return f"{self._base_url}/tts-result/{run_id}?output_type=file_url"
 
+    def _expect_storage(self) -> None:
+        """A program that asks for a signed URL asks for its object next."""
+        if self._storage is not None:
+            self._exchange.connect_ahead(self._storage)
+
     def _sign(self, run_id: RunId, what: str) -> SignedUrl:
+        self._expect_storage()
         response = self._exchange.get(what, self._url_of(run_id), {}, with_key=True)
         found, content = self._json_response(response, what)
         signed = self._signed(run_id, found if isinstance(found.get("output_url"), str) else None, response.now_s())

@@ -29,6 +29,7 @@ from cambfs.hosts.surroundings import Proxies, tls_context
 from cambfs.http.exceptions import FOREIGN, fault
 from cambfs.http.request_log import RequestLog
 from cambfs.redaction.masking import Key
+from cambfs.system.workers import Workers
 from cambfs.wire.addresses import Addresses
 from cambfs.wire.body import HttpBody
 from cambfs.wire.deadline_reader import step
@@ -38,6 +39,8 @@ from cambfs.wire.transport import Transport, prepared
 
 CONNECT_TIMEOUT_S = 10.0
 MAX_REDIRECTS = 5
+# How long a host that has sent something keeps the connection at the least.
+_CONNECTED_S = 1.0
 _CHECK = "the API"
 _REDIRECTS = (301, 302, 303, 307, 308)
 _AS_IT_IS = re.compile(r"[\x21-\x7e]+")
@@ -83,6 +86,7 @@ class Exchange:
         self._proxies = Proxies()
         self._proxies.towards(base)
         self._transport = Transport(connections, tls_context())
+        self._workers = Workers()
 
     def use_key(self, key: Key) -> None:
         """For requests that begin from here on."""
@@ -107,6 +111,18 @@ class Exchange:
                 self._addresses.connect(self._base.host, self._base.port, timeout_s).close()
             except TimeoutError:
                 raise requests.ConnectTimeout from None
+
+    def connect_ahead(self, origin: Origin) -> None:
+        """Connects to the host of a request that will soon be made, unless there is a connection, or a proxy is in
+        between. Does not wait, and raises nothing: the request shows what is wrong."""
+        breaker = self.breakers.of(origin)
+        if breaker.is_open or breaker.was_heard_within(_CONNECTED_S):
+            return
+        with suppress(CambfsError):
+            if not self._proxies.towards(origin):
+                timeout_s = min(self._timeout_s, CONNECT_TIMEOUT_S)
+                url = f"{origin.scheme}://{origin.host}:{origin.port}/"
+                self._workers.start("connect", lambda: self._transport.connect_ahead(url, timeout_s))
 
     def get(
         self, what: str, url: str, headers: Mapping[str, str], with_key: bool, logged_as: str | None = None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import closing, suppress
@@ -27,6 +28,7 @@ from cambfs.errors import (
     CambfsError,
     KeyRefused,
     LinkError,
+    NotRepeated,
     RemoteError,
     SignatureExpired,
     StorageUseless,
@@ -34,7 +36,7 @@ from cambfs.errors import (
     UnknownRun,
 )
 from cambfs.names import RunId
-from cambfs.remote.retry import retrying
+from cambfs.remote.retry import always, retrying
 from cambfs.remote.signer import Signer
 from cambfs.remote.source import Body, SignedUrl, Source
 from cambfs.system.workers import Workers
@@ -154,28 +156,28 @@ class ObjectStore:
         with self._lock:
             self._probes.pop(run_id, None)
 
-    def probe(self, run_id: RunId) -> Probe:
+    def probe(self, run_id: RunId, is_awaited: Callable[[], bool] = always) -> Probe:
         """The head and the end of the object, requested unless that was just done. Raises what signing raises, and
-        StorageUseless when storage fails."""
+        StorageUseless when storage fails; NotRepeated when that may pass, and no caller waits for it."""
         with self._lock:
             recent = self._probes.get(run_id)
             if run_id in self._refuted:
                 raise StorageUseless(f"run {run_id}: storage has another length than the stream")
         if recent is not None:
             return recent
-        self._sign_for_probe(run_id)
+        self._sign_for_probe(run_id, is_awaited)
         try:
-            probe = retrying(lambda: self._probe(run_id), _PROBE_AGAIN_FOR_S, self._closing)
+            probe = retrying(lambda: self._probe(run_id), _PROBE_AGAIN_FOR_S, self._closing, is_awaited)
         except RemoteError as error:
             raise StorageUseless(str(error)) from error
         with self._lock:
             self._probes[run_id] = probe
         return probe
 
-    def _sign_for_probe(self, run_id: RunId) -> None:
+    def _sign_for_probe(self, run_id: RunId, is_awaited: Callable[[], bool]) -> None:
         try:
-            self._signed(run_id, None)
-        except (UnknownRun, KeyRefused):
+            self._signed(run_id, None, is_awaited)
+        except (UnknownRun, KeyRefused, NotRepeated):
             raise
         except CambfsError as error:
             if error.down_for_s is None:  # otherwise the breaker knows better for how long
@@ -276,13 +278,17 @@ class ObjectStore:
             self._leave_alone(_UNREACHABLE_FOR_S if error.down_for_s is None else error.down_for_s)
             raise
 
-    def _signed(self, run_id: RunId, refused: SignedUrl | None) -> SignedUrl:
+    def _signed(self, run_id: RunId, refused: SignedUrl | None, is_awaited: Callable[[], bool] = always) -> SignedUrl:
         if refused is not None:
             self._signer.reject(run_id, refused)
-        try:
-            return self._signer.obtain(run_id).result(self._timeout_s).signed
-        except FutureTimeout:
-            raise TimedOut(f"run {run_id}: no file_url response for {self._timeout_s:g} s") from None
+        while True:
+            try:
+                return self._signer.obtain(run_id, is_awaited).result(self._timeout_s).signed
+            except NotRepeated:
+                if not is_awaited():
+                    raise
+            except FutureTimeout:
+                raise TimedOut(f"run {run_id}: no file_url response for {self._timeout_s:g} s") from None
 
 
 def _read(body: Body, length: int, give_up_at: float) -> bytes:

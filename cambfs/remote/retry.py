@@ -11,7 +11,7 @@ from collections.abc import Callable
 from threading import Event
 from typing import TypeVar
 
-from cambfs.errors import CambfsError, Closing, RemoteError
+from cambfs.errors import CambfsError, Closing, NotRepeated, RemoteError
 
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 8.0
@@ -52,13 +52,19 @@ class Backoff:
         return pause_s
 
 
-def retrying(call: Callable[[], T], timeout_s: float, closing: Event) -> T:
+def always() -> bool:
+    return True
+
+
+def retrying(call: Callable[[], T], timeout_s: float, closing: Event, is_awaited: Callable[[], bool] = always) -> T:
     """What `call` returns, repeated while it fails temporarily and time is left. Raises its last error, or Closing as
-    soon as `closing` is set."""
+    soon as `closing` is set; NotRepeated in place of a temporary error when no caller waits for the result."""
     backoff = Backoff(timeout_s)
     while True:
         try:
             return call()
         except CambfsError as error:
+            if error.temporary and not is_awaited():
+                raise NotRepeated(str(error)) from error
             if closing.wait(backoff.pause_s(error)):
                 raise Closing("the mount is being unmounted") from error

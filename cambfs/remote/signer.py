@@ -1,5 +1,8 @@
 """Signed URLs: requested once, shared while they are valid, renewed when storage refuses one.
 
+Some are requested before a caller waits for them. Such a request is made once, and none is begun while the API is busy.
+If it fails temporarily, its future fails with NotRepeated. A caller that shared it then asks again, on its own account.
+
 Not the objects behind them (`object_store`). Threads: any may call. Requests run in threads named `sign-…`, or in the
 thread that calls `obtain`. `_lock` guards the tables; no other lock is taken, and no request made, under it.
 """
@@ -18,10 +21,11 @@ from threading import Event, Lock
 from cachetools import TLRUCache
 
 from cambfs.clock import since_boot_s
-from cambfs.errors import CambfsError, RemoteError
+from cambfs.errors import CambfsError, NotRepeated, RemoteError
 from cambfs.names import RunId
-from cambfs.remote.retry import retrying
+from cambfs.remote.retry import always, retrying
 from cambfs.remote.source import SignedUrl, Source
+from cambfs.remote.speculation import Speculation
 from cambfs.system.workers import Workers
 
 log = logging.getLogger(__name__)
@@ -33,8 +37,6 @@ _KEPT_BYTES = 64 << 20
 _ENTRY_BYTES = 300
 # Anything else may be about these runs, or about now.
 _NO_SUCH_ENDPOINT = (404, 405, 501)
-# The part of the timeout that a bulk request may take, before single requests follow.
-_BULK_SHARE = 0.25
 _BULK_MOST = 5  # run ids a call, says the API's documentation; and two at the least
 
 
@@ -50,13 +52,20 @@ def _expires_at(_run_id: RunId, signature: Signature, now_s: float) -> float:
     return now_s + signature.signed.life_s * _LIFE_USED
 
 
+def _never() -> bool:
+    return False
+
+
 def _weight_bytes(signature: Signature) -> int:
     return _ENTRY_BYTES + len(json.dumps(signature.signed.response))
 
 
 class Signer:
-    def __init__(self, source: Source, workers: Workers, timeout_s: float, closing: Event) -> None:
+    def __init__(
+        self, source: Source, workers: Workers, timeout_s: float, closing: Event, speculation: Speculation
+    ) -> None:
         self._source = source
+        self._speculation = speculation
         self._workers = workers
         self._timeout_s = timeout_s
         self._closing = closing
@@ -72,18 +81,19 @@ class Signer:
         with self._lock:
             return self._fresh.get(run_id)
 
-    def request(self, run_id: RunId) -> Future[Signature]:
-        """A valid one; concurrent callers share the request. The future fails with CambfsError."""
+    def request(self, run_id: RunId, is_awaited: Callable[[], bool] = always) -> Future[Signature]:
+        """A valid one; concurrent callers share the request, which is repeated only while `is_awaited` of the first of
+        them. The future fails with CambfsError: with NotRepeated, a caller that still waits should ask again."""
         future, is_new = self._future(run_id)
         if is_new:
-            self._start_one(run_id)
+            self._start_one(run_id, is_awaited)
         return future
 
-    def obtain(self, run_id: RunId) -> Future[Signature]:
+    def obtain(self, run_id: RunId, is_awaited: Callable[[], bool] = always) -> Future[Signature]:
         """As `request`, but a necessary request is made before this returns."""
         future, is_new = self._future(run_id)
         if is_new:
-            self._ask_one(run_id)
+            self._ask_one(run_id, is_awaited)
         return future
 
     def reject(self, run_id: RunId, refused: SignedUrl) -> None:
@@ -103,7 +113,8 @@ class Signer:
             return future, True
 
     def request_many(self, run_ids: Iterable[RunId]) -> None:
-        """Asks for those of which none is known, in bulk where the API can. The futures come from `request`."""
+        """Asks for those of which none is known, in bulk where the API can, before a caller waits for them. The futures
+        come from `request`."""
         with self._lock:
             wanted = [run_id for run_id in run_ids if self._known(run_id) is None]
             self._asked.update({run_id: Future() for run_id in wanted})
@@ -111,8 +122,8 @@ class Signer:
             batch = wanted[first : first + _BULK_MOST]
             self._start(f"sign-{batch[0]}-and-{len(batch) - 1}", partial(self._ask_many, batch), batch)
 
-    def _start_one(self, run_id: RunId) -> None:
-        self._start(f"sign-{run_id}", partial(self._ask_one, run_id), [run_id])
+    def _start_one(self, run_id: RunId, is_awaited: Callable[[], bool]) -> None:
+        self._start(f"sign-{run_id}", partial(self._ask_one, run_id, is_awaited), [run_id])
 
     def _start(self, name: str, work: Callable[[], None], run_ids: Sequence[RunId]) -> None:
         try:
@@ -129,9 +140,14 @@ class Signer:
         future.set_result(fresh)
         return future
 
-    def _ask_one(self, run_id: RunId) -> None:
+    def _ask_one(self, run_id: RunId, is_awaited: Callable[[], bool]) -> None:
+        def ask() -> SignedUrl:
+            if not is_awaited():
+                self._refuse_if_busy()
+            return self._source.sign(run_id)
+
         try:
-            signed = retrying(lambda: self._source.sign(run_id), self._timeout_s, self._closing)
+            signed = retrying(ask, self._timeout_s, self._closing, is_awaited)
         except CambfsError as error:
             self._settle(run_id).set_exception(error)
         except Exception as error:
@@ -146,12 +162,15 @@ class Signer:
             self._settle(run_id, signed)
         for run_id in batch:
             if run_id not in signed_urls:  # each in its own thread: one that stalls does not hold back the others
-                self._start_one(run_id)
+                self._start_one(run_id, _never)
+
+    def _refuse_if_busy(self) -> None:
+        if not self._speculation.is_allowed:
+            raise NotRepeated("the API is busy, and no caller waits for the URL")
 
     def _bulk_responses(self, batch: Sequence[RunId]) -> dict[RunId, SignedUrl]:
-        timeout_s = self._timeout_s * _BULK_SHARE
         try:
-            return dict(retrying(lambda: self._source.sign_many(batch), timeout_s, self._closing))
+            return dict(self._source.sign_many(batch))
         except RemoteError as error:
             log.info("run %d and others: asking for signed URLs one by one: %s", batch[0], error)
             if error.status in _NO_SUCH_ENDPOINT:

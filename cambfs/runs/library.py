@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Lock
 
 from cambfs.ahead.lookahead import Lookahead
@@ -17,7 +17,7 @@ from cambfs.ahead.open_habit import OpenHabit
 from cambfs.ahead.read_ahead import MOST_BYTES, ReadAhead
 from cambfs.cache.usage import CacheUsage
 from cambfs.deadline import Deadline
-from cambfs.errors import CambfsError, Closing, UnknownRun
+from cambfs.errors import CambfsError, Closing, NotRepeated, UnknownRun
 from cambfs.model import Arrived, Progress, RunInfo
 from cambfs.names import RunId
 from cambfs.remote.signer import Signature
@@ -57,6 +57,8 @@ class Library:
 
     def info(self, run_id: RunId) -> RunInfo | None:
         """What is known without waiting; None when the size is not. Raises UnknownRun when the API just said so."""
+        if self._size_lookahead.is_due(run_id):
+            self._ask_ahead(run_id)
         with self._lock:
             self._doubt(run_id)
             if (known := self._info.get(run_id)) is not None:
@@ -122,6 +124,7 @@ class Library:
             self._unknown.found(run_id)
             if not for_size:
                 self._open_habit.opened(run_id)
+                self._size_lookahead.opened(run_id)
         if not for_size:
             self._read_ahead.opened(run_id)
         return Handle(lease, same_bytes=same_bytes, beside_other=beside_other)
@@ -137,7 +140,7 @@ class Library:
             self._unknown.check(run_id)
         self._ask_ahead_for_urls(run_id)
         try:
-            signature = deadline.result(self._signer.request(run_id), self._check_open)
+            signature = self._awaited_signature(run_id, deadline)
         except UnknownRun as error:
             self._note_unknown(run_id, error)
             raise
@@ -145,8 +148,19 @@ class Library:
             self._unknown.found(run_id)
         return signature
 
+    def _awaited_signature(self, run_id: RunId, deadline: Deadline) -> Signature:
+        is_waiting = True
+        try:
+            while True:
+                with suppress(NotRepeated):  # it was requested ahead, or for a caller that has left
+                    return deadline.result(self._signer.request(run_id, lambda: is_waiting), self._check_open)
+        finally:
+            is_waiting = False
+
     def fresh_signature(self, run_id: RunId) -> Signature | None:
         """What `signature` returns without a request; None when it needs one."""
+        if self._url_lookahead.is_due(run_id):
+            self._ask_ahead_for_urls(run_id)
         return self._signer.fresh(run_id)
 
     def listed(self) -> list[RunId]:

@@ -150,6 +150,10 @@ class Run:
         """Without the lock."""
         return self._handles > 0
 
+    @property
+    def is_awaited(self) -> bool:
+        return self._handles > 0 or len(self._waiters) > 0
+
     def open(self, deadline: Deadline) -> None:
         """Adds a handle as soon as the first audio or its headers are here. Raises CambfsError, and adds none."""
         with self._changed:

@@ -103,7 +103,7 @@ def make_context(
     workers, closing, tuning = Workers(), Event(), tuning or Tuning()
     speculation = Speculation()
     source = speculation.source(source)
-    signer = Signer(source, workers, timeout_s, closing)
+    signer = Signer(source, workers, timeout_s, closing, speculation)
     return Context(
         source=source,
         signer=signer,

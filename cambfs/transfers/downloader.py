@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Protocol
 
-from cambfs.errors import CambfsError, Closing, RateLimited, TooLarge
+from cambfs.errors import CambfsError, Closing, NotRepeated, RateLimited, TooLarge
 from cambfs.names import RunId
 from cambfs.remote.object_store import Probe
 from cambfs.remote.source import Body
@@ -32,6 +32,10 @@ _MOST_SPANS = 2
 
 class Owner(TransferOwner, RangesOwner, Protocol):
     """The run that is fetched."""
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether it is open, or a caller waits for it. Without the lock."""
 
     def lease(self) -> AbstractContextManager[object]:
         """The run is in use from now on, until the context is left."""
@@ -61,6 +65,7 @@ class Downloader:
         self.checked_at = 0.0
         self._probe_began_at = -math.inf
         self._probe_failed = False
+        self._is_probe_put_off = False  # its request failed while no caller waited; the next caller asks again
         self._is_checking = False
         self._spans: list[Transfer] = []
         self._spans_fail = False
@@ -159,7 +164,8 @@ class Downloader:
     def forget_probe(self, is_known: bool, error: CambfsError | None) -> None:
         """A probe has ended."""
         self.is_probing = False
-        self._probe_failed = not is_known and (error is None or self.stream is not None)
+        is_failure = error is None and not self._is_probe_put_off
+        self._probe_failed = not is_known and (is_failure or self.stream is not None)
 
     def forget_check(self) -> None:
         self._is_checking = False
@@ -207,9 +213,12 @@ class Downloader:
         def ask() -> None:
             nonlocal probe
             try:
-                probe = self._context.store.probe(self._id)
+                self._is_probe_put_off = False
+                probe = self._context.store.probe(self._id, lambda: self._owner.is_awaited)
             except Closing:
                 raise
+            except NotRepeated:
+                self._is_probe_put_off = True
             except CambfsError as error:  # also when the API does not sign: the stream may work
                 log.debug("run %d: storage does not report the size: %s", self._id, error)
             if probe is not None and probe.total > self._context.max_result_bytes:

@@ -38,6 +38,7 @@ from urllib3.exceptions import (
 
 from cambfs.clock import since_boot_s
 from cambfs.wire.addresses import Addresses
+from cambfs.wire.coming import Coming
 from cambfs.wire.deadline_reader import is_quiet
 from cambfs.wire.strict_response import StrictResponse
 from cambfs.wire.timing import Made, TimedConnection
@@ -78,6 +79,10 @@ def _rest_s(connection: _Connection) -> float:
     return since_boot_s() - (connection.rests_since or 0.0)
 
 
+def _is_usable(connection: _Connection) -> bool:
+    return _rest_s(connection) < STALE_S and is_quiet(connection.sock)
+
+
 class _Idle:
     """The connections that rest, at most `most`, in the order in which they came to rest."""
 
@@ -102,7 +107,7 @@ class _Idle:
         comes sooner than a new connection."""
         while (connection := self._take_rested()) is not None:
             sleep(max(REST_S - _rest_s(connection), 0.0))
-            if _rest_s(connection) < STALE_S and is_quiet(connection.sock):
+            if _is_usable(connection):
                 return connection
             connection.close()
         return None
@@ -126,7 +131,7 @@ class _Idle:
         """Whether the other side has kept one open. Closes the others."""
         with self._lock:  # or a thread could take one that is being examined
             resting = list(self._resting)
-            is_open = [is_quiet(connection.sock) for connection in resting]
+            is_open = [_is_usable(connection) for connection in resting]
             self._resting = deque(compress(resting, is_open))
         for connection, was_open in zip(resting, is_open, strict=True):
             if not was_open:
@@ -146,8 +151,10 @@ class _Pool(HTTPConnectionPool):
     def __init__(self, host: str, port: int | None = None, maxsize: int = 1, **more: Any) -> None:
         super().__init__(host, port, maxsize=1, **more)
         self._idle = _Idle(maxsize)
+        self._coming: Coming[_Connection] = Coming()
         self._addresses = Addresses()
         weakref.finalize(self, self._idle.close)
+        weakref.finalize(self, self._coming.close)
 
     def urlopen(self, method: str, url: str, *arguments: Any, **more: Any) -> Any:
         # urllib3 normalises a URL, and a signature may not cover the result.
@@ -157,10 +164,26 @@ class _Pool(HTTPConnectionPool):
         """Whether an idle connection is open at both ends, as far as this machine knows."""
         return self._idle.is_any_open()
 
+    def connect_ahead(self, timeout_s: float) -> None:
+        """Makes a connection for the next request, unless an idle one is open. Raises nothing."""
+        if not self._idle.is_any_open():
+            self._coming.make(lambda: self._connected(timeout_s))
+
+    def _connected(self, timeout_s: float) -> _Connection:
+        connection: _Connection = self._new_conn()
+        connection.timeout = timeout_s
+        try:
+            connection.connect()
+        except BaseException:
+            connection.close()
+            raise
+        connection.rests_since = since_boot_s() - REST_S  # it needs none: no request was made yet
+        return connection
+
     def _get_conn(self, timeout: float | None = None) -> Any:  # noqa: ARG002
         if self.pool is None:
             raise ClosedPoolError(self, "Pool is closed.")
-        return self._idle.take() or self._new_conn()
+        return self._idle.take() or self._coming.take(_is_usable) or self._new_conn()
 
     def _new_conn(self) -> Any:
         connection: Any = super()._new_conn()
@@ -205,6 +228,7 @@ class _Pool(HTTPConnectionPool):
 
     def close(self) -> None:
         self._idle.close()
+        self._coming.close()
         super().close()
 
 

@@ -43,6 +43,7 @@ _TABLE = [
     (errors.CacheDamaged("x"), "EIO"),
     (errors.NotWhole("x"), "EIO"),
     (errors.StorageUseless("x"), "EIO"),
+    (errors.NotRepeated("x"), "EIO"),
     (errors.Undecodable("x"), "EIO"),
     (CambfsError("x"), "EIO"),
 ]

@@ -7,11 +7,12 @@ from threading import Event
 import pytest
 
 from cambfs.audio import End
-from cambfs.errors import CambfsError, StorageUseless, TimedOut, Unreachable
+from cambfs.errors import CambfsError, NotRepeated, ServerError, StorageUseless, TimedOut, Unreachable
 from cambfs.names import RunId
 from cambfs.remote import object_store
 from cambfs.remote.object_store import ObjectStore
 from cambfs.remote.signer import Signer
+from cambfs.remote.speculation import Speculation
 from cambfs.system.workers import Workers
 from tests.fakes import FakeSource, Plan, Result, some_flac
 
@@ -22,7 +23,7 @@ RUN = RunId(1)
 def store(source: FakeSource) -> ObjectStore:
     source.add(RUN, Result(some_flac(5000)))
     workers, closing = Workers(), Event()
-    return ObjectStore(source, Signer(source, workers, 0.1, closing), workers, 0.1, closing)
+    return ObjectStore(source, Signer(source, workers, 0.1, closing, Speculation()), workers, 0.1, closing)
 
 
 def _down(seconds: float) -> CambfsError:
@@ -67,3 +68,14 @@ def test_an_end_is_found_where_the_last_frame_begins_before_the_tail(
 
     assert store.probe(RUN).end is End.WHOLE
     assert len(source.starts("stored", RUN)) == requests
+
+
+@pytest.mark.parametrize("operation", ["sign", "stored"])
+def test_a_probe_that_no_caller_waits_for_is_made_once(operation: str, source: FakeSource, store: ObjectStore) -> None:
+    source.plan_always(operation, RUN, Plan(error=ServerError("broken", 500)))
+    for _ in range(5):  # which say nothing about storage
+        with pytest.raises(NotRepeated):
+            store.probe(RUN, lambda: False)
+
+    assert store.usable
+    assert 5 <= source.count(operation) <= 10, "the head and the end once each"

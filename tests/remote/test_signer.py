@@ -10,9 +10,19 @@ from unittest.mock import Mock
 
 import pytest
 
-from cambfs.errors import BadResponse, CambfsError, Closing, ServerError, UnknownRun, Unreachable
+from cambfs.errors import (
+    BadResponse,
+    CambfsError,
+    Closing,
+    NotRepeated,
+    RateLimited,
+    ServerError,
+    UnknownRun,
+    Unreachable,
+)
 from cambfs.names import RunId
 from cambfs.remote.signer import Signature, Signer
+from cambfs.remote.speculation import Speculation
 from cambfs.system.workers import Workers
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result
 from tests.waiting import asleep, eventually, in_thread
@@ -21,10 +31,15 @@ MakeSigner = Callable[[], Signer]
 
 
 @pytest.fixture
-def signer(source: FakeSource, closing: Event) -> Signer:
+def speculation() -> Speculation:
+    return Speculation()
+
+
+@pytest.fixture
+def signer(source: FakeSource, closing: Event, speculation: Speculation) -> Signer:
     for run_id in range(1, 13):
         source.add(run_id, Result(b"fLaC"))
-    return Signer(source, Workers(), LIMIT_S, closing)
+    return Signer(speculation.source(source), Workers(), LIMIT_S, closing, speculation)
 
 
 def _get(future: Future[Signature]) -> Signature:
@@ -158,7 +173,7 @@ def test_without_threads_all_who_ask_hear_of_it(
     source: FakeSource, closing: Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workers = Workers()
-    signer = Signer(source, workers, LIMIT_S, closing)
+    signer = Signer(source, workers, LIMIT_S, closing, Speculation())
     with monkeypatch.context() as patch:
         patch.setattr(workers, "start", Mock(side_effect=CambfsError("no more threads")))
         for future in [signer.request(RunId(1)), *_request_many(signer, 2, 3)]:
@@ -281,3 +296,49 @@ def test_one_bad_id_does_not_end_bulk(source: FakeSource, signer: Signer) -> Non
         assert _get(future).signed.url
     assert source.calls("bulk") == 2
     assert source.count("sign", 3) == 0
+
+
+# Before a caller waits for it.
+
+
+def _not_repeated(future: Future[Signature]) -> bool:
+    with pytest.raises(NotRepeated):
+        _get(future)
+    return True
+
+
+@pytest.mark.parametrize("busy", [RateLimited("busy", 429), ServerError("busy", 503)])
+def test_a_busy_api_is_not_asked_again_ahead(busy: CambfsError, source: FakeSource, signer: Signer) -> None:
+    source.bulk_error = busy
+
+    assert all(_not_repeated(future) for future in _request_many(signer, 1, 2, 3, 4))
+    assert (source.calls("bulk"), source.calls("sign")) == (1, 0)
+
+
+def test_what_fails_ahead_is_not_repeated(source: FakeSource, signer: Signer) -> None:
+    source.bulk_error = ServerError("broken", 500)
+    source.plan_always("sign", 1, Plan(error=Unreachable("gone")))
+    one, two = _request_many(signer, 1, 2)
+
+    assert _not_repeated(one)
+    assert _get(two).signed.url
+    assert (source.calls("bulk"), source.count("sign", 1), source.count("sign", 2)) == (1, 1, 1)
+
+
+def test_a_caller_asks_a_busy_api_until_it_responds(
+    source: FakeSource, signer: Signer, speculation: Speculation
+) -> None:
+    source.bulk_error = RateLimited("busy", 429)
+    assert all(_not_repeated(future) for future in _request_many(signer, 1, 2))
+    source.plan("sign", 1, Plan(error=RateLimited("busy", 429)))
+
+    assert not speculation.is_allowed
+    assert _get(signer.request(RunId(1))).signed.url
+    assert source.count("sign", 1) == 2
+
+
+def test_it_is_repeated_while_it_is_awaited(source: FakeSource, signer: Signer) -> None:
+    source.plan_always("sign", 1, Plan(error=ServerError("broken", 500)))
+
+    assert _not_repeated(signer.obtain(RunId(1), lambda: source.count("sign", 1) < 3))
+    assert source.count("sign", 1) == 3
