@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "disk": {"system"},
     "cache": {"disk", "system"},
     "sizes": {"disk", "remote"},
+    "shared": set(),
     "transfers": {"cache", "remote", "system"},
     "ahead": {"transfers"},
     "runs": {"ahead", "transfers", "sizes", "cache", "disk", "remote"},
