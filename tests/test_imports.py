@@ -69,6 +69,8 @@ RESERVED = {
     "starlette": {"demo"},
     "uvicorn": {"demo"},
     "soundfile": {"wav"},
+    "valkey": {"shared"},
+    "libvalkey": {"shared"},
 }
 
 
@@ -161,7 +163,7 @@ def test_nothing_imports_in_a_circle() -> None:
 
 @pytest.mark.parametrize("module", ["vfs.tree", "runs.library", "names", "bulk_fetch"])
 def test_the_core_can_be_imported_without_fuse_and_requests(module: str) -> None:
-    absent = ["fuse", "requests", "urllib3", "click", "starlette", "uvicorn", "soundfile"]
+    absent = ["fuse", "requests", "urllib3", "click", "starlette", "uvicorn", "soundfile", "valkey"]
     program = f"import sys; sys.modules.update(dict.fromkeys({absent})); import cambfs.{module}"
 
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60)

@@ -40,6 +40,10 @@ class EngineFull(EngineDown):
     """No memory is left, and the engine evicts nothing. Nothing was changed. Other calls may succeed."""
 
 
+class RunMoves(EngineDown):
+    """A cluster is just moving what it has of this run to another node. Calls for other runs may succeed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """`data` is a part of a log; `facts` is None when there are none; `is_held`: a machine holds the lease. The lease
@@ -67,8 +71,9 @@ class EngineState:
 
 
 class Engine(Protocol):
-    """Every method but `state` and `close` raises EngineDown within PATIENCE_S, and at once for some seconds after a
-    failure. Nothing is retried: after EngineDown it is not known whether the call has changed anything."""
+    """Every method but `state` and `close` raises EngineDown within PATIENCE_S, and then for some seconds at once,
+    except after an EngineFull or a RunMoves. Nothing is retried: after EngineDown it is not known whether the call
+    has changed anything."""
 
     def facts(self, run_ids: Sequence[RunId]) -> dict[RunId, bytes]:
         """The facts of those runs that have some. One round trip for up to 256 runs."""
