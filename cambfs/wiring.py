@@ -129,7 +129,7 @@ def serve(
     from cambfs.status.monitor import Monitor
     from cambfs.vfs.xattrs import Xattrs
 
-    private_files.forget_key_variable()
+    private_files.forget_secrets()
     limits.forbid_core_dumps()
     keep_signals_out()
     limits.allow_many_open_files()
