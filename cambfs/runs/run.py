@@ -26,8 +26,8 @@ from cambfs.remote.source import Body
 from cambfs.runs.content import Content
 from cambfs.runs.demand import Demand
 from cambfs.runs.waiters import Waiters
-from cambfs.shared.upload import Reach
 from cambfs.sizes.sizing import Sizing
+from cambfs.tier.upload import Reach
 from cambfs.transfers.context import Context
 from cambfs.transfers.downloader import Downloader
 from cambfs.transfers.transfer import Transfer

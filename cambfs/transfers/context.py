@@ -15,8 +15,8 @@ from cambfs.remote.outlook import Outlook
 from cambfs.remote.signer import Signer
 from cambfs.remote.source import Source
 from cambfs.remote.speculation import Speculation
-from cambfs.shared.tier import Tier
 from cambfs.system.workers import Workers
+from cambfs.tier.tier import Tier
 from cambfs.transfers.ahead_counts import AheadCounts
 from cambfs.transfers.slots import Slots
 

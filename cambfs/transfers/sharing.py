@@ -16,10 +16,10 @@ from cambfs.errors import CambfsError
 from cambfs.model import RunInfo
 from cambfs.names import RunId
 from cambfs.remote.source import Body
-from cambfs.shared.follow import SharedBody
-from cambfs.shared.seals import Header
-from cambfs.shared.tier import Tier
-from cambfs.shared.upload import Lead, Origin
+from cambfs.tier.follow import SharedBody
+from cambfs.tier.seals import Header
+from cambfs.tier.tier import Tier
+from cambfs.tier.upload import Lead, Origin
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,9 @@ from cambfs.cache.cache import Cache
 from cambfs.errors import UnknownRun
 from cambfs.names import RunId
 from cambfs.runs.library import Library
-from cambfs.shared import follow, tier, upload
-from cambfs.shared.tier import Tier
+from cambfs.shared.counts import Counts
+from cambfs.tier import follow, tier, upload
+from cambfs.tier.tier import Tier
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, StorageManner
 from tests.runs.results import CONTENT, OTHER, RUN, SIZE, open_run, read_at, stalls_at
 from tests.shared.fakes import FakeEngine, FakeServer
@@ -33,7 +34,7 @@ def mount(make_library: MakeLibrary, server: FakeServer) -> Mount:
     """Another mount with the same tier."""
 
     def new(engine: FakeEngine | None = None, **options: object) -> Library:
-        shared = Tier(engine or FakeEngine(server), KEY, int(str(options.pop("most", 1 << 26))))
+        shared = Tier(engine or FakeEngine(server), KEY, int(str(options.pop("most", 1 << 26))), Counts("fake://"))
         return make_library(Cache(None, 1 << 26), shared=shared, **options)
 
     return new

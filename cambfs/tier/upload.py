@@ -17,9 +17,10 @@ from typing import Protocol
 
 from cambfs.model import RunInfo
 from cambfs.names import RunId
+from cambfs.shared.counts import Counts
 from cambfs.shared.engine import Engine, EngineDown
-from cambfs.shared.run_log import RunLog
-from cambfs.shared.seals import FRAME_BYTES, Facts, Frames, Header, SealBroken, new_upload, seal_facts
+from cambfs.tier.run_log import RunLog
+from cambfs.tier.seals import FRAME_BYTES, Facts, Frames, Header, SealBroken, new_upload, seal_facts
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,14 @@ class _Lost(Exception):
 
 class Upload:
     def __init__(
-        self, engine: Engine, key: bytes, lead: Lead, header: Header, origin: Origin, max_result_bytes: int
+        self,
+        engine: Engine,
+        key: bytes,
+        lead: Lead,
+        header: Header,
+        origin: Origin,
+        max_result_bytes: int,
+        counts: Counts,
     ) -> None:
         self._engine = engine
         self._key = key
@@ -77,6 +85,7 @@ class Upload:
         self._response = header
         self._origin = origin
         self._max_result_bytes = max_result_bytes
+        self._counts = counts
         self._uploads = 0
         self._told: RunInfo | None = None
         self._put_at = 0.0  # when the lease was last renewed, in time.monotonic seconds
@@ -203,6 +212,7 @@ class Upload:
         data, offset = self._origin.bytes_at(self._frames.position, count), self._frames.offset
         if self._append(offset, self._frames.seal(data)):
             self._hash(data)
+            self._counts.add("sent_bytes", len(data))
         else:
             self._begin()  # if the lease is still there, the log was evicted
 

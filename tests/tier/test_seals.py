@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from cambfs.names import RunId
-from cambfs.shared.seals import (
+from cambfs.tier.seals import (
     FRAME_BYTES,
     Facts,
     Frames,

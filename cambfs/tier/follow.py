@@ -15,9 +15,10 @@ from collections.abc import Callable
 from threading import Event
 
 from cambfs.model import RunInfo
+from cambfs.shared.counts import Counts
 from cambfs.shared.engine import LEASE_S, EngineDown
-from cambfs.shared.run_log import RunLog
-from cambfs.shared.seals import Header, SealBroken
+from cambfs.tier.run_log import RunLog
+from cambfs.tier.seals import Header, SealBroken
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class SharedBody:
     framed = True
     start = 0
 
-    def __init__(self, run_log: RunLog, header: Header, hear: Hear, reject: Reject) -> None:
+    def __init__(self, run_log: RunLog, header: Header, hear: Hear, reject: Reject, counts: Counts) -> None:
         """`run_log` was read up to its header."""
         self.stop: int | None = None
         self.total = header.total
@@ -48,6 +49,7 @@ class SharedBody:
         self._log = run_log
         self._hear = hear
         self._reject = reject
+        self._counts = counts
         self._piece = memoryview(b"")
         self._sha256 = hashlib.sha256()
         self._told: RunInfo | None = None
@@ -96,6 +98,7 @@ class SharedBody:
         if data is None:
             return False
         self._sha256.update(data)
+        self._counts.add("received_bytes", len(data))
         self._piece = memoryview(data)
         self._progress_at = time.monotonic()
         self._pause_s = FIRST_PAUSE_S

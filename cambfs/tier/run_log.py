@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from cambfs.names import RunId
 from cambfs.shared.engine import Engine
-from cambfs.shared.seals import Facts, Frames, Header, open_facts
+from cambfs.tier.seals import Facts, Frames, Header, open_facts
 
 # One read of the log.
 _PAGE_BYTES = 1 << 20
