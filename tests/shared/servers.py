@@ -60,19 +60,19 @@ class Server:
         self._password = password
         self.admin: Any = None
 
-    def start(self, role: str = "server") -> None:
+    def start(self) -> None:
         """Starts it, and waits until it answers; the first time on a port that no other program took meanwhile."""
         is_new = not self.port
         for _ in range(20 if is_new else 1):
             self.port = free_port() if is_new else self.port
-            if self._starts(role):
+            if self._starts():
                 return
         raise AssertionError(f"no server starts; see {self._directory}")
 
-    def _starts(self, role: str) -> bool:
+    def _starts(self) -> bool:
         with (self._directory / f"{self.port}.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [f"{self._kind}-{role}", *self._arguments(role)],
+                [f"{self._kind}-server", *self._arguments()],
                 executable=program(self._kind),
                 cwd=self._directory,
                 stdin=subprocess.DEVNULL,
@@ -85,19 +85,15 @@ class Server:
         )
         return self._is_up()
 
-    def _arguments(self, role: str) -> list[str]:
-        where = ["--tls-port", str(self.port), "--port", "0"] if self._tls else ["--port", str(self.port)]
-        if role == "sentinel":
-            configuration = self._directory / f"sentinel-{self.port}.conf"
-            configuration.write_text("\n".join(self._options))
-            return [str(configuration), *where]
+    def _arguments(self) -> list[str]:
+        where = ["--bind", "127.0.0.1", "--tls-port" if self._tls else "--port", str(self.port)]
         if self._tls:
             pem = str(self._tls)
-            where += ["--tls-cert-file", pem, "--tls-key-file", pem, "--tls-ca-cert-file", pem]
+            where += ["--port", "0", "--tls-cert-file", pem, "--tls-key-file", pem, "--tls-ca-cert-file", pem]
             where += ["--tls-auth-clients", "no"]
         if self._password:
             where += ["--requirepass", self._password]
-        return [*where, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", *self._options]
+        return [*self._options, *where] if "--sentinel" in self._options else [*where, "--save", "", *self._options]
 
     def _is_up(self) -> bool:
         deadline = time.monotonic() + LIMIT_S
@@ -108,6 +104,10 @@ class Server:
             except (valkey.ConnectionError, valkey.TimeoutError):
                 time.sleep(0.01)
         return False
+
+    @property
+    def url(self) -> str:
+        return f"valkey{'s' if self._tls else ''}://127.0.0.1:{self.port}"
 
     def kill(self) -> None:
         if self._process:
@@ -138,6 +138,19 @@ def running(kind: str, directory: Path, *options: str, **settings: Any) -> Itera
 
 
 @contextmanager
+def running_sentinel(kind: str, directory: Path, primary: Server) -> Iterator[Server]:
+    """One that names the primary of the service "main", and appoints another when that is silent for 0.2 s."""
+    configuration = directory / "sentinel.conf"
+    configuration.write_text(
+        f"sentinel monitor main 127.0.0.1 {primary.port} 1\n"
+        "sentinel down-after-milliseconds main 200\n"
+        "sentinel failover-timeout main 1000\n"
+    )
+    with running(kind, directory, str(configuration), "--sentinel") as sentinel:
+        yield sentinel
+
+
+@contextmanager
 def running_cluster(kind: str, directory: Path, count: int = 3) -> Iterator[list[Server]]:
     """Primaries with equal parts of the slots, all of which know each other."""
     with ExitStack() as stack:
@@ -151,11 +164,11 @@ def running_cluster(kind: str, directory: Path, count: int = 3) -> Iterator[list
             node.admin.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
         for node in nodes[1:]:
             node.admin.execute_command("CLUSTER MEET", "127.0.0.1", nodes[0].port)
-        _wait_for_agreement(nodes)
+        wait_for_agreement(nodes)
         yield nodes
 
 
-def _wait_for_agreement(nodes: list[Server]) -> None:
+def wait_for_agreement(nodes: list[Server]) -> None:
     deadline = time.monotonic() + LIMIT_S
     while not all(_knows(node, len(nodes)) for node in nodes):
         assert time.monotonic() < deadline, "the nodes of the cluster do not find each other"
