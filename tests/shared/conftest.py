@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,7 +61,10 @@ class RealPlace:
         server.admin.flushall()
 
     def machine(self, account: str = "a") -> Engine:
-        return self._connect(self.server.url, account=account)
+        return self.engine(self.server.url, account=account)
+
+    def engine(self, url: str, **options: Any) -> ValkeyEngine:
+        return self._connect(url, **options)
 
     def evict(self, run_id: RunId, *names: str) -> None:
         self.server.admin.delete(*(key(run_id, name) for name in names))

@@ -48,7 +48,8 @@ def free_port() -> int:
 
 
 class Server:
-    """One server process. It keeps its port when it is killed and started again. `admin` is a client with patience."""
+    """One server process. It keeps its port when it is killed and started again. `admin` is a client with patience.
+    `tls` is a file with a certificate and its key. Options of a Sentinel are lines of its configuration."""
 
     def __init__(self, kind: str, directory: Path, *options: str, password: str = "", tls: Path | None = None) -> None:
         self._kind = kind
@@ -60,19 +61,20 @@ class Server:
         self._password = password
         self.admin: Any = None
 
-    def start(self) -> None:
-        """Starts it, and waits until it answers; the first time on a port that no other program took meanwhile."""
+    def start(self, role: str = "server") -> None:
+        """Starts it, as "server" or as "sentinel", and waits until it answers; the first time on a port that no other
+        program took meanwhile."""
         is_new = not self.port
         for _ in range(20 if is_new else 1):
             self.port = free_port() if is_new else self.port
-            if self._starts():
+            if self._starts(role):
                 return
         raise AssertionError(f"no server starts; see {self._directory}")
 
-    def _starts(self) -> bool:
+    def _starts(self, role: str) -> bool:
         with (self._directory / f"{self.port}.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [f"{self._kind}-server", *self._arguments()],
+                [f"{self._kind}-{role}", *self._arguments(role)],
                 executable=program(self._kind),
                 cwd=self._directory,
                 stdin=subprocess.DEVNULL,
@@ -85,7 +87,7 @@ class Server:
         )
         return self._is_up()
 
-    def _arguments(self) -> list[str]:
+    def _arguments(self, role: str) -> list[str]:
         where = ["--bind", "127.0.0.1", "--tls-port" if self._tls else "--port", str(self.port)]
         if self._tls:
             pem = str(self._tls)
@@ -93,7 +95,15 @@ class Server:
             where += ["--tls-auth-clients", "no"]
         if self._password:
             where += ["--requirepass", self._password]
-        return [*self._options, *where] if "--sentinel" in self._options else [*where, "--save", "", *self._options]
+        if role == "sentinel":
+            return [self._configuration(), *where]
+        return [*where, "--save", "", *self._options]
+
+    def _configuration(self) -> str:
+        """The file that a Sentinel reads, and writes what it learns to."""
+        file = self._directory / f"sentinel-{self.port}.conf"
+        file.write_text("\n".join(self._options) + "\n")
+        return str(file)
 
     def _is_up(self) -> bool:
         deadline = time.monotonic() + LIMIT_S
@@ -127,27 +137,23 @@ class Server:
 
 
 @contextmanager
-def running(kind: str, directory: Path, *options: str, **settings: Any) -> Iterator[Server]:
-    """A server with those options, as the command line takes them."""
+def running(kind: str, directory: Path, *options: str, role: str = "server", **settings: Any) -> Iterator[Server]:
+    """A server with those options, as the command line takes them, or a Sentinel with lines of its configuration."""
     server = Server(kind, directory, *options, **settings)
-    server.start()
+    server.start(role)
     try:
         yield server
     finally:
         server.kill()
 
 
-@contextmanager
-def running_sentinel(kind: str, directory: Path, primary: Server) -> Iterator[Server]:
-    """One that names the primary of the service "main", and appoints another when that is silent for 0.2 s."""
-    configuration = directory / "sentinel.conf"
-    configuration.write_text(
-        f"sentinel monitor main 127.0.0.1 {primary.port} 1\n"
-        "sentinel down-after-milliseconds main 200\n"
-        "sentinel failover-timeout main 1000\n"
+def watching(primary: Server) -> tuple[str, ...]:
+    """Options of a Sentinel that calls the primary "main", and appoints another when it is silent for 0.2 s."""
+    return (
+        f"sentinel monitor main 127.0.0.1 {primary.port} 1",
+        "sentinel down-after-milliseconds main 200",
+        "sentinel failover-timeout main 1000",
     )
-    with running(kind, directory, str(configuration), "--sentinel") as sentinel:
-        yield sentinel
 
 
 @contextmanager

@@ -14,8 +14,9 @@ from cambfs.shared.breaker import PAUSE_S
 from cambfs.shared.engine import EngineDown, Page, RunMoves
 from cambfs.shared.valkey_engine import ValkeyEngine
 from tests.shared.conftest import Clock, Connect, hurry, key
-from tests.shared.servers import KINDS, Server, running, running_cluster, running_sentinel, wait_for_agreement
+from tests.shared.servers import KINDS, Server, running, running_cluster, wait_for_agreement, watching
 from tests.waiting import eventually, in_thread, raises
+from tests.wire.raw_server import CERTIFICATE
 
 RUN = RunId(5)
 TOKEN = b"token"
@@ -182,13 +183,12 @@ def test_a_cluster_with_a_frozen_node_is_down(
     assert engine.facts(RUNS) == {}
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("is_killed", [True, False])
+@pytest.mark.parametrize(("kind", "is_killed"), [("redis", True), ("valkey", False)])
 def test_another_primary_takes_over(tmp_path: Path, connect: Connect, kind: str, clock: Clock, is_killed: bool) -> None:
     with (
         running(kind, tmp_path, "--repl-diskless-sync-delay", "0") as primary,
         running(kind, tmp_path, "--replicaof", "127.0.0.1", str(primary.port)) as replica,
-        running_sentinel(kind, tmp_path, primary) as sentinel,
+        running(kind, tmp_path, *watching(primary), role="sentinel") as sentinel,
     ):
         engine = connect(f"valkey+sentinel://127.0.0.1:{sentinel.port}/main", clock=clock)
         assert engine.lease(RUN, TOKEN)
@@ -222,7 +222,23 @@ def _grows(engine: ValkeyEngine, clock: Clock) -> bool:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_sentinels_that_know_no_primary(tmp_path: Path, connect: Connect, kind: str) -> None:
-    with running(kind, tmp_path) as primary, running_sentinel(kind, tmp_path, primary) as sentinel:
+    with (
+        running(kind, tmp_path) as primary,
+        running(kind, tmp_path, *watching(primary), role="sentinel") as sentinel,
+    ):
         with pytest.raises(EngineDown, match="no Sentinel that answers knows a primary"):
             connect(f"valkey+sentinel://127.0.0.1:{sentinel.port},127.0.0.1:1/other").lease(RUN, TOKEN)
         assert connect(f"valkey+sentinel://127.0.0.1:1,127.0.0.1:{sentinel.port}/main").lease(RUN, TOKEN)
+
+
+def test_sentinels_and_their_primary_speak_tls(
+    tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The password is the primary's. Sentinels get none."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    with running("redis", tmp_path, password="secret", tls=CERTIFICATE) as primary:
+        options = (*watching(primary), "sentinel auth-pass main secret", "tls-replication yes")
+        with running("redis", tmp_path, *options, role="sentinel", tls=CERTIFICATE) as sentinel:
+            engine = connect(f"valkeys+sentinel://127.0.0.1:{sentinel.port}/main", "secret")
+            assert engine.lease(RUN, TOKEN)
+            assert primary.admin.exists(key(RUN, "l"))

@@ -25,11 +25,11 @@ from tests.fakes import LIMIT_S
 from tests.shared.conftest import STRING_BYTES, Clock, Connect, RealPlace, hurry, key
 from tests.shared.servers import KINDS, Server, running
 from tests.waiting import eventually, in_thread
+from tests.wire.raw_server import CERTIFICATE
 
 RUN = RunId(5)
 TOKEN = b"token"
 MIB = 1 << 20
-CERTIFICATE = Path(__file__).parents[1] / "wire" / "localhost.pem"
 
 
 @pytest.fixture(params=KINDS)
