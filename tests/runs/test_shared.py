@@ -256,6 +256,7 @@ def test_an_unknown_run_keeps_no_lease(source: FakeSource, mount: Mount, server:
     for library in (mount(), mount()):
         with pytest.raises(UnknownRun):
             open_run(library)
+        settled(library)
     assert source.count("stream") == 2
     assert server.calls["release"] == 2
 
