@@ -337,6 +337,7 @@ def test_readers_notice_nothing_of_an_engine_that_fails_before(
 def test_a_log_that_is_lost_is_begun_anew_without_another_request(
     source: FakeSource, mount: Mount, server: FakeServer, half: Gate
 ) -> None:
+    source.storage = StorageManner.UNREACHABLE
     half_read(mount, partial(loses_the_log, server), half)
 
     assert source.count("stream") == 1
