@@ -17,7 +17,7 @@ from cambfs.tier import follow, upload
 from cambfs.tier.seals import FRAME_BYTES
 from cambfs.tier.tier import Tier
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, StorageManner, some_flac
-from tests.runs.results import CONTENT, OTHER, RUN, SIZE, open_run, read_at, stalls_at
+from tests.runs.results import CONTENT, OTHER, RUN, SIZE, UNCOUNTED, open_run, read_at, stalls_at
 from tests.shared.fakes import FakeEngine, FakeServer
 from tests.waiting import MakeLibrary, cached, deadline, eventually, in_thread, read_all, size_of
 
@@ -409,6 +409,18 @@ def test_large_results_are_not_shared(source: FakeSource, mount: Mount, server: 
     assert server.calls.get("finish", 0) == 0
 
 
+def test_what_another_machine_has_proven_needs_no_proof_here(source: FakeSource, mount: Mount) -> None:
+    source.add(1, Result(UNCOUNTED, has_length=False))
+    first, second = mount(), mount()
+    assert read_all(first, 1) == UNCOUNTED
+    settled(first)
+    requests = source.requests
+    assert read_all(second, 1) == UNCOUNTED
+    settled(second)
+    assert cached(second) == [RUN]
+    assert source.requests == requests
+
+
 # Sizes.
 
 
@@ -425,7 +437,7 @@ def test_the_size_is_told_before_the_end(source: FakeSource, mount: Mount) -> No
 
 
 def test_a_follower_asks_storage_itself_when_nothing_is_told(
-    source: FakeSource, mount: Mount, monkeypatch: pytest.MonkeyPatch
+    source: FakeSource, mount: Mount, server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upload.Upload, "_tell", lambda *_: None)
     source.add(1, Result(CONTENT, has_length=False))
@@ -434,6 +446,7 @@ def test_a_follower_asks_storage_itself_when_nothing_is_told(
     with open_run(first), open_run(second):
         assert size_of(second, 1) == SIZE
         assert source.count("sign") == 2
+        assert server.calls["lease"] == 1, "it has not given up to follow"
         gate.open()
 
 

@@ -11,6 +11,7 @@ import pytest
 from cambfs.model import RunInfo
 from cambfs.names import RunId
 from cambfs.shared.counts import Counts
+from cambfs.tier import follow
 from cambfs.tier.follow import SharedBody
 from cambfs.tier.seals import Facts, Frames, Header, new_upload, seal_facts
 from cambfs.tier.tier import Tier
@@ -122,14 +123,31 @@ def has_other_bytes(engine: FakeEngine) -> None:
 
 @pytest.mark.parametrize("happens", [ends, is_cut_off, loses_it, has_other_bytes])
 def test_a_log_that_ends_early_is_a_part(
-    engine: FakeEngine, log: Log, body: SharedBody, happens: Callable[[FakeEngine], None]
+    engine: FakeEngine,
+    log: Log,
+    body: SharedBody,
+    happens: Callable[[FakeEngine], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(follow, "LEASE_S", 10 * LIMIT_S)
     log.append(DATA)
     assert body.read(4) + body.read(100) == DATA
     happens(engine)
 
-    assert body.read(4) == b""
+    assert in_thread(lambda: body.read(4)).result(LIMIT_S) == b""
     assert (body.stop, body.total) == (len(DATA), None)
+
+
+def test_a_machine_that_has_the_lease_and_adds_nothing_is_not_waited_for(
+    engine: FakeEngine, log: Log, body: SharedBody, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "LEASE_S", 0.1)
+    engine.server.clock = lambda: 0.0  # the lease never lapses
+    log.append(DATA)
+    assert body.read(100) == DATA
+
+    assert in_thread(lambda: body.read(4)).result(LIMIT_S) == b""
+    assert body.stop == len(DATA)
 
 
 def test_close_ends_a_wait(log: Log, body: SharedBody) -> None:
