@@ -39,6 +39,8 @@ class Tier:
 
     def known(self, run_ids: Sequence[RunId]) -> dict[RunId, RunInfo]:
         """The size and time of those runs that another machine knows. {} when the engine is down."""
+        if not run_ids:
+            return {}
         try:
             found = self._engine.facts(run_ids)
         except EngineDown as error:

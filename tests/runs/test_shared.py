@@ -19,7 +19,7 @@ from cambfs.tier.tier import Tier
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, StorageManner, some_flac
 from tests.runs.results import CONTENT, OTHER, RUN, SIZE, UNCOUNTED, open_run, read_at, stalls_at
 from tests.shared.fakes import FakeEngine, FakeServer
-from tests.waiting import MakeLibrary, cached, deadline, eventually, in_thread, read_all, size_of
+from tests.waiting import MakeLibrary, cached, context_of, deadline, eventually, in_thread, read_all, size_of
 
 KEY = b"k" * 32
 Mount = Callable[..., Library]
@@ -226,6 +226,19 @@ def test_a_response_that_breaks_is_resumed_by_the_same_machine(source: FakeSourc
     settled(first, second)
     assert source.count("stream") == 2
     assert is_shared(source, mount)
+
+
+def test_a_machine_does_not_follow_itself(source: FakeSource, mount: Mount) -> None:
+    source.add(1, Result(CONTENT))
+    source.storage = StorageManner.UNREACHABLE
+    source.plan("stream", 1, Plan(break_after=SIZE // 2))
+    library = mount()
+    assert read_all(library, 1) == CONTENT
+    settled(library)
+    shared = context_of(library).shared
+    assert shared is not None
+    usage = shared.usage()
+    assert (usage.led, usage.followed, usage.hits, usage.sent_bytes) == (1, 0, 0, SIZE)
 
 
 @pytest.mark.usefixtures("_short_lease")
