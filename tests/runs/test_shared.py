@@ -19,6 +19,7 @@ from cambfs.tier.tier import Tier
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, StorageManner, some_flac
 from tests.runs.results import CONTENT, OTHER, RUN, SIZE, UNCOUNTED, open_run, read_at, stalls_at
 from tests.shared.fakes import FakeEngine, FakeServer
+from tests.tier.test_follow import Log
 from tests.waiting import MakeLibrary, cached, context_of, deadline, eventually, in_thread, read_all, size_of
 
 KEY = b"k" * 32
@@ -226,6 +227,16 @@ def test_a_response_that_breaks_is_resumed_by_the_same_machine(source: FakeSourc
     settled(first, second)
     assert source.count("stream") == 2
     assert is_shared(source, mount)
+
+
+def test_a_machine_that_adds_nothing_is_not_followed_for_ever(
+    source: FakeSource, mount: Mount, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "LEASE_S", 0.1)
+    server.clock = lambda: 0.0  # its lease never lapses
+    Log(FakeEngine(server)).append(CONTENT[:1000])
+    source.add(1, Result(CONTENT))
+    assert in_thread(partial(read_all, mount(), 1)).result(LIMIT_S) == CONTENT
 
 
 def test_a_machine_does_not_follow_itself(source: FakeSource, mount: Mount) -> None:
