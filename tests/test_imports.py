@@ -29,23 +29,26 @@ MAY_IMPORT = {
     "disk": {"system"},
     "cache": {"disk", "system"},
     "sizes": {"disk", "remote"},
-    "transfers": {"cache", "remote", "system"},
+    "shared": set(),
+    "tier": {"shared"},
+    "transfers": {"tier", "cache", "remote", "system"},
     "ahead": {"transfers"},
-    "runs": {"ahead", "transfers", "sizes", "cache", "disk", "remote"},
+    "runs": {"ahead", "transfers", "tier", "sizes", "cache", "disk", "remote"},
     "run_list": {"system"},
     "wav": {"runs", "remote"},
     "vfs": {"wav", "runs", "cache", "remote"},
     "links": {"vfs", "run_list", "runs", "remote"},
-    "status": {"runs", "transfers", "cache", "remote"},
+    "status": {"runs", "transfers", "cache", "remote", "shared"},
     "fuse": {"vfs", "runs", "mounts", "system"},
     "python": {"settings", "wiring", "fuse", "runs", "wav", "system"},
-    "settings": {"run_list", "hosts", "system"},
+    "settings": {"run_list", "hosts", "shared", "system"},
     "doctor": {
         "settings",
         "account",
         "http",
         "hosts",
         "redaction",
+        "shared",
         "wire",
         "remote",
         "cache",
@@ -67,6 +70,8 @@ RESERVED = {
     "starlette": {"demo"},
     "uvicorn": {"demo"},
     "soundfile": {"wav"},
+    "valkey": {"shared"},
+    "libvalkey": {"shared"},
 }
 
 
@@ -159,7 +164,7 @@ def test_nothing_imports_in_a_circle() -> None:
 
 @pytest.mark.parametrize("module", ["vfs.tree", "runs.library", "names", "bulk_fetch"])
 def test_the_core_can_be_imported_without_fuse_and_requests(module: str) -> None:
-    absent = ["fuse", "requests", "urllib3", "click", "starlette", "uvicorn", "soundfile"]
+    absent = ["fuse", "requests", "urllib3", "click", "starlette", "uvicorn", "soundfile", "valkey"]
     program = f"import sys; sys.modules.update(dict.fromkeys({absent})); import cambfs.{module}"
 
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60)

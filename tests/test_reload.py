@@ -12,7 +12,7 @@ import pytest
 from cambfs.errors import SettingError
 from cambfs.reload import Reload
 from cambfs.run_list import DeclaredRuns
-from cambfs.settings.config import ApiKey, Settings
+from cambfs.settings.config import ApiKey, Password, Settings
 
 BEGIN = Settings(key=ApiKey("old-key"), runs="1-3", options=("max_read=4096",))
 
@@ -71,6 +71,17 @@ def test_all_that_can_change_does_and_the_rest_waits(mount: Mount, caplog: pytes
     assert caplog.messages == [
         "settings read again; changed: key, cache_size, runs, log_level; from the next mount on: timeout, url_style"
     ]
+
+
+def test_the_shared_cache_waits_for_the_next_mount_and_its_password_is_not_logged(
+    mount: Mount, caplog: pytest.LogCaptureFixture
+) -> None:
+    mount.wanted = replace(
+        BEGIN, shared_cache="valkey://farm", shared_cache_password=Password("s3cret"), shared_max_result=5
+    )
+    mount.reload()
+    names = "shared_cache, shared_cache_password, shared_max_result"
+    assert caplog.messages == [f"settings read again; from the next mount on: {names}"]
 
 
 def test_the_options_of_the_mount_are_as_they_were_settled(mount: Mount, caplog: pytest.LogCaptureFixture) -> None:

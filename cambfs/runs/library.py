@@ -15,6 +15,7 @@ from threading import Lock
 from cambfs.ahead.lookahead import Lookahead
 from cambfs.ahead.open_habit import OpenHabit
 from cambfs.ahead.read_ahead import MOST_BYTES, ReadAhead
+from cambfs.ahead.shared_facts import SharedFacts
 from cambfs.cache.usage import CacheUsage
 from cambfs.deadline import Deadline
 from cambfs.errors import CambfsError, Closing, NotRepeated, UnknownRun
@@ -52,6 +53,7 @@ class Library:
         self._size_lookahead = Lookahead()
         self._url_lookahead = Lookahead()
         self._open_habit = OpenHabit(context.tuning.unopened_looks)
+        self._shared_facts = SharedFacts()
         # Half of the cache: what is fetched ahead must not evict itself, nor the result that is being read.
         self._read_ahead = ReadAhead(self, context, read_ahead, lambda: min(MOST_BYTES, context.cache.limit_bytes // 2))
 
@@ -85,7 +87,7 @@ class Library:
 
     def wait_for_info(self, run_id: RunId, deadline: Deadline) -> RunInfo:
         """Waits for the exact size, and asks for it if necessary. Raises CambfsError."""
-        known = self.info(run_id)
+        known = self.info(run_id) or self._shared_info(run_id)
         if known is not None:
             return known
         is_single = not self._ask_ahead(run_id)
@@ -201,6 +203,7 @@ class Library:
         with self._lock:
             self._size_lookahead.begin(runs)
             self._url_lookahead.begin(runs)
+            self._shared_facts.begin(runs)
         self._read_ahead.begin(runs, *other_orders)
 
     def cached_or_in_use(self) -> set[RunId]:
@@ -256,6 +259,17 @@ class Library:
         with self._lock:
             is_likely = self._open_habit.looked_at(run_id)
         return is_likely and self._context.speculation.is_allowed
+
+    def _shared_info(self, run_id: RunId) -> RunInfo | None:
+        """What another machine knows of the run. It is asked about the next ones of a listing as well."""
+        tier = self._context.shared
+        if tier is None:
+            return None
+        with self._lock:
+            wanted = self._shared_facts.wanted(run_id, self._is_answered)
+        for known_id, info in tier.known(wanted).items():
+            self.learn(known_id, info, is_unverified=False)
+        return self.info(run_id)
 
     def _is_answered(self, run_id: RunId) -> bool:
         return self._info.get(run_id) is not None or self._unknown.fails(run_id) or self._cache.info(run_id) is not None

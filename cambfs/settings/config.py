@@ -25,6 +25,7 @@ from cambfs.text import quoted
 
 DEFAULT_DISK_BYTES = 5 * 2**30
 DEFAULT_MEMORY_BYTES = 512 * 2**20
+DEFAULT_SHARED_RESULT_BYTES = 64 * 2**20
 LOG_LEVELS = ("debug", "info", "warning", "error")
 URL_STYLES = ("json", "plain", "shortcut")
 FUSE_VERSIONS = ("auto", "2", "3")
@@ -35,9 +36,9 @@ KEY_NAMES = frozenset({"api_key", "api_key_file"})
 _MAX_KEY_BYTES, _MAX_CONFIG_BYTES = 4096, 65_536
 
 
-class ApiKey:
-    """The key, in a wrapper that never shows it by accident: only `reveal()` returns the text. `place` is its source: a
-    variable, a file, or a name in config.toml."""
+class Secret:
+    """A key or a password, in a wrapper that never shows it by accident: only `reveal()` returns the text. `place` is
+    its source: a variable, a file, or a name in config.toml."""
 
     __slots__ = ("_text", "place")
 
@@ -49,27 +50,40 @@ class ApiKey:
         return self._text
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ApiKey) and self._text == other._text
+        return type(other) is type(self) and self._text == other._text
 
     def __hash__(self) -> int:
         return hash(self._text)
 
     def __repr__(self) -> str:
-        return "ApiKey(***)"
+        return f"{type(self).__name__}(***)"
 
     __str__ = __repr__
+
+
+class ApiKey(Secret):
+    __slots__ = ()
+
+
+class Password(Secret):
+    """That of the shared cache."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
 class Settings:
     """The settings of one command. `key` is None when there is none; paths are absolute; sizes are in bytes, times in
-    seconds. A setting that the command does not have keeps its default."""
+    seconds. `shared_cache` is a URL, "" without one. A setting that the command does not have keeps its default."""
 
     base_url: str = "https://client.camb.ai/apis"
     key: ApiKey | None = None
     cache_dir: Path = Path(os.devnull)  # never used, and not a directory
     cache_size: int = DEFAULT_DISK_BYTES
     no_disk_cache: bool = False
+    shared_cache: str = ""
+    shared_cache_password: Password | None = None
+    shared_max_result: int = DEFAULT_SHARED_RESULT_BYTES
     max_transfers: int = 64
     max_result_size: int = 4 * 2**30
     read_ahead: int = 4
@@ -190,17 +204,26 @@ def unknown_variables(known: Collection[str]) -> list[str]:
 
 def read_key_file(path: Path) -> ApiKey:
     """The key in a file that only its owner can read, and others cannot replace. Raises SettingError."""
+    return checked_key(str(path), _read_secret(path, "the API key").decode("ascii", "replace"))
+
+
+def read_password_file(path: Path) -> Password:
+    """As `read_key_file`."""
+    return checked_password(str(path), _read_secret(path, "the password").decode("utf-8", "surrogateescape"))
+
+
+def _read_secret(path: Path, what: str) -> bytes:
     try:
         content, status = user_files.read(path, _MAX_KEY_BYTES)
         user_files.check_nobody_else_reads(path, status)
         user_files.check_nobody_else_writes(path, status)
     except OSError as error:
-        raise SettingError(f"{path}: {error.strerror}; it should hold the API key") from None
+        raise SettingError(f"{path}: {error.strerror}; it should hold {what}") from None
     except ValueError as error:
-        raise SettingError(f"{path}: {error}; it should hold the API key and nothing else") from None
+        raise SettingError(f"{path}: {error}; it should hold {what} and nothing else") from None
     if not content.strip():
-        raise SettingError(f"{path}: is empty; it should hold the API key")
-    return checked_key(str(path), content.decode("ascii", "replace"))
+        raise SettingError(f"{path}: is empty; it should hold {what}")
+    return content
 
 
 def checked_key(place: str, text: str) -> ApiKey:
@@ -209,3 +232,11 @@ def checked_key(place: str, text: str) -> ApiKey:
     if not re.fullmatch(r"[!-~]+", key):
         raise SettingError(f"{place}: the key has spaces, control or non-ASCII characters in it; copy it again")
     return ApiKey(key, place)
+
+
+def checked_password(place: str, text: str) -> Password:
+    """As `checked_key`. A password may have spaces in it."""
+    password = text.strip("\r\n")
+    if not password.isprintable():
+        raise SettingError(f"{place}: the password has control characters or a second line in it; write it again")
+    return Password(password, place)

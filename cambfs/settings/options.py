@@ -17,10 +17,10 @@ from click.core import ParameterSource
 from cambfs.errors import ConfigError, SettingError
 from cambfs.run_list import expand, parse_runs
 from cambfs.settings import config
-from cambfs.settings.config import FUSE_VERSIONS, LOG_LEVELS, URL_STYLES, ApiKey, Settings
+from cambfs.settings.config import FUSE_VERSIONS, LOG_LEVELS, URL_STYLES, ApiKey, Password, Settings
 from cambfs.settings.setting import CHOSEN, STORED, PathValue, Setting, Start, Value, mistakes_in_settings, refuse
 from cambfs.settings.values import parse_duration, parse_options, parse_size
-from cambfs.system.private_files import KEY_VARIABLE
+from cambfs.system.private_files import KEY_VARIABLE, PASSWORD_VARIABLE
 from cambfs.text import visible
 
 _ARGUMENTS = "cambfs.arguments"
@@ -69,6 +69,14 @@ def _base_url(text: str) -> str:
     return text.strip()
 
 
+def _shared_cache(text: str) -> str:
+    from cambfs.shared.address import parse
+
+    if text.strip():  # "" in a profile turns it off
+        parse(text.strip())
+    return text.strip()
+
+
 _PROFILE = Setting(
     "--profile",
     str,
@@ -96,6 +104,20 @@ _CACHE = (
         show_default="5GiB, in memory 512MiB",
     ),
     Setting("--no-disk-cache", None, "Keep results in memory instead, for the life of the process."),
+)
+_SHARED = (
+    Setting(
+        "--shared-cache",
+        Value("URL", _shared_cache),
+        "Valkey or Redis server that several machines share, for example valkey://farm:6379/0.",
+    ),
+    Setting(
+        "--shared-cache-password-file",
+        _FILE,
+        "File with its password, readable only by its owner. The flag takes precedence over "
+        "CAMBFS_SHARED_CACHE_PASSWORD.",
+    ),
+    Setting("--shared-max-result", _SIZE, "Share no results that are larger than this.", default="64MiB"),
 )
 _TRANSFER = (
     Setting(
@@ -157,12 +179,19 @@ def _hidden(setting: Setting) -> Setting:
     return hidden
 
 
-FOR_MOUNT = (*_API, *_CACHE_DIR, *_CACHE, *_TRANSFER, *_READ_AHEAD, *_LISTED, *_VIEW, *_LOG, _PROFILE)
+FOR_MOUNT = (*_API, *_CACHE_DIR, *_CACHE, *_SHARED, *_TRANSFER, *_READ_AHEAD, *_LISTED, *_VIEW, *_LOG, _PROFILE)
 FOR_DEMO = (*_CACHE, *_TRANSFER, *_READ_AHEAD, *_VIEW, *_LOG, _PROFILE)
-FOR_FETCH = (*_API, *_CACHE_DIR, *_CACHE, *_TRANSFER, *_LOG, _PROFILE)
+FOR_FETCH = (*_API, *_CACHE_DIR, *_CACHE, *_SHARED, *_TRANSFER, *_LOG, _PROFILE)
 FOR_WAIT = (*_API, *_LOG, _PROFILE)
 FOR_CACHE = (*_CACHE_DIR, _PROFILE)
-FOR_DOCTOR = (*_API, *_CACHE_DIR, *_CACHE, _PROFILE, *map(_hidden, (*_TRANSFER, *_READ_AHEAD, *_LISTED, *_VIEW, *_LOG)))
+FOR_DOCTOR = (
+    *_API,
+    *_CACHE_DIR,
+    *_CACHE,
+    *_SHARED,
+    _PROFILE,
+    *map(_hidden, (*_TRANSFER, *_READ_AHEAD, *_LISTED, *_VIEW, *_LOG)),
+)
 
 SETTINGS: dict[str, Setting] = {setting.name or "": setting for setting in FOR_MOUNT}
 _NAMES = SETTINGS.keys() - {"profile"}
@@ -190,7 +219,7 @@ def with_settings(options: tuple[Setting, ...]) -> Callable[[Callable[..., Any]]
 
 def known_variables() -> set[str]:
     """The names in the environment that cambfs looks at."""
-    return {*(str(setting.envvar) for setting in SETTINGS.values()), KEY_VARIABLE, *_NO_SETTINGS}
+    return {*(str(setting.envvar) for setting in SETTINGS.values()), KEY_VARIABLE, PASSWORD_VARIABLE, *_NO_SETTINGS}
 
 
 def settings_of(ctx: click.Context) -> Settings:
@@ -210,6 +239,10 @@ def settings_of(ctx: click.Context) -> Settings:
         values["key"] = _key(ctx) if "api_key_file" in ctx.params else None
     except ConfigError as error:
         refuse(ctx, "key", error)
+    try:
+        values["shared_cache_password"] = _password(ctx) if values.get("shared_cache") else None
+    except ConfigError as error:
+        refuse(ctx, "shared_cache_password", error)
     return Settings(**values)
 
 
@@ -224,6 +257,16 @@ def _key(ctx: click.Context) -> ApiKey | None:
     if stored is not None and stored.value.strip() and source not in _EXPLICIT:
         return config.checked_key(stored.place, stored.value)
     return None if file is None else config.read_key_file(file)
+
+
+def _password(ctx: click.Context) -> Password | None:
+    """In the same order as the key, without the configuration, which holds no password."""
+    name = "shared_cache_password_file"
+    is_chosen = name in ctx.meta[CHOSEN] or ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    if ctx.obj.password.strip() and not is_chosen:
+        return config.checked_password(PASSWORD_VARIABLE, ctx.obj.password)
+    file = ctx.params[name]
+    return None if file is None else config.read_password_file(file)
 
 
 _EXPLICIT = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)

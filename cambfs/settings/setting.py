@@ -19,7 +19,7 @@ from click.shell_completion import CompletionItem
 from cambfs.errors import ConfigError, SettingError
 from cambfs.settings import config
 from cambfs.settings.values import parse_path
-from cambfs.system.private_files import KEY_VARIABLE
+from cambfs.system.private_files import KEY_VARIABLE, PASSWORD_VARIABLE
 
 if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]
@@ -45,10 +45,11 @@ def _working_directory() -> Path | None:
 @dataclass(frozen=True)
 class Start:
     """State at the start of the command. A mount that reads its settings again needs it, because it works in another
-    directory, and its environment has no key."""
+    directory, and its environment has no key and no password."""
 
     directory: Path | None = field(default_factory=_working_directory)
     key: str = field(default_factory=lambda: os.environ.get(KEY_VARIABLE, ""), repr=False)
+    password: str = field(default_factory=lambda: os.environ.get(PASSWORD_VARIABLE, ""), repr=False)
 
 
 class Value(_ParamType):

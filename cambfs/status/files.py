@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from cambfs.shared.counts import Usage
 from cambfs.status.monitor import Monitor, Snapshot
+
+_SHARED_RESULTS = ("facts", "hits", "followed", "led", "dropped")
 
 _Sample = tuple[Mapping[str, str], float]
 
@@ -50,6 +53,17 @@ def _lines(snapshot: Snapshot) -> Iterator[str]:
     yield from _family("read_ahead_unopened_results", "gauge", "Those not opened since.", ({}, ahead.unopened_results))
     yield from _family("read_ahead_unopened_bytes", "gauge", "Their bytes.", ({}, ahead.unopened_bytes))
     yield from _family("origin_down", "gauge", "Whether an origin is considered down.", *down)
+    if snapshot.shared is not None:
+        yield from _shared(snapshot.shared)
+
+
+def _shared(usage: Usage) -> Iterator[str]:
+    results = [({"kind": name}, float(getattr(usage, name))) for name in _SHARED_RESULTS]
+    up: list[_Sample] = [] if usage.is_up is None else [({}, float(usage.is_up))]
+    yield from _family("shared_up", "gauge", "Whether the shared cache responds.", *up)
+    yield from _family("shared_results_total", "counter", "Results by what the shared cache did for them.", *results)
+    yield from _family("shared_received_bytes_total", "counter", "Bytes of audio from it.", ({}, usage.received_bytes))
+    yield from _family("shared_sent_bytes_total", "counter", "Bytes of audio to it.", ({}, usage.sent_bytes))
 
 
 def _family(name: str, kind: str, text: str, *samples: _Sample) -> Iterator[str]:

@@ -18,6 +18,7 @@ from cambfs import __version__
 from cambfs.cache.usage import CacheUsage
 from cambfs.model import Progress
 from cambfs.runs.library import Library
+from cambfs.shared.counts import Usage
 from cambfs.status.counters import Counters, Counts
 from cambfs.transfers.ahead_counts import ReadAheadCounts
 
@@ -42,7 +43,8 @@ class OriginState(Protocol):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """`started_s` is since the epoch. `errors` are as `/.cambfs/errors` has them, the last at the end."""
+    """`started_s` is since the epoch. `shared` is None without a shared cache. `errors` are as `/.cambfs/errors` has
+    them, the last at the end."""
 
     version: str
     pid: int
@@ -55,19 +57,19 @@ class Snapshot:
     tasks_awaited: int
     counts: Counts
     read_ahead: ReadAheadCounts
+    shared: Usage | None
     origins: Sequence[OriginState]
     runs_file: Sequence[str]
     errors: Sequence[Mapping[str, str]]
 
     def as_json(self) -> bytes:
-        """As a JSON object. Sizes are in bytes, times in seconds, `started` is UTC."""
-        started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.started_s))
+        """As a JSON object. Sizes are in bytes, times in seconds, `started` and `since` are UTC."""
         requests: dict[str, dict[str, int]] = {}
         for (kind, status), count in sorted(self.counts.requests.items()):
             requests.setdefault(kind, {})[status] = count
         shown: dict[str, Any] = {
             **{name: getattr(self, name) for name in ("version", "pid", "mount_point", "base_url")},
-            "started": started,
+            "started": _utc(self.started_s),
             "uptime_s": round(self.uptime_s, 3),
             "cache": asdict(self.cache),
             "transfers": [asdict(one) for one in self.transfers],
@@ -76,11 +78,21 @@ class Snapshot:
             "received_bytes": self.counts.received_bytes,
             "retries": self.counts.retries,
             "read_ahead": asdict(self.read_ahead),
+            "shared": None if self.shared is None else _shared(self.shared),
             "origins": [_origin(one) for one in self.origins],
             "runs_file": list(self.runs_file),
             "errors": list(self.errors),
         }
         return (json.dumps(shown, indent=2) + "\n").encode()
+
+
+def _utc(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def _shared(usage: Usage) -> dict[str, Any]:
+    shown = {"since" if name == "since_s" else name: value for name, value in asdict(usage).items()}
+    return {**shown, "since": _utc(usage.since_s), "for_s": round(max(time.time() - usage.since_s, 0.0), 3)}
 
 
 def _origin(state: OriginState) -> dict[str, Any]:
@@ -90,7 +102,7 @@ def _origin(state: OriginState) -> dict[str, Any]:
 
 class Monitor:
     """`errors` returns the last failures, masked; `origins` the states of the origins; `tasks_awaited` the number of
-    tasks that have waiters; `runs_file` the problems of the runs file."""
+    tasks that have waiters; `runs_file` the problems of the runs file; `shared` the figures of the shared cache."""
 
     def __init__(
         self,
@@ -102,6 +114,7 @@ class Monitor:
         origins: Callable[[], Sequence[OriginState]] = tuple,
         tasks_awaited: Callable[[], int] = lambda: 0,
         runs_file: Callable[[], Sequence[str]] = tuple,
+        shared: Callable[[], Usage | None] = lambda: None,
     ) -> None:
         self._library = library
         self._counters = counters
@@ -111,6 +124,7 @@ class Monitor:
         self._origins = origins
         self._tasks_awaited = tasks_awaited
         self._runs_file = runs_file
+        self._shared = shared
         self._started_s = time.time()
         self._began_s = time.monotonic()
 
@@ -127,6 +141,7 @@ class Monitor:
             tasks_awaited=self._tasks_awaited(),
             counts=self._counters.counts(),
             read_ahead=self._library.read_ahead_counts(),
+            shared=self._shared(),
             origins=self._origins(),
             runs_file=self._runs_file()[:_ERRORS_SHOWN],
             errors=self._errors()[-_ERRORS_SHOWN:],

@@ -47,6 +47,8 @@ def _rows(status: _Status) -> Iterator[tuple[str, RenderableType]]:
     ahead = status.get("read_ahead")  # a mount of an older version has none
     if ahead and ahead["results"]:
         yield "read ahead", _text(_read_ahead(ahead))
+    if shared := status.get("shared"):  # an older version has none
+        yield "shared", _shared(shared)
     for origin in status["origins"]:
         if origin["is_open"]:
             # Nothing tries on its own: after the time is over, the first operation that needs the origin does.
@@ -75,6 +77,16 @@ def _cache(cache: _Status) -> Text:
     )
     served = f"hits {cache['hits']}, misses {cache['misses']}, evicted {cache['evictions']}"
     return _text(f"{filled}; {served}; {cache['path'] or 'in memory'}")
+
+
+def _shared(shared: _Status) -> Text:
+    state = {None: "not needed yet", True: f"up for {_span(shared['for_s'])}"}.get(shared["is_up"])
+    down = f"down for {_span(shared['for_s'])}: {shared['reason']}; results come from the API"
+    results = ", ".join(f"{name} {shared[name]}" for name in ("facts", "hits", "followed", "led"))
+    volume = f"received {shown_size(shared['received_bytes'])}, sent {shown_size(shared['sent_bytes'])}"
+    dropped = f"; {_counted(shared['dropped'], 'result')} with a wrong seal dropped" if shared["dropped"] else ""
+    line = f"{shared['address']}, {state or down}; {results}; {volume}{dropped}"
+    return _text(line, "red" if state is None or dropped else "")
 
 
 def _counted(count: int, what: str) -> str:

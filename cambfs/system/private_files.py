@@ -17,6 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 
 KEY_VARIABLE = "CAMB_API_KEY"
+PASSWORD_VARIABLE = "CAMBFS_SHARED_CACHE_PASSWORD"
+_SECRETS = (KEY_VARIABLE, PASSWORD_VARIABLE)
 
 # The ids that a user namespace shows for those that it does not map.
 _OVERFLOW_UID = 65534
@@ -199,12 +201,14 @@ def _claim(status: os.stat_result, fd: int) -> None:
 
 def environment() -> dict[str, str]:
     """The part of this process's environment that children may see."""
-    return {name: value for name, value in os.environ.items() if name != KEY_VARIABLE}
+    return {name: value for name, value in os.environ.items() if name not in _SECRETS}
 
 
-def forget_key_variable() -> None:
-    """From here on the key is in no environment, of children or of this process. Not while other threads look there."""
-    forget_variable(KEY_VARIABLE)
+def forget_secrets() -> None:
+    """From here on the key, and the password of the shared cache, are in no environment, of children or of this
+    process. Not while other threads look there."""
+    for name in _SECRETS:
+        forget_variable(name)
 
 
 def forget_variable(name: str) -> None:

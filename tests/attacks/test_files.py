@@ -401,9 +401,9 @@ PROGRAM = """
 import os, resource, subprocess, sys
 from cambfs.system import limits, private_files
 assert b"needle" in open("/proc/self/environ", "rb").read()
-private_files.forget_key_variable()
+private_files.forget_secrets()
 assert b"needle" not in open("/proc/self/environ", "rb").read()
-assert "CAMB_API_KEY" not in os.environ
+assert not {"CAMB_API_KEY", "CAMBFS_SHARED_CACHE_PASSWORD"} & os.environ.keys()
 print(subprocess.run(["env"], capture_output=True, text=True).stdout)
 limits.forbid_core_dumps()
 assert resource.getrlimit(resource.RLIMIT_CORE)[0] == 0
@@ -412,8 +412,13 @@ assert ctypes.CDLL(None).prctl(3, 0, 0, 0, 0) == 0
 """
 
 
-def test_a_process_forgets_the_key_and_dumps_no_core() -> None:
-    environ = {**os.environ, "CAMB_API_KEY": "needle", "CAMB_BASE_URL": "stays"}
+def test_a_process_forgets_its_secrets_and_dumps_no_core() -> None:
+    environ = {
+        **os.environ,
+        "CAMB_API_KEY": "needle",
+        "CAMBFS_SHARED_CACHE_PASSWORD": "needle",
+        "CAMB_BASE_URL": "stays",
+    }
     done = subprocess.run([sys.executable, "-c", PROGRAM], env=environ, capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done.stderr
     assert "needle" not in done.stdout

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import click
 import platformdirs
@@ -259,6 +260,92 @@ def test_a_key_never_shows(tmp_path: Path) -> None:
     assert "s3cret" not in f"{settings} {settings!r} {settings.key} {settings.key!r} {[settings.key]}"
     assert "s3cret" not in str(vars(settings))
     assert ApiKey("s3cret").reveal() == "s3cret"
+
+
+def password(settings: Settings) -> str:
+    assert settings.shared_cache_password is not None
+    return settings.shared_cache_password.reveal()
+
+
+def test_the_shared_cache_is_off_unless_it_is_named(tmp_path: Path) -> None:
+    assert (load_from(tmp_path).shared_cache, load_from(tmp_path).shared_max_result) == ("", 64 * 2**20)
+    toml = 'shared_cache = "valkey://farm:6379/0"\nshared_max_result = "1MB"\n[profile.alone]\nshared_cache = ""'
+    assert load_from(tmp_path, toml).shared_cache == "valkey://farm:6379/0"
+    assert load_from(tmp_path, toml).shared_max_result == 1_000_000
+    assert load_from(tmp_path, toml, profile="alone").shared_cache == ""
+
+
+_URL_WITH_PASSWORD = "valkey://farmer:s3cret@farm:6379/0"
+
+
+@pytest.mark.parametrize(
+    ("place", "given"),
+    [
+        ("--shared-cache", {"shared_cache": _URL_WITH_PASSWORD}),
+        ("CAMBFS_SHARED_CACHE", {"environ": {"CAMBFS_SHARED_CACHE": _URL_WITH_PASSWORD}}),
+        ("config.toml", {"toml": f'shared_cache = "{_URL_WITH_PASSWORD}"'}),
+    ],
+)
+def test_a_password_in_the_url_is_refused_in_a_line_that_does_not_show_it(
+    tmp_path: Path, place: str, given: dict[str, Any]
+) -> None:
+    with pytest.raises((ConfigError, click.BadParameter)) as caught:
+        load_from(tmp_path, **given)
+    shown = caught.value.format_message() if isinstance(caught.value, click.BadParameter) else str(caught.value)
+    assert place in shown
+    assert "CAMBFS_SHARED_CACHE_PASSWORD" in shown
+    assert "shared_cache_password_file" in shown.replace("-", "_")
+    assert "s3cret" not in shown
+    assert "\n" not in shown
+
+
+def test_the_password_comes_from_the_flag_the_environment_or_the_file(tmp_path: Path) -> None:
+    file = key_file(tmp_path, b"from file\n")
+    toml, environ = 'shared_cache = "valkey://farm"\n', {"CAMBFS_SHARED_CACHE_PASSWORD": "from-env\n"}
+    stored = f'{toml}shared_cache_password_file = "key"\n'
+    assert password(load_from(tmp_path, stored, environ, shared_cache_password_file=file)) == "from file"
+    assert password(load_from(tmp_path, stored, environ)) == "from-env"
+    assert password(load_from(tmp_path, stored, {"CAMBFS_SHARED_CACHE_PASSWORD": ""})) == "from file"
+    assert load_from(tmp_path, toml).shared_cache_password is None
+
+
+def test_a_profile_with_a_password_uses_no_other(tmp_path: Path) -> None:
+    key_file(tmp_path, b"from file\n")
+    toml = '[profile.work]\nshared_cache = "valkey://farm"\nshared_cache_password_file = "key"'
+    environ = {"CAMBFS_SHARED_CACHE_PASSWORD": "from-env", "CAMBFS_SHARED_CACHE_PASSWORD_FILE": "/none"}
+    assert password(load_from(tmp_path, toml, environ, profile="work")) == "from file"
+
+
+def test_a_password_is_not_read_without_a_shared_cache(tmp_path: Path) -> None:
+    assert load_from(tmp_path, shared_cache_password_file=tmp_path / "none").shared_cache_password is None
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
+def test_a_password_file_that_others_can_use_is_refused(tmp_path: Path, mode: int) -> None:
+    file = key_file(tmp_path, mode=mode)
+    with pytest.raises(ConfigError, match=f"chmod 600 {file}"):
+        load_from(tmp_path, shared_cache="valkey://farm", shared_cache_password_file=file)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"s3cret\nmore", b"s3cret\x1b[0m", b"s3cret\xff"])
+def test_a_wrong_password_file_is_refused_without_showing_it(tmp_path: Path, content: bytes) -> None:
+    file = key_file(tmp_path, content)
+    with pytest.raises(ConfigError, match=f"^{file}: ") as caught:
+        load_from(tmp_path, shared_cache="valkey://farm", shared_cache_password_file=file)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_password_never_shows_and_is_no_setting_of_the_file(tmp_path: Path) -> None:
+    environ = {"CAMBFS_SHARED_CACHE": "valkey://farm", "CAMBFS_SHARED_CACHE_PASSWORD": "s3cret"}
+    settings = load_from(tmp_path, environ=environ)
+    assert password(settings) == "s3cret"
+    assert "s3cret" not in f"{settings} {settings!r} {settings.shared_cache_password} {vars(settings)}"
+    words = refusal(tmp_path, 'shared_cache_password = "s3cret"')
+    assert "did you mean shared_cache_password_file?" in words
+    assert "s3cret" not in words
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CAMBFS_SHARED_CACHE_PASSWORD", "s3cret")
+        assert unknown_variables(known_variables()) == []
 
 
 def test_a_command_without_a_key_opens_no_key_file(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from cambfs.cache.cache import Cache
 from cambfs.disk.disk import Disk
 from cambfs.names import RunId
 from cambfs.runs.library import Library
+from cambfs.shared.counts import Counts
 from cambfs.status.counters import Counters
 from cambfs.status.files import files
 from cambfs.status.monitor import Monitor
@@ -130,3 +131,25 @@ def test_the_metrics_are_what_prometheus_reads(monitor: Monitor, library: Librar
 def test_known_runs_are_a_line_each(monitor: Monitor, library: Library) -> None:
     read_all(library, 2)
     assert files(monitor)["known"]() == b"2\n7\n"
+
+
+def test_the_shared_cache_is_described(library: Library, counters: Counters, monitor: Monitor) -> None:
+    assert _json(monitor)["shared"] is None
+    assert not any(name.startswith("cambfs_shared") for name, _ in _samples(monitor))
+    shared = Counts("valkey://farm:6379")
+    monitor = Monitor(library, counters, Path("/mnt/x"), "", list, shared=shared.usage)
+    assert ("cambfs_shared_up", "") not in _samples(monitor)
+    shared.add("followed", 2)
+    shared.add("sent_bytes", 300)
+    shared.note_down("refused")
+    found = _json(monitor)["shared"]
+    assert (found["address"], found["is_up"], found["reason"]) == ("valkey://farm:6379", False, "refused")
+    assert (found["followed"], found["sent_bytes"]) == (2, 300)
+    assert found["since"].endswith("Z")
+    assert 0 <= found["for_s"] < 60
+    samples = _samples(monitor)
+    assert samples["cambfs_shared_up", ""] == 0
+    assert samples["cambfs_shared_results_total", "followed"] == 2
+    assert samples["cambfs_shared_sent_bytes_total", ""] == 300
+    shared.note_up()
+    assert _samples(monitor)["cambfs_shared_up", ""] == 1

@@ -28,6 +28,20 @@ STATUS: dict[str, Any] = {
     "received_bytes": 350,
     "retries": 8,
     "read_ahead": {"results": 4, "bytes": 2048, "unopened_results": 1, "unopened_bytes": 700},
+    "shared": {
+        "address": "valkey://farm:6379",
+        "is_up": True,
+        "since": "T",
+        "for_s": 61.0,
+        "reason": "",
+        "facts": 9,
+        "hits": 5,
+        "followed": 6,
+        "led": 7,
+        "dropped": 0,
+        "received_bytes": 3000,
+        "sent_bytes": 1024,
+    },
     "origins": [
         {"origin": "https://up.test", "is_open": False, "reason": "", "seconds_left": 0.0},
         {"origin": "https://down.test", "is_open": True, "reason": "refused", "seconds_left": 2.4},
@@ -54,6 +68,7 @@ def _looks(status: dict[str, Any]) -> str:
         "https://down.test: refused; tried again in 2 s",
         "for 2 tasks",
         "4 results, 2.0 KiB; 1 not opened, 700 bytes",
+        "shared       valkey://farm:6379, up for 1 min 1 s; facts 9, hits 5, followed 6, led 7; received 2.9",
         "30 %",
         "300 bytes of 1000 bytes",
         "2.0 KiB/s",
@@ -70,10 +85,26 @@ def test_an_origin_that_nobody_needs_is_tried_at_the_next_request() -> None:
     assert "https://down.test: refused; tried again at the next request" in _looks({**STATUS, "origins": [down]})
 
 
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"is_up": None}, "farm:6379, not needed yet; facts"),
+        ({"is_up": False, "reason": "refused"}, "down for 1 min 1 s: refused; results come from the API; facts"),
+        ({"dropped": 1}, "sent 1.0 KiB; 1 result with a wrong seal dropped"),
+    ],
+)
+def test_the_state_of_the_shared_cache_is_shown(changed: dict[str, Any], words: str) -> None:
+    assert words in _looks({**STATUS, "shared": {**STATUS["shared"], **changed}})
+
+
 def test_what_is_not_the_case_is_not_shown() -> None:
-    by_an_older_version = {name: value for name, value in STATUS.items() if name not in ("read_ahead", "runs_file")}
+    by_an_older_version = {
+        name: value for name, value in STATUS.items() if name not in ("read_ahead", "runs_file", "shared")
+    }
     nothing = {"transfers": [], "errors": [], "requests": {}, "tasks_awaited": 0}
     shown = _looks({**by_an_older_version, **nothing, "origins": STATUS["origins"][:1]})
     assert "https://up.test" not in shown
-    assert not any(word in shown for word in ("downloads", "errors", "unreachable", "waiting", "ahead", "runs file"))
+    assert not any(
+        word in shown for word in ("downloads", "errors", "unreachable", "waiting", "ahead", "shared", "runs file")
+    )
     assert "requests  none" in shown

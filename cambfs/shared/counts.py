@@ -1,0 +1,66 @@
+"""Counts what a mount gets from the shared tier and puts there, and whether the engine responds.
+
+The tier calls it; `cambfs.status` shows it. Threads: any. `_lock` is a leaf.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import Literal
+
+Figure = Literal["facts", "hits", "followed", "led", "dropped", "received_bytes", "sent_bytes"]
+
+
+@dataclass(frozen=True)
+class Usage:
+    """`address` is without a password. `is_up` is None before the first response of the engine; it has been so since
+    `since_s` (of the epoch), and `reason` says why it is down.
+
+    Results: `facts` counts those whose size came from the tier, `hits` those that were there in whole when they were
+    opened, `followed` those that another machine was fetching, `led` those that this mount fetched for all, and
+    `dropped` those that it removed because a seal was wrong. The bytes are those of results, without seals."""
+
+    address: str
+    is_up: bool | None = None
+    since_s: float = 0.0
+    reason: str = ""
+    facts: int = 0
+    hits: int = 0
+    followed: int = 0
+    led: int = 0
+    dropped: int = 0
+    received_bytes: int = 0
+    sent_bytes: int = 0
+
+
+class Counts:
+    """`clock` returns seconds since the epoch."""
+
+    def __init__(self, address: str, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._lock = Lock()  # guards the usage
+        self._usage = Usage(address, since_s=clock())
+
+    def usage(self) -> Usage:
+        with self._lock:
+            return self._usage
+
+    def add(self, figure: Figure, count: int = 1) -> None:
+        with self._lock:
+            self._usage = replace(self._usage, **{figure: getattr(self._usage, figure) + count})
+
+    def note_up(self) -> None:
+        """The engine has responded. Cheap to call each time."""
+        self._note(True, "")
+
+    def note_down(self, reason: str) -> None:
+        """It has not, or is taken to be down still."""
+        self._note(False, reason)
+
+    def _note(self, is_up: bool, reason: str) -> None:
+        with self._lock:
+            if self._usage.is_up is not is_up:
+                self._usage = replace(self._usage, is_up=is_up, since_s=self._clock(), reason=reason)

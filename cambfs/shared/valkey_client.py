@@ -1,0 +1,163 @@
+"""Connections to Valkey and Redis servers: one server, what Sentinels name, or a cluster; and what their errors mean.
+
+Importing this raises ConfigError when the libraries are not installed; only `valkey_engine` does.
+
+Threads: any call; each waits for at most PATIENCE_S while a worker `engine` makes its requests. The library limits the
+time of each step, but not of resolving a name, and not of all steps together. `Link._lock` is a leaf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from threading import Lock
+from typing import Any, Protocol, TypeVar
+
+from cambfs.errors import CambfsError, ConfigError
+from cambfs.shared.address import Address, Layout
+from cambfs.shared.breaker import Breaker
+from cambfs.shared.engine import PATIENCE_S, EngineDown, EngineFull, RunMoves
+from cambfs.text import visible
+
+try:
+    import libvalkey  # noqa: F401  valkey uses it when it is there, and reads half as fast without
+    import valkey
+    from valkey import exceptions as exceptions
+    from valkey.cluster import ClusterNode, ValkeyCluster
+    from valkey.sentinel import MasterNotFoundError, Sentinel
+except ImportError:
+    raise ConfigError("a shared cache needs two more libraries; run: pip install 'cambfs[shared]'") from None
+
+T = TypeVar("T")
+_ANSWER_S = 0.25
+# Besides the connection itself, TLS needs two round trips and a signature of the server.
+_CONNECT_S, _TLS_CONNECT_S = 0.25, 0.5
+
+
+class Client(Protocol):
+    """What `valkey_engine` uses of the three clients of the library, which have no common type."""
+
+    def set(self, name: str, value: bytes, *, nx: bool, px: int) -> Any: ...
+    def unlink(self, *names: str) -> Any: ...
+    def eval(self, script: str, numkeys: int, *keys_and_args: Any) -> Any: ...
+    def evalsha(self, sha: str, numkeys: int, *keys_and_args: Any) -> Any: ...
+    def info(self, **targets: Any) -> Any: ...
+    def pipeline(self, transaction: Any = None) -> Any: ...
+    def close(self) -> None: ...
+
+
+class Link:
+    """The way to the servers. `start(name, work)` runs work in a thread."""
+
+    def __init__(
+        self,
+        address: Address,
+        password: str,
+        start: Callable[[str, Callable[[], None]], None],
+        breaker: Breaker | None = None,
+    ) -> None:
+        self.address = address
+        self._password = password
+        self._start = start
+        self._breaker = breaker or Breaker(str(address))
+        self._lock = Lock()  # guards the next two
+        self._client: Client | None = None  # thrown away after each failure, with all that it knows of servers
+        self._is_closed = False
+
+    def call(self, work: Callable[[Client], T]) -> T:
+        """What the work returns. Raises EngineDown."""
+        with self._breaker.attempt():
+            future: Future[T] = Future()
+            try:
+                self._start("engine", lambda: self._settle(future, work))
+                return future.result(PATIENCE_S)
+            except FutureTimeout:
+                self._discard()
+                raise EngineDown(f"{self.address}: no response within {PATIENCE_S} s") from None
+            except EngineDown:
+                raise
+            except CambfsError as error:  # no thread could be started
+                raise EngineDown(str(error)) from None
+
+    def close(self) -> None:
+        with self._lock:
+            self._is_closed = True
+        self._discard()
+
+    def _settle(self, future: Future[T], work: Callable[[Client], T]) -> None:
+        try:
+            future.set_result(work(self._connected()))
+        except Exception as error:
+            down = meaning_of(error, str(self.address))
+            if type(down) is EngineDown:
+                self._discard()
+            future.set_exception(down)
+
+    def _connected(self) -> Client:
+        """The client. Two threads may make one at the same time, and then one of them is kept."""
+        if (client := self._client) is not None:
+            return client
+        made = connect(self.address, self._password)
+        with self._lock:
+            if self._client is None and not self._is_closed:
+                self._client = made
+            kept = self._client
+        if kept is not made:
+            made.close()
+        if kept is None:
+            raise EngineDown("this mount is ending")
+        return kept
+
+    def _discard(self) -> None:
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+
+def connect(address: Address, password: str) -> Client:
+    """A client for the address. For a cluster this asks one of its nodes, otherwise no connection is made yet. Raises
+    what `meaning_of` understands."""
+    options: dict[str, Any] = {
+        "socket_timeout": _ANSWER_S,
+        "socket_connect_timeout": _TLS_CONNECT_S if address.is_tls else _CONNECT_S,
+        "socket_keepalive": True,
+    }
+    if address.is_tls:
+        options |= {"ssl": True, "ssl_check_hostname": True}
+    # Without its name and version the library needs two round trips less, and the user needs fewer rights.
+    login: dict[str, Any] = {"username": address.user or None, "password": password or None}
+    login |= {"lib_name": None, "lib_version": None}
+    client: Any
+    match address.layout:
+        case Layout.SINGLE:
+            [(host, port)] = address.hosts
+            client = valkey.Valkey(host, port, db=address.database, **options, **login)
+        case Layout.SENTINEL:
+            sentinel: Any = Sentinel(address.hosts, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
+            client = sentinel.master_for(address.service, db=address.database, **options, **login)
+        case Layout.CLUSTER:
+            nodes = [ClusterNode(host, port) for host, port in address.hosts]  # type: ignore[no-untyped-call]
+            client = ValkeyCluster(startup_nodes=nodes, cluster_error_retry_attempts=0, **options, **login)
+    checked: Client = client
+    return checked
+
+
+def meaning_of(error: Exception, address: str) -> EngineDown:
+    """What a failed call says about the engine. The text begins with the address."""
+    text = visible(str(error)).strip() or type(error).__name__
+    if isinstance(error, exceptions.OutOfMemoryError) or "OOM command not allowed" in text:
+        return EngineFull(f"{address}: no memory is left; set maxmemory-policy allkeys-lru there")
+    if isinstance(error, exceptions.TryAgainError | exceptions.AskError) or "TTL exhausted" in text:
+        return RunMoves(f"{address}: this run is being moved to another node")
+    if isinstance(error, MasterNotFoundError):
+        return EngineDown(f"{address}: no Sentinel that answers knows a primary of this service")
+    if isinstance(error, exceptions.TimeoutError):
+        return EngineDown(f"{address}: no response in time")
+    return EngineDown(f"{address}: {text}")
+
+
+def is_of_another_type(result: object) -> bool:
+    """Whether a command failed because the value there is not of the type that this program stores."""
+    return isinstance(result, exceptions.ResponseError) and "WRONGTYPE" in str(result)

@@ -1,0 +1,38 @@
+"""The counts of the shared tier."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+from cambfs.shared.counts import Counts, Usage
+
+
+def test_each_figure_is_counted_by_itself() -> None:
+    counts = Counts("valkey://farm:6379", clock=lambda: 5.0)
+    counts.add("hits")
+    counts.add("led")
+    counts.add("led")
+    counts.add("received_bytes", 700)
+    assert counts.usage() == Usage("valkey://farm:6379", since_s=5.0, hits=1, led=2, received_bytes=700)
+
+
+def test_no_count_is_lost_between_threads() -> None:
+    counts = Counts("")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: counts.add("sent_bytes", 3), range(2000)))
+    assert counts.usage().sent_bytes == 6000
+
+
+def test_the_engine_is_down_since_its_first_failure_and_for_its_reason() -> None:
+    now = iter([1.0, 2.0, 3.0, 4.0])
+    counts = Counts("", clock=lambda: next(now))
+    assert counts.usage().is_up is None
+    counts.note_up()
+    counts.note_down("refused")
+    counts.note_down("still down")
+    usage = counts.usage()
+    assert (usage.is_up, usage.since_s, usage.reason) == (False, 3.0, "refused")
+    counts.note_up()
+    counts.note_up()
+    usage = counts.usage()
+    assert (usage.is_up, usage.since_s, usage.reason) == (True, 4.0, "")
