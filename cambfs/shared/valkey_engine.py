@@ -64,11 +64,19 @@ end
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 return 1
 """
+# A string that is appended to has room for as much again, up to 1 MiB more. One that is set has none to spare, and does
+# not expire; but a long one would hold up the server.
 _FINISH = """
 if length() <= 0 then return 0 end
 redis.call('UNLINK', KEYS[2])
 redis.call('HSET', KEYS[2], ARGV[3], ARGV[4])
-for i = 3, #KEYS do redis.call('PERSIST', KEYS[i]) end
+for i = 3, #KEYS do
+  if redis.call('STRLEN', KEYS[i]) > 8388608 then
+    redis.call('PERSIST', KEYS[i])
+  elseif redis.call('EXISTS', KEYS[i]) == 1 then
+    redis.call('SET', KEYS[i], redis.call('GET', KEYS[i]))
+  end
+end
 redis.call('UNLINK', KEYS[1])
 return 1
 """
