@@ -82,6 +82,15 @@ def open_client(settings: Settings, timeout_s: float | None = None) -> Client:
     return Client(settings.base_url, key, timeout_s or settings.timeout * _CONNECTION_SHARE, connections)
 
 
+def shared_names(settings: Settings) -> tuple[str, bytes]:
+    """The part of names in the shared cache that keeps accounts apart, and the key of its seals. Raises ConfigError
+    when there is no key."""
+    from cambfs.tier.seals import account_name, seal_key
+
+    key = _key(settings)
+    return account_name(settings.base_url, key), seal_key(settings.base_url, key)
+
+
 def prepare_cache(settings: Settings) -> None:
     """Raises ConfigError when the cache directory cannot be used."""
     if not settings.no_disk_cache:

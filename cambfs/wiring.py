@@ -13,7 +13,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from cambfs.account import account_directory, open_client
+from cambfs.account import account_directory, open_client, shared_names
 from cambfs.mounts import libfuse, mount_table
 from cambfs.mounts.readahead import read_further_ahead
 from cambfs.names import RunId, TaskId
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cambfs.run_list import DeclaredRuns
     from cambfs.runs.library import Library
     from cambfs.status.counters import Counters
+    from cambfs.tier.tier import Tier
     from cambfs.transfers.context import Context
     from cambfs.vfs.nodes import Branch
     from cambfs.vfs.tree import Tree
@@ -43,6 +44,7 @@ class Parts(NamedTuple):
     cache: Cache
     library: Library
     tasks: Tasks
+    shared: Tier | None
 
 
 @contextmanager
@@ -73,15 +75,34 @@ def open_parts(
         trimming.name, trimming.daemon = "cache-limit", True
         trimming.start()
         stack.callback(trimming.cancel)
+        shared = None
+        if settings.shared_cache:
+            shared = stack.enter_context(closing(_open_tier(settings)))
         context = make_context(
             client if counters is None else counters.source(client),
             cache,
             timeout_s=settings.timeout,
             max_transfers=settings.max_transfers,
             max_result_bytes=settings.max_result_size,
+            shared=shared,
         )
         library = stack.enter_context(closing(Library(context, declared, read_ahead)))
-        yield Parts(client, cache, library, _tasks(settings, context, declared_tasks))
+        yield Parts(client, cache, library, _tasks(settings, context, declared_tasks), shared)
+
+
+def _open_tier(settings: Settings) -> Tier:
+    """Makes no request. Raises ConfigError when the libraries for it are not installed."""
+    from cambfs.shared.address import parse
+    from cambfs.shared.counts import Counts
+    from cambfs.shared.valkey_client import Link
+    from cambfs.shared.valkey_engine import ValkeyEngine
+    from cambfs.system.workers import Workers
+    from cambfs.tier.tier import Tier
+
+    account, seal_key = shared_names(settings)
+    address, password = parse(settings.shared_cache), settings.shared_cache_password
+    link = Link(address, "" if password is None else password.reveal(), Workers().start)
+    return Tier(ValkeyEngine(link, account), seal_key, settings.shared_max_result, Counts(str(address)))
 
 
 def _tasks(settings: Settings, context: Context, declared: Callable[[], Set[TaskId]]) -> Tasks:
@@ -155,6 +176,7 @@ def serve(
             parts.client.breakers.states,
             parts.tasks.awaited,
             declared.problems,
+            (lambda: None) if parts.shared is None else parts.shared.usage,
         )
         reload = None if reread is None else Reload(settings, reread, parts.client, parts.cache, declared)
         controls = {"errors": error_log.text, "pid": lambda: f"{os.getpid()}\n".encode(), **files(monitor)}

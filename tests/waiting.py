@@ -26,7 +26,7 @@ from tests.fakes import LIMIT_S
 T = TypeVar("T")
 _TUNED = {field.name for field in fields(Tuning)}
 MakeLibrary = Callable[..., Library]
-_OURS = ("stream-", "ahead", "range-", "size-", "tail-", "sign-", "check-", "commit", "look", "task-")
+_OURS = ("stream-", "ahead", "range-", "size-", "tail-", "sign-", "check-", "commit", "look", "task-", "share-")
 
 
 # A thousand bytes ahead of the stream is far, and two thousand are fetched there; nothing is nearly finished.

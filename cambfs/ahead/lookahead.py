@@ -14,9 +14,10 @@ _RUNS = 64
 
 
 class Lookahead:
-    """For one listing at a time, and one kind of request."""
+    """For one listing at a time, and one kind of request: `runs` ahead."""
 
-    def __init__(self) -> None:
+    def __init__(self, runs: int = _RUNS) -> None:
+        self._runs = runs
         self._listed: Sequence[RunId] = ()
         self._until = 0
 
@@ -30,11 +31,11 @@ class Lookahead:
         unknown runs of the listing."""
         while self._until < len(self._listed) and is_known(self._listed[self._until]):
             self._until += 1  # callers do not wait for known runs, so they do not come here
-        first, behind = self._until, max(0, self._until - _RUNS)
+        first, behind = self._until, max(0, self._until - self._runs)
         if run_id not in self._listed[behind : first + 1]:
             return []
         place = self._listed.index(run_id, behind)
-        if first - place > _RUNS // 2:
+        if first - place > self._runs // 2:
             return []
-        self._until = min(len(self._listed), place + _RUNS)
+        self._until = min(len(self._listed), place + self._runs)
         return [run for run in self._listed[first : self._until] if not is_known(run)]

@@ -19,6 +19,7 @@ from cambfs.names import RunId
 from cambfs.remote.source import Body
 from cambfs.sizes.completeness import Completeness, head_of
 from cambfs.sizes.sizing import Sizing
+from cambfs.tier.upload import Reach
 
 log = logging.getLogger(__name__)
 
@@ -241,6 +242,20 @@ class Content:
     def ask_again_from(self, position: int, body: Body) -> int:
         """As `Completeness.ask_again_from`."""
         return self._completeness.ask_again_from(self.spool, position, body)
+
+    # Shared with other machines.
+
+    def hear(self, info: RunInfo, proof: str) -> None:
+        """Another machine trusts this size and time; `proof` is "" before all bytes came from it."""
+        self.sizing.hear(info)
+        if proof:
+            self._completeness.attest(info.size, proof)
+
+    def reach(self) -> Reach:
+        """How far it is here."""
+        info = None if self.sizing.is_unverified else self.sizing.info
+        proof = self._completeness.proof if self.is_complete else None
+        return Reach(self.filled.filled_until(0), info, proof or "", self._content_type)
 
     # To the cache.
 

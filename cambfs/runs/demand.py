@@ -44,7 +44,11 @@ class Demand:
             self._stream()
 
     def probe(self) -> None:
-        """What storage knows."""
+        """What storage knows, unless another machine is about to tell it."""
+        if not self._downloader.is_size_to_come:
+            self._probe()
+
+    def _probe(self) -> None:
         if self._content.sizing.probe is None:
             self._downloader.start_probe()
 
@@ -56,7 +60,7 @@ class Demand:
             return
         offset, stop = missing
         if not self._content.has_ranges:
-            self.probe()
+            self._probe()
             return
         reads_on = offset > 0 and self._content.filled.covers(offset - 1, offset)
         goal = None if reads_on else max(stop, offset + self._context.tuning.span_bytes)
@@ -65,6 +69,8 @@ class Demand:
     def is_time_to_come(self) -> bool:
         """Whether storage is about to report the time of the result, or the stream to prove or refute storage."""
         loader, sizing = self._downloader, self._content.sizing
+        if loader.is_size_to_come:
+            return True
         is_comparing = loader.stream is not None and sizing.probe is not None and not sizing.is_compared
         return loader.is_probe_recent and (loader.is_probing or is_comparing or self._may_stream_tell_time())
 

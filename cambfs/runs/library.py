@@ -14,6 +14,7 @@ from threading import Lock
 
 from cambfs.ahead.lookahead import Lookahead
 from cambfs.ahead.read_ahead import MOST_BYTES, ReadAhead
+from cambfs.ahead.shared_facts import SharedFacts
 from cambfs.cache.usage import CacheUsage
 from cambfs.deadline import Deadline
 from cambfs.errors import CambfsError, Closing, UnknownRun
@@ -50,6 +51,7 @@ class Library:
         self._declared_last = declared()
         self._size_lookahead = Lookahead()
         self._url_lookahead = Lookahead()
+        self._shared_facts = SharedFacts()
         # Half of the cache: what is fetched ahead must not evict itself, nor the result that is being read.
         self._read_ahead = ReadAhead(self, context, read_ahead, lambda: min(MOST_BYTES, context.cache.limit_bytes // 2))
 
@@ -81,7 +83,7 @@ class Library:
 
     def wait_for_info(self, run_id: RunId, deadline: Deadline) -> RunInfo:
         """Waits for the exact size, and asks for it if necessary. Raises CambfsError."""
-        known = self.info(run_id)
+        known = self.info(run_id) or self._shared_info(run_id)
         if known is not None:
             return known
         self._ask_ahead(run_id)
@@ -181,6 +183,7 @@ class Library:
         with self._lock:
             self._size_lookahead.begin(runs)
             self._url_lookahead.begin(runs)
+            self._shared_facts.begin(runs)
         self._read_ahead.begin(runs, *other_orders)
 
     def cached_or_in_use(self) -> set[RunId]:
@@ -233,6 +236,16 @@ class Library:
         for wanted_id in wanted:
             with self.use(wanted_id) as run:
                 run.want_probe()
+
+    def _shared_info(self, run_id: RunId) -> RunInfo | None:
+        """What another machine knows of the run. It is asked about the next ones of a listing as well."""
+        if self._context.shared is None:
+            return None
+        with self._lock:
+            wanted = self._shared_facts.wanted(run_id, self._is_answered)
+        for known_id, info in self._context.shared.known(wanted).items() if wanted else ():
+            self.learn(known_id, info, is_unverified=False)
+        return self.info(run_id)
 
     def _is_answered(self, run_id: RunId) -> bool:
         return self._info.get(run_id) is not None or self._unknown.fails(run_id) or self._cache.info(run_id) is not None

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from threading import Condition, RLock
 from typing import Protocol, TypeVar
@@ -26,6 +27,7 @@ from cambfs.runs.content import Content
 from cambfs.runs.demand import Demand
 from cambfs.runs.waiters import Waiters
 from cambfs.sizes.sizing import Sizing
+from cambfs.tier.upload import Reach
 from cambfs.transfers.context import Context
 from cambfs.transfers.downloader import Downloader
 from cambfs.transfers.transfer import Transfer
@@ -440,6 +442,28 @@ class Run:
                 with suppress(CambfsError):  # the next read tries again and gets the error
                     self._demand.audio()
             return is_to_be_kept
+
+    # For a run that is shared with other machines, in the threads of its stream and its upload.
+
+    def hear(self, info: RunInfo, proof: str) -> None:
+        with self._changed:
+            self._content.hear(info, proof)
+            self._tell()
+            self._changed.notify_all()
+
+    def note_unshared(self) -> None:
+        with self._changed:
+            self._changed.notify_all()  # a caller may wait to ask storage
+
+    def reach(self, wait_s: float) -> Reach:
+        with self._changed:
+            self._changed.wait(wait_s)
+            reach = self._content.reach()
+            is_over = self._is_over or (self._downloader.stream is None and not (reach.proof and reach.info is None))
+            return replace(reach, is_over=is_over, is_wrong=not self._is_worth_keeping())
+
+    def bytes_at(self, start: int, count: int) -> bytes:
+        return self._content.spool.read(start, count)
 
     # For probes and checks, in their threads.
 

@@ -33,11 +33,16 @@ class Completeness:
         self._sizing = sizing
         self._unproven_ends = 0
         self._ended_at = -1  # where a response ended that is not proven complete
+        self._attested = (-1, "")  # the size that another machine has proven, and how
         self._ends_in_itself_at = -1  # the size at which the structure of the bytes shows the end
 
     def load(self) -> None:
         """The cache has the whole result."""
         self.proof = UNPROVEN
+
+    def attest(self, size: int, proof: str) -> None:
+        """Another machine has proven that the result ends at `size`, and all its bytes came from there."""
+        self._attested = size, proof
 
     def is_complete(self, spool: Spool) -> bool:
         """Every byte is here, and the end is proven."""
@@ -77,14 +82,18 @@ class Completeness:
 
     def is_doubtful(self, spool: Spool, position: int, body: Body) -> bool:
         """Whether storage may tell more of an end than is known so far."""
-        return self._sizing.probe is None and not proof_of(self._claims(spool, position, body))
+        return self._sizing.probe is None and not self._proof_at(spool, position, body)
 
     def prove(self, spool: Spool, position: int, body: Body) -> bool:
         """Whether it is proven that the result ends where a response did."""
-        proof = proof_of(self._claims(spool, position, body))
+        proof = self._proof_at(spool, position, body)
         if proof is not None:
             self.proof = proof
         return proof is not None
+
+    def _proof_at(self, spool: Spool, position: int, body: Body) -> str | None:
+        size, proof = self._attested
+        return proof if position == size else proof_of(self._claims(spool, position, body))
 
     def ask_again_from(self, spool: Spool, position: int, body: Body) -> int:
         """The byte from which to ask again after an end at `position` that is not proven. Raises NotWhole when

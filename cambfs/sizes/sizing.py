@@ -30,7 +30,7 @@ class _From(Enum):
     PROOF = auto()  # or the cache, where only proven results are
     HEADER = auto()
     STORAGE = auto()
-    BEFORE = auto()  # when the run was in use before; it may have changed since
+    BEFORE = auto()  # when the run was in use before, here or on another machine; it may have changed since
 
 
 class Sizing:
@@ -171,6 +171,13 @@ class Sizing:
                 raise ResultChanged(f"run {self._id}: the result has another length than before")
             self._forget()
             self._learn(total, _From.HEADER)
+
+    def hear(self, info: RunInfo) -> None:
+        """Another machine, which fetches the result now or has fetched it, trusts this size and time."""
+        if self.size is None:
+            self._learn(info.size, _From.BEFORE)
+        if self.size == info.size and self._mtime_ns is None:
+            self._mtime_ns = info.mtime_ns
 
     def refute(self, position: int) -> None:
         """A response ended there, and the result did not."""

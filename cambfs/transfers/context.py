@@ -16,6 +16,7 @@ from cambfs.remote.signer import Signer
 from cambfs.remote.source import Source
 from cambfs.remote.speculation import Speculation
 from cambfs.system.workers import Workers
+from cambfs.tier.tier import Tier
 from cambfs.transfers.ahead_counts import AheadCounts
 from cambfs.transfers.slots import Slots
 
@@ -70,7 +71,7 @@ class ObservedApi:
 @dataclass(frozen=True)
 class Context:
     """`timeout_s` is the longest time without progress, `max_result_bytes` the largest result. `closing` is set when
-    the mount ends."""
+    the mount ends. `shared` is None when results are not shared with other machines."""
 
     source: Source
     signer: Signer
@@ -85,6 +86,7 @@ class Context:
     timeout_s: float
     max_result_bytes: int
     tuning: Tuning
+    shared: Tier | None = None
     api: ObservedApi = field(default_factory=ObservedApi)
     ahead_counts: AheadCounts = field(default_factory=AheadCounts)
 
@@ -97,6 +99,7 @@ def make_context(
     max_transfers: int = 64,
     max_result_bytes: int = 4 << 30,
     tuning: Tuning | None = None,
+    shared: Tier | None = None,
 ) -> Context:
     workers, closing, tuning = Workers(), Event(), tuning or Tuning()
     speculation = Speculation()
@@ -116,4 +119,5 @@ def make_context(
         timeout_s=timeout_s,
         max_result_bytes=max_result_bytes,
         tuning=tuning,
+        shared=shared,
     )

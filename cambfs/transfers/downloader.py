@@ -22,6 +22,8 @@ from cambfs.remote.source import Body
 from cambfs.transfers.context import Context
 from cambfs.transfers.responses import Owner as RangesOwner
 from cambfs.transfers.responses import Responses
+from cambfs.transfers.sharing import Owner as SharingOwner
+from cambfs.transfers.sharing import Sharing
 from cambfs.transfers.transfer import Owner as TransferOwner
 from cambfs.transfers.transfer import Transfer
 
@@ -30,7 +32,7 @@ log = logging.getLogger(__name__)
 _MOST_SPANS = 2
 
 
-class Owner(TransferOwner, RangesOwner, Protocol):
+class Owner(TransferOwner, RangesOwner, SharingOwner, Protocol):
     """The run that is fetched."""
 
     def lease(self) -> AbstractContextManager[object]:
@@ -64,7 +66,14 @@ class Downloader:
         self._is_checking = False
         self._spans: list[Transfer] = []
         self._spans_fail = False
-        self._responses = Responses(run_id, context, owner)
+        self._sharing = self._new_sharing() if context.shared is not None else None
+        self._responses = Responses(run_id, context, owner, self._sharing)
+
+    def _new_sharing(self) -> Sharing:
+        context = self._context
+        assert context.shared is not None, "only with a shared tier"
+        takes_s = context.tuning.probe_takes_s
+        return Sharing(self._id, context.shared, context.closing, takes_s, self._owner, self._work)
 
     # Locked.
 
@@ -88,6 +97,8 @@ class Downloader:
     def start_stream(self, start: int) -> None:
         """From `start` to the end. Does nothing when there is a stream."""
         if self.stream is None:
+            if self._sharing is not None:
+                self._sharing.expect()
             self.stream = self._start(f"stream-{self._id}", self._open_stream, start, None)
 
     def start_span(self, offset: int, stop: int | None) -> None:
@@ -121,6 +132,11 @@ class Downloader:
     @property
     def is_probe_slow(self) -> bool:
         return self.is_probing and not self.is_probe_recent
+
+    @property
+    def is_size_to_come(self) -> bool:
+        """Another machine, which fetches the result, may be about to tell its size and time."""
+        return self._sharing is not None and self._sharing.is_size_to_come
 
     def start_check(self) -> None:
         """Of the cached file. Does nothing while a check is under way."""
@@ -159,6 +175,8 @@ class Downloader:
         if transfer.begin_at is not None:
             self._learn_rate(transfer, transfer.begin_at)
         self.stream = None
+        if self._sharing is not None:
+            self._sharing.end()
         self._responses.forget_stream()
         if error is not None:
             self._probe_failed = False

@@ -13,6 +13,7 @@ from cambfs.names import RunId
 from cambfs.remote.object_store import Probe
 from cambfs.remote.source import Body
 from cambfs.transfers.context import Context
+from cambfs.transfers.sharing import Sharing
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +36,10 @@ class Owner(Protocol):
 
 
 class Responses:
-    def __init__(self, run_id: RunId, context: Context, owner: Owner) -> None:
+    def __init__(self, run_id: RunId, context: Context, owner: Owner, sharing: Sharing | None) -> None:
+        """`sharing` is None without a shared tier."""
         self._id = run_id
+        self._sharing = sharing
         self._context = context
         self._owner = owner
         self._stored_from: int | None = None  # where the stream's last range from storage began
@@ -46,7 +49,21 @@ class Responses:
         self._stored_from = None
 
     def open_stream(self, position: int) -> Body:
-        """For the stream: from `position` on where ranges are available, else from 0."""
+        """For the stream: from another machine's bytes, or from the API as `_open_unshared`."""
+        if self._sharing is None:
+            return self._open_unshared(position)
+        shared = self._sharing.open(position)
+        if shared is not None:
+            return shared
+        body = None
+        try:
+            body = self._open_unshared(position)
+        finally:
+            self._sharing.begin(body)
+        return body
+
+    def _open_unshared(self, position: int) -> Body:
+        """From `position` on where ranges are available, else from 0."""
         stored_from, self._stored_from = self._stored_from, None
         if stored_from is not None and position - stored_from < self._context.tuning.stored_worth_bytes:
             self._owner.lost_ranges(of_api=False)  # storage broke off, too: back to the API

@@ -1,0 +1,136 @@
+"""The tier that machines with the same key share, as one mount sees it: what is known there, and which machine fetches
+a run.
+
+Threads: any. It waits for the engine, at most half a second a call, and holds no lock meanwhile. Every failure of the
+engine means that the API is asked instead.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from threading import Event
+
+from cambfs.model import RunInfo
+from cambfs.names import RunId
+from cambfs.shared.counts import Counts, Usage
+from cambfs.shared.engine import LEASE_S, Engine, EngineDown
+from cambfs.tier.follow import FIRST_PAUSE_S, LONGEST_PAUSE_S, Hear, SharedBody
+from cambfs.tier.run_log import RunLog
+from cambfs.tier.seals import FRAME_BYTES, Header, SealBroken, open_facts
+from cambfs.tier.upload import Lead, Origin, Upload
+
+log = logging.getLogger(__name__)
+
+
+class Tier:
+    """`key` is that of `seal_key`. Results of more than `max_result_bytes` are not shared. Call `close` at the end."""
+
+    def __init__(self, engine: Engine, key: bytes, max_result_bytes: int, counts: Counts) -> None:
+        self._engine = engine
+        self._key = key
+        self._max_result_bytes = max_result_bytes
+        self._counts = counts
+        self._has_warned = False  # a single word, which any thread writes
+
+    def known(self, run_ids: Sequence[RunId]) -> dict[RunId, RunInfo]:
+        """The size and time of those runs that another machine knows. {} when the engine is down."""
+        try:
+            found = self._engine.facts(run_ids)
+        except EngineDown as error:
+            self._counts.note_down(str(error))
+            return {}
+        self._counts.note_up()
+        known = {}
+        for run_id, sealed in found.items():
+            try:
+                known[run_id] = open_facts(self._key, run_id, sealed).info
+            except SealBroken as error:
+                self._drop(run_id, error)
+        self._counts.add("facts", len(known))
+        return known
+
+    def open(self, run_id: RunId, position: int, hear: Hear, closing: Event) -> SharedBody | Lead | None:
+        """The result as another machine fetches it, or has; the lease when this machine is to fetch it for all; None
+        when it fetches it for itself. `position` is how far the result is here. Waits at most LEASE_S for another
+        machine to begin, or until `closing` is set."""
+        if position > self._max_result_bytes - FRAME_BYTES:
+            return None  # where the others stop
+        token, pause_s, give_up_at = secrets.token_bytes(16), FIRST_PAUSE_S, time.monotonic() + LEASE_S
+        try:
+            while True:
+                run_log = self._look(run_id)
+                self._counts.note_up()
+                if self._is_too_large(run_log):
+                    return None
+                if run_log.header is not None and (run_log.is_growing or run_log.is_whole):
+                    return self._follow(run_log, run_log.header, hear)
+                if self._engine.lease(run_id, token):
+                    return self._lead(Lead(run_id, token), hear)
+                if time.monotonic() > give_up_at or closing.wait(pause_s):
+                    return None
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        except EngineDown as error:
+            self._counts.note_down(str(error))
+            return None
+
+    def _lead(self, lead: Lead, hear: Hear) -> SharedBody | Lead:
+        """The machine that had the lease may have finished since the last look."""
+        run_log = self._look(lead.run_id)
+        if run_log.header is None or not run_log.is_whole:
+            return lead
+        self.release(lead)
+        return self._follow(run_log, run_log.header, hear)
+
+    def _follow(self, run_log: RunLog, header: Header, hear: Hear) -> SharedBody:
+        self._counts.add("hits" if run_log.is_whole else "followed")
+        return SharedBody(run_log, header, hear, self.reject, self._counts)
+
+    def _look(self, run_id: RunId) -> RunLog:
+        """The log, read up to its header if it has one."""
+        run_log = RunLog(self._engine, self._key, run_id)
+        try:
+            run_log.read()
+        except SealBroken as error:
+            self._drop(run_id, error)
+            return RunLog(self._engine, self._key, run_id)
+        return run_log
+
+    def _is_too_large(self, run_log: RunLog) -> bool:
+        told = run_log.header.total if run_log.header is not None else None
+        size = run_log.facts.size if run_log.facts is not None else 0
+        return max(told or 0, size) > self._max_result_bytes
+
+    def share(self, lead: Lead, header: Header, origin: Origin) -> None:
+        """Puts the result there as it comes, in the calling thread, until that is done or this machine does not fetch
+        it any more. Raises nothing. The `upload` of the header is ignored."""
+        self._counts.add("led")
+        Upload(self._engine, self._key, lead, header, origin, self._max_result_bytes, self._counts).run()
+
+    def release(self, lead: Lead) -> None:
+        """This machine does not fetch the run."""
+        with suppress(EngineDown):
+            self._engine.release(lead.run_id, lead.token)
+
+    def reject(self, run_log: RunLog, error: SealBroken | None) -> None:
+        """Drops a log that is of no use, unless another has replaced it."""
+        with suppress(EngineDown):
+            if run_log.is_there():
+                self._drop(run_log.run_id, error)
+
+    def _drop(self, run_id: RunId, error: SealBroken | None) -> None:
+        if error is not None:
+            log.log(logging.INFO if self._has_warned else logging.WARNING, "%s; dropped from the shared cache", error)
+            self._has_warned = True
+            self._counts.add("dropped")
+        with suppress(EngineDown):
+            self._engine.drop(run_id)
+
+    def usage(self) -> Usage:
+        return self._counts.usage()
+
+    def close(self) -> None:
+        self._engine.close()

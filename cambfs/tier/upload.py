@@ -1,0 +1,224 @@
+"""Puts the bytes of one run into the engine while this machine fetches them, for the others to follow.
+
+It goes on with the log of a machine that has stopped, if that has the same bytes. The stream never waits for it, and a
+failure of the engine ends it.
+
+Threads: `run` works in one, named share-RUN. It holds no lock while it waits for the engine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from cambfs.model import RunInfo
+from cambfs.names import RunId
+from cambfs.shared.counts import Counts
+from cambfs.shared.engine import Engine, EngineDown
+from cambfs.tier.run_log import RunLog
+from cambfs.tier.seals import FRAME_BYTES, Facts, Frames, Header, SealBroken, new_upload, seal_facts
+
+log = logging.getLogger(__name__)
+
+# How often it looks for new bytes, and how long bytes may wait until a frame is full.
+_LOOK_S, _SEAL_AFTER_S = 0.02, 0.1
+# How often the lease is renewed while this machine has fewer bytes than the log.
+_RENEW_AFTER_S = 1.0
+# An engine that loses the log again and again is too small.
+_MOST_UPLOADS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far a run is here: `bytes` from 0 on without a gap; `info` as far as it is trusted; `proof` is "" before all
+    is here and its end is proven. `is_over`: no more will come. `is_wrong`: the bytes must not be used."""
+
+    bytes: int
+    info: RunInfo | None
+    proof: str
+    content_type: str
+    is_over: bool = False
+    is_wrong: bool = False
+
+
+class Origin(Protocol):
+    """The run that is fetched."""
+
+    def reach(self, wait_s: float) -> Reach:
+        """How far it is, after at most `wait_s`."""
+
+    def bytes_at(self, start: int, count: int) -> bytes:
+        """Bytes that are here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """The lease of a run, under its token: this machine fetches it."""
+
+    run_id: RunId
+    token: bytes
+
+
+class _Lost(Exception):
+    """Another machine has the lease."""
+
+
+class Upload:
+    def __init__(
+        self,
+        engine: Engine,
+        key: bytes,
+        lead: Lead,
+        header: Header,
+        origin: Origin,
+        max_result_bytes: int,
+        counts: Counts,
+    ) -> None:
+        self._engine = engine
+        self._key = key
+        self._lead = lead
+        self._run_id = lead.run_id
+        self._response = header
+        self._origin = origin
+        self._max_result_bytes = max_result_bytes
+        self._counts = counts
+        self._uploads = 0
+        self._told: RunInfo | None = None
+        self._put_at = 0.0  # when the lease was last renewed, in time.monotonic seconds
+        self._start(Frames(key, self._run_id), b"")  # until it has looked
+
+    def _start(self, frames: Frames, digest: bytes) -> None:
+        """With a log that ends where `frames` does, and has bytes of this digest."""
+        self._frames = frames
+        self._begun_with, self._begun_digest = frames.position, digest
+        self._hashed_bytes, self._sha256 = 0, hashlib.sha256()
+
+    def run(self) -> None:
+        """Returns when all is there, or this machine does not fetch the run any more. Raises nothing."""
+        try:
+            self._share()
+        except _Lost:
+            log.debug("run %d: another machine fetches it", self._run_id)
+        except EngineDown as error:
+            log.debug("run %d: not shared: %s", self._run_id, error)
+            with suppress(EngineDown):
+                self._engine.release(self._run_id, self._lead.token)
+
+    def _share(self) -> None:
+        self._take_over()
+        while True:
+            reach = self._origin.reach(_LOOK_S)
+            if reach.is_wrong:
+                self._engine.drop(self._run_id)
+                break
+            self._tell(reach)
+            if self._is_too_large(reach):
+                break
+            self._put(reach)
+            if self._is_finished(reach):
+                return
+            if reach.is_over:
+                break
+        self._engine.release(self._run_id, self._lead.token)
+
+    def _take_over(self) -> None:
+        """Goes on with the log that is there; begins a new one when that is not sound."""
+        run_log, sha256 = RunLog(self._engine, self._key, self._run_id), hashlib.sha256()
+        try:
+            while (data := run_log.read()) is not None:
+                sha256.update(data)
+        except SealBroken:
+            self._begin_anew()
+            return
+        if run_log.header is None:
+            self._begin()
+        else:
+            self._start(run_log.frames, sha256.digest())
+
+    def _begin_anew(self) -> None:
+        """The log has other bytes, and its facts are wrong as well."""
+        self._engine.drop(self._run_id)
+        self._begin()
+
+    def _begin(self) -> None:
+        """A new log, which replaces any other."""
+        self._uploads += 1
+        self._told = None
+        frames = Frames(self._key, self._run_id)
+        frame = frames.seal_header(self._response._replace(upload=new_upload()))
+        self._start(frames, hashlib.sha256().digest())
+        if self._uploads > _MOST_UPLOADS or not self._append(0, frame):
+            raise _Lost
+
+    def _append(self, offset: int, data: bytes) -> bool:
+        """Also renews the lease."""
+        self._put_at = time.monotonic()
+        return self._engine.append(self._run_id, self._lead.token, offset, data)
+
+    def _is_too_large(self, reach: Reach) -> bool:
+        sizes = self._response.total or 0, reach.bytes, reach.info.size if reach.info is not None else 0
+        return max(sizes) > self._max_result_bytes
+
+    def _tell(self, reach: Reach) -> None:
+        """The size and the time, as soon as they are trusted."""
+        if reach.info is not None and reach.info != self._told and not reach.proof:
+            self._told = reach.info
+            self._engine.tell(self._run_id, self._lead.token, self._facts(reach.info, reach.content_type))
+
+    def _facts(self, info: RunInfo, content_type: str, sha256: str = "", proof: str = "") -> bytes:
+        header = self._frames.header
+        assert header is not None, "the facts are those of an upload"
+        facts = Facts(info.size, info.mtime_ns, content_type, header.upload, sha256, proof)
+        return seal_facts(self._key, self._run_id, facts)
+
+    def _put(self, reach: Reach) -> None:
+        """What the log has from another machine is compared, and all that is due is appended."""
+        self._compare(reach)
+        if self._hashed_bytes < self._begun_with:
+            return
+        while self._is_due(count := min(reach.bytes - self._frames.position, FRAME_BYTES), reach):
+            self._put_frame(count)
+
+    def _compare(self, reach: Reach) -> None:
+        stop = min(reach.bytes, self._begun_with)
+        if self._hashed_bytes < stop:
+            while self._hashed_bytes < stop:
+                self._hash(self._origin.bytes_at(self._hashed_bytes, min(stop - self._hashed_bytes, FRAME_BYTES)))
+            if time.monotonic() - self._put_at >= _RENEW_AFTER_S and not self._append(self._frames.offset, b""):
+                raise _Lost
+        is_all_hashed = stop == self._begun_with
+        is_other = self._sha256.digest() != self._begun_digest if is_all_hashed else bool(reach.proof)
+        if self._begun_with and is_other:
+            log.info("run %d: the shared cache has other bytes of it", self._run_id)
+            self._begin_anew()
+        elif is_all_hashed:
+            self._begun_with = 0
+
+    def _hash(self, data: bytes) -> None:
+        self._sha256.update(data)
+        self._hashed_bytes += len(data)
+
+    def _is_due(self, count: int, reach: Reach) -> bool:
+        if count <= 0:
+            return False
+        is_first, is_last = self._frames.position == 0, reach.is_over or bool(reach.proof)
+        return is_first or is_last or count == FRAME_BYTES or time.monotonic() - self._put_at >= _SEAL_AFTER_S
+
+    def _put_frame(self, count: int) -> None:
+        data, offset = self._origin.bytes_at(self._frames.position, count), self._frames.offset
+        if self._append(offset, self._frames.seal(data)):
+            self._hash(data)
+            self._counts.add("sent_bytes", len(data))
+        else:
+            self._begin()  # if the lease is still there, the log was evicted
+
+    def _is_finished(self, reach: Reach) -> bool:
+        if not reach.proof or reach.info is None or self._frames.position != reach.info.size:
+            return False
+        facts = self._facts(reach.info, reach.content_type, self._sha256.hexdigest(), reach.proof)
+        self._engine.finish(self._run_id, self._lead.token, facts)
+        return True

@@ -1,0 +1,126 @@
+"""The part of one run's stream in the shared tier: it follows another machine, or fetches and shares.
+
+Threads: that of the stream; the upload has one of its own, share-RUN. No lock: each word is written by one thread at a
+time, and any may read it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from threading import Event
+from typing import Protocol
+
+from cambfs.errors import CambfsError
+from cambfs.model import RunInfo
+from cambfs.names import RunId
+from cambfs.remote.source import Body
+from cambfs.tier.follow import SharedBody
+from cambfs.tier.seals import Header
+from cambfs.tier.tier import Tier
+from cambfs.tier.upload import Lead, Origin
+
+log = logging.getLogger(__name__)
+
+# How long a stream that has not got its turn yet keeps storage from being asked for the size.
+_TURN_TAKES_S = 0.1
+# How many logs may end too early before this machine fetches the run for itself.
+_MOST_FOLLOWED = 2
+
+
+class Owner(Origin, Protocol):
+    """The run that is fetched."""
+
+    def hear(self, info: RunInfo, proof: str) -> None:
+        """Another machine, which fetches the result, trusts this size and time. `proof` is how it has proven the end,
+        once all bytes came from it, and "" before."""
+
+    def note_unshared(self) -> None:
+        """No other machine is about to tell the size."""
+
+
+class Sharing:
+    def __init__(
+        self,
+        run_id: RunId,
+        tier: Tier,
+        closing: Event,
+        tells_within_s: float,
+        owner: Owner,
+        work: Callable[[str, Callable[[], None]], None],
+    ) -> None:
+        """`tells_within_s` is how long another machine is given to tell the size. `work` runs a function in a thread of
+        that name, or raises CambfsError."""
+        self._run_id = run_id
+        self._tier = tier
+        self._closing = closing
+        self._tells_within_s = tells_within_s
+        self._owner = owner
+        self._work = work
+        self._told_until = 0.0  # in time.monotonic seconds
+        self._followed = 0
+        self._lead: Lead | None = None
+        self._is_uploading = False
+
+    def expect(self) -> None:
+        """A stream is about to begin."""
+        self._told_until, self._followed = time.monotonic() + _TURN_TAKES_S, 0
+
+    @property
+    def is_size_to_come(self) -> bool:
+        """Whether another machine may be about to tell the size, so that storage need not be asked."""
+        return time.monotonic() < self._told_until
+
+    def end(self) -> None:
+        """The stream has ended."""
+        self._told_until = 0.0
+
+    def open(self, position: int) -> SharedBody | None:
+        """What another machine has of the run, for a stream that is at `position`; None when the API is to be asked."""
+        opened = self._open(position)
+        if isinstance(opened, SharedBody):
+            self._followed += 1
+            self._told_until = time.monotonic() + self._tells_within_s
+            return opened
+        self._lead = opened
+        self._told_until = 0.0
+        self._owner.note_unshared()
+        return None
+
+    def _open(self, position: int) -> SharedBody | Lead | None:
+        if self._is_uploading or self._followed >= _MOST_FOLLOWED:
+            return None
+        self._told_until = time.monotonic() + self._tells_within_s
+        return self._tier.open(self._run_id, position, self._owner.hear, self._closing)
+
+    def begin(self, body: Body | None) -> None:
+        """The API has responded with this body, or (None) with an error, after `open` had returned None."""
+        lead, self._lead = self._lead, None
+        if lead is None:
+            return
+        if body is None:
+            self._tier.release(lead)
+            return
+        self._is_uploading = True
+        try:
+            self._work(f"share-{self._run_id}", lambda: self._share(lead, _header_of(body)))
+        except CambfsError as error:
+            log.info("run %d: not shared: %s", self._run_id, error)
+            self._is_uploading = False
+            self._tier.release(lead)
+
+    def _share(self, lead: Lead, header: Header) -> None:
+        try:
+            self._tier.share(lead, header, self._owner)
+        except Exception:
+            log.exception("unexpected error while run %d was shared", self._run_id)
+        finally:
+            self._is_uploading = False
+
+
+def _header_of(body: Body) -> Header:
+    """What a response of the API told. That of storage tells nothing of the stream."""
+    if body.is_stored:
+        return Header("", "", None, None, False, None)
+    return Header("", body.content_type, body.total, body.etag, body.ranges, body.modified_s)
