@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from cambfs.text import quoted
 
@@ -21,7 +21,7 @@ _URL = re.compile(r"(valkey|redis)(s?)(?:\+(sentinel|cluster))?://(?:([^@/]*)@)?
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?", re.ASCII)
 _FORMS = "valkey://HOST:6379/0, valkey+sentinel://HOST:26379/SERVICE or valkey+cluster://HOST:6379"
 _PASSWORD_PLACE = (
-    "a password does not belong into the URL; set CAMBFS_SHARED_CACHE_PASSWORD or shared_cache_password_file instead"
+    "a password does not belong in the URL; set CAMBFS_SHARED_CACHE_PASSWORD or shared_cache_password_file instead"
 )
 
 
@@ -46,11 +46,11 @@ class Address:
 
     def __str__(self) -> str:
         """The URL, complete; it has no secret."""
-        user = f"{self.user}@" if self.user else ""
+        user = f"{quote(self.user, safe='')}@" if self.user else ""
         hosts = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
         path = {
             Layout.SINGLE: f"/{self.database}",
-            Layout.SENTINEL: f"/{self.service}/{self.database}",
+            Layout.SENTINEL: f"/{quote(self.service, safe='')}/{self.database}",
             Layout.CLUSTER: "",
         }[self.layout]
         return f"valkey{'s' if self.is_tls else ''}{self.layout.value}://{user}{hosts}{path}"
@@ -92,7 +92,7 @@ def _hosts(text: str, default_port: int) -> tuple[tuple[str, int], ...]:
 
 
 def _service_and_database(layout: Layout, path: str) -> tuple[str, int]:
-    service, rest = "", path.strip("/")
+    service, rest = "", path.removesuffix("/")
     if layout is Layout.SENTINEL:
         service, _, rest = rest.partition("/")
         if not service:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,9 @@ from tests.shared.fakes import FakeEngine, FakeServer
 from tests.shared.servers import KINDS, Server, running
 from tests.waiting import eventually
 
+Start = Callable[[str, Callable[[], None]], None]
+# Makes an engine, and closes it at the end of the test; arguments as `_connected` takes them.
+Connect = Callable[..., ValkeyEngine]
 # Logs of a few bytes then have several strings.
 STRING_BYTES = 8
 
@@ -47,19 +53,18 @@ class FakePlace:
 
 
 class RealPlace:
-    """Of a server that other tests have used before."""
+    """A server that other tests have used before."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, connect: Connect) -> None:
         self.server = server
-        self._engines: list[ValkeyEngine] = []
+        self._connect = connect
         server.admin.flushall()
 
     def machine(self, account: str = "a") -> Engine:
-        return self.engine(f"valkey://127.0.0.1:{self.server.port}", account)
+        return self.engine(self.server.url, account=account)
 
-    def engine(self, url: str, account: str = "a", string_bytes: int = STRING_BYTES, **options: Any) -> ValkeyEngine:
-        self._engines.append(ValkeyEngine(make_link(url, **options), account, string_bytes))
-        return self._engines[-1]
+    def engine(self, url: str, **options: Any) -> ValkeyEngine:
+        return self._connect(url, **options)
 
     def evict(self, run_id: RunId, *names: str) -> None:
         self.server.admin.delete(*(key(run_id, name) for name in names))
@@ -72,10 +77,6 @@ class RealPlace:
         left_ms: int = self.server.admin.pttl(key(run_id, name))
         return {-1: float("inf"), -2: 0.0}.get(left_ms, left_ms / 1000)
 
-    def close(self) -> None:
-        for engine in self._engines:
-            engine.close()
-
 
 Place = FakePlace | RealPlace
 
@@ -84,16 +85,55 @@ def key(run_id: RunId, name: str, account: str = "a") -> str:
     return f"{{{account}:{run_id}}}:{name}"
 
 
-def make_link(url: str, password: str = "", breaker: Breaker | None = None) -> Link:
-    return Link(parse(url), password, Workers().start, breaker)
+class Clock:
+    """The breaker's, which stands still."""
+
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
 
 
 @pytest.fixture
-def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    with ExitStack() as stack:
+        yield partial(_connected, stack)
+
+
+def _connected(
+    stack: ExitStack,
+    url: str,
+    password: str = "",
+    *,
+    account: str = "a",
+    string_bytes: int = STRING_BYTES,
+    start: Start | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> ValkeyEngine:
+    """`start` runs work in a thread, `clock` is the breaker's."""
+    link = Link(parse(url), password, start or Workers().start, Breaker(url, clock))
+    engine = ValkeyEngine(link, account, string_bytes)
+    stack.callback(engine.close)
+    return engine
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other programs may keep this machine busy. Where a test is not about failures, nothing may fail for that."""
     for name in ("PATIENCE_S", "_ANSWER_S", "_CONNECT_S", "_TLS_CONNECT_S"):
         monkeypatch.setattr(valkey_client, name, LIMIT_S)
     monkeypatch.setattr(valkey_engine, "_LEASE_MS", int(LIMIT_S * 1000))
+
+
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The times of users, ten times shorter: for a test that waits until they are over."""
+    for name in ("PATIENCE_S", "_ANSWER_S", "_CONNECT_S"):
+        monkeypatch.setattr(valkey_client, name, 0.03)
 
 
 @pytest.fixture(scope="session")
@@ -105,17 +145,17 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Serv
 
 
 @pytest.fixture(params=["fake", *KINDS])
-def place(request: pytest.FixtureRequest, _patience: None) -> Iterator[Place]:
+def place(request: pytest.FixtureRequest, connect: Connect, patience: None) -> Place:  # noqa: ARG001
     if request.param == "fake":
-        yield FakePlace()
-        return
-    place = RealPlace(request.getfixturevalue("servers")[request.param])
-    yield place
-    place.close()
+        return FakePlace()
+    return RealPlace(request.getfixturevalue("servers")[request.param], connect)
 
 
 @pytest.fixture(params=KINDS)
-def real(request: pytest.FixtureRequest, servers: dict[str, Server], _patience: None) -> Iterator[RealPlace]:
-    place = RealPlace(servers[request.param])
-    yield place
-    place.close()
+def real(
+    request: pytest.FixtureRequest,
+    connect: Connect,
+    servers: dict[str, Server],
+    patience: None,  # noqa: ARG001
+) -> RealPlace:
+    return RealPlace(servers[request.param], connect)

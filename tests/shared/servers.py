@@ -48,7 +48,8 @@ def free_port() -> int:
 
 
 class Server:
-    """One server process. It keeps its port when it is killed and started again. `admin` is a client with patience."""
+    """One server process. It keeps its port when it is killed and started again. `admin` is a client with patience.
+    `tls` is a file with a certificate and its key. Options of a Sentinel are lines of its configuration."""
 
     def __init__(self, kind: str, directory: Path, *options: str, password: str = "", tls: Path | None = None) -> None:
         self._kind = kind
@@ -61,7 +62,8 @@ class Server:
         self.admin: Any = None
 
     def start(self, role: str = "server") -> None:
-        """Starts it, and waits until it answers; the first time on a port that no other program took meanwhile."""
+        """Starts it, as "server" or as "sentinel", and waits until it answers; the first time on a port that no other
+        program took meanwhile."""
         is_new = not self.port
         for _ in range(20 if is_new else 1):
             self.port = free_port() if is_new else self.port
@@ -86,18 +88,22 @@ class Server:
         return self._is_up()
 
     def _arguments(self, role: str) -> list[str]:
-        where = ["--tls-port", str(self.port), "--port", "0"] if self._tls else ["--port", str(self.port)]
-        if role == "sentinel":
-            configuration = self._directory / f"sentinel-{self.port}.conf"
-            configuration.write_text("\n".join(self._options))
-            return [str(configuration), *where]
+        where = ["--bind", "127.0.0.1", "--tls-port" if self._tls else "--port", str(self.port)]
         if self._tls:
             pem = str(self._tls)
-            where += ["--tls-cert-file", pem, "--tls-key-file", pem, "--tls-ca-cert-file", pem]
+            where += ["--port", "0", "--tls-cert-file", pem, "--tls-key-file", pem, "--tls-ca-cert-file", pem]
             where += ["--tls-auth-clients", "no"]
         if self._password:
             where += ["--requirepass", self._password]
-        return [*where, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", *self._options]
+        if role == "sentinel":
+            return [self._configuration(), *where]
+        return [*where, "--save", "", *self._options]
+
+    def _configuration(self) -> str:
+        """The file that a Sentinel reads, and writes what it learns to."""
+        file = self._directory / f"sentinel-{self.port}.conf"
+        file.write_text("\n".join(self._options) + "\n")
+        return str(file)
 
     def _is_up(self) -> bool:
         deadline = time.monotonic() + LIMIT_S
@@ -108,6 +114,10 @@ class Server:
             except (valkey.ConnectionError, valkey.TimeoutError):
                 time.sleep(0.01)
         return False
+
+    @property
+    def url(self) -> str:
+        return f"valkey{'s' if self._tls else ''}://127.0.0.1:{self.port}"
 
     def kill(self) -> None:
         if self._process:
@@ -127,14 +137,23 @@ class Server:
 
 
 @contextmanager
-def running(kind: str, directory: Path, *options: str, **settings: Any) -> Iterator[Server]:
-    """A server with those options, as the command line takes them."""
+def running(kind: str, directory: Path, *options: str, role: str = "server", **settings: Any) -> Iterator[Server]:
+    """A server with those options, as the command line takes them, or a Sentinel with lines of its configuration."""
     server = Server(kind, directory, *options, **settings)
-    server.start()
+    server.start(role)
     try:
         yield server
     finally:
         server.kill()
+
+
+def watching(primary: Server) -> tuple[str, ...]:
+    """Options of a Sentinel that calls the primary "main", and appoints another when it is silent for 0.2 s."""
+    return (
+        f"sentinel monitor main 127.0.0.1 {primary.port} 1",
+        "sentinel down-after-milliseconds main 200",
+        "sentinel failover-timeout main 1000",
+    )
 
 
 @contextmanager
@@ -151,11 +170,11 @@ def running_cluster(kind: str, directory: Path, count: int = 3) -> Iterator[list
             node.admin.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
         for node in nodes[1:]:
             node.admin.execute_command("CLUSTER MEET", "127.0.0.1", nodes[0].port)
-        _wait_for_agreement(nodes)
+        wait_for_agreement(nodes)
         yield nodes
 
 
-def _wait_for_agreement(nodes: list[Server]) -> None:
+def wait_for_agreement(nodes: list[Server]) -> None:
     deadline = time.monotonic() + LIMIT_S
     while not all(_knows(node, len(nodes)) for node in nodes):
         assert time.monotonic() < deadline, "the nodes of the cluster do not find each other"

@@ -1,0 +1,383 @@
+"""What happens to an engine on Redis or Valkey: restarts, freezes, lack of memory, logins, values of other programs."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+
+from cambfs.errors import CambfsError
+from cambfs.names import RunId
+from cambfs.shared import valkey_client
+from cambfs.shared.breaker import PAUSE_S
+from cambfs.shared.engine import PATIENCE_S, EngineDown, EngineFull, Page
+from cambfs.shared.valkey_engine import ValkeyEngine
+from cambfs.system.workers import Workers
+from tests.fakes import LIMIT_S
+from tests.shared.conftest import STRING_BYTES, Clock, Connect, RealPlace, hurry, key
+from tests.shared.servers import KINDS, Server, running
+from tests.waiting import eventually, in_thread
+from tests.wire.raw_server import CERTIFICATE
+
+RUN = RunId(5)
+TOKEN = b"token"
+MIB = 1 << 20
+
+
+@pytest.fixture(params=KINDS)
+def server(request: pytest.FixtureRequest, tmp_path: Path, patience: None) -> Iterator[Server]:  # noqa: ARG001
+    """One that this test alone uses."""
+    with running(request.param, tmp_path) as server:
+        yield server
+
+
+def write(engine: ValkeyEngine, log: bytes, run_id: RunId = RUN) -> None:
+    assert engine.lease(run_id, TOKEN)
+    assert engine.append(run_id, TOKEN, 0, log)
+    assert engine.finish(run_id, TOKEN, b"facts")
+
+
+def test_no_step_is_patient() -> None:
+    assert valkey_client._ANSWER_S == valkey_client._CONNECT_S == 0.25
+    assert valkey_client._TLS_CONNECT_S == PATIENCE_S == 0.5
+
+
+def test_a_server_that_is_gone_is_left_alone(
+    server: Server, connect: Connect, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "cambfs.shared")
+    started: list[str] = []
+    workers = Workers()
+
+    def start(name: str, work: Callable[[], None]) -> None:
+        started.append(name)
+        workers.start(name, work)
+
+    engine = connect(server.url, clock=clock, start=start)
+    write(engine, b"log")
+    server.kill()
+
+    with pytest.raises(EngineDown, match=rf"^valkey://127.0.0.1:{server.port}/0: .*(refused|closed|reset)"):
+        engine.read(RUN, 0, 9)
+    started.clear()
+    for _ in range(3):
+        with pytest.raises(EngineDown, match=r"it is tried again in 10 s$"):
+            engine.append(RUN, TOKEN, 0, b"x")
+    assert engine.state().is_down
+    assert started == []
+
+    server.start()
+    clock.now_s += PAUSE_S
+    assert engine.read(RUN, 0, 9) == Page(b"", None, is_held=False)
+    assert [(record.levelname, "down" in record.message) for record in caplog.records] == [
+        ("WARNING", True),
+        ("INFO", False),
+    ]
+
+
+def test_a_frozen_server_costs_one_pause(
+    server: Server, connect: Connect, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(connect(server.url), b"log")
+    engine = connect(server.url, clock=clock)
+    with monkeypatch.context() as hurried:
+        hurry(hurried)
+        server.freeze()
+        with pytest.raises(EngineDown, match="no response"):
+            engine.facts([RUN])
+    with pytest.raises(EngineDown, match="tried again"):
+        engine.facts([RUN])
+
+    server.thaw()
+    clock.now_s += PAUSE_S
+    assert engine.facts([RUN]) == {RUN: b"facts"}
+
+
+def test_a_restarted_server_is_used_at_once(server: Server, connect: Connect) -> None:
+    engine = connect(server.url)
+    write(engine, b"log")
+    server.kill()
+    server.start()
+
+    assert engine.read(RUN, 0, 9) == Page(b"", None, is_held=False)
+    write(engine, b"new")
+
+
+def test_a_server_without_the_scripts_gets_them(real: RealPlace, connect: Connect) -> None:
+    engine = connect(real.server.url)
+    real.server.admin.script_flush()
+
+    write(engine, b"log")
+    assert engine.read(RUN, 0, 9).data == b"log"
+
+
+def test_one_of_many_machines_gets_the_lease(real: RealPlace, connect: Connect) -> None:
+    engines = [connect(real.server.url) for _ in range(8)]
+
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(20):
+            took = pool.map(lambda engine, number=number: engine.lease(RunId(100 + number), TOKEN), engines)
+            assert sum(took) == 1
+
+
+def test_one_engine_serves_many_threads(real: RealPlace, connect: Connect) -> None:
+    engine = connect(real.server.url)
+
+    def grow(number: int) -> bytes:
+        run_id, log = RunId(number), b"%d." % number
+        assert engine.lease(run_id, TOKEN)
+        for turn in range(20):
+            assert engine.append(run_id, TOKEN, turn * len(log), log)
+        return b"".join(engine.read(run_id, offset, 8).data for offset in range(0, 20 * len(log), STRING_BYTES))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(grow, range(1, 17))) == [b"%d." % number * 20 for number in range(1, 17)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.usefixtures("patience")
+def test_a_full_server_takes_no_more_and_gives_what_it_has(tmp_path: Path, connect: Connect, kind: str) -> None:
+    with running(kind, tmp_path, "--maxmemory", "20mb", "--maxmemory-policy", "noeviction") as server:
+        engine = connect(server.url, string_bytes=4 * MIB)
+        assert engine.lease(RUN, TOKEN)
+        size = _fill_up(engine)
+
+        assert 5 * MIB < size < 20 * MIB
+        with pytest.raises(EngineFull, match="allkeys-lru"):
+            engine.append(RUN, TOKEN, size, bytes(MIB))
+        with pytest.raises(EngineFull):
+            engine.lease(RunId(6), TOKEN)
+        assert engine.read(RUN, size - 1, 9) == Page(b"\0", None, is_held=True)
+        assert "allkeys-lru" in engine.state().problem
+        engine.drop(RUN)
+        assert engine.append(RUN, TOKEN, 0, bytes(MIB))
+
+
+def _fill_up(engine: ValkeyEngine) -> int:
+    """Appends until the server takes no more; the bytes of the log then."""
+    size = 0
+    try:
+        while engine.append(RUN, TOKEN, size, bytes(MIB)):
+            size += MIB
+    except EngineFull:
+        return size
+    raise AssertionError("an append was refused for another reason")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.usefixtures("patience")
+def test_a_full_server_evicts_while_it_is_used(tmp_path: Path, connect: Connect, kind: str) -> None:
+    with running(kind, tmp_path, "--maxmemory", "20mb", "--maxmemory-policy", "allkeys-lru") as server:
+        engine = connect(server.url, string_bytes=4 * MIB)
+        runs = [RunId(number) for number in range(1, 11)]
+        for run_id in runs:
+            _fill(engine, run_id, size=6)
+
+        assert server.admin.info()["evicted_keys"] > 0
+        assert engine.state().problem == ""
+        for run_id in runs:
+            for offset in range(6):
+                data = engine.read(run_id, offset * MIB, 10).data
+                assert data in (b"", b"%10d" % (run_id * 100 + offset))
+
+
+def _fill(engine: ValkeyEngine, run_id: RunId, size: int) -> None:
+    """With `size` MiB, unless something of it is evicted meanwhile."""
+    if engine.lease(run_id, TOKEN):
+        for offset in range(size):
+            piece = (b"%10d" % (run_id * 100 + offset)).ljust(MIB)
+            if not engine.append(run_id, TOKEN, offset * MIB, piece):
+                return
+        engine.finish(run_id, TOKEN, b"facts")
+
+
+def test_other_programs_values_are_no_facts_and_no_log(real: RealPlace, connect: Connect) -> None:
+    engine, admin = connect(real.server.url), real.server.admin
+    admin.set(key(RUN, "f"), b"random")
+    admin.rpush(key(RUN, "s0"), b"random")
+
+    assert engine.read(RUN, 0, 9) == Page(b"", b"", is_held=False)
+    assert engine.facts([RUN]) == {RUN: b""}
+    assert engine.lease(RUN, TOKEN)
+    assert not engine.append(RUN, TOKEN, 3, b"x")
+    assert not engine.finish(RUN, TOKEN, b"facts")
+    assert engine.append(RUN, TOKEN, 0, b"log")
+    assert engine.finish(RUN, TOKEN, b"facts")
+    assert engine.read(RUN, 0, 9) == Page(b"log", b"facts", is_held=False)
+
+
+def test_another_programs_value_is_no_lease(real: RealPlace, connect: Connect) -> None:
+    engine = connect(real.server.url)
+    real.server.admin.rpush(key(RUN, "l"), b"random")
+
+    assert not engine.lease(RUN, TOKEN)
+    assert not engine.append(RUN, TOKEN, 0, b"x")
+    assert not engine.tell(RUN, TOKEN, b"x")
+    engine.release(RUN, TOKEN)
+    assert engine.read(RUN, 0, 9) == Page(b"", None, is_held=True)
+
+
+def test_databases_do_not_meet(real: RealPlace, connect: Connect) -> None:
+    write(connect(f"{real.server.url}/3"), b"log")
+
+    assert connect(f"{real.server.url}/2").facts([RUN]) == {}
+    assert connect(f"{real.server.url}/3").facts([RUN]) == {RUN: b"facts"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.usefixtures("patience")
+def test_a_login_is_needed_and_never_shown(tmp_path: Path, connect: Connect, kind: str) -> None:
+    with running(kind, tmp_path, password="right-secret") as server:
+        write(connect(server.url, "right-secret"), b"log")
+
+        for password, reason in (("wrong-secret", "invalid|WRONGPASS"), ("", "Authentication required")):
+            engine = connect(server.url, password)
+            with pytest.raises(EngineDown, match=reason) as raised:
+                engine.facts([RUN])
+            assert "secret" not in f"{raised.value}{engine.state()}"
+
+
+@pytest.mark.usefixtures("patience")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_user_needs_few_rights(tmp_path: Path, connect: Connect, kind: str) -> None:
+    commands = "eval evalsha set get exists hset hget append getrange strlen unlink pexpire persist info"
+    with running(kind, tmp_path) as server:
+        rights = [f"+{command}" for command in commands.split()]
+        server.admin.execute_command("ACL", "SETUSER", "camb", "on", ">secret", "~{*", "resetchannels", *rights)
+        engine = connect(f"valkey://camb@127.0.0.1:{server.port}", "secret")
+
+        write(engine, b"log of two strings")
+        assert engine.read(RUN, 0, 3) == Page(b"log", b"facts", is_held=False)
+        assert engine.lease(RUN, TOKEN)
+        assert engine.tell(RUN, TOKEN, b"more")
+        engine.release(RUN, TOKEN)
+        engine.drop(RUN)
+        assert not engine.state().is_down
+
+
+@pytest.mark.usefixtures("patience")
+def test_tls_proves_the_server(tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Valkey that is here has no TLS. 127.1 is the same host by a name that is not in its certificate."""
+    with running("redis", tmp_path, tls=CERTIFICATE) as server:
+        with pytest.raises(EngineDown, match="CERTIFICATE_VERIFY_FAILED"):
+            connect(server.url).facts([RUN])
+        monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+        write(connect(server.url), b"log")
+        with pytest.raises(EngineDown, match="Hostname mismatch"):
+            connect(server.url.replace("127.0.0.1", "127.1")).facts([RUN])
+
+
+@pytest.mark.usefixtures("patience")
+def test_a_name_that_is_not_resolved_costs_one_pause(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    hurry(monkeypatch)
+    end = Event()
+
+    def resolve(*_: object, **__: object) -> list[object]:
+        end.wait(LIMIT_S)
+        raise socket.gaierror("no such host")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    engine = connect("valkey://cache.example.com")
+    try:
+        with pytest.raises(EngineDown, match=r"^valkey://cache.example.com:6379/0: no response within"):
+            engine.facts([RUN])
+    finally:
+        end.set()
+    eventually(_no_worker)
+
+
+def _no_worker() -> bool:
+    return not any(thread.name == "engine" for thread in threading.enumerate())
+
+
+@pytest.mark.usefixtures("patience")
+def test_a_server_that_drips_costs_one_pause_and_no_thread(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte comes in time for the library."""
+    monkeypatch.setattr(valkey_client, "PATIENCE_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        dripper = Thread(target=_drip, args=(listener,), daemon=True)
+        dripper.start()
+        engine = connect(f"valkey://127.0.0.1:{listener.getsockname()[1]}")
+        with pytest.raises(EngineDown, match="no response within"):
+            engine.read(RUN, 0, MIB)
+        eventually(_no_worker)
+        dripper.join(LIMIT_S)
+        assert not dripper.is_alive()
+
+
+def _drip(listener: socket.socket) -> None:
+    """Until the client goes away."""
+    peer, _ = listener.accept()
+    with peer:
+        peer.settimeout(0.01)
+        peer.sendall(b":0\r\n$-1\r\n$1000000\r\n")
+        is_open = True
+        while is_open:
+            try:
+                is_open = bool(peer.recv(4096))
+            except TimeoutError:
+                peer.sendall(b"x")
+            except OSError:
+                return
+
+
+def test_the_end_of_a_mount_waits_for_no_engine(server: Server, connect: Connect) -> None:
+    engine = connect(server.url)
+    server.freeze()
+    waiting = in_thread(lambda: engine.facts([RUN]))
+    eventually(lambda: not _no_worker())
+
+    engine.close()
+
+    with pytest.raises(EngineDown):
+        waiting.result(LIMIT_S / 2)
+    with pytest.raises(EngineDown):
+        engine.facts([RUN])
+    eventually(_no_worker)
+
+
+@pytest.mark.usefixtures("patience")
+def test_a_machine_without_threads_goes_without(connect: Connect) -> None:
+    def start(*_: object) -> None:
+        raise CambfsError("cannot start another thread")
+
+    with pytest.raises(EngineDown, match="cannot start another thread"):
+        connect("valkey://127.0.0.1:1", start=start).lease(RUN, TOKEN)
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        (("0", "noeviction"), "maxmemory is not set"),
+        (("50mb", "noeviction"), "maxmemory-policy is noeviction"),
+        (("50mb", "volatile-lru"), "maxmemory-policy is volatile-lru"),
+        (("50mb", "allkeys-lfu"), ""),
+    ],
+)
+def test_a_state_says_what_to_set(server: Server, connect: Connect, settings: tuple[str, str], problem: str) -> None:
+    server.admin.config_set("maxmemory", settings[0])
+    server.admin.config_set("maxmemory-policy", settings[1])
+
+    state = connect(server.url).state()
+
+    assert state.problem.startswith(problem)
+    assert bool(state.problem) == bool(problem)
+    assert state.policy == settings[1]
+    assert state.max_bytes == int(settings[0].removesuffix("mb")) * MIB
+
+
+def test_missing_libraries_are_one_line() -> None:
+    program = "import sys; sys.modules['valkey'] = None; import cambfs.shared.valkey_engine"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+
+    assert done.stderr.splitlines()[-1] == (
+        "cambfs.errors.ConfigError: a shared cache needs two more libraries; run: pip install 'cambfs[shared]'"
+    )
