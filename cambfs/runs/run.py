@@ -453,7 +453,10 @@ class Run:
 
     def note_unshared(self) -> None:
         with self._changed:
-            self._changed.notify_all()  # a caller may wait to ask storage
+            self._changed.notify_all()  # a caller may want storage to be asked
+            with suppress(CambfsError):
+                if not self._is_over:
+                    self._demand.audio()  # and so may what is fetched ahead
 
     def reach(self, wait_s: float) -> Reach:
         with self._changed:

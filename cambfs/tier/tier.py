@@ -11,13 +11,14 @@ import logging
 import secrets
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from threading import Event
 
 from cambfs.model import RunInfo
 from cambfs.names import RunId
 from cambfs.shared.counts import Counts, Usage
-from cambfs.shared.engine import LEASE_S, Engine, EngineDown
+from cambfs.shared.engine import Engine, EngineDown
 from cambfs.tier.follow import FIRST_PAUSE_S, LONGEST_PAUSE_S, Hear, SharedBody
 from cambfs.tier.run_log import RunLog
 from cambfs.tier.seals import FRAME_BYTES, Header, SealBroken, open_facts
@@ -53,13 +54,15 @@ class Tier:
         self._counts.add("facts", len(known))
         return known
 
-    def open(self, run_id: RunId, position: int, hear: Hear, closing: Event) -> SharedBody | Lead | None:
+    def open(
+        self, run_id: RunId, position: int, hear: Hear, closing: Event, patience_s: float
+    ) -> SharedBody | Lead | None:
         """The result as another machine fetches it, or has; the lease when this machine is to fetch it for all; None
-        when it fetches it for itself. `position` is how far the result is here. Waits at most LEASE_S for another
-        machine to begin, or until `closing` is set."""
+        when it fetches it for itself. `position` is how far the result is here. Waits at most
+        `patience_s` for the first response to another machine, or until `closing` is set."""
         if position > self._max_result_bytes - FRAME_BYTES:
             return None  # where the others stop
-        token, pause_s, give_up_at = secrets.token_bytes(16), FIRST_PAUSE_S, time.monotonic() + LEASE_S
+        token, pause_s, give_up_at = secrets.token_bytes(16), FIRST_PAUSE_S, time.monotonic() + patience_s
         try:
             while True:
                 run_log = self._look(run_id)
@@ -104,11 +107,11 @@ class Tier:
         size = run_log.facts.size if run_log.facts is not None else 0
         return max(told or 0, size) > self._max_result_bytes
 
-    def share(self, lead: Lead, header: Header, origin: Origin) -> None:
+    def share(self, lead: Lead, response: Future[Header | None], origin: Origin) -> None:
         """Puts the result there as it comes, in the calling thread, until that is done or this machine does not fetch
-        it any more. Raises nothing. The `upload` of the header is ignored."""
+        it any more. Raises nothing. `response` is as in `Upload`."""
         self._counts.add("led")
-        Upload(self._engine, self._key, lead, header, origin, self._max_result_bytes, self._counts).run()
+        Upload(self._engine, self._key, lead, response, origin, self._max_result_bytes, self._counts).run()
 
     def release(self, lead: Lead) -> None:
         """This machine does not fetch the run."""

@@ -3,7 +3,8 @@
 It goes on with the log of a machine that has stopped, if that has the same bytes. The stream never waits for it, and a
 failure of the engine ends it.
 
-Threads: `run` works in one, named share-RUN. It holds no lock while it waits for the engine.
+Threads: `run` works in one, named share-RUN, from before the API is asked. It holds no lock while it waits for the
+engine.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -26,7 +29,7 @@ log = logging.getLogger(__name__)
 
 # How often it looks for new bytes, and how long bytes may wait until a frame is full.
 _LOOK_S, _SEAL_AFTER_S = 0.02, 0.1
-# How often the lease is renewed while this machine has fewer bytes than the log.
+# How often the lease is renewed while the API has not responded, or this machine has fewer bytes than the log.
 _RENEW_AFTER_S = 1.0
 # An engine that loses the log again and again is too small.
 _MOST_UPLOADS = 3
@@ -73,16 +76,18 @@ class Upload:
         engine: Engine,
         key: bytes,
         lead: Lead,
-        header: Header,
+        response: Future[Header | None],
         origin: Origin,
         max_result_bytes: int,
         counts: Counts,
     ) -> None:
+        """`response` gets what the API's response tells, or None when there is none. Its `upload` is ignored."""
         self._engine = engine
         self._key = key
         self._lead = lead
         self._run_id = lead.run_id
-        self._response = header
+        self._response = response
+        self._told_total: int | None = None
         self._origin = origin
         self._max_result_bytes = max_result_bytes
         self._counts = counts
@@ -109,35 +114,50 @@ class Upload:
                 self._engine.release(self._run_id, self._lead.token)
 
     def _share(self) -> None:
-        self._take_over()
+        self._read_log()
+        response = self._await_response()
+        if response is not None:
+            self._told_total = response.total
+            if self._frames.header is None:
+                self._begin()
+            self._follow_stream()
+        self._engine.release(self._run_id, self._lead.token)
+
+    def _follow_stream(self) -> None:
+        """Returns when the lease is not needed any more."""
         while True:
             reach = self._origin.reach(_LOOK_S)
             if reach.is_wrong:
                 self._engine.drop(self._run_id)
-                break
+                return
             self._tell(reach)
             if self._is_too_large(reach):
-                break
-            self._put(reach)
-            if self._is_finished(reach):
                 return
-            if reach.is_over:
-                break
-        self._engine.release(self._run_id, self._lead.token)
+            self._put(reach)
+            if self._is_finished(reach) or reach.is_over:
+                return
 
-    def _take_over(self) -> None:
-        """Goes on with the log that is there; begins a new one when that is not sound."""
+    def _read_log(self) -> None:
+        """What is there is gone on with, if it is sound."""
         run_log, sha256 = RunLog(self._engine, self._key, self._run_id), hashlib.sha256()
         try:
             while (data := run_log.read()) is not None:
                 sha256.update(data)
         except SealBroken:
-            self._begin_anew()
-            return
-        if run_log.header is None:
-            self._begin()
+            self._engine.drop(self._run_id)
         else:
             self._start(run_log.frames, sha256.digest())
+
+    def _await_response(self) -> Header | None:
+        while True:
+            try:
+                return self._response.result(_RENEW_AFTER_S)
+            except FutureTimeout:
+                self._renew()
+
+    def _renew(self) -> None:
+        if not self._append(self._frames.offset, b""):
+            raise _Lost
 
     def _begin_anew(self) -> None:
         """The log has other bytes, and its facts are wrong as well."""
@@ -149,7 +169,9 @@ class Upload:
         self._uploads += 1
         self._told = None
         frames = Frames(self._key, self._run_id)
-        frame = frames.seal_header(self._response._replace(upload=new_upload()))
+        header = self._response.result()
+        assert header is not None, "without a response nothing is begun"
+        frame = frames.seal_header(header._replace(upload=new_upload()))
         self._start(frames, hashlib.sha256().digest())
         if self._uploads > _MOST_UPLOADS or not self._append(0, frame):
             raise _Lost
@@ -160,7 +182,7 @@ class Upload:
         return self._engine.append(self._run_id, self._lead.token, offset, data)
 
     def _is_too_large(self, reach: Reach) -> bool:
-        sizes = self._response.total or 0, reach.bytes, reach.info.size if reach.info is not None else 0
+        sizes = self._told_total or 0, reach.bytes, reach.info.size if reach.info is not None else 0
         return max(sizes) > self._max_result_bytes
 
     def _tell(self, reach: Reach) -> None:
@@ -188,8 +210,8 @@ class Upload:
         if self._hashed_bytes < stop:
             while self._hashed_bytes < stop:
                 self._hash(self._origin.bytes_at(self._hashed_bytes, min(stop - self._hashed_bytes, FRAME_BYTES)))
-            if time.monotonic() - self._put_at >= _RENEW_AFTER_S and not self._append(self._frames.offset, b""):
-                raise _Lost
+            if time.monotonic() - self._put_at >= _RENEW_AFTER_S:
+                self._renew()
         is_all_hashed = stop == self._begun_with
         is_other = self._sha256.digest() != self._begun_digest if is_all_hashed else bool(reach.proof)
         if self._begun_with and is_other:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
 from threading import Event
 from typing import Protocol
 
@@ -47,20 +49,22 @@ class Sharing:
         tier: Tier,
         closing: Event,
         tells_within_s: float,
+        patience_s: float,
         owner: Owner,
         work: Callable[[str, Callable[[], None]], None],
     ) -> None:
-        """`tells_within_s` is how long another machine is given to tell the size. `work` runs a function in a thread of
-        that name, or raises CambfsError."""
+        """`tells_within_s` is how long another machine is given to tell the size, and `patience_s` to begin. `work`
+        runs a function in a thread of that name, or raises CambfsError."""
         self._run_id = run_id
         self._tier = tier
         self._closing = closing
         self._tells_within_s = tells_within_s
+        self._patience_s = patience_s
         self._owner = owner
         self._work = work
         self._told_until = 0.0  # in time.monotonic seconds
         self._followed = 0
-        self._lead: Lead | None = None
+        self._response: Future[Header | None] | None = None  # of the API, for the upload
         self._is_uploading = False
 
     def expect(self) -> None:
@@ -83,7 +87,8 @@ class Sharing:
             self._followed += 1
             self._told_until = time.monotonic() + self._tells_within_s
             return opened
-        self._lead = opened
+        if opened is not None:
+            self._start_upload(opened)
         self._told_until = 0.0
         self._owner.note_unshared()
         return None
@@ -92,27 +97,26 @@ class Sharing:
         if self._is_uploading or self._followed >= _MOST_FOLLOWED:
             return None
         self._told_until = time.monotonic() + self._tells_within_s
-        return self._tier.open(self._run_id, position, self._owner.hear, self._closing)
+        return self._tier.open(self._run_id, position, self._owner.hear, self._closing, self._patience_s)
 
     def begin(self, body: Body | None) -> None:
         """The API has responded with this body, or (None) with an error, after `open` had returned None."""
-        lead, self._lead = self._lead, None
-        if lead is None:
-            return
-        if body is None:
-            self._tier.release(lead)
-            return
-        self._is_uploading = True
+        response, self._response = self._response, None
+        if response is not None:
+            response.set_result(None if body is None else _header_of(body))
+
+    def _start_upload(self, lead: Lead) -> None:
+        self._response, self._is_uploading = Future(), True
         try:
-            self._work(f"share-{self._run_id}", lambda: self._share(lead, _header_of(body)))
+            self._work(f"share-{self._run_id}", partial(self._share, lead, self._response))
         except CambfsError as error:
             log.info("run %d: not shared: %s", self._run_id, error)
-            self._is_uploading = False
+            self._response, self._is_uploading = None, False
             self._tier.release(lead)
 
-    def _share(self, lead: Lead, header: Header) -> None:
+    def _share(self, lead: Lead, response: Future[Header | None]) -> None:
         try:
-            self._tier.share(lead, header, self._owner)
+            self._tier.share(lead, response, self._owner)
         except Exception:
             log.exception("unexpected error while run %d was shared", self._run_id)
         finally:

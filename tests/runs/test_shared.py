@@ -9,11 +9,11 @@ from functools import partial
 import pytest
 
 from cambfs.cache.cache import Cache
-from cambfs.errors import UnknownRun
+from cambfs.errors import UnknownRun, Unreachable
 from cambfs.names import RunId
 from cambfs.runs.library import Library
 from cambfs.shared.counts import Counts
-from cambfs.tier import follow, tier, upload
+from cambfs.tier import follow, upload
 from cambfs.tier.tier import Tier
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, StorageManner
 from tests.runs.results import CONTENT, OTHER, RUN, SIZE, open_run, read_at, stalls_at
@@ -42,11 +42,11 @@ def mount(make_library: MakeLibrary, server: FakeServer) -> Mount:
 
 @pytest.fixture
 def _short_lease(monkeypatch: pytest.MonkeyPatch, server: FakeServer) -> None:
-    """A lease of 0.3 s, here and in the engine."""
-    monkeypatch.setattr(tier, "LEASE_S", 0.3)
-    monkeypatch.setattr(follow, "LEASE_S", 0.3)
+    """A lease of a second, here and in the engine."""
+    monkeypatch.setattr(upload, "_RENEW_AFTER_S", 0.1)
+    monkeypatch.setattr(follow, "LEASE_S", 1.0)
     clock = server.clock
-    server.clock = lambda: 10 * clock()
+    server.clock = lambda: 3 * clock()
 
 
 def settled(*libraries: Library) -> None:
@@ -225,6 +225,30 @@ def test_a_response_that_breaks_is_resumed_by_the_same_machine(source: FakeSourc
     settled(first, second)
     assert source.count("stream") == 2
     assert is_shared(source, mount)
+
+
+@pytest.mark.usefixtures("_short_lease")
+def test_the_others_wait_for_the_first_response_to_one(source: FakeSource, mount: Mount, server: FakeServer) -> None:
+    gate = Gate()
+    source.add(1, Result(CONTENT))
+    source.plan("stream", 1, Plan(gate=gate))
+    first, second = mount(), mount()
+    reads = [in_thread(partial(read_all, one, 1)) for one in (first, second)]
+    eventually(lambda: server.calls.get("append", 0) > 12)  # the lease has been renewed for longer than it holds
+    gate.open()
+    assert [read.result(LIMIT_S) for read in reads] == [CONTENT] * 2
+    assert source.count("stream") == 1
+
+
+def test_what_a_colleague_has_fetched_is_read_while_the_api_is_down(source: FakeSource, mount: Mount) -> None:
+    source.add(1, Result(CONTENT))
+    first, second = mount(), mount()
+    assert read_all(first, 1) == CONTENT
+    settled(first)
+    for kind in ("stream", "sign", "stored"):
+        source.plan_always(kind, 1, Plan(error=Unreachable("no route")))
+    assert size_of(second, 1) == SIZE
+    assert read_all(second, 1) == CONTENT
 
 
 def test_an_unknown_run_keeps_no_lease(source: FakeSource, mount: Mount, server: FakeServer) -> None:
