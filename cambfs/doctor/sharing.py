@@ -28,6 +28,7 @@ _ACCOUNT, _RUN_BITS = "doctor", 62
 # One node of a cluster does not have so many.
 _LOOKED_UP = range(1, 65)
 _TRIAL = bytes(4096)
+_LONGEST = 200
 _REMEDY = "check the address, the network and the firewall, and that the server listens there (bind)"
 _PASSWORD_REMEDY = "set CAMBFS_SHARED_CACHE_PASSWORD, or name a file with --shared-cache-password-file"
 _LOGIN_REMEDY = f"{_PASSWORD_REMEDY}; the name of a user stands before the host in the URL"
@@ -104,9 +105,11 @@ def open_engine(settings: Settings) -> Engine:
 
 
 def trouble(check: str, text: str) -> Finding:
-    text = text.partition(", with args")[0].rstrip(".")
     remedies = (remedy for words, remedy in _REMEDIES if words in text.lower())
-    return warning(check, f"{text}; results come from the API", next(remedies, _REMEDY))
+    shown = text.partition(", with args")[0]
+    if len(shown) > _LONGEST:  # a server in protected mode gives a lecture
+        shown = shown.partition(". ")[0][:_LONGEST]
+    return warning(check, f"{shown.rstrip('.')}; results come from the API", next(remedies, _REMEDY))
 
 
 def memory(state: EngineState) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ import pytest
 from cambfs.doctor.report import Finding, State
 from cambfs.doctor.setup import Setup
 from cambfs.doctor.sharing import checks
+from cambfs.doctor.sharing import trouble as explained
 from cambfs.errors import SettingError
 from cambfs.settings.config import Password, Settings
 from cambfs.shared import valkey_client
@@ -151,6 +152,13 @@ def test_a_sentinel_and_a_replica_are_told_from_the_primary(tmp_path: Path, serv
         sentinel.kill()
     with running("redis", tmp_path, *FITTING, "--replicaof", "127.0.0.1", str(server.port)) as replica:
         assert "name the primary" in trouble(url(replica)).remedy
+
+
+def test_a_server_in_protected_mode_is_a_short_line() -> None:
+    lecture = "DENIED Redis is running in protected mode because no password is set. " + "You may do this. " * 50
+    finding = explained("engine", lecture)
+    assert finding.found.startswith("DENIED Redis is running in protected mode because no password is set; results")
+    assert "--protected-mode no" in finding.remedy
 
 
 def test_a_server_that_is_gone_or_frozen_or_has_no_name(tmp_path: Path) -> None:
