@@ -16,7 +16,7 @@ import pytest
 
 from cambfs.errors import CambfsError
 from cambfs.names import RunId
-from cambfs.shared import valkey_client
+from cambfs.shared import valkey_client, valkey_engine
 from cambfs.shared.breaker import PAUSE_S
 from cambfs.shared.engine import PATIENCE_S, EngineDown, EngineFull, Page
 from cambfs.shared.valkey_engine import ValkeyEngine
@@ -48,6 +48,7 @@ def write(engine: ValkeyEngine, log: bytes, run_id: RunId = RUN) -> None:
 def test_no_step_is_patient() -> None:
     assert valkey_client._ANSWER_S == valkey_client._CONNECT_S == 0.25
     assert valkey_client._TLS_CONNECT_S == PATIENCE_S == 0.5
+    assert valkey_engine._LEASE_MS == 3000
 
 
 def test_a_server_that_is_gone_is_left_alone(
@@ -148,11 +149,14 @@ def test_a_full_server_takes_no_more_and_gives_what_it_has(tmp_path: Path, conne
     with running(kind, tmp_path, "--maxmemory", "20mb", "--maxmemory-policy", "noeviction") as server:
         engine = connect(server.url, string_bytes=4 * MIB)
         assert engine.lease(RUN, TOKEN)
+        assert engine.lease(RunId(7), TOKEN)
         size = _fill_up(engine)
 
         assert 5 * MIB < size < 20 * MIB
         with pytest.raises(EngineFull, match="allkeys-lru"):
             engine.append(RUN, TOKEN, size, bytes(MIB))
+        with pytest.raises(EngineFull):
+            engine.append(RunId(7), TOKEN, 0, bytes(MIB))
         with pytest.raises(EngineFull):
             engine.lease(RunId(6), TOKEN)
         assert engine.read(RUN, size - 1, 9) == Page(b"\0", None, is_held=True)
@@ -243,6 +247,37 @@ def test_a_login_is_needed_and_never_shown(tmp_path: Path, connect: Connect, kin
             with pytest.raises(EngineDown, match=reason) as raised:
                 engine.facts([RUN])
             assert "secret" not in f"{raised.value}{engine.state()}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "unknown command 'AUTH', with args beginning with: 'right-sec",
+        "no user has the password right-secret",
+        "\x1b[2J" + "no " * 10_000,
+    ],
+)
+@pytest.mark.usefixtures("patience")
+def test_a_text_of_a_server_is_one_short_line_without_the_password(connect: Connect, line: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        refusing = Thread(target=_refuse, args=(listener, line), daemon=True)
+        refusing.start()
+        url = f"valkey://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(EngineDown, match=r"\bno|unknown command") as raised:
+            connect(url, "right-secret").facts([RUN])
+        refusing.join(LIMIT_S)
+
+    text = str(raised.value)
+    assert "right-sec" not in text
+    assert text.isprintable()
+    assert len(text) < 300
+
+
+def _refuse(listener: socket.socket, line: str) -> None:
+    peer, _ = listener.accept()
+    with peer:
+        peer.recv(4096)
+        peer.sendall(b"-ERR " + line.encode() + b"\r\n")
 
 
 @pytest.mark.usefixtures("patience")
