@@ -364,19 +364,29 @@ def _drip(listener: socket.socket) -> None:
                 return
 
 
-def test_the_end_of_a_mount_waits_for_no_engine(server: Server, connect: Connect) -> None:
-    engine = connect(server.url)
-    server.freeze()
-    waiting = in_thread(lambda: engine.facts([RUN]))
-    eventually(lambda: not _no_worker())
+@pytest.mark.usefixtures("patience")
+def test_the_end_of_a_mount_waits_for_no_engine(connect: Connect) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        engine = connect(f"valkey://127.0.0.1:{listener.getsockname()[1]}")
+        waiting = in_thread(lambda: engine.facts([RUN]))
+        peer, _ = listener.accept()
+        with peer:
+            assert peer.recv(4096)
+            engine.close()
 
+            with pytest.raises(EngineDown):
+                waiting.result(LIMIT_S / 2)
+            with pytest.raises(EngineDown):
+                engine.facts([RUN])
+            eventually(_no_worker)
+
+
+def test_an_engine_that_was_closed_stays_so(real: RealPlace, connect: Connect) -> None:
+    engine = connect(real.server.url)
     engine.close()
 
-    with pytest.raises(EngineDown):
-        waiting.result(LIMIT_S / 2)
-    with pytest.raises(EngineDown):
+    with pytest.raises(EngineDown, match="this mount is ending"):
         engine.facts([RUN])
-    eventually(_no_worker)
 
 
 @pytest.mark.usefixtures("patience")
