@@ -239,11 +239,12 @@ class Library:
 
     def _shared_info(self, run_id: RunId) -> RunInfo | None:
         """What another machine knows of the run. It is asked about the next ones of a listing as well."""
-        if self._context.shared is None:
+        tier = self._context.shared
+        if tier is None:
             return None
         with self._lock:
             wanted = self._shared_facts.wanted(run_id, self._is_answered)
-        for known_id, info in self._context.shared.known(wanted).items() if wanted else ():
+        for known_id, info in tier.known(wanted).items():
             self.learn(known_id, info, is_unverified=False)
         return self.info(run_id)
 

@@ -39,6 +39,8 @@ class Tier:
 
     def known(self, run_ids: Sequence[RunId]) -> dict[RunId, RunInfo]:
         """The size and time of those runs that another machine knows. {} when the engine is down."""
+        if not run_ids:
+            return {}
         try:
             found = self._engine.facts(run_ids)
         except EngineDown as error:
@@ -60,8 +62,8 @@ class Tier:
         """The result as another machine fetches it, or has; the lease when this machine is to fetch it for all; None
         when it fetches it for itself. `position` is how far the result is here. Waits at most
         `patience_s` for the first response to another machine, or until `closing` is set."""
-        if position > self._max_result_bytes - FRAME_BYTES:
-            return None  # where the others stop
+        if position and position > self._max_result_bytes - FRAME_BYTES:
+            return None  # another machine has stopped there
         token, pause_s, give_up_at = secrets.token_bytes(16), FIRST_PAUSE_S, time.monotonic() + patience_s
         try:
             while True:

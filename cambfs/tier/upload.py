@@ -27,8 +27,8 @@ from cambfs.tier.seals import FRAME_BYTES, Facts, Frames, Header, SealBroken, ne
 
 log = logging.getLogger(__name__)
 
-# How often it looks for new bytes, and how long bytes may wait until a frame is full.
-_LOOK_S, _SEAL_AFTER_S = 0.02, 0.1
+# How often it looks for the first bytes, and later for more: so long bytes may wait until a frame is full.
+_FIRST_LOOK_S, _LOOK_S = 0.02, 0.1
 # How often the lease is renewed while the API has not responded, or this machine has fewer bytes than the log.
 _RENEW_AFTER_S = 1.0
 # An engine that loses the log again and again is too small.
@@ -126,7 +126,7 @@ class Upload:
     def _follow_stream(self) -> None:
         """Returns when the lease is not needed any more."""
         while True:
-            reach = self._origin.reach(_LOOK_S)
+            reach = self._origin.reach(_LOOK_S if self._frames.position else _FIRST_LOOK_S)
             if reach.is_wrong:
                 self._engine.drop(self._run_id)
                 return
@@ -158,11 +158,6 @@ class Upload:
     def _renew(self) -> None:
         if not self._append(self._frames.offset, b""):
             raise _Lost
-
-    def _begin_anew(self) -> None:
-        """The log has other bytes, and its facts are wrong as well."""
-        self._engine.drop(self._run_id)
-        self._begin()
 
     def _begin(self) -> None:
         """A new log, which replaces any other."""
@@ -198,12 +193,12 @@ class Upload:
         return seal_facts(self._key, self._run_id, facts)
 
     def _put(self, reach: Reach) -> None:
-        """What the log has from another machine is compared, and all that is due is appended."""
-        self._compare(reach)
-        if self._hashed_bytes < self._begun_with:
-            return
-        while self._is_due(count := min(reach.bytes - self._frames.position, FRAME_BYTES), reach):
-            self._put_frame(count)
+        """All that is due, once the bytes that the log has from another machine are compared."""
+        if self._begun_with:
+            self._compare(reach)
+        if not self._begun_with:
+            while self._is_due(count := min(reach.bytes - self._frames.position, FRAME_BYTES), reach):
+                self._put_frame(count)
 
     def _compare(self, reach: Reach) -> None:
         stop = min(reach.bytes, self._begun_with)
@@ -212,13 +207,12 @@ class Upload:
                 self._hash(self._origin.bytes_at(self._hashed_bytes, min(stop - self._hashed_bytes, FRAME_BYTES)))
             if time.monotonic() - self._put_at >= _RENEW_AFTER_S:
                 self._renew()
-        is_all_hashed = stop == self._begun_with
-        is_other = self._sha256.digest() != self._begun_digest if is_all_hashed else bool(reach.proof)
-        if self._begun_with and is_other:
-            log.info("run %d: the shared cache has other bytes of it", self._run_id)
-            self._begin_anew()
-        elif is_all_hashed:
+        if stop == self._begun_with and self._sha256.digest() == self._begun_digest:
             self._begun_with = 0
+        elif stop == self._begun_with or reach.proof:
+            log.info("run %d: the shared cache has other bytes of it", self._run_id)
+            self._engine.drop(self._run_id)  # the facts, too
+            self._begin()
 
     def _hash(self, data: bytes) -> None:
         self._sha256.update(data)
@@ -228,7 +222,7 @@ class Upload:
         if count <= 0:
             return False
         is_first, is_last = self._frames.position == 0, reach.is_over or bool(reach.proof)
-        return is_first or is_last or count == FRAME_BYTES or time.monotonic() - self._put_at >= _SEAL_AFTER_S
+        return is_first or is_last or count == FRAME_BYTES or time.monotonic() - self._put_at >= _LOOK_S
 
     def _put_frame(self, count: int) -> None:
         data, offset = self._origin.bytes_at(self._frames.position, count), self._frames.offset

@@ -14,11 +14,12 @@ from cambfs.names import RunId
 from cambfs.runs.library import Library
 from cambfs.shared.counts import Counts
 from cambfs.tier import follow, upload
+from cambfs.tier.seals import FRAME_BYTES
 from cambfs.tier.tier import Tier
-from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, StorageManner
-from tests.runs.results import CONTENT, OTHER, RUN, SIZE, open_run, read_at, stalls_at
+from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, StorageManner, some_flac
+from tests.runs.results import CONTENT, OTHER, RUN, SIZE, UNCOUNTED, open_run, read_at, stalls_at
 from tests.shared.fakes import FakeEngine, FakeServer
-from tests.waiting import MakeLibrary, cached, deadline, eventually, in_thread, read_all, size_of
+from tests.waiting import MakeLibrary, cached, context_of, deadline, eventually, in_thread, read_all, size_of
 
 KEY = b"k" * 32
 Mount = Callable[..., Library]
@@ -227,6 +228,19 @@ def test_a_response_that_breaks_is_resumed_by_the_same_machine(source: FakeSourc
     assert is_shared(source, mount)
 
 
+def test_a_machine_does_not_follow_itself(source: FakeSource, mount: Mount) -> None:
+    source.add(1, Result(CONTENT))
+    source.storage = StorageManner.UNREACHABLE
+    source.plan("stream", 1, Plan(break_after=SIZE // 2))
+    library = mount()
+    assert read_all(library, 1) == CONTENT
+    settled(library)
+    shared = context_of(library).shared
+    assert shared is not None
+    usage = shared.usage()
+    assert (usage.led, usage.followed, usage.hits, usage.sent_bytes) == (1, 0, 0, SIZE)
+
+
 @pytest.mark.usefixtures("_short_lease")
 def test_the_others_wait_for_the_first_response_to_one(source: FakeSource, mount: Mount, server: FakeServer) -> None:
     gate = Gate()
@@ -255,6 +269,7 @@ def test_an_unknown_run_keeps_no_lease(source: FakeSource, mount: Mount, server:
     for library in (mount(), mount()):
         with pytest.raises(UnknownRun):
             open_run(library)
+        settled(library)
     assert source.count("stream") == 2
     assert server.calls["release"] == 2
 
@@ -335,6 +350,7 @@ def test_readers_notice_nothing_of_an_engine_that_fails_before(
 def test_a_log_that_is_lost_is_begun_anew_without_another_request(
     source: FakeSource, mount: Mount, server: FakeServer, half: Gate
 ) -> None:
+    source.storage = StorageManner.UNREACHABLE
     half_read(mount, partial(loses_the_log, server), half)
 
     assert source.count("stream") == 1
@@ -402,7 +418,20 @@ def test_large_results_are_not_shared(source: FakeSource, mount: Mount, server: 
     assert read_all(first, 1) == read_all(second, 1) == CONTENT
     settled(first, second)
     assert source.count("stream") == 2
-    assert len(FakeEngine(server).read(RUN, 0, SIZE).data) < SIZE // 2 + 1000
+    assert server.calls["append"] > 0, "others are told that it is too large"
+    assert server.calls.get("finish", 0) == 0
+
+
+def test_what_another_machine_has_proven_needs_no_proof_here(source: FakeSource, mount: Mount) -> None:
+    source.add(1, Result(UNCOUNTED, has_length=False))
+    first, second = mount(), mount()
+    assert read_all(first, 1) == UNCOUNTED
+    settled(first)
+    requests = source.requests
+    assert read_all(second, 1) == UNCOUNTED
+    settled(second)
+    assert cached(second) == [RUN]
+    assert source.requests == requests
 
 
 # Sizes.
@@ -421,7 +450,7 @@ def test_the_size_is_told_before_the_end(source: FakeSource, mount: Mount) -> No
 
 
 def test_a_follower_asks_storage_itself_when_nothing_is_told(
-    source: FakeSource, mount: Mount, monkeypatch: pytest.MonkeyPatch
+    source: FakeSource, mount: Mount, server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upload.Upload, "_tell", lambda *_: None)
     source.add(1, Result(CONTENT, has_length=False))
@@ -430,6 +459,7 @@ def test_a_follower_asks_storage_itself_when_nothing_is_told(
     with open_run(first), open_run(second):
         assert size_of(second, 1) == SIZE
         assert source.count("sign") == 2
+        assert server.calls["lease"] == 1, "it has not given up to follow"
         gate.open()
 
 
@@ -451,3 +481,15 @@ def test_an_unmount_does_not_wait_for_the_other_machine(mount: Mount, half: Gate
         with open_run(second):
             second.close()
         half.open()
+
+
+def test_a_result_of_many_frames_and_strings(source: FakeSource, mount: Mount, server: FakeServer) -> None:
+    content = some_flac(5 * FRAME_BYTES // 2)
+    source.add(1, Result(content))
+    source.piece_bytes = 100_000
+    first, second, third = (mount(FakeEngine(server, string_bytes=FRAME_BYTES // 3)) for _ in range(3))
+    reads = [in_thread(partial(read_all, one, 1, 1 << 17)) for one in (first, second)]
+    assert [read.result(LIMIT_S) == content for read in reads] == [True] * 2
+    settled(first, second)
+    assert read_all(third, 1, 1 << 17) == content
+    assert source.count("stream") == 1

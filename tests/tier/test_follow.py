@@ -1,0 +1,159 @@
+"""One body that reads another machine's log: what it takes for the end, and what not."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from threading import Event
+
+import pytest
+
+from cambfs.model import RunInfo
+from cambfs.names import RunId
+from cambfs.shared.counts import Counts
+from cambfs.tier import follow
+from cambfs.tier.follow import SharedBody
+from cambfs.tier.seals import Facts, Frames, Header, new_upload, seal_facts
+from cambfs.tier.tier import Tier
+from tests.fakes import LIMIT_S
+from tests.shared.fakes import FakeEngine
+from tests.waiting import in_thread
+
+KEY, RUN, TOKEN = b"k" * 32, RunId(1), b"t"
+DATA = b"fLaC and so on"
+
+
+class Log:
+    """That of another machine, which holds the lease."""
+
+    def __init__(self, engine: FakeEngine) -> None:
+        self._engine = engine
+        self._frames = Frames(KEY, RUN)
+        self.header = Header(new_upload(), "audio/flac", None, None, False, None)
+        assert engine.lease(RUN, TOKEN)
+        assert engine.append(RUN, TOKEN, 0, self._frames.seal_header(self.header))
+
+    def append(self, data: bytes) -> None:
+        offset = self._frames.offset
+        assert self._engine.append(RUN, TOKEN, offset, self._frames.seal(data))
+
+    def facts(self, **changed: str) -> bytes:
+        whole = {"upload": self.header.upload, "sha256": hashlib.sha256(DATA).hexdigest(), "proof": "framing+frames"}
+        return seal_facts(KEY, RUN, Facts(len(DATA), 7, "audio/flac", **{**whole, **changed}))
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+def log(engine: FakeEngine) -> Log:
+    return Log(engine)
+
+
+@pytest.fixture
+def heard() -> list[tuple[RunInfo, str]]:
+    return []
+
+
+@pytest.fixture
+def body(engine: FakeEngine, log: Log, heard: list[tuple[RunInfo, str]]) -> SharedBody:  # noqa: ARG001
+    tier = Tier(engine, KEY, 1 << 20, Counts("fake://"))
+    opened = tier.open(RUN, 0, lambda info, proof: heard.append((info, proof)), Event(), LIMIT_S)
+    assert isinstance(opened, SharedBody)
+    return opened
+
+
+def read_all(body: SharedBody) -> bytes:
+    return b"".join(iter(lambda: body.read(4), b""))
+
+
+INFO = RunInfo(len(DATA), 7)
+
+
+def test_whole_facts_are_the_end(
+    engine: FakeEngine, log: Log, body: SharedBody, heard: list[tuple[RunInfo, str]]
+) -> None:
+    log.append(DATA)
+    assert engine.finish(RUN, TOKEN, log.facts())
+
+    assert read_all(body) == DATA
+    assert (body.stop, heard[-1]) == (None, (INFO, "framing+frames"))
+
+
+@pytest.mark.parametrize(
+    "changed", [{"sha256": "0" * 64}, {"upload": new_upload()}, {"proof": ""}, {"sha256": "", "proof": ""}], ids=str
+)
+def test_other_facts_are_none(
+    engine: FakeEngine, log: Log, body: SharedBody, heard: list[tuple[RunInfo, str]], changed: dict[str, str]
+) -> None:
+    log.append(DATA)
+    assert engine.finish(RUN, TOKEN, log.facts(**changed))
+
+    assert read_all(body) == DATA
+    assert body.stop == len(DATA), "a part"
+    assert all(not proof for _, proof in heard)
+
+
+def test_facts_that_are_told_are_heard_before_the_end(
+    engine: FakeEngine, log: Log, body: SharedBody, heard: list[tuple[RunInfo, str]]
+) -> None:
+    log.append(DATA[:4])
+    assert engine.tell(RUN, TOKEN, log.facts(sha256="", proof=""))
+    assert body.read(100) == DATA[:4]
+    assert heard == [(INFO, "")]
+
+
+def ends(engine: FakeEngine) -> None:
+    engine.release(RUN, TOKEN)
+
+
+def is_cut_off(engine: FakeEngine) -> None:
+    engine.is_cut_off = True
+
+
+def loses_it(engine: FakeEngine) -> None:
+    engine.server.evict(RUN)
+
+
+def has_other_bytes(engine: FakeEngine) -> None:
+    assert engine.append(RUN, TOKEN, 0, b"x" * 2000)
+
+
+@pytest.mark.parametrize("happens", [ends, is_cut_off, loses_it, has_other_bytes])
+def test_a_log_that_ends_early_is_a_part(
+    engine: FakeEngine,
+    log: Log,
+    body: SharedBody,
+    happens: Callable[[FakeEngine], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(follow, "LEASE_S", 10 * LIMIT_S)
+    log.append(DATA)
+    assert body.read(4) + body.read(100) == DATA
+    happens(engine)
+
+    assert in_thread(lambda: body.read(4)).result(LIMIT_S) == b""
+    assert (body.stop, body.total) == (len(DATA), None)
+
+
+def test_a_machine_that_has_the_lease_and_adds_nothing_is_not_waited_for(
+    engine: FakeEngine, log: Log, body: SharedBody, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "LEASE_S", 0.1)
+    engine.server.clock = lambda: 0.0  # the lease never lapses
+    log.append(DATA)
+    assert body.read(100) == DATA
+
+    assert in_thread(lambda: body.read(4)).result(LIMIT_S) == b""
+    assert body.stop == len(DATA)
+
+
+def test_close_ends_a_wait(log: Log, body: SharedBody) -> None:
+    log.append(DATA)
+    assert body.read(100) == DATA
+    read = in_thread(lambda: body.read(4))
+    body.close()
+
+    assert read.result(LIMIT_S) == b""
