@@ -105,6 +105,12 @@ def _open_tier(settings: Settings) -> Tier:
     return Tier(ValkeyEngine(link, account), seal_key, settings.shared_max_result, Counts(str(address)))
 
 
+def drop_shared(settings: Settings, run_ids: Sequence[RunId]) -> bool:
+    """Removes the runs from the shared cache; returns whether it responds. Raises ConfigError."""
+    with closing(_open_tier(settings)) as tier:
+        return tier.forget(run_ids)
+
+
 def _tasks(settings: Settings, context: Context, declared: Callable[[], Set[TaskId]]) -> Tasks:
     from cambfs.remote.tasks import Tasks
 

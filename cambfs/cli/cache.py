@@ -82,7 +82,7 @@ def refresh(settings: Settings, runs: tuple[str, ...]) -> None:
     """Download runs again, in place of their results in the cache.
 
     If the API cannot be reached or refuses the key, nothing is removed. Mounts read the new results from the next open
-    on.
+    on. The results are also removed from a shared cache.
     """
     from cambfs.cli.fetch import fetch_into_cache
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -43,6 +44,7 @@ def doctor(settings: Settings, directory: Path | None, run: str | None, as_json:
     The output has no secrets: no key, no signed URL, no password of a proxy. Send it along with a bug report.
     """
     limits.forbid_core_dumps()
+    logging.getLogger("cambfs").addHandler(logging.NullHandler())  # the findings say it all
     run_id = _run_id(run)
     found = []
     for finding in _findings(setup_of(click.get_current_context(), settings), directory, run_id):
@@ -64,9 +66,9 @@ def setup_of(ctx: click.Context, settings: Settings) -> Setup:
     from cambfs.doctor.setup import Setup
 
     found = {mistake.setting: mistake.error for mistake in mistakes_in_settings(ctx) or ()}
-    key_trouble, unknown = found.pop("key", None), unknown_variables(known_variables())
-    troubles = tuple(found.values())
-    return Setup(None if troubles else settings, troubles, key_trouble, unknown)
+    key_trouble, password_trouble = found.pop("key", None), found.pop("shared_cache_password", None)
+    troubles, unknown = tuple(found.values()), unknown_variables(known_variables())
+    return Setup(None if troubles else settings, troubles, key_trouble, unknown, password_trouble)
 
 
 def _run_id(text: str | None) -> RunId | None:
@@ -87,24 +89,26 @@ def _findings(setup: Setup, directory: Path | None, run_id: RunId | None) -> Ite
 
 
 def _checks(setup: Setup, directory: Path | None) -> Iterator[Check]:
-    from cambfs.doctor import machine, network, places
+    from cambfs.doctor import machine, network, places, sharing
     from cambfs.doctor.setup import checks
 
     yield from machine.checks(setup.settings)
     yield from checks(setup)
     yield from places.checks(setup.settings, directory)
+    yield from sharing.checks(setup)
     if setup.settings is not None:
         yield from network.checks(setup.settings)  # last, because it may use up the time
 
 
 def _censor(setup: Setup) -> Censor:
-    """Hides a key that is not in use, too."""
+    """Hides a key or a password that is not in use, too."""
     from cambfs.doctor.report import Censor
     from cambfs.redaction.masking import Key
 
-    keys = {os.environ.get(private_files.KEY_VARIABLE, "").strip()}
-    if setup.settings is not None and setup.settings.key is not None:
-        keys.add(setup.settings.key.reveal())
+    keys = {os.environ.get(name, "").strip() for name in private_files.SECRET_VARIABLES}
+    if setup.settings is not None:
+        secrets = setup.settings.key, setup.settings.shared_cache_password
+        keys |= {secret.reveal() for secret in secrets if secret is not None}
     home = os.environ.get("HOME")
     return Censor(tuple(Key(key) for key in keys if key), Path(home) if home else None)
 

@@ -78,7 +78,7 @@ def fetch_into_cache(
     settings = expecting_retries(settings)
     with ending_on_signals():
         if anew:
-            _drop(settings, wanted)
+            settings = _drop(settings, wanted)
         is_complete, wanted = _fetch(settings, wanted, tasks, output, verbose)
     if not is_complete or (output is None and not _have_stayed(settings, wanted)):
         sys.exit(1)
@@ -91,15 +91,19 @@ def expecting_retries(settings: Settings) -> Settings:
     return settings
 
 
-def _drop(settings: Settings, wanted: tuple[RunId, ...]) -> None:
+def _drop(settings: Settings, wanted: tuple[RunId, ...]) -> Settings:
+    """Removes the results here and from the shared cache. Returns settings with which they come from the API."""
     from cambfs.account import account_directory, open_client
     from cambfs.disk.disk import Disk
+    from cambfs.wiring import drop_shared
 
     with open_client(settings) as client:
         client.check_key()
     disk = Disk(account_directory(settings))
     for run_id in wanted:
         disk.remove(run_id)
+    is_dropped = not settings.shared_cache or drop_shared(settings, wanted)
+    return settings if is_dropped else replace(settings, shared_cache="")
 
 
 def _parse(items: tuple[str, ...], runs_file: Path | None) -> tuple[tuple[RunId, ...], tuple[TaskId, ...]]:

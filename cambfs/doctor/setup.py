@@ -26,12 +26,14 @@ _PROXY_SCHEMES = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "so
 @dataclass(frozen=True)
 class Setup:
     """The resulting settings. `settings` is None when some are wrong, as `troubles` say; its key is None when
-    `key_trouble` says why. `unknown` has a line for each `CAMBFS_` variable that is not a setting."""
+    `key_trouble` says why, and so is the password of the shared cache with `password_trouble`. `unknown` has a line for
+    each `CAMBFS_` variable that is not a setting."""
 
     settings: Settings | None
     troubles: Sequence[CambfsError] = ()
     key_trouble: CambfsError | None = None
     unknown: Sequence[str] = ()
+    password_trouble: CambfsError | None = None
 
 
 def checks(setup: Setup) -> Iterator[Check]:

@@ -30,6 +30,7 @@ except ImportError:
     raise ConfigError("a shared cache needs two more libraries; run: pip install 'cambfs[shared]'") from None
 
 T = TypeVar("T")
+_MOST_TEXT = 200  # characters of a server's own words
 _ANSWER_S = 0.25
 # Besides the connection itself, TLS needs two round trips and a signature of the server.
 _CONNECT_S, _TLS_CONNECT_S = 0.25, 0.5
@@ -89,7 +90,7 @@ class Link:
         try:
             future.set_result(work(self._connected()))
         except Exception as error:
-            down = meaning_of(error, str(self.address))
+            down = meaning_of(error, str(self.address), self._password)
             if type(down) is EngineDown:
                 self._discard()
             future.set_exception(down)
@@ -144,9 +145,12 @@ def connect(address: Address, password: str) -> Client:
     return checked
 
 
-def meaning_of(error: Exception, address: str) -> EngineDown:
-    """What a failed call says about the engine. The text begins with the address."""
-    text = visible(str(error)).strip() or type(error).__name__
+def meaning_of(error: Exception, address: str, password: str = "") -> EngineDown:
+    """What a failed call says about the engine. The text begins with the address, and has nothing of the password."""
+    # A server that does not know AUTH repeats its beginning.
+    text = visible(str(error)).partition(", with args")[0].strip() or type(error).__name__
+    if password:
+        text = text.replace(password, "…")
     if isinstance(error, exceptions.OutOfMemoryError) or "OOM command not allowed" in text:
         return EngineFull(f"{address}: no memory is left; set maxmemory-policy allkeys-lru there")
     if isinstance(error, exceptions.TryAgainError | exceptions.AskError) or "TTL exhausted" in text:
@@ -155,7 +159,7 @@ def meaning_of(error: Exception, address: str) -> EngineDown:
         return EngineDown(f"{address}: no Sentinel that answers knows a primary of this service")
     if isinstance(error, exceptions.TimeoutError):
         return EngineDown(f"{address}: no response in time")
-    return EngineDown(f"{address}: {text}")
+    return EngineDown(f"{address}: {text[:_MOST_TEXT]}")
 
 
 def is_of_another_type(result: object) -> bool:

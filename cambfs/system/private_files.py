@@ -18,7 +18,7 @@ from pathlib import Path
 
 KEY_VARIABLE = "CAMB_API_KEY"
 PASSWORD_VARIABLE = "CAMBFS_SHARED_CACHE_PASSWORD"
-_SECRETS = (KEY_VARIABLE, PASSWORD_VARIABLE)
+SECRET_VARIABLES = (KEY_VARIABLE, PASSWORD_VARIABLE)
 
 # The ids that a user namespace shows for those that it does not map.
 _OVERFLOW_UID = 65534
@@ -201,13 +201,13 @@ def _claim(status: os.stat_result, fd: int) -> None:
 
 def environment() -> dict[str, str]:
     """The part of this process's environment that children may see."""
-    return {name: value for name, value in os.environ.items() if name not in _SECRETS}
+    return {name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES}
 
 
 def forget_secrets() -> None:
     """From here on the key, and the password of the shared cache, are in no environment, of children or of this
     process. Not while other threads look there."""
-    for name in _SECRETS:
+    for name in SECRET_VARIABLES:
         forget_variable(name)
 
 

@@ -134,6 +134,15 @@ class Tier:
         with suppress(EngineDown):
             self._engine.drop(run_id)
 
+    def forget(self, run_ids: Sequence[RunId]) -> bool:
+        """Removes all that is there of these runs; False when the engine is down."""
+        try:
+            for run_id in run_ids:
+                self._engine.drop(run_id)
+        except EngineDown:
+            return False
+        return True
+
     def usage(self) -> Usage:
         return self._counts.usage()
 

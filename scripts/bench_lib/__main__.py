@@ -16,8 +16,9 @@ from pathlib import Path
 from bench_lib import link, page, plot, rows_cold, rows_daemon, rows_many, rows_warm, table
 from bench_lib.figures import OURS, CannotMeasure, Figure
 from bench_lib.lab import Lab
-from bench_lib.real_link import command, rows
+from bench_lib.real_link import command
 from bench_lib.real_link.command import terms
+from bench_lib.real_link.rows import ROWS as LINK_ROWS
 
 _ROUNDS, _QUICK_ROUNDS = 7, 3
 
@@ -48,12 +49,15 @@ _ROWS = (
     Row("cached-listing", "cached-listing: a cache of 100,000 results", rows_warm.cached_listing, is_long=True),
 )
 _TITLES = {row.name: row.title for row in _ROWS}
+_LINK_ROWS = [row.name for row in LINK_ROWS]
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Measures cambfs beside its peers.")
     parser.add_argument("--quick", action="store_true", help="two minutes: fewer rounds, without the long rows")
-    parser.add_argument("--only", metavar="ROW", action="append", help="this row; repeatable")
+    parser.add_argument(
+        "--only", metavar="ROW", action="append", choices=[*_TITLES, *_LINK_ROWS], help="this row; repeatable"
+    )
     parser.add_argument("--rounds", type=int, help=f"samples of each figure ({_ROUNDS}; {_QUICK_ROUNDS} with --quick)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write every sample there")
     parser.add_argument("--plot", metavar="FILE.png", type=Path, help="draw the figures")
@@ -68,18 +72,17 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--check", metavar="LINK", type=terms, help="with --link: only check that such a link can be had"
     )
-    link_rows = [row.name for row in rows.ROWS]
-    parser.epilog = f"Rows: {', '.join(_TITLES)}. With --link: {', '.join(link_rows)}."
+    parser.epilog = f"Rows: {', '.join(_TITLES)}. With --link: {', '.join(_LINK_ROWS)}."
     arguments = parser.parse_args()
-    unknown = set(arguments.only or ()).difference(link_rows if arguments.link else _TITLES)
-    if unknown:
-        parser.error(f"no such row: {', '.join(sorted(unknown))}")
     if arguments.rounds is not None and arguments.rounds < 1:
         parser.error("--rounds must be at least 1")
     if not arguments.link and (arguments.on or arguments.check):
         parser.error("--on and --check need --link")
+    unknown = {*(arguments.only or ())} - {*(_LINK_ROWS if arguments.link else _TITLES)}
+    if unknown:
+        parser.error(f"no such row here: {', '.join(unknown)}")
     if arguments.link and (arguments.rounds or arguments.plot or arguments.work):
-        parser.error("--link takes only --quick, --only, --on, --check, --json and --write")
+        parser.error("--link takes only --only, --quick, --on, --check, --json and --write")
     return arguments
 
 

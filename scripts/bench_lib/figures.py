@@ -20,7 +20,8 @@ OFF = "rclone off"
 FULL = "rclone full"
 LOCAL = "local disk"
 BARE = "bare mount"
-PEERS = (CURL, PARALLEL, SCRIPT, LOOP, OFF, FULL, LOCAL, BARE)
+NOT_SHARED = "not shared"
+PEERS = (CURL, PARALLEL, SCRIPT, LOOP, OFF, FULL, LOCAL, BARE, NOT_SHARED)
 
 # A smaller difference means nothing on hardware that others use, too.
 _DRAW = 1.05

@@ -10,7 +10,7 @@ from bench_lib.figures import OURS, PEERS, Figure, Goal
 _COLOURS = dict(
     zip(
         (OURS, *PEERS),
-        ("#d62728", "#7f7f7f", "#000000", "#bcbd22", "#dbdb8d", "#1f77b4", "#17becf", "#2ca02c", "#9467bd"),
+        ("#d62728", "#7f7f7f", "#000000", "#bcbd22", "#dbdb8d", "#1f77b4", "#17becf", "#2ca02c", "#9467bd", "#8c564b"),
         strict=True,
     )
 )

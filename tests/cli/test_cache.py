@@ -19,6 +19,8 @@ import pytest
 
 from tests.api.server import Server
 from tests.cli.shell import KEY, LIMIT_S, Shell, complaint
+from tests.shared.servers import running
+from tests.waiting import eventually
 
 
 def test_the_cache_is_listed_without_key_and_network(shell: Shell) -> None:
@@ -136,6 +138,21 @@ def test_refresh_downloads_again(shell: Shell, api: Server) -> None:
     assert (done.returncode, done.stderr) == (0, "cambfs: 2 fetched\n")
     assert api.count("stream") == 2
     assert shell("fetch", "1-3").stderr == "cambfs: 0 fetched, 3 already there\n"
+
+
+def test_refresh_takes_nothing_from_a_shared_cache(shell: Shell, api: Server, tmp_path: Path) -> None:
+    with running("redis", tmp_path) as engine:
+        shared = {"CAMBFS_SHARED_CACHE": f"valkey://127.0.0.1:{engine.port}"}
+        shell("fetch", "1-2", **shared)
+        eventually(lambda: engine.admin.keys("*1}:f") and engine.admin.keys("*2}:f"))
+        engine.admin.delete(*engine.admin.keys("*2}:*"))
+        api.forget()
+        done = shell("cache", "refresh", "1", **shared)
+        assert (done.returncode, done.stderr) == (0, "cambfs: 1 fetched\n")
+        assert api.count("stream") == 1
+        eventually(lambda: engine.admin.keys("*1}:f"))
+    done = shell("cache", "refresh", "1", **shared)  # the engine is gone
+    assert (done.returncode, api.count("stream")) == (0, 2)
 
 
 @pytest.mark.parametrize("wrong", [{"CAMB_BASE_URL": "http://127.0.0.1:9/apis"}, {"CAMB_API_KEY": "wrong"}])

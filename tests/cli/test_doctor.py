@@ -24,6 +24,7 @@ from cambfs.doctor import report
 from cambfs.settings.config import ApiKey, Settings
 from tests.api.faults import Fault
 from tests.api.server import Server
+from tests.shared.servers import free_port
 from tests.wire.raw_server import Server as RawServer
 
 LIMIT_S = 60
@@ -99,6 +100,23 @@ def test_all_is_well(user: User) -> None:
     assert checks["key accepted"]["state"] == "ok"
     assert checks["storage"]["state"] == "ok"
     assert not (user.home / ".cache").exists()
+
+
+def test_a_shared_cache_that_fails_is_a_warning_and_its_password_shows_nowhere(user: User) -> None:
+    shared = {"CAMBFS_SHARED_CACHE": f"valkey://127.0.0.1:{free_port()}", "CAMBFS_SHARED_CACHE_PASSWORD": PASSWORD}
+    checks, _ = user.json(**shared)
+    assert (checks["engine"]["group"], checks["engine"]["state"]) == ("shared cache", "warning")
+    done = user(**shared)
+    assert PASSWORD not in done.stdout + done.stderr
+    assert "  warning  engine" in done.stdout
+    file = user.home / "password"
+    file.write_text(PASSWORD)
+    file.chmod(0o644)
+    del shared["CAMBFS_SHARED_CACHE_PASSWORD"]
+    checks, status = user.json("--shared-cache-password-file", file, **shared)
+    assert (checks["password"]["state"], status) == ("broken", 1)
+    assert checks["password"]["remedy"].startswith("run: chmod 600 ~/password;")
+    assert checks["key accepted"]["state"] == "ok", "the other checks are made"
 
 
 def test_the_lines_for_people_say_the_same(user: User) -> None:

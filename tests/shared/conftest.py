@@ -46,6 +46,12 @@ class FakePlace:
         """The lease of the run ends by itself."""
         self._now += self.seconds_left(run_id, "l")
 
+    def halve(self, run_id: RunId) -> float:
+        """Half of what the lease had left is over; the other half, in seconds."""
+        half_s = self.seconds_left(run_id, "l") / 2
+        self._now += half_s
+        return half_s
+
     def seconds_left(self, run_id: RunId, name: str) -> float:
         """Until it vanishes; inf when it stays, 0 when it is not there."""
         value = self.server._values.get(("a", run_id, name))
@@ -72,6 +78,11 @@ class RealPlace:
     def lapse(self, run_id: RunId) -> None:
         self.server.admin.pexpire(key(run_id, "l"), 1)
         eventually(lambda: not self.server.admin.exists(key(run_id, "l")))
+
+    def halve(self, run_id: RunId) -> float:
+        half_s = self.seconds_left(run_id, "l") / 2
+        self.server.admin.pexpire(key(run_id, "l"), int(half_s * 1000))
+        return half_s
 
     def seconds_left(self, run_id: RunId, name: str) -> float:
         left_ms: int = self.server.admin.pttl(key(run_id, name))

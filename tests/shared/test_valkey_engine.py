@@ -16,7 +16,7 @@ import pytest
 
 from cambfs.errors import CambfsError
 from cambfs.names import RunId
-from cambfs.shared import valkey_client
+from cambfs.shared import valkey_client, valkey_engine
 from cambfs.shared.breaker import PAUSE_S
 from cambfs.shared.engine import PATIENCE_S, EngineDown, EngineFull, Page
 from cambfs.shared.valkey_engine import ValkeyEngine
@@ -48,6 +48,7 @@ def write(engine: ValkeyEngine, log: bytes, run_id: RunId = RUN) -> None:
 def test_no_step_is_patient() -> None:
     assert valkey_client._ANSWER_S == valkey_client._CONNECT_S == 0.25
     assert valkey_client._TLS_CONNECT_S == PATIENCE_S == 0.5
+    assert valkey_engine._LEASE_MS == 3000
 
 
 def test_a_server_that_is_gone_is_left_alone(
@@ -148,11 +149,14 @@ def test_a_full_server_takes_no_more_and_gives_what_it_has(tmp_path: Path, conne
     with running(kind, tmp_path, "--maxmemory", "20mb", "--maxmemory-policy", "noeviction") as server:
         engine = connect(server.url, string_bytes=4 * MIB)
         assert engine.lease(RUN, TOKEN)
+        assert engine.lease(RunId(7), TOKEN)
         size = _fill_up(engine)
 
         assert 5 * MIB < size < 20 * MIB
         with pytest.raises(EngineFull, match="allkeys-lru"):
             engine.append(RUN, TOKEN, size, bytes(MIB))
+        with pytest.raises(EngineFull):
+            engine.append(RunId(7), TOKEN, 0, bytes(MIB))
         with pytest.raises(EngineFull):
             engine.lease(RunId(6), TOKEN)
         assert engine.read(RUN, size - 1, 9) == Page(b"\0", None, is_held=True)
@@ -245,6 +249,37 @@ def test_a_login_is_needed_and_never_shown(tmp_path: Path, connect: Connect, kin
             assert "secret" not in f"{raised.value}{engine.state()}"
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "unknown command 'AUTH', with args beginning with: 'right-sec",
+        "no user has the password right-secret",
+        "\x1b[2J" + "no " * 10_000,
+    ],
+)
+@pytest.mark.usefixtures("patience")
+def test_a_text_of_a_server_is_one_short_line_without_the_password(connect: Connect, line: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        refusing = Thread(target=_refuse, args=(listener, line), daemon=True)
+        refusing.start()
+        url = f"valkey://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(EngineDown, match=r"\bno|unknown command") as raised:
+            connect(url, "right-secret").facts([RUN])
+        refusing.join(LIMIT_S)
+
+    text = str(raised.value)
+    assert "right-sec" not in text
+    assert text.isprintable()
+    assert len(text) < 300
+
+
+def _refuse(listener: socket.socket, line: str) -> None:
+    peer, _ = listener.accept()
+    with peer:
+        peer.recv(4096)
+        peer.sendall(b"-ERR " + line.encode() + b"\r\n")
+
+
 @pytest.mark.usefixtures("patience")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_user_needs_few_rights(tmp_path: Path, connect: Connect, kind: str) -> None:
@@ -329,19 +364,29 @@ def _drip(listener: socket.socket) -> None:
                 return
 
 
-def test_the_end_of_a_mount_waits_for_no_engine(server: Server, connect: Connect) -> None:
-    engine = connect(server.url)
-    server.freeze()
-    waiting = in_thread(lambda: engine.facts([RUN]))
-    eventually(lambda: not _no_worker())
+@pytest.mark.usefixtures("patience")
+def test_the_end_of_a_mount_waits_for_no_engine(connect: Connect) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        engine = connect(f"valkey://127.0.0.1:{listener.getsockname()[1]}")
+        waiting = in_thread(lambda: engine.facts([RUN]))
+        peer, _ = listener.accept()
+        with peer:
+            assert peer.recv(4096)
+            engine.close()
 
+            with pytest.raises(EngineDown):
+                waiting.result(LIMIT_S / 2)
+            with pytest.raises(EngineDown):
+                engine.facts([RUN])
+            eventually(_no_worker)
+
+
+def test_an_engine_that_was_closed_stays_so(real: RealPlace, connect: Connect) -> None:
+    engine = connect(real.server.url)
     engine.close()
 
-    with pytest.raises(EngineDown):
-        waiting.result(LIMIT_S / 2)
-    with pytest.raises(EngineDown):
+    with pytest.raises(EngineDown, match="this mount is ending"):
         engine.facts([RUN])
-    eventually(_no_worker)
 
 
 @pytest.mark.usefixtures("patience")

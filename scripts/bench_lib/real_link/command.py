@@ -56,11 +56,12 @@ def _measure_all(program: Path, arguments: argparse.Namespace) -> int:
     links = arguments.on or (_QUICK_LINKS if arguments.quick else _LINKS)
     titles: dict[str, str] = {}
     figures: list[Figure] = []
+    only = arguments.only or ()
     for number, link in enumerate(links):
         work = sandbox.WORK / str(number)
         work.mkdir()
         try:
-            figures += _measure(program, link, content, work, titles, arguments)
+            figures += _measure(program, link, content, work, titles, only, is_quick=arguments.quick)
         except CannotMeasure as reason:
             titles.setdefault(str(link), str(link))
             figures.append(Figure(str(link), "everything", "", {}, absent={OURS: str(reason)}))
@@ -81,13 +82,20 @@ def _keep(figures: Sequence[Figure], titles: Mapping[str, str], arguments: argpa
 
 
 def _measure(
-    program: Path, link: Terms, content: Content, work: Path, titles: dict[str, str], arguments: argparse.Namespace
+    program: Path,
+    link: Terms,
+    content: Content,
+    work: Path,
+    titles: dict[str, str],
+    only: Sequence[str],
+    *,
+    is_quick: bool,
 ) -> Iterator[Figure]:
     with Network(program, link) as here:
         titles[str(link)] = f"{link}, {link.congestion} ({_proven(here)})"
         with Origin(here, work / "origin", content) as origin:
             place = Place(here, origin, work / "place")
-            for row, port in rows.chosen(link, arguments.quick, arguments.only):
+            for row, port in rows.chosen(link, is_quick, only):
                 begin = time.monotonic()
                 yield from rows.measure(place, row, port)
                 print(f"{link}: {row.name}, port {port} {time.monotonic() - begin:.0f} s", file=sys.stderr)

@@ -62,9 +62,9 @@ class Place:
         return directory
 
     @contextmanager
-    def cambfs(self, port: Port, runs: Sequence[int] = ()) -> Iterator[Cambfs]:
+    def cambfs(self, port: Port, runs: Sequence[int] = (), *more: str) -> Iterator[Cambfs]:
         """A new mount with an empty cache that lists these runs, and that has been asked for nothing."""
-        options = ["--runs", ",".join(map(str, runs))] if runs else []
+        options = [*more, *(["--runs", ",".join(map(str, runs))] if runs else [])]
         home = self._directory()
         with _Trusting(home, port, self.origin.authority, *options) as mount:
             yield mount
@@ -72,9 +72,9 @@ class Place:
         shutil.rmtree(home)
 
     @contextmanager
-    def warm(self, port: Port, runs: Sequence[int] = ()) -> Iterator[Cambfs]:
+    def warm(self, port: Port, runs: Sequence[int] = (), *more: str) -> Iterator[Cambfs]:
         """The same, once it has read a result: it has connections, and has seen what the API does."""
-        with self.cambfs(port, runs) as mount:
+        with self.cambfs(port, runs, *more) as mount:
             self.warm_up(mount)
             yield mount
 
@@ -107,9 +107,9 @@ class Place:
     def path(self, mount: Mount, run: int) -> Path:
         return mount.path / f"{run}.flac"
 
-    def copy(self, runs: Sequence[int], make: Callable[[Path], Iterable[Sequence[str]]]) -> float:
+    def copy(self, runs: Sequence[int], make: Callable[[Path], Iterable[Sequence[str]]], copies: int = 0) -> float:
         """Starts the commands that `make` gives for a directory, all at once, and waits for all; compares what they
-        left there with the results."""
+        left there with the results, or with so many `copies`, what they left in 0, 1 … below it."""
         directory = self._directory()
         commands = list(make(directory))
         begin = time.perf_counter()
@@ -118,7 +118,8 @@ class Place:
         seconds = time.perf_counter() - begin
         if any(process.returncode for process in processes):
             raise CannotMeasure(f"fails: {(errors.splitlines() or ['it said nothing'])[-1]}")
-        self._compare(directory, runs)
+        for place in [directory / str(number) for number in range(copies)] or [directory]:
+            self._compare(place, runs)
         shutil.rmtree(directory)
         return seconds
 
@@ -135,6 +136,16 @@ class Place:
     def cps(self, paths: Sequence[Path], runs: Sequence[int]) -> float:
         """A `cp` for each, all at once."""
         return self.copy(runs, lambda directory: [["cp", str(path), str(directory)] for path in paths])
+
+    def cp_each(self, mounts: Sequence[Mount], runs: Sequence[int]) -> float:
+        """One `cp` of all of them from each of the mounts, all at once."""
+
+        def make(directory: Path) -> Iterator[list[str]]:
+            for number, mount in enumerate(mounts):
+                (directory / str(number)).mkdir()
+                yield ["cp", *(str(self.path(mount, run)) for run in runs), str(directory / str(number))]
+
+        return self.copy(runs, make, len(mounts))
 
     def curl(self, port: Port, runs: Sequence[int], *options: str) -> float:
         def make(directory: Path) -> list[list[str]]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from bench_lib.figures import OURS, CannotMeasure, Figure
-from bench_lib.real_link import rows_many, rows_one
+from bench_lib.real_link import rows_many, rows_one, rows_shared
 from bench_lib.real_link.network import Terms
 from bench_lib.real_link.origin import Port
 from bench_lib.real_link.place import Place
@@ -54,18 +54,19 @@ ROWS = (
     Row("listing", rows_many.listing, _is_plain),
     Row("playing", rows_many.playing, _is_plain),
     Row("idle", rows_one.after_idle, _is_plain),
+    Row("eight", rows_shared.eight, _is_plain),
+    Row("alone", rows_shared.alone, _is_plain),
 )
 # About two minutes: on the fast link only what changes most with the rate.
 _QUICK_ROWS = ("in-order", "small", "first", "chapter", "head", "listing", "playing", "idle")
 _QUICK_FAST_ROWS = ("chapter", "book")
 
 
-def chosen(terms: Terms, is_quick: bool, only: Sequence[str] | None) -> Iterator[tuple[Row, Port]]:
-    """What is measured on this link."""
+def chosen(terms: Terms, is_quick: bool, only: Collection[str] = ()) -> Iterator[tuple[Row, Port]]:
+    """What is measured on this link; with `only`, of these rows."""
     quick = _QUICK_FAST_ROWS if _is_fast(terms) else _QUICK_ROWS
-    wanted = only or (quick if is_quick else [row.name for row in ROWS])
     for row in ROWS:
-        if row.on(terms) and row.name in wanted:
+        if row.on(terms) and (row.name in (only or quick) or not (only or is_quick)):
             ports = row.ports if _is_lossless(terms) and not is_quick else row.ports[:1]
             yield from ((row, port) for port in ports)
 

@@ -1,0 +1,82 @@
+"""What a user sees of the shared cache: the settings, `status`, and how the mount goes on without the server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.api.server import Server
+from tests.kernel.conftest import Mounted
+from tests.kernel.harness import CAMBFS, Mount, environment, run, wait_until
+from tests.shared.servers import Server as Engine
+from tests.shared.servers import running
+
+PASSWORD = "s3cret-of-the-farm"
+# What a mount logs when this machine is so busy that the engine seems to be down.
+_BUSY = "no response"
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    with running("redis", tmp_path, password=PASSWORD) as engine:
+        yield engine
+
+
+def _options(engine: Engine, tmp_path: Path) -> list[str]:
+    file = tmp_path / "password"
+    file.write_text(f"{PASSWORD}\n")
+    file.chmod(0o600)
+    return ["--shared-cache", f"valkey://127.0.0.1:{engine.port}", "--shared-cache-password-file", str(file)]
+
+
+def _shared(mount: Mount) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(mount.run("cat .cambfs/status.json").out)["shared"]
+    return found
+
+
+def test_two_machines_download_once_and_status_says_so(
+    server: Server, mounted: Mounted, engine: Engine, tmp_path: Path
+) -> None:
+    options, size = _options(engine, tmp_path), server.results[101].stat().st_size
+    one, two = (mounted(*options, home=home, expected=(f"?{_BUSY}",)) for home in ("one", "two"))
+    with one, two:
+        server.forget()
+        assert _shared(one)["is_up"] is None
+        assert one.run("cat 101.flac > /dev/null").status == 0
+        wait_until(lambda: engine.admin.keys("*101}:f") or _BUSY in one.log, "it is shared")
+        assert two.run(f"cmp 101.flac {server.results[101]}").status == 0
+        if _BUSY in one.log + two.log:
+            return  # the bytes were right, and that is all
+        assert [record.kind for record in server.requests].count("stream") == 1
+        assert (_shared(one)["led"], _shared(one)["sent_bytes"]) == (1, size)
+        assert (_shared(two)["hits"], _shared(two)["received_bytes"]) == (1, size)
+        line = f"shared    valkey://127.0.0.1:{engine.port}/0, up for "
+        assert line.encode() in run([CAMBFS, "status", str(two.path)]).out
+        assert two.run("grep '^cambfs_shared_up 1' .cambfs/metrics").status == 0
+
+
+def test_a_mount_goes_on_without_the_server(mounted: Mounted, engine: Engine, tmp_path: Path) -> None:
+    with mounted(*_options(engine, tmp_path), expected=("?shared cache",)) as mount:
+        engine.kill()
+        assert mount.run("cat 101.flac > /dev/null").status == 0
+        found = _shared(mount)
+        assert found["is_up"] is False
+        assert f"valkey://127.0.0.1:{engine.port}/0" in found["reason"]
+        assert PASSWORD not in json.dumps(found)
+
+
+def test_wrong_settings_are_one_line_and_nothing_is_mounted(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "camb").mkdir()
+    for url, words in (
+        (f"valkey://me:{PASSWORD}@farm", "CAMBFS_SHARED_CACHE_PASSWORD"),
+        ("http://farm", "valkey://HOST:6379/0"),
+    ):
+        command = [CAMBFS, "mount", "--shared-cache", url, str(tmp_path / "camb")]
+        done = run(command, env=environment(server, tmp_path))
+        assert done.status == 2
+        assert words in done.err.splitlines()[-1]
+        assert PASSWORD not in done.err
