@@ -54,6 +54,7 @@ class Lookups:
             self._sizes.begin(listed)
             self._urls.begin(listed)
             self._shared.begin(listed)
+            self._habit.listed()
 
     def opened(self, run_id: RunId) -> None:
         """A caller has opened a result."""
