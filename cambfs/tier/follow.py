@@ -35,6 +35,7 @@ Reject = Callable[[RunLog, SealBroken | None], None]
 
 class SharedBody:
     is_stored = False
+    is_shared = True
     framed = True
     start = 0
 

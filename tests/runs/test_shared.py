@@ -138,6 +138,24 @@ def test_a_run_that_the_tier_does_not_know_is_asked_for_once(
     assert server.calls["facts"] == 1
 
 
+def test_the_bytes_of_another_machine_say_nothing_of_the_link_to_the_api(
+    source: FakeSource, mount: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.add(1, Result(CONTENT, etag='"e"', ranges=True))
+    first, second = mount(), mount(rate_after_s=0.0)
+    assert read_all(first, 1) == CONTENT
+    settled(first)
+    context, received = context_of(second), list[int]()
+    monkeypatch.setattr(context.slots.link, "received", received.append)
+    monkeypatch.setattr(context.slots.link, "outpaces", lambda *_: True)
+
+    assert read_all(second, 1) == CONTENT
+    settled(second)
+    assert (received, context.api.bytes_per_s) == ([], None)
+    assert context.shared is not None
+    assert context.shared.usage().hits == 1, "it was not left for a faster connection"
+
+
 # When another machine stops.
 
 
