@@ -456,11 +456,15 @@ def test_what_another_machine_has_proven_needs_no_proof_here(source: FakeSource,
     first, second = mount(), mount()
     assert read_all(first, 1) == UNCOUNTED
     settled(first)
-    requests = source.requests
+    assert cached(first) == [RUN], "storage has confirmed its end, which the audio does not show"
+    for kind in ("stream", "sign", "stored"):
+        source.plan_always(kind, 1, Plan(error=Unreachable("no route")))
     assert read_all(second, 1) == UNCOUNTED
     settled(second)
     assert cached(second) == [RUN]
-    assert source.requests == requests
+    shared = context_of(second).shared
+    assert shared is not None
+    assert shared.usage().hits == 1, "a second response would prove the end, too"
 
 
 # Sizes.
