@@ -122,11 +122,11 @@ class Farm:
         """Every value is replaced by random bytes."""
         admin, random_bytes = self.engine.admin, self.chance.randbytes
         for key in admin.keys("*"):
-            with suppress(valkey.ResponseError):  # a lease, or gone
+            with suppress(valkey.ResponseError):  # another type, or gone
                 for field in admin.hkeys(key):
                     admin.hset(key, field, random_bytes(200))
             with suppress(valkey.ResponseError):
-                if b":s" in key:
+                if not key.endswith(b":f"):
                     admin.set(key, random_bytes(admin.strlen(key)))
 
     def replace(self, mount: Mount) -> None:
