@@ -117,7 +117,8 @@ class SharedBody:
             return True
         if self._log.is_whole:
             self._reject(self._log, None)
-        if not self._log.is_growing or time.monotonic() - self._progress_at > LEASE_S:
+            return False
+        if not self._log.is_held or time.monotonic() - self._progress_at > LEASE_S:
             return False
         if self._pause_s >= LONGEST_PAUSE_S and not self._log.is_there():
             return False
