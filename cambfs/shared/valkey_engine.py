@@ -23,9 +23,10 @@ from cambfs.shared.valkey_client import Client, Link, exceptions, is_of_another_
 _LEASE_MS, _UNFINISHED_MS = int(LEASE_S * 1000), int(UNFINISHED_S * 1000)
 _FIELD = "facts"
 
-# A value that does not run out is of another program, and would keep the run away from all machines.
+# A value that does not run out so soon is of another program, and would keep the run away from all machines.
 _LEASE = """
-if redis.call('PTTL', KEYS[1]) >= 0 then return 0 end
+local left_ms = redis.call('PTTL', KEYS[1])
+if left_ms >= 0 and left_ms <= tonumber(ARGV[2]) then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
@@ -163,7 +164,7 @@ class ValkeyEngine:
         string = ("GETRANGE", self._key(run_id, f"s{number}"), start, start + most_bytes - 1)
         lease = ("PTTL", self._key(run_id, "l"))
         left_ms, facts, data = self._link.call(lambda client: _together(client, lease, self._facts_of(run_id), string))
-        return Page(data, facts, is_held=left_ms >= 0)
+        return Page(data, facts, is_held=0 <= left_ms <= _LEASE_MS)
 
     def drop(self, run_id: RunId) -> None:
         self._link.call(lambda client: client.unlink(*self._keys(run_id)[1:]))

@@ -228,6 +228,9 @@ def test_another_programs_value_is_no_lease(real: RealPlace, connect: Connect) -
     assert engine.read(RUN, 0, 9) == Page(b"", None, is_held=False)
     assert engine.lease(RUN, TOKEN)
     assert engine.append(RUN, TOKEN, 0, b"x")
+    real.server.admin.expire(key(RUN, "l"), 1000)
+    assert not engine.read(RUN, 0, 9).is_held
+    assert engine.lease(RUN, b"another token")
 
 
 def test_databases_do_not_meet(real: RealPlace, connect: Connect) -> None:
