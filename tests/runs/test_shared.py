@@ -9,11 +9,15 @@ from functools import partial
 import pytest
 
 from cambfs.cache.cache import Cache
-from cambfs.errors import UnknownRun, Unreachable
+from cambfs.errors import ResultChanged, UnknownRun, Unreachable
+from cambfs.model import RunInfo
 from cambfs.names import RunId
+from cambfs.runs.content import Content
 from cambfs.runs.library import Library
 from cambfs.shared.counts import Counts
+from cambfs.sizes.sizing import Sizing
 from cambfs.tier import follow, upload
+from cambfs.tier.run_log import RunLog
 from cambfs.tier.seals import FRAME_BYTES
 from cambfs.tier.tier import Tier
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, StorageManner, some_flac
@@ -467,7 +471,63 @@ def test_what_another_machine_has_proven_needs_no_proof_here(source: FakeSource,
     assert shared.usage().hits == 1, "a second response would prove the end, too"
 
 
+def test_bytes_that_turn_out_to_be_of_another_result_are_removed(
+    source: FakeSource, mount: Mount, server: FakeServer
+) -> None:
+    source.add(1, Result(CONTENT, etag='"old"'))
+    source.plan("stream", 1, Plan(break_after=SIZE // 2))
+    gate = Gate()
+    source.plan("stream", 1, Plan(gate=gate))
+    library = mount()
+    with open_run(library) as handle:
+        eventually(lambda: FakeEngine(server).read(RUN, 0, 1000).data)
+        source.add(1, Result(OTHER, etag='"new"'))
+        gate.open()
+        with pytest.raises(ResultChanged):
+            read_at(handle, 0, SIZE + 1)
+    settled(library)
+    assert FakeEngine(server).read(RUN, 0, 1).data == b""
+
+
+def test_what_storage_told_is_no_fact_of_the_stream(source: FakeSource, mount: Mount, server: FakeServer) -> None:
+    """A range from storage goes on with a stream that another machine has begun."""
+    source.add(1, Result(CONTENT))
+    engine = FakeEngine(server)
+    first, second = mount(engine), mount()
+    gate = stalls_at(source, SIZE // 2)
+    with open_run(first), open_run(second) as two:
+        await_half(first, second)
+        engine.is_cut_off = True
+        server.evict(RUN)
+        server.evict(RUN, "l")
+        assert read_at(two, 0, SIZE + 1) == CONTENT
+        gate.open()
+    settled(first, second)
+    assert source.count("stored") > 1, "the rest came from storage"
+    header = RunLog(FakeEngine(server), KEY, RUN)
+    assert header.read() == b""
+    assert header.header is not None
+    assert (header.header.total, header.header.etag, header.header.ranges) == (None, None, False)
+
+
 # Sizes.
+
+
+@pytest.mark.parametrize("is_unverified", [True, False])
+def test_a_size_that_only_storage_told_is_not_told_on(make_library: MakeLibrary, is_unverified: bool) -> None:
+    context, info = context_of(make_library()), RunInfo(SIZE, 7)
+    content = Content(RUN, context.cache, Sizing(RUN, context.store, info, is_unverified), SIZE)
+
+    assert content.reach().info == (None if is_unverified else info)
+
+
+def test_a_time_that_belongs_to_another_size_is_not_believed(make_library: MakeLibrary) -> None:
+    sizing = Sizing(RUN, context_of(make_library()).store, None, is_unverified=False)
+    sizing.header(SIZE, is_begun=False)
+    sizing.hear(RunInfo(SIZE - 1, 7))
+    assert sizing.info is None
+    sizing.hear(RunInfo(SIZE, 7))
+    assert sizing.info == RunInfo(SIZE, 7)
 
 
 def test_the_size_is_told_before_the_end(source: FakeSource, mount: Mount) -> None:
