@@ -233,6 +233,16 @@ def test_another_programs_value_is_no_lease(real: RealPlace, connect: Connect) -
     assert engine.lease(RUN, b"another token")
 
 
+def test_a_read_looks_for_the_lease_first_and_for_the_data_last(real: RealPlace, connect: Connect) -> None:
+    """What ends between two of these steps then looks as if it went on, and never as if a part were all."""
+    engine = connect(real.server.url)
+    write(engine, b"log")
+    with real.server.admin.monitor() as monitor:
+        engine.read(RUN, 0, 9)
+        seen = [monitor.next_command()["command"].split()[0] for _ in range(3)]
+    assert seen == ["PTTL", "HGET", "GETRANGE"]
+
+
 def test_databases_do_not_meet(real: RealPlace, connect: Connect) -> None:
     write(connect(f"{real.server.url}/3"), b"log")
 
