@@ -206,6 +206,23 @@ def test_another_takes_over_from_one_that_wants_no_more(source: FakeSource, moun
     assert is_shared(source, mount)
 
 
+@pytest.mark.parametrize("use", ["stat", "open"])
+def test_another_takes_over_from_one_that_lingers(
+    source: FakeSource, mount: Mount, server: FakeServer, monkeypatch: pytest.MonkeyPatch, use: str
+) -> None:
+    monkeypatch.setattr(follow, "LEASE_S", 10 * LIMIT_S)
+    server.clock = lambda: 0.0  # the lease never lapses
+    source.add(1, Result(CONTENT))
+    source.piece_bytes = 1000
+    first, second = mount(linger_s=10 * LIMIT_S, unopened_looks=1, nearly_bytes=0), mount()
+    if use == "stat":
+        assert size_of(first, 1) == SIZE
+    else:
+        open_run(first).close()
+    assert in_thread(partial(read_all, second, 1)).result(LIMIT_S) == CONTENT
+    assert source.count("stream") == 2
+
+
 @pytest.mark.usefixtures("_short_lease")
 def test_another_takes_over_from_one_that_is_gone(
     source: FakeSource, mount: Mount, server: FakeServer, half: Gate
