@@ -15,11 +15,12 @@ from cambfs.names import RunId
 from cambfs.runs.content import Content
 from cambfs.runs.library import Library
 from cambfs.shared.counts import Counts
-from cambfs.sizes.sizing import Sizing
+from cambfs.sizes.sizing import UNKNOWN_TIME_NS, Sizing
 from cambfs.tier import follow, upload
 from cambfs.tier.run_log import RunLog
 from cambfs.tier.seals import FRAME_BYTES
 from cambfs.tier.tier import Tier
+from cambfs.transfers import transfer
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, StorageManner, some_flac
 from tests.runs.results import CONTENT, OTHER, RUN, SIZE, UNCOUNTED, open_run, read_at, stalls_at
 from tests.shared.fakes import FakeEngine, FakeServer
@@ -145,15 +146,16 @@ def test_a_run_that_the_tier_does_not_know_is_asked_for_once(
 def test_the_bytes_of_another_machine_say_nothing_of_the_link_to_the_api(
     source: FakeSource, mount: Mount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source.add(1, Result(CONTENT, etag='"e"', ranges=True))
+    content = some_flac(3 * transfer._PIECE_BYTES)
+    source.add(1, Result(content, etag='"e"', ranges=True))
     first, second = mount(), mount(rate_after_s=0.0)
-    assert read_all(first, 1) == CONTENT
+    assert read_all(first, 1) == content
     settled(first)
     context, received = context_of(second), list[int]()
     monkeypatch.setattr(context.slots.link, "received", received.append)
     monkeypatch.setattr(context.slots.link, "outpaces", lambda *_: True)
 
-    assert read_all(second, 1) == CONTENT
+    assert read_all(second, 1) == content
     settled(second)
     assert (received, context.api.bytes_per_s) == ([], None)
     assert context.shared is not None
@@ -557,6 +559,31 @@ def test_the_size_is_told_before_the_end(source: FakeSource, mount: Mount) -> No
         assert told.size == SIZE
         assert source.count("sign") == 1
         gate.open()
+
+
+def test_all_machines_show_the_time_that_the_first_one_finds(source: FakeSource, mount: Mount) -> None:
+    source.add(1, Result(CONTENT, stream_tells_time=False))
+    stream, sign = stalls_at(source, SIZE // 2), Gate()
+    source.plan("sign", 1, Plan(gate=sign))
+    first, second = mount(), mount()
+    with open_run(first), open_run(second):
+        await_half(first, second)
+        infos = [in_thread(partial(one.wait_for_info, RUN, deadline())) for one in (first, second)]
+        sign.wait_for_arrivals()
+        sign.open()
+        one, two = (info.result(LIMIT_S) for info in infos)
+        assert (one, one.mtime_ns > UNKNOWN_TIME_NS) == (two, True)
+        stream.open()
+
+
+def test_a_fact_from_another_machine_does_not_fall_with_storage(source: FakeSource, mount: Mount) -> None:
+    source.add(1, Result(CONTENT))
+    first, second = mount(), mount()
+    assert read_all(first, 1) == CONTENT
+    settled(first)
+    info = second.wait_for_info(RUN, deadline())
+    context_of(second).store.distrust(RUN)
+    assert second.info(RUN) == info
 
 
 def test_a_follower_asks_storage_itself_when_nothing_is_told(
