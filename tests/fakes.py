@@ -134,6 +134,7 @@ class FakeBody:
         self.start = start
         self.stop: int | None = None
         self.is_stored = key[0] == "stored"
+        self.is_shared = False
         self.total: int | None = len(content)
         self.framed = True
         self.etag: str | None = None

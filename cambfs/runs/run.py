@@ -9,6 +9,7 @@ a run's, the library's, the cache's. No lock is held over a request or while wai
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -77,6 +78,7 @@ class Run:
         self._ahead_bytes = 0  # the largest size at which it is fetched before it is opened
         self._is_only_ahead = False  # it has never been opened
         self.is_in_sequence = False  # opened or expected in listing order; one word, written by any thread
+        self._lingers_since = math.inf  # in time.monotonic seconds
         self._was_exceeded = False  # a response had more bytes than storage said
 
     # For callers, each in its own thread.
@@ -381,7 +383,9 @@ class Run:
 
     def _linger(self, transfer: Transfer) -> None:
         transfer.note_wanted(False)
+        self._lingers_since = time.monotonic()
         self._changed.wait_for(lambda: self._is_wanted() or self._is_over, self._context.tuning.linger_s)
+        self._lingers_since = math.inf
         transfer.note_wanted(True)
 
     def _is_wanted(self) -> bool:
@@ -491,6 +495,8 @@ class Run:
             self._changed.wait(wait_s)
             reach = self._content.reach()
             is_over = self._is_over or (self._downloader.stream is None and not (reach.proof and reach.info is None))
+            lingered_s = time.monotonic() - self._lingers_since
+            is_over = is_over or lingered_s > self._context.tuning.hand_over_s  # another machine may want it now
             return replace(reach, is_over=is_over, is_wrong=not self._is_worth_keeping())
 
     def bytes_at(self, start: int, count: int) -> bytes:

@@ -79,8 +79,8 @@ class Engine(Protocol):
         """The facts of those runs that have some. One round trip for up to 256 runs."""
 
     def lease(self, run_id: RunId, token: bytes) -> bool:
-        """Takes the lease for LEASE_S if it is free, and returns whether it was. Choose a new token each time. Raises
-        EngineFull."""
+        """Takes the lease for LEASE_S if it is free, and returns whether it was. What does not run out so soon is no
+        lease. Choose a new token each time. Raises EngineFull."""
 
     def append(self, run_id: RunId, token: bytes, offset: int, data: bytes) -> bool:
         """Appends if the token holds the lease and the log has exactly `offset` bytes, and renews the lease. If not,

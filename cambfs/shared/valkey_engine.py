@@ -23,7 +23,14 @@ from cambfs.shared.valkey_client import Client, Link, exceptions, is_of_another_
 _LEASE_MS, _UNFINISHED_MS = int(LEASE_S * 1000), int(UNFINISHED_S * 1000)
 _FIELD = "facts"
 
-# Each script begins with this. KEYS: the lease, the facts, the strings of the log.
+# A value that does not run out so soon is of another program, and would keep the run away from all machines.
+_LEASE = """
+local left_ms = redis.call('PTTL', KEYS[1])
+if left_ms >= 0 and left_ms <= tonumber(ARGV[2]) then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+# Each of the other scripts begins with this. KEYS: the lease, the facts, the strings of the log.
 _HOLDS = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 """
@@ -113,6 +120,7 @@ class _Script:
             return client.eval(self._text, len(keys), *keys, *values)
 
 
+_lease = _Script(_LEASE)
 _append = _Script(_HOLDS, _LENGTH, _APPEND)
 _finish = _Script(_HOLDS, _LENGTH, _FINISH)
 _tell = _Script(_HOLDS, _TELL)
@@ -134,8 +142,7 @@ class ValkeyEngine:
         return {run_id: facts for run_id, facts in zip(run_ids, results, strict=True) if facts is not None}
 
     def lease(self, run_id: RunId, token: bytes) -> bool:
-        key = self._key(run_id, "l")
-        return bool(self._link.call(lambda client: client.set(key, token, nx=True, px=_LEASE_MS)))
+        return self._link.call(lambda client: _lease.run(client, self._keys(run_id)[:1], token, _LEASE_MS))
 
     def append(self, run_id: RunId, token: bytes, offset: int, data: bytes) -> bool:
         values = (token, self._string_bytes, offset, data, _LEASE_MS, _UNFINISHED_MS)
@@ -155,9 +162,9 @@ class ValkeyEngine:
     def read(self, run_id: RunId, offset: int, most_bytes: int) -> Page:
         number, start = divmod(offset, self._string_bytes)
         string = ("GETRANGE", self._key(run_id, f"s{number}"), start, start + most_bytes - 1)
-        lease = ("EXISTS", self._key(run_id, "l"))
-        is_held, facts, data = self._link.call(lambda client: _together(client, lease, self._facts_of(run_id), string))
-        return Page(data, facts, bool(is_held))
+        lease = ("PTTL", self._key(run_id, "l"))
+        left_ms, facts, data = self._link.call(lambda client: _together(client, lease, self._facts_of(run_id), string))
+        return Page(data, facts, is_held=0 <= left_ms <= _LEASE_MS)
 
     def drop(self, run_id: RunId) -> None:
         self._link.call(lambda client: client.unlink(*self._keys(run_id)[1:]))

@@ -35,6 +35,7 @@ Reject = Callable[[RunLog, SealBroken | None], None]
 
 class SharedBody:
     is_stored = False
+    is_shared = True
     framed = True
     start = 0
 
@@ -87,7 +88,7 @@ class SharedBody:
     def _end(self) -> bytes:
         facts = self._log.facts
         assert facts is not None, "they say where the end is"
-        if self._log.frames.position > facts.size or self._sha256.hexdigest() != facts.sha256:
+        if self._sha256.hexdigest() != facts.sha256:
             raise SealBroken(f"run {self._log.run_id}: the bytes are not those of the facts")
         self._hear(facts.info, facts.proof)
         return b""
@@ -116,7 +117,8 @@ class SharedBody:
             return True
         if self._log.is_whole:
             self._reject(self._log, None)
-        if not self._log.is_growing or time.monotonic() - self._progress_at > LEASE_S:
+            return False
+        if not self._log.is_held or time.monotonic() - self._progress_at > LEASE_S:
             return False
         if self._pause_s >= LONGEST_PAUSE_S and not self._log.is_there():
             return False

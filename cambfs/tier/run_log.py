@@ -14,12 +14,12 @@ _PAGE_BYTES = 1 << 20
 
 
 class RunLog:
-    """`frames` is how far it has been read."""
+    """`frames` is how far it has been read. `is_held`: a machine had the lease at the last look."""
 
     def __init__(self, engine: Engine, key: bytes, run_id: RunId) -> None:
         self.run_id = run_id
         self.frames = Frames(key, run_id)
-        self._is_held = False
+        self.is_held = False
         self._engine = engine
         self._key = key
         self._came = bytearray()  # of the log, and not opened yet
@@ -42,11 +42,6 @@ class RunLog:
         """Whether the facts of this upload say that all of it is there."""
         return self.facts is not None and self.facts.is_whole
 
-    @property
-    def is_growing(self) -> bool:
-        """Whether a machine was adding to it at the last look."""
-        return self._is_held and not self.is_whole
-
     def read(self) -> bytes | None:
         """The data of the next frame, b"" of the header; None when not all of it is there. Raises SealBroken and
         EngineDown."""
@@ -66,7 +61,7 @@ class RunLog:
     def _fetch(self) -> bool:
         page = self._engine.read(self.run_id, self.frames.offset + len(self._came), _PAGE_BYTES)
         self._came += page.data
-        self._is_held = page.is_held
+        self.is_held = page.is_held
         if page.facts != self._sealed_facts:
             self._sealed_facts = page.facts
             self._facts = None if page.facts is None else open_facts(self._key, self.run_id, page.facts)

@@ -71,7 +71,7 @@ class Tier:
                 self._counts.note_up()
                 if self._is_too_large(run_log):
                     return None
-                if run_log.header is not None and (run_log.is_growing or run_log.is_whole):
+                if run_log.header is not None and (run_log.is_held or run_log.is_whole):
                     return self._follow(run_log, run_log.header, hear)
                 if self._engine.lease(run_id, token):
                     return self._lead(Lead(run_id, token), hear)
@@ -113,7 +113,8 @@ class Tier:
         """Puts the result there as it comes, in the calling thread, until that is done or this machine does not fetch
         it any more. Raises nothing. `response` is as in `Upload`."""
         self._counts.add("led")
-        Upload(self._engine, self._key, lead, response, origin, self._max_result_bytes, self._counts).run()
+        most_bytes, counts = self._max_result_bytes, self._counts
+        Upload(self._engine, self._key, lead, response, origin, most_bytes, counts, self._drop).run()
 
     def release(self, lead: Lead) -> None:
         """This machine does not fetch the run."""

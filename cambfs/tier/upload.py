@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
@@ -67,7 +68,7 @@ class Lead:
 
 
 class _Lost(Exception):
-    """Another machine has the lease."""
+    """Another machine has the lease, or the engine loses whatever is put there."""
 
 
 class Upload:
@@ -80,8 +81,10 @@ class Upload:
         origin: Origin,
         max_result_bytes: int,
         counts: Counts,
+        drop: Callable[[RunId, SealBroken], None],
     ) -> None:
-        """`response` gets what the API's response tells, or None when there is none. Its `upload` is ignored."""
+        """`response` gets what the API's response tells, or None when there is none. Its `upload` is ignored. `drop`
+        removes a forged log."""
         self._engine = engine
         self._key = key
         self._lead = lead
@@ -91,6 +94,7 @@ class Upload:
         self._origin = origin
         self._max_result_bytes = max_result_bytes
         self._counts = counts
+        self._drop = drop
         self._uploads = 0
         self._told: RunInfo | None = None
         self._put_at = 0.0  # when the lease was last renewed, in time.monotonic seconds
@@ -107,9 +111,10 @@ class Upload:
         try:
             self._share()
         except _Lost:
-            log.debug("run %d: another machine fetches it", self._run_id)
+            log.debug("run %d: not shared any more", self._run_id)
         except EngineDown as error:
             log.debug("run %d: not shared: %s", self._run_id, error)
+        finally:
             with suppress(EngineDown):
                 self._engine.release(self._run_id, self._lead.token)
 
@@ -121,7 +126,6 @@ class Upload:
             if self._frames.header is None:
                 self._begin()
             self._follow_stream()
-        self._engine.release(self._run_id, self._lead.token)
 
     def _follow_stream(self) -> None:
         """Returns when the lease is not needed any more."""
@@ -143,8 +147,8 @@ class Upload:
         try:
             while (data := run_log.read()) is not None:
                 sha256.update(data)
-        except SealBroken:
-            self._engine.drop(self._run_id)
+        except SealBroken as error:
+            self._drop(self._run_id, error)
         else:
             self._start(run_log.frames, sha256.digest())
 

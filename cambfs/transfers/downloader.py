@@ -154,14 +154,16 @@ class Downloader:
         stream, tuning = self.stream, self._context.tuning
         if stream is None or stream.begin_at is None:
             return False
-        self._learn_rate(stream, stream.begin_at)
-        ahead, bytes_per_s = offset - stream.position, self._context.api.bytes_per_s
+        ahead, bytes_per_s = offset - stream.position, self._learn_rate(stream, stream.begin_at)
         return ahead >= tuning.far_bytes and bytes_per_s is not None and ahead > tuning.far_s * bytes_per_s
 
-    def _learn_rate(self, stream: Transfer, begin_at: float) -> None:
-        streaming_s = time.monotonic() - begin_at
-        if streaming_s > self._context.tuning.rate_after_s:
+    def _learn_rate(self, stream: Transfer, begin_at: float) -> float | None:
+        """Of the stream, or of an earlier one while it is too young; None when that is not known either."""
+        if time.monotonic() - begin_at <= self._context.tuning.rate_after_s:
+            return self._context.api.bytes_per_s
+        if not stream.is_shared:
             self._context.api.bytes_per_s = stream.bytes_per_s
+        return stream.bytes_per_s
 
     def forget(self, transfer: Transfer, error: CambfsError | None) -> bool:
         """A transfer has ended. Returns whether it was the stream."""

@@ -57,9 +57,9 @@ class Transfer:
 
     `position` is the first byte that has not come yet; `receive` is called when it is already behind the piece. Times
     are in time.monotonic seconds. `received_at` is when bytes last came, `begin_at` when the last response began, later
-    by its pauses, or None. `progress_at` is when enough bytes had come to count as progress. While the transfer waits
-    for its turn, the bytes of others count. After a connection broke, so do bytes that come once more. They do not
-    after a silence, so that no caller waits longer than the timeout for new bytes.
+    by its pauses, or None; `is_shared` is that of its body. `progress_at` is when enough bytes had come to count as
+    progress. While the transfer waits for its turn, the bytes of others count. After a connection broke, so do bytes
+    that come once more. They do not after a silence, so that no caller waits longer than the timeout for new bytes.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class Transfer:
         self.received_at = 0.0
         self.brought_at = 0.0
         self.is_wanted = True
+        self.is_shared = False
         self._is_withdrawn = False
         self._progress_at = 0.0
         self._fell_silent = False
@@ -173,7 +174,7 @@ class Transfer:
             if self.stopping:
                 raise Closing("stopped")
             self.begin_at = self.received_at = time.monotonic()
-            self._begin_position = self.position
+            self._begin_position, self.is_shared = self.position, body.is_shared
             if not self._fell_silent:
                 self._progress_at = self.begin_at
             self._owner.begin(body)
@@ -200,12 +201,13 @@ class Transfer:
             except CambfsError:
                 self.position = before  # the run did not take them
                 raise
-            self._slots.link.received(len(data))
+            if not body.is_shared:
+                self._slots.link.received(len(data))
             pace.received(len(data))
             uncounted = self._note_progress(uncounted)
             if not is_more_wanted:
                 return None
-            if not body.is_stored and self._is_other_connection_faster(pace, position):
+            if not (body.is_stored or body.is_shared) and self._is_other_connection_faster(pace, position):
                 return position
             self._let_callers_go_first()
         if self.stopping:

@@ -13,6 +13,13 @@ def test_a_single_look_asks_about_that_run_once() -> None:
     assert facts.wanted(RunId(7), lambda _: False) == []
 
 
+def test_a_look_into_the_middle_of_a_listing_asks_about_that_run() -> None:
+    facts = SharedFacts()
+    facts.begin([RunId(number) for number in range(1, 301)])
+
+    assert facts.wanted(RunId(200), lambda _: False) == [200]
+
+
 def test_a_walk_through_a_listing_asks_about_the_next_ones_once() -> None:
     facts, runs = SharedFacts(), [RunId(number) for number in range(1, 301)]
     facts.begin(runs)

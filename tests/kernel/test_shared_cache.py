@@ -59,6 +59,21 @@ def test_two_machines_download_once_and_status_says_so(
         assert two.run("grep '^cambfs_shared_up 1' .cambfs/metrics").status == 0
 
 
+def test_a_lease_that_no_machine_holds_keeps_no_result_away(
+    server: Server, mounted: Mounted, engine: Engine, tmp_path: Path
+) -> None:
+    options = _options(engine, tmp_path)
+    one, two = (mounted(*options, home=home, expected=(f"?{_BUSY}",)) for home in ("one", "two"))
+    with one, two:
+        assert one.run("cat 101.flac > /dev/null").status == 0
+        wait_until(lambda: engine.admin.keys("*101}:f") or _BUSY in one.log, "it is shared")
+        for key in engine.admin.keys("*101}:f"):
+            engine.admin.flushall()
+            engine.admin.set(key[:-1] + b"l", b"random")
+        assert two.run(f"cmp 101.flac {server.results[101]}").status == 0
+        assert _BUSY in one.log + two.log or _shared(two)["led"] == 1
+
+
 def test_a_mount_goes_on_without_the_server(mounted: Mounted, engine: Engine, tmp_path: Path) -> None:
     with mounted(*_options(engine, tmp_path), expected=("?shared cache",)) as mount:
         engine.kill()

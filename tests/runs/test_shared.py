@@ -9,13 +9,18 @@ from functools import partial
 import pytest
 
 from cambfs.cache.cache import Cache
-from cambfs.errors import UnknownRun, Unreachable
+from cambfs.errors import ResultChanged, UnknownRun, Unreachable
+from cambfs.model import RunInfo
 from cambfs.names import RunId
+from cambfs.runs.content import Content
 from cambfs.runs.library import Library
 from cambfs.shared.counts import Counts
+from cambfs.sizes.sizing import UNKNOWN_TIME_NS, Sizing
 from cambfs.tier import follow, upload
+from cambfs.tier.run_log import RunLog
 from cambfs.tier.seals import FRAME_BYTES
 from cambfs.tier.tier import Tier
+from cambfs.transfers import transfer
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, StorageManner, some_flac
 from tests.runs.results import CONTENT, OTHER, RUN, SIZE, UNCOUNTED, open_run, read_at, stalls_at
 from tests.shared.fakes import FakeEngine, FakeServer
@@ -138,6 +143,25 @@ def test_a_run_that_the_tier_does_not_know_is_asked_for_once(
     assert server.calls["facts"] == 1
 
 
+def test_the_bytes_of_another_machine_say_nothing_of_the_link_to_the_api(
+    source: FakeSource, mount: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = some_flac(3 * transfer._PIECE_BYTES)
+    source.add(1, Result(content, etag='"e"', ranges=True))
+    first, second = mount(), mount(rate_after_s=0.0)
+    assert read_all(first, 1) == content
+    settled(first)
+    context, received = context_of(second), list[int]()
+    monkeypatch.setattr(context.slots.link, "received", received.append)
+    monkeypatch.setattr(context.slots.link, "outpaces", lambda *_: True)
+
+    assert read_all(second, 1) == content
+    settled(second)
+    assert (received, context.api.bytes_per_s) == ([], None)
+    assert context.shared is not None
+    assert context.shared.usage().hits == 1, "it was not left for a faster connection"
+
+
 # When another machine stops.
 
 
@@ -182,6 +206,23 @@ def test_another_takes_over_from_one_that_wants_no_more(source: FakeSource, moun
     settled(first, second)
     assert source.count("stream") == 2
     assert is_shared(source, mount)
+
+
+@pytest.mark.parametrize("use", ["stat", "open"])
+def test_another_takes_over_from_one_that_lingers(
+    source: FakeSource, mount: Mount, server: FakeServer, monkeypatch: pytest.MonkeyPatch, use: str
+) -> None:
+    monkeypatch.setattr(follow, "LEASE_S", 10 * LIMIT_S)
+    server.clock = lambda: 0.0  # the lease never lapses
+    source.add(1, Result(CONTENT))
+    source.piece_bytes = 1000
+    first, second = mount(linger_s=10 * LIMIT_S, unopened_looks=1, nearly_bytes=0), mount()
+    if use == "stat":
+        assert size_of(first, 1) == SIZE
+    else:
+        open_run(first).close()
+    assert in_thread(partial(read_all, second, 1)).result(LIMIT_S) == CONTENT
+    assert source.count("stream") == 2
 
 
 @pytest.mark.usefixtures("_short_lease")
@@ -438,14 +479,74 @@ def test_what_another_machine_has_proven_needs_no_proof_here(source: FakeSource,
     first, second = mount(), mount()
     assert read_all(first, 1) == UNCOUNTED
     settled(first)
-    requests = source.requests
+    assert cached(first) == [RUN], "storage has confirmed its end, which the audio does not show"
+    for kind in ("stream", "sign", "stored"):
+        source.plan_always(kind, 1, Plan(error=Unreachable("no route")))
     assert read_all(second, 1) == UNCOUNTED
     settled(second)
     assert cached(second) == [RUN]
-    assert source.requests == requests
+    shared = context_of(second).shared
+    assert shared is not None
+    assert shared.usage().hits == 1, "a second response would prove the end, too"
+
+
+def test_bytes_that_turn_out_to_be_of_another_result_are_removed(
+    source: FakeSource, mount: Mount, server: FakeServer
+) -> None:
+    source.add(1, Result(CONTENT, etag='"old"'))
+    source.plan("stream", 1, Plan(break_after=SIZE // 2))
+    gate = Gate()
+    source.plan("stream", 1, Plan(gate=gate))
+    library = mount()
+    with open_run(library) as handle:
+        eventually(lambda: FakeEngine(server).read(RUN, 0, 1000).data)
+        source.add(1, Result(OTHER, etag='"new"'))
+        gate.open()
+        with pytest.raises(ResultChanged):
+            read_at(handle, 0, SIZE + 1)
+    settled(library)
+    assert FakeEngine(server).read(RUN, 0, 1).data == b""
+
+
+def test_what_storage_told_is_no_fact_of_the_stream(source: FakeSource, mount: Mount, server: FakeServer) -> None:
+    """A range from storage goes on with a stream that another machine has begun."""
+    source.add(1, Result(CONTENT))
+    engine = FakeEngine(server)
+    first, second = mount(engine), mount()
+    gate = stalls_at(source, SIZE // 2)
+    with open_run(first), open_run(second) as two:
+        await_half(first, second)
+        engine.is_cut_off = True
+        server.evict(RUN)
+        server.evict(RUN, "l")
+        assert read_at(two, 0, SIZE + 1) == CONTENT
+        gate.open()
+    settled(first, second)
+    assert source.count("stored") > 1, "the rest came from storage"
+    header = RunLog(FakeEngine(server), KEY, RUN)
+    assert header.read() == b""
+    assert header.header is not None
+    assert (header.header.total, header.header.etag, header.header.ranges) == (None, None, False)
 
 
 # Sizes.
+
+
+@pytest.mark.parametrize("is_unverified", [True, False])
+def test_a_size_that_only_storage_told_is_not_told_on(make_library: MakeLibrary, is_unverified: bool) -> None:
+    context, info = context_of(make_library()), RunInfo(SIZE, 7)
+    content = Content(RUN, context.cache, Sizing(RUN, context.store, info, is_unverified), SIZE)
+
+    assert content.reach().info == (None if is_unverified else info)
+
+
+def test_a_time_that_belongs_to_another_size_is_not_believed(make_library: MakeLibrary) -> None:
+    sizing = Sizing(RUN, context_of(make_library()).store, None, is_unverified=False)
+    sizing.header(SIZE, is_begun=False)
+    sizing.hear(RunInfo(SIZE - 1, 7))
+    assert sizing.info is None
+    sizing.hear(RunInfo(SIZE, 7))
+    assert sizing.info == RunInfo(SIZE, 7)
 
 
 def test_the_size_is_told_before_the_end(source: FakeSource, mount: Mount) -> None:
@@ -458,6 +559,31 @@ def test_the_size_is_told_before_the_end(source: FakeSource, mount: Mount) -> No
         assert told.size == SIZE
         assert source.count("sign") == 1
         gate.open()
+
+
+def test_all_machines_show_the_time_that_the_first_one_finds(source: FakeSource, mount: Mount) -> None:
+    source.add(1, Result(CONTENT, stream_tells_time=False))
+    stream, sign = stalls_at(source, SIZE // 2), Gate()
+    source.plan("sign", 1, Plan(gate=sign))
+    first, second = mount(), mount()
+    with open_run(first), open_run(second):
+        await_half(first, second)
+        infos = [in_thread(partial(one.wait_for_info, RUN, deadline())) for one in (first, second)]
+        sign.wait_for_arrivals()
+        sign.open()
+        one, two = (info.result(LIMIT_S) for info in infos)
+        assert (one, one.mtime_ns > UNKNOWN_TIME_NS) == (two, True)
+        stream.open()
+
+
+def test_a_fact_from_another_machine_does_not_fall_with_storage(source: FakeSource, mount: Mount) -> None:
+    source.add(1, Result(CONTENT))
+    first, second = mount(), mount()
+    assert read_all(first, 1) == CONTENT
+    settled(first)
+    info = second.wait_for_info(RUN, deadline())
+    context_of(second).store.distrust(RUN)
+    assert second.info(RUN) == info
 
 
 def test_a_follower_asks_storage_itself_when_nothing_is_told(

@@ -46,6 +46,10 @@ class FakePlace:
         """The lease of the run ends by itself."""
         self._now += self.seconds_left(run_id, "l")
 
+    def spoil_lease(self, run_id: RunId) -> None:
+        """Another value is there, and stays."""
+        self.server.put(("a", run_id, "l"), b"random")
+
     def halve(self, run_id: RunId) -> float:
         """Half of what the lease had left is over; the other half, in seconds."""
         half_s = self.seconds_left(run_id, "l") / 2
@@ -78,6 +82,9 @@ class RealPlace:
     def lapse(self, run_id: RunId) -> None:
         self.server.admin.pexpire(key(run_id, "l"), 1)
         eventually(lambda: not self.server.admin.exists(key(run_id, "l")))
+
+    def spoil_lease(self, run_id: RunId) -> None:
+        self.server.admin.set(key(run_id, "l"), b"random")
 
     def halve(self, run_id: RunId) -> float:
         half_s = self.seconds_left(run_id, "l") / 2

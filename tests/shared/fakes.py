@@ -88,6 +88,10 @@ class FakeServer:
             return None
         return value.data
 
+    def runs_out(self, key: _Key) -> bool:
+        """Whether it is there, and ends by itself."""
+        return self.get(key) is not None and self._values[key].expires_at < float("inf")
+
     def put(self, key: _Key, data: bytes, for_s: float = float("inf")) -> None:
         self._values[key] = _Value(data, self.clock() + for_s)
 
@@ -114,7 +118,7 @@ class FakeEngine:
 
     def lease(self, run_id: RunId, token: bytes) -> bool:
         with self._call("lease", needs_memory=True):
-            if self._get(run_id, _LEASE) is not None:
+            if self._is_held(run_id):
                 return False
             self._put(run_id, _LEASE, token, LEASE_S)
             return True
@@ -158,8 +162,8 @@ class FakeEngine:
         with self._call("read"):
             string = self._get(run_id, f"s{offset // self._string_bytes}") or b""
             at = offset % self._string_bytes
-            is_held = self._get(run_id, _LEASE) is not None
-            return Page(string[at : at + most_bytes], self._get(run_id, _FACTS), is_held)
+            data = string[at : at + most_bytes]
+            return Page(data, self._get(run_id, _FACTS), self._is_held(run_id))
 
     def drop(self, run_id: RunId) -> None:
         with self._call("drop"):
@@ -195,6 +199,9 @@ class FakeEngine:
 
     def _get(self, run_id: RunId, name: str) -> bytes | None:
         return self.server.get(self._key(run_id, name))
+
+    def _is_held(self, run_id: RunId) -> bool:
+        return self.server.runs_out(self._key(run_id, _LEASE))
 
     def _put(self, run_id: RunId, name: str, data: bytes, for_s: float = float("inf")) -> None:
         self.server.put(self._key(run_id, name), data, for_s)

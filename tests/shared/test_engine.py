@@ -59,6 +59,17 @@ def test_a_lease_ends_by_itself(place: Place, leader: Engine) -> None:
     assert place.machine().lease(RUN, B)
 
 
+def test_a_lease_that_does_not_end_is_none(place: Place, leader: Engine) -> None:
+    place.spoil_lease(RUN)
+
+    assert not leader.read(RUN, 0, 1).is_held
+    assert not leader.append(RUN, A, 0, LOG)
+    other = place.machine()
+    assert other.lease(RUN, B)
+    assert other.append(RUN, B, 0, LOG)
+    assert not leader.lease(RUN, A)
+
+
 def test_only_its_machine_gives_a_lease_back(leader: Engine) -> None:
     leader.release(RUN, B)
     assert not leader.lease(RUN, B)

@@ -223,11 +223,25 @@ def test_another_programs_value_is_no_lease(real: RealPlace, connect: Connect) -
     engine = connect(real.server.url)
     real.server.admin.rpush(key(RUN, "l"), b"random")
 
-    assert not engine.lease(RUN, TOKEN)
     assert not engine.append(RUN, TOKEN, 0, b"x")
     assert not engine.tell(RUN, TOKEN, b"x")
     engine.release(RUN, TOKEN)
-    assert engine.read(RUN, 0, 9) == Page(b"", None, is_held=True)
+    assert engine.read(RUN, 0, 9) == Page(b"", None, is_held=False)
+    assert engine.lease(RUN, TOKEN)
+    assert engine.append(RUN, TOKEN, 0, b"x")
+    real.server.admin.expire(key(RUN, "l"), 1000)
+    assert not engine.read(RUN, 0, 9).is_held
+    assert engine.lease(RUN, b"another token")
+
+
+def test_a_read_looks_for_the_lease_first_and_for_the_data_last(real: RealPlace, connect: Connect) -> None:
+    """What ends between two of these steps then looks as if it went on, and never as if a part were all."""
+    engine = connect(real.server.url)
+    write(engine, b"log")
+    with real.server.admin.monitor() as monitor:
+        engine.read(RUN, 0, 9)
+        seen = [monitor.next_command()["command"].split()[0] for _ in range(3)]
+    assert seen == ["PTTL", "HGET", "GETRANGE"]
 
 
 def test_databases_do_not_meet(real: RealPlace, connect: Connect) -> None:
@@ -284,7 +298,7 @@ def _refuse(listener: socket.socket, line: str) -> None:
 @pytest.mark.usefixtures("patience")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_user_needs_few_rights(tmp_path: Path, connect: Connect, kind: str) -> None:
-    commands = "eval evalsha set get exists hset hget append getrange strlen unlink pexpire persist info"
+    commands = "eval evalsha set get exists hset hget append getrange strlen unlink pexpire pttl persist info"
     with running(kind, tmp_path) as server:
         rights = [f"+{command}" for command in commands.split()]
         server.admin.execute_command("ACL", "SETUSER", "camb", "on", ">secret", "~{*", "resetchannels", *rights)

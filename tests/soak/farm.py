@@ -28,7 +28,9 @@ from tests.waiting import in_thread
 
 MACHINES, RESULTS = 8, 20
 _LIMIT_S = 90.0
-_PROFILE = Profile(latency_s=0.02, rate=2_000_000)
+_PROFILE = Profile(latency_s=0.02, rate=3_000_000)
+# More than two sealed frames.
+_LARGE_BYTES = 2_500_000
 # What a mount may say of an engine that is killed, or that somebody writes to.
 EXPECTED = ("?shared cache", "?valkey://")
 
@@ -46,7 +48,7 @@ class Farm:
         self._next_run = 1
         self._numbers = itertools.count(1)
         for number in range(RESULTS):
-            content = make_flac(50_000 + 10_000 * (number % 13), number)
+            content = make_flac(_LARGE_BYTES if number == 0 else 50_000 + 10_000 * (number % 13), number)
             path = directory / f"{number}.flac"
             path.write_bytes(content)
             for run_id in range(number + 1, rounds * RESULTS + 1, RESULTS):
@@ -122,11 +124,11 @@ class Farm:
         """Every value is replaced by random bytes."""
         admin, random_bytes = self.engine.admin, self.chance.randbytes
         for key in admin.keys("*"):
-            with suppress(valkey.ResponseError):  # a lease, or gone
+            with suppress(valkey.ResponseError):  # another type, or gone
                 for field in admin.hkeys(key):
                     admin.hset(key, field, random_bytes(200))
             with suppress(valkey.ResponseError):
-                if b":s" in key:
+                if not key.endswith(b":f"):
                     admin.set(key, random_bytes(admin.strlen(key)))
 
     def replace(self, mount: Mount) -> None:

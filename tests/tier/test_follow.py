@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
 from threading import Event
+from types import SimpleNamespace
 
 import pytest
 
 from cambfs.model import RunInfo
 from cambfs.names import RunId
 from cambfs.shared.counts import Counts
+from cambfs.shared.engine import LEASE_S
 from cambfs.tier import follow
 from cambfs.tier.follow import SharedBody
 from cambfs.tier.seals import Facts, Frames, Header, new_upload, seal_facts
 from cambfs.tier.tier import Tier
 from tests.fakes import LIMIT_S
 from tests.shared.fakes import FakeEngine
-from tests.waiting import in_thread
+from tests.waiting import eventually, in_thread
 
 KEY, RUN, TOKEN = b"k" * 32, RunId(1), b"t"
 DATA = b"fLaC and so on"
@@ -123,15 +126,21 @@ def has_other_bytes(engine: FakeEngine) -> None:
     assert engine.append(RUN, TOKEN, 0, b"x" * 2000)
 
 
+@pytest.fixture
+def _no_lapse(engine: FakeEngine, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+    """The other machine has the lease for ever, and is waited for as long."""
+    monkeypatch.setattr(follow, "LEASE_S", 10 * LIMIT_S)
+    engine.server.clock = lambda: 0.0
+
+
+@pytest.mark.usefixtures("_no_lapse")
 @pytest.mark.parametrize("happens", [ends, is_cut_off, loses_it, has_other_bytes])
 def test_a_log_that_ends_early_is_a_part(
     engine: FakeEngine,
     log: Log,
     body: SharedBody,
     happens: Callable[[FakeEngine], None],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(follow, "LEASE_S", 10 * LIMIT_S)
     log.append(DATA)
     assert body.read(4) + body.read(100) == DATA
     happens(engine)
@@ -152,6 +161,24 @@ def test_a_machine_that_has_the_lease_and_adds_nothing_is_not_waited_for(
     assert body.stop == len(DATA)
 
 
+def test_a_machine_that_is_slow_is_followed_as_long_as_it_adds_something(
+    engine: FakeEngine, log: Log, body: SharedBody, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(follow, "time", SimpleNamespace(monotonic=lambda: now))
+    engine.server.clock = lambda: 0.0
+    for piece in (b"one", b"two"):
+        log.append(piece)
+        assert body.read(100) == piece
+        now += 0.6 * LEASE_S
+    read, looks = in_thread(lambda: body.read(100)), engine.server.calls["read"]
+    eventually(lambda: engine.server.calls["read"] > looks + 2 or read.done())
+    log.append(b"three")
+
+    assert read.result(LIMIT_S) == b"three"
+
+
+@pytest.mark.usefixtures("_no_lapse")
 def test_close_ends_a_wait(log: Log, body: SharedBody) -> None:
     log.append(DATA)
     assert body.read(100) == DATA
