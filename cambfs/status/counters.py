@@ -133,6 +133,7 @@ class _CountedBody:
         self.stop = body.stop
         self.total = body.total
         self.is_stored = body.is_stored
+        self.is_shared = body.is_shared
         self.framed = body.framed
         self.etag = body.etag
         self.ranges = body.ranges

@@ -34,7 +34,7 @@ Reject = Callable[[RunLog, SealBroken | None], None]
 
 
 class SharedBody:
-    is_stored = False
+    is_stored, is_shared = False, True
     framed = True
     start = 0
 

@@ -200,12 +200,11 @@ class Transfer:
             except CambfsError:
                 self.position = before  # the run did not take them
                 raise
-            self._slots.link.received(len(data))
-            pace.received(len(data))
+            self._note_pace(body, pace, len(data))
             uncounted = self._note_progress(uncounted)
             if not is_more_wanted:
                 return None
-            if not body.is_stored and self._is_other_connection_faster(pace, position):
+            if self._is_other_connection_faster(body, pace, position):
                 return position
             self._let_callers_go_first()
         if self.stopping:
@@ -215,10 +214,17 @@ class Transfer:
             return position if position - body.start >= _LEAST_PART_BYTES else 0
         return self._owner.end(self, position, body)
 
-    def _is_other_connection_faster(self, pace: Pace, position: int) -> bool:
+    def _note_pace(self, body: Body, pace: Pace, count: int) -> None:
+        if not body.is_shared:  # those come from a place that is nearer than the API
+            self._slots.link.received(count)
+            pace.received(count)
+
+    def _is_other_connection_faster(self, body: Body, pace: Pace, position: int) -> bool:
         """Whether to ask for the rest in another response, over another connection, because this one is far slower than
         the link."""
-        if self._changes >= _MOST_CHANGES or self.begin_at is None or position < self.position:
+        if body.is_stored or body.is_shared or self._changes >= _MOST_CHANGES:
+            return False
+        if self.begin_at is None or position < self.position:
             return False
         if not self._slots.link.outpaces(pace, self._slots.running) or not self._owner.has_ranges():
             return False

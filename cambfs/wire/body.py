@@ -50,7 +50,7 @@ class HttpBody:
         self.start = head.start
         self.stop = head.stop
         self.total = head.total
-        self.is_stored = False
+        self.is_stored = self.is_shared = False
         self.framed = head.framed
         self.etag = head.etag
         self.ranges = head.ranges

@@ -504,3 +504,20 @@ def test_a_result_of_many_frames_and_strings(source: FakeSource, mount: Mount, s
     settled(first, second)
     assert read_all(third, 1, 1 << 17) == content
     assert source.count("stream") == 1
+
+
+def test_a_slow_leader_is_no_slow_connection(source: FakeSource, mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
+    source.add(1, Result(CONTENT, etag='"a"', ranges=True))
+    gate = stalls_at(source, SIZE // 2)
+    leader, follower = mount(), mount()
+    link, counted = context_of(follower).slots.link, list[int]()
+    monkeypatch.setattr(link, "outpaces", lambda *_: True)
+    monkeypatch.setattr(link, "received", counted.append)
+    with open_run(leader), open_run(follower) as handle:
+        assert read_at(handle, SIZE // 2 - 1000, 1000) == CONTENT[SIZE // 2 - 1000 : SIZE // 2]
+        gate.open()
+        assert read_at(handle, 0, SIZE) == CONTENT
+    settled(leader, follower)
+
+    assert source.starts("stream", 1) == [0]
+    assert counted == [], "what comes from the tier says nothing of the link to the API"

@@ -253,7 +253,7 @@ class _Clocked:
     """The owner of a transfer, and its body, of four pieces of 100 bytes. A second passes before each, and the first
     response breaks behind two of them."""
 
-    start, stop, total, is_stored = 0, None, 400, False
+    start, stop, total, is_stored, is_shared = 0, None, 400, False, False
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.rates, self.came = 1000.0, list[float](), 0
