@@ -189,7 +189,7 @@ class Transfer:
     def _pump(self, body: Body) -> int | None:
         """All that a response brings; None when nothing more is wanted, else the byte from which to ask again."""
         position, uncounted, pace = body.start, 0, Pace()
-        while data := body.read(_PIECE_BYTES):
+        while data := pace.read(body, _PIECE_BYTES):
             if self.stopping:
                 break
             start, position = position, position + len(data)
@@ -200,7 +200,8 @@ class Transfer:
             except CambfsError:
                 self.position = before  # the run did not take them
                 raise
-            self._note_pace(body, pace, len(data))
+            if not body.is_shared:  # those come from a place that is nearer than the API
+                self._slots.link.received(len(data))
             uncounted = self._note_progress(uncounted)
             if not is_more_wanted:
                 return None
@@ -213,11 +214,6 @@ class Transfer:
             # A part of unknown length. Many small ones would take for ever.
             return position if position - body.start >= _LEAST_PART_BYTES else 0
         return self._owner.end(self, position, body)
-
-    def _note_pace(self, body: Body, pace: Pace, count: int) -> None:
-        if not body.is_shared:  # those come from a place that is nearer than the API
-            self._slots.link.received(count)
-            pace.received(count)
 
     def _is_other_connection_faster(self, body: Body, pace: Pace, position: int) -> bool:
         """Whether to ask for the rest in another response, over another connection, because this one is far slower than
