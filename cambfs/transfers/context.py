@@ -32,6 +32,7 @@ class Tuning:
     rate_after_s      the rate of a younger stream is unknown
     probe_takes_s     after so long without an answer from storage, or half of the timeout, the stream is asked for the
                       size, too, and the time is settled without storage
+    header_takes_s    after so long without headers of the stream, or half of the timeout, storage is asked for the size
     end_takes_s       how long an unproven end waits for storage
     stored_worth_bytes   a range from storage that brings less before it breaks is not worth another
     unknown_for_s     how long an unknown run is not requested again; it may be created, so not longer
@@ -49,6 +50,7 @@ class Tuning:
     far_s: float = 0.3
     rate_after_s: float = 0.05
     probe_takes_s: float = 2.0
+    header_takes_s: float = 1.0
     end_takes_s: float = 3.0
     stored_worth_bytes: int = 1 << 20
     unknown_for_s: float = 5.0

@@ -39,6 +39,9 @@ class Owner(Protocol):
     def receive(self, transfer: Transfer, position: int, data: bytes) -> bool:
         """Takes bytes. Returns whether the next ones are wanted."""
 
+    def is_repeated(self) -> bool:
+        """Whether to ask again after a failure that may pass."""
+
     def has_ranges(self) -> bool:
         """Whether another response may begin at any position. If that is not known, it is found out, and known later.
         Raises nothing."""
@@ -80,6 +83,7 @@ class Transfer:
         self.received_at = 0.0
         self.brought_at = 0.0
         self.is_wanted = True
+        self.has_failed = False
         self._is_withdrawn = False
         self._progress_at = 0.0
         self._fell_silent = False
@@ -146,7 +150,7 @@ class Transfer:
                     if self._pull_one_response():
                         return
                 except CambfsError as error:
-                    if self._is_over(error) or (error.temporary and not self.is_wanted):
+                    if self._is_over(error) or (error.temporary and not self._is_repeated()):
                         return
                     if self.position >= before + self._floor_bytes:
                         backoff.progress()
@@ -159,8 +163,11 @@ class Transfer:
             raise Closing("stopped") from error
         return error.temporary and self._owner.is_complete()
 
+    def _is_repeated(self) -> bool:
+        return self.is_wanted and self._owner.is_repeated()
+
     def _pause(self, pause_s: float, error: CambfsError) -> None:
-        self._ask_from = self.position
+        self._ask_from, self.has_failed = self.position, True
         self._fell_silent = isinstance(error, TimedOut)
         log.info("%s: %s; asking again in %.1f s", self.name, error, pause_s)
         self._told_to_stop.wait(pause_s)
