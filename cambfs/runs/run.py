@@ -502,7 +502,8 @@ class Run:
         with self._changed:
             self._changed.wait(wait_s)
             reach = self._content.reach()
-            is_over = self._is_over or (self._downloader.stream is None and not (reach.proof and reach.info is None))
+            is_ended = self._downloader.stream is None and not (reach.proof and reach.info is None)
+            is_over = self._is_over or self._downloader.is_idle or is_ended
             return replace(reach, is_over=is_over, is_wrong=not self._is_worth_keeping())
 
     def bytes_at(self, start: int, count: int) -> bytes:

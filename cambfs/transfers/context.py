@@ -26,6 +26,7 @@ class Tuning:
     """Times in seconds, distances in bytes.
 
     linger_s          how long a stream that is no longer wanted waits for a new reader before it ends
+    leads_idle_s      after so long without bytes, a stream for which no caller waits is left to other machines
     nearly_bytes      a result with at most so much missing is completed after the last close
     span_bytes        the length of a range for a single read far ahead; a reader that goes on from there gets the rest
     far_bytes, far_s  a byte is far when the stream is so many bytes, and so many seconds, behind it
@@ -44,6 +45,7 @@ class Tuning:
     """
 
     linger_s: float = 2.0
+    leads_idle_s: float = 0.3
     nearly_bytes: int = 1 << 20
     span_bytes: int = 512 * 1024
     far_bytes: int = 1 << 20

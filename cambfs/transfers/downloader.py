@@ -159,6 +159,13 @@ class Downloader:
         """Another machine, which fetches the result, may be about to tell its size and time."""
         return self._sharing is not None and self._sharing.is_size_to_come
 
+    @property
+    def is_idle(self) -> bool:
+        """The stream lingers, or pauses behind callers, and another machine could go on with it."""
+        if self.stream is None or self.stream.is_wanted:
+            return False
+        return time.monotonic() - self.stream.received_at > self._context.tuning.leads_idle_s
+
     def start_check(self) -> None:
         """Of the cached file. Does nothing while a check is under way."""
         if not self._is_checking:

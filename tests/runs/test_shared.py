@@ -521,3 +521,16 @@ def test_a_slow_leader_is_no_slow_connection(source: FakeSource, mount: Mount, m
 
     assert source.starts("stream", 1) == [0]
     assert counted == [], "what comes from the tier says nothing of the link to the API"
+
+
+def test_a_machine_that_only_looks_does_not_hold_back_the_others(
+    source: FakeSource, mount: Mount, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "LEASE_S", 10 * LIMIT_S)
+    server.clock = lambda: 0.0  # a lease lasts for ever
+    source.piece_bytes = 1000
+    source.add(1, Result(CONTENT))
+    looking, reading = mount(unopened_looks=2, linger_s=10 * LIMIT_S, nearly_bytes=0), mount()
+
+    assert size_of(looking, 1) == SIZE
+    assert in_thread(lambda: read_all(reading, 1)).result(LIMIT_S) == CONTENT
