@@ -9,7 +9,17 @@ from cambfs.errors import CambfsError, RateLimited, TimedOut, UnknownRun
 from cambfs.names import RunId
 from cambfs.runs.library import Library
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, some_flac
-from tests.waiting import MakeLibrary, cached, context_of, eventually, in_thread, no_threads, read_all, size_of
+from tests.waiting import (
+    MakeLibrary,
+    cached,
+    context_of,
+    deadline,
+    eventually,
+    in_thread,
+    no_threads,
+    read_all,
+    size_of,
+)
 
 SIZE = 50_000
 COUNT = 8
@@ -81,6 +91,7 @@ def test_audio_that_fails_costs_neither_the_size_nor_the_open(library: Library, 
     source.plan("stream", 4, Plan(error=UnknownRun("run 4: it says 404", 404)))
 
     assert size_of(library, 4) == len(_content(4))
+    eventually(no_threads)
     assert read_all(library, 4) == _content(4)
     eventually(lambda: 4 in cached(library))
 
@@ -152,3 +163,15 @@ def _library_that_knows_lengths(make_library: MakeLibrary, source: FakeSource, h
     read_all(library, 3)
     eventually(no_threads)
     return library
+
+
+def test_a_busy_api_is_asked_for_no_audio_beside_a_size(make_library: MakeLibrary, source: FakeSource) -> None:
+    library = _library_that_knows_lengths(make_library, source, has_length=False)
+    source.add(4, Result(_content(4)))
+    source.plan("sign", 4, Plan(error=RateLimited("run 4: it says 429", 429)))
+    library.signature(RunId(4), deadline())
+    assert not context_of(library).speculation.is_allowed
+
+    assert size_of(library, 2) == len(_content(2))
+    eventually(no_threads)
+    assert source.count("stream", 2) == 0
