@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cambfs.ahead.open_habit import OpenHabit
-from cambfs.errors import CambfsError, RateLimited, TimedOut, UnknownRun
+from cambfs.errors import CambfsError, RateLimited, ServerError, TimedOut, UnknownRun
 from cambfs.names import RunId
 from cambfs.runs.library import Library
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, some_flac
@@ -175,3 +175,45 @@ def test_a_busy_api_is_asked_for_no_audio_beside_a_size(make_library: MakeLibrar
     assert size_of(library, 2) == len(_content(2))
     eventually(no_threads)
     assert source.count("stream", 2) == 0
+
+
+def test_a_program_that_opens_what_it_lists_gets_no_sizes_ahead(library: Library, source: FakeSource) -> None:
+    library.begin_listing()
+    size_of(library, 1)
+    read_all(library, 1)
+    size_of(library, 2)
+    eventually(no_threads)
+
+    assert source.count("bulk", COUNT) + source.count("sign", COUNT) == 0
+
+
+def test_a_busy_api_is_asked_for_no_sizes_ahead(library: Library, source: FakeSource) -> None:
+    source.plan("sign", COUNT, Plan(error=RateLimited("run 8: it says 429", 429)))
+    library.signature(RunId(COUNT), deadline())
+    library.begin_listing()
+    size_of(library, 1)
+    eventually(no_threads)
+
+    assert source.count("bulk") == 0
+
+
+def test_an_open_for_the_size_is_no_open(library: Library, source: FakeSource) -> None:
+    for run_id in (3, 5):
+        size_of(library, run_id)
+        library.open(RunId(run_id), deadline(), for_size=True).close()
+    size_of(library, 7)
+
+    assert source.count("stream", 7) == 0
+
+
+def test_a_caller_asks_again_for_a_url_that_was_requested_ahead_in_vain(library: Library, source: FakeSource) -> None:
+    gate = Gate()
+    source.bulk_error = ServerError("it says 500", 500)
+    source.plan("sign", 1, Plan(gate=gate, error=RateLimited("run 1: it says 429", 429)))
+    context_of(library).signer.request_many([RunId(1), RunId(2)])
+    gate.wait_for_arrivals()
+    signature = in_thread(lambda: library.signature(RunId(1), deadline()))
+    gate.open()
+
+    assert signature.result(LIMIT_S).signed.run_id is None
+    assert source.count("sign", 1) == 2

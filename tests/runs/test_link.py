@@ -12,9 +12,9 @@ from cambfs.runs.run import Run
 from cambfs.transfers import link as link_module
 from cambfs.transfers.link import Link, Pace
 from cambfs.transfers.transfer import Transfer
-from tests.fakes import FakeBody, FakeSource, Result, StorageManner
-from tests.runs.results import CONTENT
-from tests.waiting import context_of, read_all
+from tests.fakes import LIMIT_S, FakeBody, FakeSource, Result, StorageManner
+from tests.runs.results import CONTENT, stalls_at
+from tests.waiting import context_of, eventually, in_thread, our_threads, read_all
 
 
 class _Clock:
@@ -71,9 +71,10 @@ def test_the_rate_of_the_link_is_the_best_of_late(clock: _Clock) -> None:
     assert link.bytes_per_s == 8000
     _run(clock, link, *[2000] * 16)
     assert link.bytes_per_s == 2000
-    clock.now += 60
-    link.received(4000)
-    assert link.bytes_per_s == 2000, "nothing was transferred for a minute"
+    for _ in range(16):
+        clock.now += 60
+        link.received(4000)
+    assert link.bytes_per_s == 2000, "nothing was transferred for a minute each"
 
 
 @pytest.mark.parametrize(
@@ -105,6 +106,23 @@ def test_the_rest_comes_in_another_response_where_there_are_ranges(
     assert read_all(library, 1) == CONTENT
     starts = source.starts("stream", 1)
     assert starts == ([0, 10_000, 20_000, 30_000, 40_000] if has_ranges else [0]), "not more than four times"
+
+
+def test_storage_is_asked_for_the_rest_once(
+    source: FakeSource, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.piece_bytes = 10_000
+    source.add(1, Result(CONTENT))
+    monkeypatch.setattr(context_of(library).slots.link, "outpaces", lambda *_: True)
+    gate = stalls_at(source, 20_000)
+    content = in_thread(lambda: read_all(library, 1))
+    gate.wait_for_arrivals()
+    eventually(lambda: not any(name.startswith("size-") for name in our_threads()))
+    gate.open()
+
+    assert content.result(LIMIT_S) == CONTENT
+    assert source.starts("stream", 1) == [0]
+    assert source.count("stored", 1) == 3, "its head and its end, and the rest from where the connection was left"
 
 
 @pytest.mark.usefixtures("_slow_read")
