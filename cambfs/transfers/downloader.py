@@ -133,7 +133,7 @@ class Downloader:
     @property
     def is_header_to_come(self) -> bool:
         """The first response of a stream is worth waiting for."""
-        if self.stream is None or self.stream.begin_at is not None or self.stream.has_failed:
+        if self.stream is None or self.stream.begin_at is not None:
             return False
         takes_s = min(self._context.tuning.header_takes_s, self._context.timeout_s / 2)
         return time.monotonic() - self._stream_began_at <= takes_s

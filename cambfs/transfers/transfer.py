@@ -83,7 +83,6 @@ class Transfer:
         self.received_at = 0.0
         self.brought_at = 0.0
         self.is_wanted = True
-        self.has_failed = False
         self._is_withdrawn = False
         self._progress_at = 0.0
         self._fell_silent = False
@@ -167,7 +166,7 @@ class Transfer:
         return self.is_wanted and self._owner.is_repeated()
 
     def _pause(self, pause_s: float, error: CambfsError) -> None:
-        self._ask_from, self.has_failed = self.position, True
+        self._ask_from = self.position
         self._fell_silent = isinstance(error, TimedOut)
         log.info("%s: %s; asking again in %.1f s", self.name, error, pause_s)
         self._told_to_stop.wait(pause_s)
