@@ -31,7 +31,7 @@ class Demand:
             self.probe()  # a program that opens a file asks for its time next
 
     def size(self) -> None:
-        is_header_to_come = self._downloader.stream is not None and not self._content.is_begun
+        is_header_to_come = self._downloader.is_header_to_come and not self._content.is_begun
         if not (is_header_to_come and self._context.api.stream_has_length):
             self.probe()
         if (self._content.size is None and self._is_stream_needed()) or self._may_stream_tell_time():

@@ -62,6 +62,7 @@ class Downloader:
         self._context = context
         self._owner = owner
         self.stream: Transfer | None = None
+        self._stream_began_at = -math.inf
         self._is_wanted = True
         self.is_probing = False
         self.checked_at = 0.0
@@ -104,6 +105,7 @@ class Downloader:
         if self.stream is None:
             if self._sharing is not None:
                 self._sharing.expect()
+            self._stream_began_at = time.monotonic()
             self.stream = self._start(f"stream-{self._id}", self._open_stream, start, None)
 
     def start_span(self, offset: int, stop: int | None) -> None:
@@ -129,6 +131,20 @@ class Downloader:
             self._probe_failed = True
 
     @property
+    def is_header_to_come(self) -> bool:
+        """The first response of a stream is worth waiting for."""
+        if self.stream is None or self.stream.begin_at is not None:
+            return False
+        takes_s = min(self._context.tuning.header_takes_s, self._context.timeout_s / 2)
+        return time.monotonic() - self._stream_began_at <= takes_s
+
+    @property
+    def may_storage_tell(self) -> bool:
+        """Storage may tell the size without a stream."""
+        store = self._context.store
+        return store.proven and (self.is_probing or (store.usable and not self._probe_failed))
+
+    @property
     def is_probe_recent(self) -> bool:
         """Storage was asked so recently that it is worth waiting for its response."""
         takes_s = min(self._context.tuning.probe_takes_s, self._context.timeout_s / 2)  # some time is left then
@@ -142,6 +158,13 @@ class Downloader:
     def is_size_to_come(self) -> bool:
         """Another machine, which fetches the result, may be about to tell its size and time."""
         return self._sharing is not None and self._sharing.is_size_to_come
+
+    @property
+    def is_idle(self) -> bool:
+        """The stream lingers, or pauses behind callers, and another machine could go on with it."""
+        if self.stream is None or self.stream.is_wanted:
+            return False
+        return time.monotonic() - self.stream.received_at > self._context.tuning.leads_idle_s
 
     def start_check(self) -> None:
         """Of the cached file. Does nothing while a check is under way."""
