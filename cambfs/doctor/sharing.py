@@ -109,7 +109,7 @@ def trouble(check: str, text: str) -> Finding:
     shown = text.partition(", with args")[0]
     if len(shown) > _LONGEST:  # a server in protected mode gives a lecture
         shown = shown.partition(". ")[0][:_LONGEST]
-    return warning(check, f"{shown.rstrip('.')}; results come from the API", next(remedies, _REMEDY))
+    return warning(check, f"{shown}; results come from the API", next(remedies, _REMEDY))
 
 
 def memory(state: EngineState) -> Iterator[Finding]:

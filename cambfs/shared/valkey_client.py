@@ -8,6 +8,7 @@ time of each step, but not of resolving a name, and not of all steps together. `
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -31,6 +32,7 @@ except ImportError:
 
 T = TypeVar("T")
 _MOST_TEXT = 200  # characters of a server's own words
+_NO_CONNECTION = re.compile(r"Error -?\d+ connecting to (\S+)\. ")
 _ANSWER_S = 0.25
 # Besides the connection itself, TLS needs two round trips and a signature of the server.
 _CONNECT_S, _TLS_CONNECT_S = 0.25, 0.5
@@ -148,7 +150,8 @@ def connect(address: Address, password: str) -> Client:
 def meaning_of(error: Exception, address: str, password: str = "") -> EngineDown:
     """What a failed call says about the engine. The text begins with the address, and has nothing of the password."""
     # A server that does not know AUTH repeats its beginning.
-    text = visible(str(error)).partition(", with args")[0].strip() or type(error).__name__
+    text = visible(str(error)).partition(", with args")[0].strip().rstrip(".") or type(error).__name__
+    text = _NO_CONNECTION.sub(r"cannot connect to \1: ", text)
     if password:
         text = text.replace(password, "…")
     if isinstance(error, exceptions.OutOfMemoryError) or "OOM command not allowed" in text:

@@ -67,6 +67,13 @@ def test_a_mount_goes_on_without_the_server(mounted: Mounted, engine: Engine, tm
         assert found["is_up"] is False
         assert f"valkey://127.0.0.1:{engine.port}/0" in found["reason"]
         assert PASSWORD not in json.dumps(found)
+        line = next(
+            line for line in run([CAMBFS, "status", str(mount.path)]).out.decode().splitlines() if "down" in line
+        )
+        address = f"127.0.0.1:{engine.port}"
+        assert line.startswith(f"shared    valkey://{address}/0, down for ")
+        assert f"s: cannot connect to {address}: Connection refused; results come from the API" in line or _BUSY in line
+        assert f"to find out why: cambfs doctor --shared-cache valkey://{address}/0" in mount.log
 
 
 def test_wrong_settings_are_one_line_and_nothing_is_mounted(server: Server, tmp_path: Path) -> None:

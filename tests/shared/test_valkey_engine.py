@@ -70,7 +70,7 @@ def test_a_server_that_is_gone_is_left_alone(
         engine.read(RUN, 0, 9)
     started.clear()
     for _ in range(3):
-        with pytest.raises(EngineDown, match=r"it is tried again in 10 s$"):
+        with pytest.raises(EngineDown, match=r"(refused|closed|reset)"):
             engine.append(RUN, TOKEN, 0, b"x")
     assert engine.state().is_down
     assert started == []
@@ -94,7 +94,7 @@ def test_a_frozen_server_costs_one_pause(
         server.freeze()
         with pytest.raises(EngineDown, match="no response"):
             engine.facts([RUN])
-    with pytest.raises(EngineDown, match="tried again"):
+    with pytest.raises(EngineDown, match="no response"):
         engine.facts([RUN])
 
     server.thaw()
