@@ -9,6 +9,8 @@ time of each step, but not of resolving a name, and not of all steps together. `
 from __future__ import annotations
 
 import re
+import shlex
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -28,7 +30,9 @@ try:
     from valkey.cluster import ClusterNode, ValkeyCluster
     from valkey.sentinel import MasterNotFoundError, Sentinel
 except ImportError:
-    raise ConfigError("a shared cache needs two more libraries; run: pip install 'cambfs[shared]'") from None
+    # Not `cambfs[shared]`: the pip of another environment would look for cambfs in a registry.
+    _install = f"{shlex.quote(sys.executable)} -m pip install valkey libvalkey"
+    raise ConfigError(f"a shared cache needs two more libraries; run: {_install}") from None
 
 T = TypeVar("T")
 _MOST_TEXT = 200  # characters of a server's own words

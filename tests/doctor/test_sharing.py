@@ -179,4 +179,4 @@ def test_a_missing_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "libvalkey", None)
     [finding] = findings("valkey://farm").values()
     assert finding.state is State.BROKEN
-    assert finding.remedy == "run: pip install 'cambfs[shared]'"
+    assert finding.remedy == f"run: {sys.executable} -m pip install valkey libvalkey"
