@@ -39,6 +39,7 @@ _SENTINEL_REMEDY = "write valkey+sentinel://HOST:26379/SERVICE for Sentinels"
 # What the text of an error has in it, in lower case, and what to do then.
 _REMEDIES = (
     ("protected mode", "give the server a password, or start it with --protected-mode no"),
+    ("number of clients", "raise maxclients there: each mount has a connection for each result under way"),
     ("without any password", "leave the password and the user out; this server has none"),
     ("invalid username-password", _LOGIN_REMEDY),
     ("authentication required", _LOGIN_REMEDY),
@@ -55,7 +56,11 @@ _REMEDIES = (
     ("unknown command", _SENTINEL_REMEDY),
     ("read only replica", f"name the primary, or {_SENTINEL_REMEDY}"),
     ("no memory is left", "CONFIG SET maxmemory-policy allkeys-lru, there"),
-    ("certificate", "use the name in the server's certificate, and set SSL_CERT_FILE to the file of its CA"),
+    (
+        "certificate",
+        "use the name in the server's certificate, and add its CA to those of the system, as root: "
+        "update-ca-certificates",
+    ),
     ("wrong version number", "write valkey:// for a server without TLS"),
     ("closed by server", "write valkeys:// for a server with TLS"),
     ("reset by peer", "write valkeys:// for a server with TLS"),

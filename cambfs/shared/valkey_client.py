@@ -36,7 +36,13 @@ except ImportError:
 
 T = TypeVar("T")
 _MOST_TEXT = 200  # characters of a server's own words
-_NO_CONNECTION = re.compile(r"Error -?\d+ connecting to (\S+)\. ")
+# What the library says, and the same for a user.
+_WORDS = (
+    (re.compile(r"Error -?\d+ connecting to (\S+)\. "), r"cannot connect to \1: "),
+    (re.compile(r"Error while reading from \S+?(?: :|:) \(-?\d+, '(.*)'\)"), r"no response: \1"),
+    # The server had sent something, or closed the connection, before it was asked anything.
+    (re.compile("Connection not ready"), "the server refuses connections: in protected mode, or because of maxclients"),
+)
 _ANSWER_S = 0.25
 # Besides the connection itself, TLS needs two round trips and a signature of the server.
 _CONNECT_S, _TLS_CONNECT_S = 0.25, 0.5
@@ -155,7 +161,8 @@ def meaning_of(error: Exception, address: str, password: str = "") -> EngineDown
     """What a failed call says about the engine. The text begins with the address, and has nothing of the password."""
     # A server that does not know AUTH repeats its beginning.
     text = visible(str(error)).partition(", with args")[0].strip().rstrip(".") or type(error).__name__
-    text = _NO_CONNECTION.sub(r"cannot connect to \1: ", text)
+    for theirs, ours in _WORDS:
+        text = theirs.sub(ours, text)
     if password:
         text = text.replace(password, "…")
     if isinstance(error, exceptions.OutOfMemoryError) or "OOM command not allowed" in text:

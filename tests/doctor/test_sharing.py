@@ -118,8 +118,9 @@ def test_tls_on_one_side_only_and_a_certificate_that_is_not_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with running("redis", tmp_path, *FITTING, tls=CERTIFICATE) as secure:
-        assert "SSL_CERT_FILE" in trouble(url(secure, "valkeys")).remedy
+        assert "update-ca-certificates" in trouble(url(secure, "valkeys")).remedy
         assert "valkeys://" in trouble(url(secure)).remedy
+        assert "(104" not in trouble(url(secure)).found
         monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
         assert findings(url(secure, "rediss"))["sharing"].state is State.OK
 
@@ -159,6 +160,14 @@ def test_a_server_in_protected_mode_is_a_short_line() -> None:
     finding = explained("engine", lecture)
     assert finding.found.startswith("DENIED Redis is running in protected mode because no password is set; results")
     assert "--protected-mode no" in finding.remedy
+
+
+@pytest.mark.usefixtures("_patience")
+def test_a_server_with_too_many_connections(tmp_path: Path) -> None:
+    with running("redis", tmp_path, *FITTING, "--maxclients", "1") as server:
+        assert server.admin.ping()  # this client is the one
+        finding = trouble(url(server))
+        assert "maxclients" in f"{finding.found} {finding.remedy}"
 
 
 def test_a_server_that_is_gone_or_frozen_or_has_no_name(tmp_path: Path) -> None:

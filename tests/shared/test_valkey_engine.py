@@ -420,6 +420,23 @@ def test_a_state_says_what_to_set(server: Server, connect: Connect, settings: tu
     assert state.max_bytes == int(settings[0].removesuffix("mb")) * MIB
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("Error 111 connecting to farm:6379. Connection refused.", "cannot connect to farm:6379: Connection refused"),
+        (
+            "Error while reading from farm:6379 : (104, 'Connection reset by peer')",
+            "no response: Connection reset by peer",
+        ),
+        ("Error while reading from socket: (104, 'Connection reset by peer')", "no response: Connection reset by peer"),
+        ("Connection not ready", "the server refuses connections: in protected mode, or because of maxclients"),
+    ],
+)
+def test_the_words_of_the_library_are_those_of_a_user(theirs: str, ours: str) -> None:
+    error = valkey_client.exceptions.ConnectionError(theirs)
+    assert str(valkey_client.meaning_of(error, "valkey://farm:6379/0")) == f"valkey://farm:6379/0: {ours}"
+
+
 def test_missing_libraries_are_one_line() -> None:
     """The command installs them where this program runs, and nothing of the name cambfs from elsewhere."""
     program = "import sys; sys.modules['valkey'] = None; import cambfs.shared.valkey_engine"
