@@ -59,7 +59,7 @@ def test_two_machines_download_once_and_status_says_so(
         assert two.run("grep '^cambfs_shared_up 1' .cambfs/metrics").status == 0
 
 
-def test_a_mount_goes_on_without_the_server(mounted: Mounted, engine: Engine, tmp_path: Path) -> None:
+def test_a_mount_goes_on_without_the_server(server: Server, mounted: Mounted, engine: Engine, tmp_path: Path) -> None:
     with mounted(*_options(engine, tmp_path), expected=("?shared cache",)) as mount:
         engine.kill()
         assert mount.run("cat 101.flac > /dev/null").status == 0
@@ -73,6 +73,9 @@ def test_a_mount_goes_on_without_the_server(mounted: Mounted, engine: Engine, tm
         address = f"127.0.0.1:{engine.port}"
         assert line.startswith(f"shared    valkey://{address}/0, down for ")
         assert f"s: cannot connect to {address}: Connection refused; results come from the API" in line or _BUSY in line
+        told = run([CAMBFS, "doctor", str(mount.path)], env=environment(server, tmp_path)).out.decode()
+        assert f"its shared cache valkey://{address}/0 is down: " in told
+        assert f"→ cambfs doctor --shared-cache valkey://{address}/0" in told
         assert f"to find out why: cambfs doctor --shared-cache valkey://{address}/0" in mount.log
 
 
