@@ -72,7 +72,7 @@ _REMEDIES = (
 def checks(setup: Setup) -> Iterator[Check]:
     settings = setup.settings
     if settings is not None and settings.shared_cache:
-        yield Check("shared cache", "engine", lambda: sharing(setup, settings), _LIMIT_S)
+        yield Check("shared cache", "server", lambda: sharing(setup, settings), _LIMIT_S)
 
 
 def sharing(setup: Setup, settings: Settings) -> Iterator[Finding]:
@@ -89,10 +89,10 @@ def sharing(setup: Setup, settings: Settings) -> Iterator[Finding]:
         state = engine.state()
         took_s = time.monotonic() - begun_at
         if state.is_down:
-            yield trouble("engine", state.problem)
+            yield trouble("server", state.problem)
             return
         yield ok(
-            "engine", f"{state.address} responds ({milliseconds(took_s)}): {state.version or 'of no known version'}"
+            "server", f"{state.address} responds ({milliseconds(took_s)}): {state.version or 'of no known version'}"
         )
         yield (shared := trial(engine))
         if shared.state is State.OK:
@@ -123,15 +123,15 @@ def memory(state: EngineState) -> Iterator[Finding]:
     used = f"{shown_size(state.used_bytes)} in use"
     if not state.max_bytes:
         yield warning(
-            "engine's memory", f"{used}, without a limit: it may fill its machine", "CONFIG SET maxmemory 2gb, there"
+            "server's memory", f"{used}, without a limit: it may fill its machine", "CONFIG SET maxmemory 2gb, there"
         )
     else:
-        yield ok("engine's memory", f"{used}, of {shown_size(state.max_bytes)}")
+        yield ok("server's memory", f"{used}, of {shown_size(state.max_bytes)}")
     if state.policy in ("allkeys-lru", "allkeys-lfu"):
-        yield ok("engine's policy", f"{state.policy}: the results that are not in use go first")
+        yield ok("server's policy", f"{state.policy}: the results that are not in use go first")
     else:
         remedy = "CONFIG SET maxmemory-policy allkeys-lru, there, and the same line in its configuration file"
-        yield warning("engine's policy", f"{state.policy or 'not known'}: when it is full, sharing ends", remedy)
+        yield warning("server's policy", f"{state.policy or 'not known'}: when it is full, sharing ends", remedy)
 
 
 def trial(engine: Engine) -> Finding:
