@@ -114,7 +114,6 @@ class Tier:
     def share(self, lead: Lead, response: Future[Header | None], origin: Origin) -> None:
         """Puts the result there as it comes, in the calling thread, until that is done or this machine does not fetch
         it any more. Raises nothing. `response` is as in `Upload`."""
-        self._counts.add("led")
         Upload(self._engine, self._key, lead, response, origin, self._max_result_bytes, self._counts).run()
 
     def release(self, lead: Lead) -> None:

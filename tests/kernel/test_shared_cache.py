@@ -44,6 +44,7 @@ def test_two_machines_download_once_and_status_says_so(
     options, size = _options(engine, tmp_path), server.results[101].stat().st_size
     one, two = (mounted(*options, home=home, expected=(f"?{_BUSY}",)) for home in ("one", "two"))
     with one, two:
+        assert "No such file" in one.run("cat 999.flac").err  # not counted as led
         server.forget()
         assert _shared(one)["is_up"] or _BUSY in one.log
         assert one.run("cat 101.flac > /dev/null").status == 0
