@@ -176,7 +176,8 @@ def serve(
     with open_parts(settings, declared, counters, declared.tasks, settings.read_ahead) as parts:
         # Without this, a wrong address would show only in the log, and not before the first result.
         if parts.shared is not None and (reason := parts.shared.why_down()):
-            warn(f"the shared cache is down, so results come from the API: {reason}")
+            remedy = f"to find out why: cambfs doctor --shared-cache {settings.shared_cache}"
+            warn(f"the shared cache is down, so results come from the API: {reason}; {remedy}")
         monitor = Monitor(
             parts.library,
             counters,

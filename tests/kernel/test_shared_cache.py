@@ -90,6 +90,7 @@ def test_a_wrong_address_is_a_warning_when_it_is_mounted(server: Server, tmp_pat
         [line] = done.err.splitlines()
         assert line.startswith("cambfs: warning: the shared cache is down, so results come from the API: ")
         assert f"valkey://{address}/0" in line
+        assert line.endswith(f"; to find out why: cambfs doctor --shared-cache valkey://{address}")
         assert run(["cmp", str(directory / "101.flac"), str(server.results[101])]).status == 0
     finally:
         run([CAMBFS, "unmount", str(directory)])
