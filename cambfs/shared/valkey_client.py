@@ -40,6 +40,8 @@ _MOST_TEXT = 200  # characters of a server's own words
 _WORDS = (
     (re.compile(r"Error -?\d+ connecting to (\S+)\. "), r"cannot connect to \1: "),
     (re.compile(r"Error while reading from \S+?(?: :|:) \(-?\d+, '(.*)'\)"), r"no response: \1"),
+    # After a failure `Link` closes the connections of all calls.
+    (re.compile("no response: Bad file descriptor"), "closed, because another request had failed"),
     # The server had sent something, or closed the connection, before it was asked anything.
     (re.compile("Connection not ready"), "the server refuses connections: in protected mode, or because of maxclients"),
 )
@@ -103,9 +105,10 @@ class Link:
             future.set_result(work(self._connected()))
         except Exception as error:
             down = meaning_of(error, str(self.address), self._password)
-            if type(down) is EngineDown:
-                self._discard()
-            future.set_exception(down)
+            client = self._take() if type(down) is EngineDown else None
+            future.set_exception(down)  # before other calls fail because of what follows
+            if client is not None:
+                client.close()
 
     def _connected(self) -> Client:
         """The client. Two threads may make one at the same time, and then one of them is kept."""
@@ -122,10 +125,14 @@ class Link:
             raise EngineDown("this mount is ending")
         return kept
 
-    def _discard(self) -> None:
+    def _take(self) -> Client | None:
+        """The client, for its end. The next call makes another one."""
         with self._lock:
             client, self._client = self._client, None
-        if client is not None:
+        return client
+
+    def _discard(self) -> None:
+        if (client := self._take()) is not None:
             client.close()
 
 

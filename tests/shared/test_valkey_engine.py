@@ -429,6 +429,7 @@ def test_a_state_says_what_to_set(server: Server, connect: Connect, settings: tu
             "no response: Connection reset by peer",
         ),
         ("Error while reading from socket: (104, 'Connection reset by peer')", "no response: Connection reset by peer"),
+        ("Error while reading from socket: (9, 'Bad file descriptor')", "closed, because another request had failed"),
         ("Connection not ready", "the server refuses connections: in protected mode, or because of maxclients"),
     ],
 )
