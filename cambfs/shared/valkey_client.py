@@ -8,6 +8,9 @@ time of each step, but not of resolving a name, and not of all steps together. `
 
 from __future__ import annotations
 
+import re
+import shlex
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -27,10 +30,21 @@ try:
     from valkey.cluster import ClusterNode, ValkeyCluster
     from valkey.sentinel import MasterNotFoundError, Sentinel
 except ImportError:
-    raise ConfigError("a shared cache needs two more libraries; run: pip install 'cambfs[shared]'") from None
+    # Not `cambfs[shared]`: the pip of another environment would look for cambfs in a registry.
+    _install = f"{shlex.quote(sys.executable)} -m pip install valkey libvalkey"
+    raise ConfigError(f"a shared cache needs two more libraries; run: {_install}") from None
 
 T = TypeVar("T")
 _MOST_TEXT = 200  # characters of a server's own words
+# What the library says, and the same for a user.
+_WORDS = (
+    (re.compile(r"Error -?\d+ connecting to (\S+)\. "), r"cannot connect to \1: "),
+    (re.compile(r"Error while reading from \S+?(?: :|:) \(-?\d+, '(.*)'\)"), r"no response: \1"),
+    # After a failure `Link` closes the connections of all calls.
+    (re.compile("no response: Bad file descriptor"), "closed, because another request had failed"),
+    # The server had sent something, or closed the connection, before it was asked anything.
+    (re.compile("Connection not ready"), "the server refuses connections: in protected mode, or because of maxclients"),
+)
 _ANSWER_S = 0.25
 # Besides the connection itself, TLS needs two round trips and a signature of the server.
 _CONNECT_S, _TLS_CONNECT_S = 0.25, 0.5
@@ -90,9 +104,10 @@ class Link:
             future.set_result(work(self._connected()))
         except Exception as error:
             down = meaning_of(error, str(self.address), self._password)
-            if type(down) is EngineDown:
-                self._discard()
-            future.set_exception(down)
+            client = self._take() if type(down) is EngineDown else None
+            future.set_exception(down)  # before other calls fail because of what follows
+            if client is not None:
+                client.close()
 
     def _connected(self) -> Client:
         """The client. Two threads may make one at the same time, and then one of them is kept."""
@@ -109,10 +124,14 @@ class Link:
             raise EngineDown("this mount is ending")
         return kept
 
-    def _discard(self) -> None:
+    def _take(self) -> Client | None:
+        """The client, for its end. The next call makes another one."""
         with self._lock:
             client, self._client = self._client, None
-        if client is not None:
+        return client
+
+    def _discard(self) -> None:
+        if (client := self._take()) is not None:
             client.close()
 
 
@@ -147,7 +166,9 @@ def connect(address: Address, password: str) -> Client:
 def meaning_of(error: Exception, address: str, password: str = "") -> EngineDown:
     """What a failed call says about the engine. The text begins with the address, and has nothing of the password."""
     # A server that does not know AUTH repeats its beginning.
-    text = visible(str(error)).partition(", with args")[0].strip() or type(error).__name__
+    text = visible(str(error)).partition(", with args")[0].strip().rstrip(".") or type(error).__name__
+    for theirs, ours in _WORDS:
+        text = theirs.sub(ours, text)
     if password:
         text = text.replace(password, "…")
     if isinstance(error, exceptions.OutOfMemoryError) or "OOM command not allowed" in text:

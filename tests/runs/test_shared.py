@@ -439,7 +439,8 @@ def test_one_changed_bit_is_noticed_logged_once_and_mended(
         assert read_all(second, 1) == CONTENT
     settled(second)
     assert [record.message for record in caplog.records if "shared cache" in record.message] == [
-        "run 1: the frame at byte 189 is not what was put there; dropped from the shared cache"
+        "run 1: the frame at byte 189 is not what was put there; dropped from the shared cache; "
+        "check which other programs may write there"
     ]
     assert source.count("stream") == 2
     assert is_shared(source, mount)
