@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.api.server import Server
+from tests.kernel.audio import Audio
 from tests.kernel.conftest import Mounted
-from tests.kernel.harness import CAMBFS, Mount, environment, run, wait_until
+from tests.kernel.harness import CAMBFS, KEY, Mount, environment, run, wait_until
 from tests.shared.servers import Server as Engine
 from tests.shared.servers import running
+from tests.shared.slow_link import SlowLink
 
 PASSWORD = "s3cret-of-the-farm"
 # What a mount logs when this machine is so busy that the engine seems to be down.
@@ -57,6 +59,31 @@ def test_two_machines_download_once_and_status_says_so(
         line = f"shared    valkey://127.0.0.1:{engine.port}/0, up for "
         assert line.encode() in run([CAMBFS, "status", str(two.path)]).out
         assert two.run("grep '^cambfs_shared_up 1' .cambfs/metrics").status == 0
+
+
+def test_readers_beside_each_other_share_a_slow_link(tmp_path: Path, audio: Audio, engine: Engine) -> None:
+    """Four results of 1 MB, each in one piece, would take longer than a mount waits for an engine."""
+    result = audio.sentence.with_name("104.flac")
+    options, runs = _options(engine, tmp_path), (1, 2, 3, 4)
+    with Server(dict.fromkeys(runs, result), key=KEY) as server, SlowLink(engine.port, 4e6) as link:
+        with Mount(server, tmp_path / "one", *options, "--read-ahead", "0", expected=(f"?{_BUSY}",)) as one:
+            wait_until(
+                lambda: _reads(one, result, runs) and len(engine.admin.keys("*:f")) == len(runs), "all are shared"
+            )
+        options[1] = f"valkey://127.0.0.1:{link.port}"
+        for attempt in range(5):  # a busy machine may take longer than a slow link
+            server.forget()
+            home = tmp_path / f"two-{attempt}"
+            with Mount(server, home, *options, "--read-ahead", "0", expected=(f"?{_BUSY}",)) as two:
+                assert _reads(two, result, runs)
+            if not server.count("stream"):
+                return
+    raise AssertionError("the engine seemed to be down each time")
+
+
+def _reads(mount: Mount, result: Path, runs: Sequence[int]) -> bool:
+    names = " ".join(f"{run_id}.flac" for run_id in runs)
+    return mount.run(f"printf '%s\\n' {names} | xargs -P {len(runs)} -I @ cmp @ {result}").status == 0
 
 
 def test_a_mount_goes_on_without_the_server(mounted: Mounted, engine: Engine, tmp_path: Path) -> None:

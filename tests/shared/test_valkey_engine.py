@@ -19,6 +19,7 @@ from cambfs.names import RunId
 from cambfs.shared import valkey_client, valkey_engine
 from cambfs.shared.breaker import PAUSE_S
 from cambfs.shared.engine import PATIENCE_S, EngineDown, EngineFull, Page
+from cambfs.shared.portions import FEWEST_BYTES
 from cambfs.shared.valkey_engine import ValkeyEngine
 from cambfs.system.workers import Workers
 from tests.fakes import LIMIT_S
@@ -169,8 +170,8 @@ def _fill_up(engine: ValkeyEngine) -> int:
     """Appends until the server takes no more; the bytes of the log then."""
     size = 0
     try:
-        while engine.append(RUN, TOKEN, size, bytes(MIB)):
-            size += MIB
+        while engine.append(RUN, TOKEN, size, bytes(FEWEST_BYTES)):
+            size += FEWEST_BYTES
     except EngineFull:
         return size
     raise AssertionError("an append was refused for another reason")
