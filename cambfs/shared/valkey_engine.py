@@ -184,9 +184,11 @@ class ValkeyEngine:
         is_cluster = self._link.address.layout is Layout.CLUSTER
         targets = {"target_nodes": "primaries"} if is_cluster else {}
         try:
-            info = self._link.call(lambda client: client.info(**targets))
+            info = self._link.call(lambda client: _info(client, targets))
         except EngineDown as error:
             return replace(state, problem=str(error), is_down=True)
+        if not info:
+            return state
         return _with_info(state, list(info.values()) if is_cluster else [info])
 
     def close(self) -> None:
@@ -213,6 +215,16 @@ def _together(client: Client, *commands: tuple[Any, ...]) -> list[Any]:
         if isinstance(result, Exception):
             raise result
     return results
+
+
+def _info(client: Client, targets: dict[str, str]) -> Any:
+    """{} from a server that does not tell this user. It may share results all the same."""
+    try:
+        return client.info(**targets)
+    except exceptions.ResponseError as error:
+        if isinstance(error, exceptions.NoPermissionError) or "unknown command" in str(error):
+            return {}
+        raise
 
 
 def _with_info(state: EngineState, servers: list[dict[str, Any]]) -> EngineState:
