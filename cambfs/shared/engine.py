@@ -37,7 +37,7 @@ class EngineDown(CambfsError):
 
 
 class EngineFull(EngineDown):
-    """No memory is left, and the engine evicts nothing. Nothing was changed. Other calls may succeed."""
+    """It takes nothing new, for example because no memory is left. Nothing was changed. Other calls may succeed."""
 
 
 class RunMoves(EngineDown):

@@ -96,6 +96,21 @@ def test_a_mount_goes_on_without_the_server(mounted: Mounted, engine: Engine, tm
         assert PASSWORD not in json.dumps(found)
 
 
+def test_what_a_server_has_is_read_while_it_takes_nothing_new(
+    server: Server, mounted: Mounted, engine: Engine, tmp_path: Path
+) -> None:
+    options = _options(engine, tmp_path)
+    one, two = (mounted(*options, home=home, expected=(f"?{_BUSY}",)) for home in ("one", "two"))
+    with one, two:
+        assert one.run("cat 101.flac > /dev/null").status == 0
+        wait_until(lambda: engine.admin.keys("*101}:f") or _BUSY in one.log, "it is shared")
+        engine.admin.config_set("min-replicas-to-write", 1)
+        server.forget()
+        assert two.run(f"cmp 105.flac {server.results[105]}").status == 0
+        assert two.run(f"cmp 101.flac {server.results[101]}").status == 0
+        assert server.count("stream", 101) == 0 or _BUSY in one.log + two.log
+
+
 def test_wrong_settings_are_one_line_and_nothing_is_mounted(server: Server, tmp_path: Path) -> None:
     (tmp_path / "camb").mkdir()
     for url, words in (
