@@ -129,7 +129,8 @@ class Library:
                 self._size_lookahead.opened(run_id)
         if not for_size:
             self._read_ahead.opened(run_id)
-        return Handle(lease, same_bytes=same_bytes, beside_other=beside_other)
+        closed = _ignored if for_size else self._read_ahead.closed
+        return Handle(lease, closed, same_bytes=same_bytes, beside_other=beside_other)
 
     def signature(self, run_id: RunId, deadline: Deadline) -> Signature:
         """The run's file_url response, asked for anew when the last one does not hold long enough. Raises
@@ -382,3 +383,7 @@ class Library:
             runs = [*self._runs.values(), *(run for detached in self._detached.values() for run in detached)]
         for run in runs:  # open files are not closed when the mount ends
             run.unlink()
+
+
+def _ignored(_is_skimmed: bool) -> None:
+    """Programs have not opened such a result."""
