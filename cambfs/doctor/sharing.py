@@ -56,6 +56,8 @@ _REMEDIES = (
     ("unknown command", _SENTINEL_REMEDY),
     ("read only replica", f"name the primary, or {_SENTINEL_REMEDY}"),
     ("no memory is left", "CONFIG SET maxmemory-policy allkeys-lru, there"),
+    ("its snapshots fail", "CONFIG SET save '', there, or give its disk room"),
+    ("too few replicas", "check its replicas, or CONFIG SET min-replicas-to-write 0, there"),
     (
         "certificate",
         "use the name in the server's certificate, and add its CA to those of the system, as root: "
@@ -119,6 +121,8 @@ def trouble(check: str, text: str) -> Finding:
 
 def memory(state: EngineState) -> Iterator[Finding]:
     if state.used_bytes is None or state.max_bytes is None:
+        remedy = f"{_RIGHTS_REMEDY}, or look at maxmemory and maxmemory-policy there"
+        yield warning("engine's memory", "it does not tell this user (INFO)", remedy)
         return
     used = f"{shown_size(state.used_bytes)} in use"
     if not state.max_bytes:

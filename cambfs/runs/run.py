@@ -151,6 +151,11 @@ class Run:
         return is_long or not self.is_in_sequence
 
     @property
+    def known_size(self) -> int | None:
+        """Without the lock."""
+        return self._content.size
+
+    @property
     def is_open(self) -> bool:
         """Without the lock."""
         return self._handles > 0

@@ -28,7 +28,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "many-machines.md"
 @pytest.fixture
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other programs may keep this machine busy."""
-    for name in ("PATIENCE_S", "_ANSWER_S", "_CONNECT_S", "_TLS_CONNECT_S"):
+    for name in ("PATIENCE_S", "_ANSWER_S", "_CONNECT_S"):
         monkeypatch.setattr(valkey_client, name, LIMIT_S)
 
 
@@ -89,6 +89,14 @@ def test_a_server_without_a_limit_or_with_another_policy_gets_advice(tmp_path: P
         for command in (found["server's memory"].remedy, found["server's policy"].remedy):
             server.admin.execute_command(*command.partition(",")[0].split())
         assert {finding.state for finding in findings(url(server)).values()} == {State.OK}
+
+
+@pytest.mark.usefixtures("_patience")
+def test_a_server_that_tells_this_user_nothing_is_tried_all_the_same(server: Server) -> None:
+    server.admin.execute_command("ACL", "SETUSER", "camb", "on", f">{PASSWORD}", "~*", "+@all", "-@dangerous")
+    found = findings(f"valkey://camb@127.0.0.1:{server.port}", PASSWORD)
+    assert found["sharing"].state is State.OK
+    assert found["engine's memory"].state is State.WARNING
 
 
 @pytest.mark.usefixtures("_patience")
