@@ -13,6 +13,7 @@ from unittest.mock import Mock
 import pytest
 
 from cambfs.errors import Unreachable
+from cambfs.hosts.breaker import Breaker
 from cambfs.http import exchange
 from cambfs.http.client import Client
 from cambfs.remote.source import SignedUrl
@@ -182,3 +183,21 @@ def test_one_that_was_not_needed_in_time_is_replaced() -> None:
 
     unused.close.assert_called_once()
     assert coming.take(_is_open) is fresh
+
+
+@pytest.mark.parametrize("why_not", ["just heard", "down", "behind a proxy"])
+def test_none_is_made_where_it_is_of_no_use(client: Client, why_not: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, made, origin = list[str](), client._exchange, client._storage
+    assert origin is not None
+    monkeypatch.setattr(made._workers, "start", lambda name, _work: started.append(name))
+    made.connect_ahead(origin)
+    assert started == ["connect"]
+
+    if why_not == "just heard":
+        monkeypatch.setattr(exchange, "_CONNECTED_S", 3600.0)
+    if why_not == "down":
+        monkeypatch.setattr(Breaker, "is_open", True)
+    if why_not == "behind a proxy":
+        monkeypatch.setattr(made._proxies, "towards", lambda _origin: {"http": "http://127.0.0.1:9"})
+    made.connect_ahead(origin)
+    assert started == ["connect"]
