@@ -25,7 +25,7 @@ class Demand:
         """All of the result."""
         if self._content.is_whole:
             return
-        self._stream()
+        self.stream()
         if self._content.size is None and self._context.api.stream_has_length is False:
             self.size()
         elif not self._content.sizing.is_time_told and self._context.api.stream_tells_time is False:
@@ -36,13 +36,13 @@ class Demand:
         if not (is_header_to_come and self._context.api.stream_has_length):
             self.measure()
         if (self._content.size is None and self._is_stream_needed()) or self._may_stream_tell_time():
-            self._stream()
+            self.stream()
 
     def head(self) -> None:
         """The first bytes: storage sends them beside the size. Where that is of no use, the stream has them."""
         self.probe()
         if not self._downloader.is_probing or self._downloader.is_probe_slow:
-            self._stream()
+            self.stream()
 
     def measure(self) -> None:
         """As `probe`, for the size and the time: beside a stream, the end of the object tells them."""
@@ -56,7 +56,8 @@ class Demand:
 
     def _is_head_to_come(self, end: StoredEnd) -> bool:
         """Whether the stream is about to bring the head that belongs to this end."""
-        return end.is_agreed is None and self._downloader.is_streaming and self._downloader.is_probe_recent
+        loader = self._downloader
+        return end.is_agreed is None and loader.stream is not None and loader.is_probe_recent
 
     def probe(self) -> None:
         """What storage knows, unless another machine is about to tell it."""
@@ -69,7 +70,7 @@ class Demand:
 
     def bytes(self, offset: int, stop: int) -> None:
         """Those of offset … stop that are missing."""
-        self._stream()
+        self.stream()
         missing = self._content.missing(offset, stop)
         if missing is None or not self._downloader.is_far(missing[0]):
             return
@@ -99,8 +100,8 @@ class Demand:
         if self._proves_storage and not self._context.store.proven:
             self._context.store.give_up_proof()
 
-    def _stream(self) -> None:
-        """From the first byte that is missing, or once more from the first."""
+    def stream(self) -> None:
+        """The bytes from the first that is missing on, or once more from the first."""
         start = 0 if self._content.needs_another_response else self._content.filled.filled_until(0)
         self._downloader.start_stream(start)
 

@@ -118,7 +118,7 @@ class Run:
             self._is_only_ahead = not self._content.is_begun
             self.is_in_sequence, self._ahead_bytes = True, most_bytes
             self._downloader.note_wanted(bool(self._waiters))
-            self._demand.audio()
+            self._demand.stream()
 
     def expect_open(self) -> None:
         """A caller that asks for the size is likely to open the result next: its audio is requested now. Does not

@@ -132,11 +132,6 @@ class Downloader:
             self._probe_failed = True
 
     @property
-    def is_streaming(self) -> bool:
-        """There is a stream, and it is its turn."""
-        return self.stream is not None and self.stream.received_at > 0
-
-    @property
     def is_probe_recent(self) -> bool:
         """Storage was asked so recently that it is worth waiting for its response."""
         takes_s = min(self._context.tuning.probe_takes_s, self._context.timeout_s / 2)  # some time is left then
