@@ -2,9 +2,12 @@
 
 It is unknown at first whether its object is the file that the stream brings. So it is trusted only after the heads of
 both were found equal once. Different bytes end that trust for the rest of the mount; a different length only for that
-run. The comparison itself is in `run`, which has the bytes.
+run. The comparison itself is in `sizes`, next to the bytes of the run.
 
-Threads: any; `probe` and `open` wait for the network. `_lock` guards the verdicts and is a leaf.
+A probe is the head and the end of an object: two requests at the same time. Beside a stream of a trusted storage, the
+end alone may be enough, which is one request.
+
+Threads: any; `probe`, `probe_end` and `open` wait for the network. `_lock` guards the verdicts and is a leaf.
 """
 
 from __future__ import annotations
