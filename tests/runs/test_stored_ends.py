@@ -198,11 +198,13 @@ def test_an_end_that_is_too_short_makes_the_next_ones_longer(
         stalled.open()
     assert _asked(source)[0] == 0
     assert len(_asked(source)) == 4, "the end, the head, the end once more, and all of the last frame"
+    gate = Gate()
     source.add(2, Result(OTHER, has_length=False))
+    source.plan("stream", 2, Plan(stall_at=_STALLED_AT, stall_gate=gate))
     with closing(open_run(library, 2)) as handle:
         assert handle.size(deadline()) == SIZE
-
-    assert len(_asked(source, 2)) == 1
+        assert len(_asked(source, 2)) == 1
+        gate.open()
 
 
 def test_results_that_count_no_samples_are_compared_by_their_heads(source: FakeSource, library: Library) -> None:
