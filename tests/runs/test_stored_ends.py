@@ -333,3 +333,20 @@ def test_a_stream_that_waits_for_its_turn_does_not_hold_up_a_stat(
         assert source.count("stream", 2) == 0
         stalled.open()
     opening.result(LIMIT_S).close()
+
+
+@pytest.mark.tuning(end_takes_s=1000.0)
+def test_a_stream_that_breaks_while_the_end_is_under_way(source: FakeSource, library: Library) -> None:
+    """The end is not enough to go on from storage, so all that it knows is asked for next."""
+    source.add(1, Result(CONTENT, has_length=False))
+    breaks, end = breaks_when_told(source), Gate()
+    source.plan("stored", 1, Plan(gate=end))
+    with closing(open_run(library)) as handle:
+        reading = in_thread(lambda: b"".join(pieces(handle)))
+        end.wait_for_arrivals()
+        breaks.open()
+        eventually(lambda: source.sent("stream", 1) == 30_000)
+        end.open()
+        assert reading.result(LIMIT_S) == CONTENT
+
+    assert source.count("stream", 1) == 1
