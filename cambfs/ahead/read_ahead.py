@@ -15,7 +15,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import cached_property, partial
 from threading import Lock
@@ -24,6 +24,7 @@ from typing import Protocol
 from cambfs.errors import CambfsError, UnknownRun
 from cambfs.model import RunInfo
 from cambfs.names import RunId
+from cambfs.remote.signer import BULK_MOST
 from cambfs.transfers.context import Context
 
 log = logging.getLogger(__name__)
@@ -164,9 +165,9 @@ class ReadAhead:
         self._last = run_id
         wanted = order.behind(run_id, self._most_results) if self._is_in_order else []
         self._drop(self._ahead.difference(wanted))
-        if self._is_in_order:
+        if wanted:
             self._mark(run_id)
-            self._fetch(wanted)
+            self._fetch(wanted, order.behind(wanted[-1], BULK_MOST - 1))
 
     def _reach(self) -> int:
         """How many steps at most the next open of a sequence may be away."""
@@ -200,11 +201,11 @@ class ReadAhead:
         with self._owner.use(run_id) as run:
             run.is_in_sequence = True
 
-    def _fetch(self, wanted: Sequence[RunId]) -> None:
+    def _fetch(self, wanted: Sequence[RunId], next_ones: Sequence[RunId]) -> None:
         if not self._context.speculation.is_allowed:
             return
         limits = {run_id: limit for run_id, limit in self._limits(wanted) if run_id not in self._ahead}
-        self._sign([run_id for run_id in limits if self._owner.info(run_id) is None])
+        self._sign(limits, next_ones)
         self._ahead.update(limits)
         for run_id, limit in limits.items():
             with self._owner.use(run_id) as run:
@@ -224,7 +225,18 @@ class ReadAhead:
                 if not self._owner.is_cached(run_id):
                     yield run_id, limit
 
-    def _sign(self, run_ids: Sequence[RunId]) -> None:
-        api = self._context.api
-        if api.stream_has_length is False or api.stream_tells_time is False:  # so storage is asked, too
-            self._context.signer.request_many(run_ids)
+    def _sign(self, run_ids: Iterable[RunId], next_ones: Sequence[RunId]) -> None:
+        """A step of a sequence adds one result. Its request has room for the next ones, and saves theirs."""
+        api, signer = self._context.api, self._context.signer
+        if api.stream_has_length is not False and api.stream_tells_time is not False:
+            return  # storage is not asked
+        unsigned = [run_id for run_id in run_ids if self._is_unknown(run_id) and signer.fresh(run_id) is None]
+        if unsigned:
+            unsigned.extend(filter(self._is_unknown, next_ones[: max(BULK_MOST - len(unsigned), 0)]))
+            signer.request_many(unsigned)
+
+    def _is_unknown(self, run_id: RunId) -> bool:
+        """Whether its size is to be asked for."""
+        with suppress(UnknownRun):
+            return self._owner.info(run_id) is None
+        return False

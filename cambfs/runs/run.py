@@ -21,7 +21,7 @@ from cambfs.deadline import Deadline
 from cambfs.errors import BrokenBody, CacheDamaged, CambfsError, NotWhole, ResultChanged
 from cambfs.model import Arrived, Progress, RunInfo
 from cambfs.names import RunId
-from cambfs.remote.object_store import Probe
+from cambfs.remote.object_store import Probe, Tail
 from cambfs.remote.source import Body
 from cambfs.runs.content import Content
 from cambfs.runs.demand import Demand
@@ -108,7 +108,7 @@ class Run:
         """Asks storage for the size if that may help. Does not wait."""
         with self._changed:
             if not self._is_over:
-                self._demand.probe()
+                self._demand.measure()
 
     def fetch_ahead(self, most_bytes: int) -> None:
         """Fetches a result of at most `most_bytes` before it is opened, behind everything that callers wait for. Does
@@ -120,7 +120,7 @@ class Run:
             self._is_only_ahead = not self._content.is_begun
             self.is_in_sequence, self._ahead_bytes = True, most_bytes
             self._downloader.note_wanted(bool(self._waiters))
-            self._demand.audio()
+            self._demand.stream()
 
     def expect_open(self) -> None:
         """A caller that asks for the size is likely to open the result next: its audio is requested now. Does not
@@ -315,14 +315,17 @@ class Run:
 
     def ranges(self) -> tuple[str | None, Probe | None]:
         with self._changed:
-            if not self._content.has_ranges and not self._content.is_validated:
-                self._await_storage()  # a response broke; perhaps storage can go on with it
+            # A response broke; perhaps storage can go on with it.
+            self._await_storage(lambda: self._content.has_ranges or self._content.is_validated)
             return self._content.etag, self._content.sizing.stored_ranges
 
-    def _await_storage(self) -> None:
-        self._demand.probe()
-        self._changed.wait_for(self._is_probe_over, min(self._context.timeout_s, self._context.tuning.end_takes_s))
-        self._judge()
+    def _await_storage(self, is_enough: Callable[[], bool]) -> None:
+        wait_until = time.monotonic() + min(self._context.timeout_s, self._context.tuning.end_takes_s)
+        for _ in range(2):  # the end of the object may be under way, and then all that storage knows is needed
+            if not is_enough():
+                self._demand.probe()
+                self._changed.wait_for(self._is_probe_over, max(wait_until - time.monotonic(), 0.0))
+                self._judge()
 
     def lost_ranges(self, *, of_api: bool) -> None:
         with self._changed:
@@ -336,7 +339,7 @@ class Run:
             self._waiters.check()
             self._content.begin(body)
             if self._content.size is None or not self._content.sizing.is_time_told:
-                self._demand.probe()
+                self._demand.measure()
             self._tell()
             self._changed.notify_all()
             self._waiters.yield_to_readers()
@@ -414,8 +417,7 @@ class Run:
 
     def end(self, transfer: Transfer, position: int, body: Body) -> int | None:
         with self._changed:
-            if self._content.is_doubtful(position, body):
-                self._await_storage()
+            self._await_storage(lambda: not self._content.is_doubtful(position, body))
             if self._content.prove(position, body):
                 self._note_end(position)
                 return None
@@ -516,16 +518,18 @@ class Run:
 
     # For probes and checks, in their threads.
 
-    def probe_ended(self, probe: Probe | None, error: CambfsError | None) -> None:
+    def probe_ended(self, answer: Probe | Tail | None, error: CambfsError | None) -> None:
         with self._changed:
-            self._downloader.forget_probe(probe is not None, error)
+            self._downloader.forget_probe(answer is not None, error)
             if error is None:
-                self._content.sizing.probe = probe
+                self._content.sizing.answered(answer)
                 try:
                     self._judge()
                 except CacheDamaged as damage:
                     error = damage
-            if probe is None and error is None:
+                if answer is not None and self._content.sizing.is_end_refuted and not self._is_over:
+                    self._demand.probe()
+            if answer is None and error is None:
                 error, self._refusal = self._refusal, None
         self._note_worker_ended(error)
 
