@@ -25,12 +25,12 @@ from cambfs.remote.object_store import Probe, Tail
 from cambfs.remote.source import Body
 from cambfs.runs.content import Content
 from cambfs.runs.demand import Demand
-from cambfs.runs.waiters import Waiters
 from cambfs.sizes.sizing import Sizing
 from cambfs.tier.upload import Reach
 from cambfs.transfers.context import Context
 from cambfs.transfers.downloader import Downloader
 from cambfs.transfers.transfer import Transfer
+from cambfs.waiters import Waiters
 
 # After one of these errors the downloaded bytes are discarded.
 _WORTHLESS = (ResultChanged, CacheDamaged, NotWhole)

@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from cambfs import waiters
 from cambfs.cache.cache import Cache
 from cambfs.names import RunId
 from cambfs.remote import object_store, retry
-from cambfs.runs import waiters
 from cambfs.runs.handle import Handle
 from cambfs.runs.library import Library
 from tests.fakes import FakeSource, Plan, Result, StorageManner, some_flac
