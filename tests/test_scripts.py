@@ -16,7 +16,20 @@ import pytest
 
 _SETUP = Path(__file__).parents[1] / "scripts/setup"
 _SYSTEM = ("sh", "dirname", "cat", "cksum", "grep", "mktemp", "rm", "tail", "tr", "env")
-_TOOLS = ("getfattr", "curl", "espeak-ng", "ffmpeg", "file", "flac", "man", "mpv", "ps", "rsync", "sox")
+_TOOLS = (
+    "getfattr",
+    "curl",
+    "espeak-ng",
+    "ffmpeg",
+    "file",
+    "flac",
+    "man",
+    "mpv",
+    "ps",
+    "redis-check-rdb",
+    "rsync",
+    "sox",
+)
 _WORKS = "exit 0"
 _APT = 'echo "apt-get $*" >>"$LOG"'
 _LIBFUSE2 = "	libfuse.so.2 (libc6,x86-64) => /lib/libfuse.so.2"

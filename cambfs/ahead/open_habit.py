@@ -21,6 +21,10 @@ class OpenHabit:
         self._looked_at: deque[RunId] = deque(maxlen=_REMEMBERED)
         self._unopened = 0
 
+    def listed(self) -> None:
+        """A directory was listed. Programs that look at all it has, in whatever order, follow."""
+        self._unopened = self._most_unopened
+
     def looked_at(self, run_id: RunId) -> bool:
         """A caller asks for the size of a single result. Returns whether its open is likely to follow."""
         self._looked_at.append(run_id)

@@ -12,10 +12,9 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from threading import Lock
 
-from cambfs.ahead.lookahead import Lookahead
-from cambfs.ahead.open_habit import OpenHabit
+from cambfs.ahead.lookups import Lookups
 from cambfs.ahead.read_ahead import MOST_BYTES, ReadAhead
-from cambfs.ahead.shared_facts import SharedFacts
+from cambfs.cache.unknown import UnknownRuns
 from cambfs.cache.usage import CacheUsage
 from cambfs.deadline import Deadline
 from cambfs.errors import CambfsError, Closing, NotRepeated, UnknownRun
@@ -24,7 +23,6 @@ from cambfs.names import RunId
 from cambfs.remote.signer import Signature
 from cambfs.runs.handle import Handle, Lease
 from cambfs.runs.run import Run
-from cambfs.runs.unknown import UnknownRuns
 from cambfs.transfers.ahead_counts import ReadAheadCounts
 from cambfs.transfers.context import Context
 
@@ -50,17 +48,13 @@ class Library:
         self._opened_generations: dict[RunId, int] = {}
         self._unknown = UnknownRuns(context.tuning.unknown_for_s)
         self._declared_last = declared()
-        self._size_lookahead = Lookahead()
-        self._url_lookahead = Lookahead()
-        self._open_habit = OpenHabit(context.tuning.unopened_looks)
-        self._shared_facts = SharedFacts()
+        self._lookups = Lookups(self, context)
         # Half of the cache: what is fetched ahead must not evict itself, nor the result that is being read.
         self._read_ahead = ReadAhead(self, context, read_ahead, lambda: min(MOST_BYTES, context.cache.limit_bytes // 2))
 
     def info(self, run_id: RunId) -> RunInfo | None:
         """What is known without waiting; None when the size is not. Raises UnknownRun when the API just said so."""
-        if self._size_lookahead.is_due(run_id):
-            self._ask_ahead(run_id)
+        self._lookups.known_size_read(run_id)
         with self._lock:
             self._doubt(run_id)
             if (known := self._info.get(run_id)) is not None:
@@ -80,6 +74,11 @@ class Library:
             self._unverified.discard(run_id)
             self._info[run_id] = None
 
+    def _shared_info(self, run_id: RunId) -> RunInfo | None:
+        for known_id, info in self._lookups.shared_by_others(run_id).items():
+            self.learn(known_id, info, is_unverified=False)
+        return self.info(run_id)
+
     def was_reported(self, run_id: RunId) -> bool:
         """Whether this mount has ever reported a size of the run."""
         with self._lock:
@@ -90,16 +89,16 @@ class Library:
         known = self.info(run_id) or self._shared_info(run_id)
         if known is not None:
             return known
-        is_single = not self._ask_ahead(run_id)
+        is_open_likely = self._lookups.unknown_size_read(run_id)
         with self.use(run_id) as run:
-            if is_single and self._is_open_likely(run_id):
+            if is_open_likely:
                 run.expect_open()
             return run.info(deadline)
 
     def wait_for_head(self, run_id: RunId, deadline: Deadline) -> tuple[RunInfo, bytes]:
         """As `wait_for_info`, and the first HEAD_BYTES of the result (all of a shorter one) beside it."""
         if self.info(run_id) is None:
-            self._ask_ahead(run_id)
+            self._lookups.unknown_size_read(run_id)
         with self.use(run_id) as run:
             return run.info(deadline), run.head(deadline)
 
@@ -124,10 +123,8 @@ class Library:
             same_bytes = self._opened_generations.get(run_id) == generation and not beside_other
             self._opened_generations[run_id] = -1 if beside_other else generation
             self._unknown.found(run_id)
-            if not for_size:
-                self._open_habit.opened(run_id)
-                self._size_lookahead.opened(run_id)
         if not for_size:
+            self._lookups.opened(run_id)
             self._read_ahead.opened(run_id)
         return Handle(lease, same_bytes=same_bytes, beside_other=beside_other)
 
@@ -140,7 +137,7 @@ class Library:
             return fresh
         with self._lock:
             self._unknown.check(run_id)
-        self._ask_ahead_for_urls(run_id)
+        self._lookups.unknown_url_read(run_id)
         try:
             signature = self._awaited_signature(run_id, deadline)
         except UnknownRun as error:
@@ -161,8 +158,7 @@ class Library:
 
     def fresh_signature(self, run_id: RunId) -> Signature | None:
         """What `signature` returns without a request; None when it needs one."""
-        if self._url_lookahead.is_due(run_id):
-            self._ask_ahead_for_urls(run_id)
+        self._lookups.known_url_read(run_id)
         return self._signer.fresh(run_id)
 
     def listed(self) -> list[RunId]:
@@ -200,10 +196,7 @@ class Library:
     def expect(self, runs: Sequence[RunId], *other_orders: Sequence[RunId]) -> None:
         """Notes that a directory or playlist with these runs, each once, was read: a program may now go through them
         in this order, or in one of the others."""
-        with self._lock:
-            self._size_lookahead.begin(runs)
-            self._url_lookahead.begin(runs)
-            self._shared_facts.begin(runs)
+        self._lookups.begin(runs)
         self._read_ahead.begin(runs, *other_orders)
 
     def cached_or_in_use(self) -> set[RunId]:
@@ -241,45 +234,11 @@ class Library:
         with self._lock:
             return sum(info.size for info in self._info.values() if info is not None)
 
-    # Lookahead for a program that goes through a listing.
-
-    def _ask_ahead(self, run_id: RunId) -> bool:
-        """When a program reads the attributes of one listed run after the other, the next ones are requested in bulk. A
-        look at a single run requests no other. Returns whether the run is one of a listing."""
+    def is_answered(self, run_id: RunId) -> bool:
+        """Whether a look at the run needs no request."""
         with self._lock:
-            wanted = self._size_lookahead.window(run_id, self._is_answered)
-        if wanted and self._context.speculation.is_allowed:
-            self._signer.request_many(wanted)
-            for wanted_id in wanted:
-                with self.use(wanted_id) as run:
-                    run.want_probe()
-        return wanted is not None
-
-    def _is_open_likely(self, run_id: RunId) -> bool:
-        with self._lock:
-            is_likely = self._open_habit.looked_at(run_id)
-        return is_likely and self._context.speculation.is_allowed
-
-    def _shared_info(self, run_id: RunId) -> RunInfo | None:
-        """What another machine knows of the run. It is asked about the next ones of a listing as well."""
-        tier = self._context.shared
-        if tier is None:
-            return None
-        with self._lock:
-            wanted = self._shared_facts.wanted(run_id, self._is_answered)
-        for known_id, info in tier.known(wanted).items():
-            self.learn(known_id, info, is_unverified=False)
-        return self.info(run_id)
-
-    def _is_answered(self, run_id: RunId) -> bool:
-        return self._info.get(run_id) is not None or self._unknown.fails(run_id) or self._cache.info(run_id) is not None
-
-    def _ask_ahead_for_urls(self, run_id: RunId) -> None:
-        if not self._context.speculation.is_allowed:
-            return
-        with self._lock:
-            wanted = self._url_lookahead.window(run_id, lambda run: self._signer.fresh(run) is not None)
-        self._signer.request_many(wanted or ())
+            is_known = self._info.get(run_id) is not None or self._unknown.fails(run_id)
+        return is_known or self._cache.info(run_id) is not None
 
     # Runs in use. Runs call these methods, too, as their owner.
 

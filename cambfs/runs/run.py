@@ -344,7 +344,7 @@ class Run:
         self._content.write(spool, known, position, data)
         with self._changed:
             self._content.add(position, stop)
-            if self._is_only_ahead:
+            if self._is_only_ahead and self._ahead_bytes:
                 self._context.ahead_counts.received(self.id, len(data))
             self._judge()
             self._waiters.wake()
@@ -469,8 +469,8 @@ class Run:
             return is_to_be_kept
 
     def _note_failure(self, error: CambfsError) -> None:
-        """Callers that wait share it; but those that only asked for the size did not ask for this stream."""
-        if self._is_only_ahead and self._waiters:
+        """Callers that wait share it; but no caller asked for a stream that was begun beside the size."""
+        if self._is_only_ahead and not self._ahead_bytes:
             self._is_only_ahead = False  # if the stream is needed, it is asked for again, and then its failure counts
         else:
             self._fail(error)

@@ -129,11 +129,12 @@ class Slots:
         return next((place for place in self._queue if place.transfer.is_wanted), self._queue[0])
 
     def _busy_for(self, transfer: Turn) -> int:
-        if not transfer.is_wanted:
-            is_enough = sum(not one.is_wanted for one in self._running) >= _AHEAD_AT_ONCE
-            return self._limit if is_enough else len(self._running)
         since = time.monotonic() - self._stalled_after_s
-        return sum(one.is_wanted and max(one.received_at, began) > since for one, began in self._running.items())
+        moving = [one.is_wanted for one, began in self._running.items() if max(one.received_at, began) > since]
+        if transfer.is_wanted:
+            return sum(moving)
+        is_enough = len(moving) - sum(moving) >= _AHEAD_AT_ONCE
+        return self._limit if is_enough else len(self._running)
 
     def _wake_first(self) -> None:
         if self._queue:

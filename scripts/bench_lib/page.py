@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_lib.figures import Figure
-from bench_lib.plot import draw
+from bench_lib.plot import draw, draw_link
 from bench_lib.table import markdown
 
 _DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -22,6 +22,8 @@ def write(figures: Sequence[Figure], titles: Mapping[str, str], surroundings: Ma
 
 def write_link(figures: Sequence[Figure], titles: Mapping[str, str], surroundings: Mapping[str, Any]) -> None:
     _replace("measured over a link", f"{_table(figures, titles, surroundings)}\n")
+    if figures:
+        draw_link(figures, _DOCS / "real-link.png")
 
 
 def _table(figures: Sequence[Figure], titles: Mapping[str, str], surroundings: Mapping[str, Any]) -> str:

@@ -22,25 +22,41 @@ _MOST_SHARE = 3.0
 def draw(figures: Sequence[Figure], path: Path) -> None:
     from matplotlib.figure import Figure as Canvas
 
-    beside = [figure for figure in figures if figure.samples.get(OURS) and any(figure.median(who) for who in PEERS)]
+    beside = _beside(figures)
     goals = [(figure, goal) for figure in figures for goal in figure.goals]
     height = 1.5 + 0.34 * max(len(beside) * 1.6, len(goals))
     canvas = Canvas(figsize=(17, height), layout="constrained")
     left, right = canvas.subplots(1, 2)
-    _times(left, beside)
+    _times(left, beside, [f"{figure.row}: {figure.case}" for figure in beside])
     _goals(right, goals)
     canvas.savefig(path, dpi=80)
 
 
-def _times(axes, figures: Sequence[Figure]) -> None:  # type: ignore[no-untyped-def]
-    everybody = (OURS, *PEERS)
+def draw_link(figures: Sequence[Figure], path: Path) -> None:
+    """What cambfs and its peers take over the first of the links."""
+    from matplotlib.figure import Figure as Canvas
+
+    shown = [figure for figure in _beside(figures) if figure.row == figures[0].row]
+    canvas = Canvas(figsize=(11, 1.5 + 0.55 * len(shown)), layout="constrained")
+    axes = canvas.subplots()
+    _times(axes, shown, [figure.case for figure in shown])
+    axes.set_title(f"Over a link of {figures[0].row}, with TLS")
+    canvas.savefig(path, dpi=80)
+
+
+def _beside(figures: Sequence[Figure]) -> list[Figure]:
+    return [figure for figure in figures if figure.samples.get(OURS) and any(figure.median(who) for who in PEERS)]
+
+
+def _times(axes, figures: Sequence[Figure], labels: Sequence[str]) -> None:  # type: ignore[no-untyped-def]
+    everybody = [who for who in (OURS, *PEERS) if any(figure.median(who) is not None for figure in figures)]
     width = 0.8 / len(everybody)
     for place, who in enumerate(everybody):
         points = [(y + place * width, median) for y, f in enumerate(figures) if (median := f.median(who)) is not None]
         if points:
             where, medians = zip(*points, strict=True)
             axes.barh(where, medians, height=width, color=_COLOURS[who], label=who)
-    axes.set_yticks([y + 0.4 - width / 2 for y in range(len(figures))], [f"{f.row}: {f.case}" for f in figures])
+    axes.set_yticks([y + 0.4 - width / 2 for y in range(len(figures))], labels)
     axes.margins(y=0.01)
     axes.invert_yaxis()
     axes.set_xscale("log")

@@ -56,7 +56,7 @@ def test_a_declared_run_that_does_not_exist_disappears_once_that_is_known(server
         assert "'404.flac': No such file or directory" in done.err
         assert b"101.flac" in done.out
         assert _listed(mount) == _files(101)
-        assert server.count("stream", 404) + server.count("sign", 404) <= 3
+        assert server.count("stream", 404) + server.count("sign", 404) <= 4
 
 
 def test_the_runs_file_is_noticed_while_mounted(server: Server, mounted: Mounted, tmp_path: Path) -> None:

@@ -153,6 +153,7 @@ def test_a_full_server_takes_no_more_and_gives_what_it_has(tmp_path: Path, conne
         size = _fill_up(engine)
 
         assert 5 * MIB < size < 20 * MIB
+        server.admin.config_set("maxmemory", "5mb")  # the request that was refused took some of the memory itself
         with pytest.raises(EngineFull, match="allkeys-lru"):
             engine.append(RUN, TOKEN, size, bytes(MIB))
         with pytest.raises(EngineFull):

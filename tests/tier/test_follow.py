@@ -86,7 +86,9 @@ def test_whole_facts_are_the_end(
 
 
 @pytest.mark.parametrize(
-    "changed", [{"sha256": "0" * 64}, {"upload": "0" * 32}, {"proof": ""}, {"sha256": "", "proof": ""}], ids=str
+    "changed",
+    [{"sha256": "0" * 64}, {"upload": new_upload()}, {"proof": ""}, {"sha256": "", "proof": ""}],
+    ids=["another sha256", "another upload", "no proof", "told before the end"],
 )
 def test_other_facts_are_none(
     engine: FakeEngine, log: Log, body: SharedBody, heard: list[tuple[RunInfo, str]], changed: dict[str, str]
