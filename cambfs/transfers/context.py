@@ -45,7 +45,7 @@ class Tuning:
     """
 
     linger_s: float = 2.0
-    leads_idle_s: float = 0.3
+    leads_idle_s: float = 0.5
     nearly_bytes: int = 1 << 20
     span_bytes: int = 512 * 1024
     far_bytes: int = 1 << 20
