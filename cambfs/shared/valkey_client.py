@@ -109,14 +109,17 @@ class Link:
         self._discard()
 
     def _settle(self, future: Future[T], work: Callable[[Client], T]) -> None:
+        client: Client | None = None
         try:
-            future.set_result(work(self._connected()))
+            client = self._connected()
+            future.set_result(work(client))
         except Exception as error:
             down = meaning_of(error, str(self.address), self._password)
-            client = self._take() if type(down) is EngineDown else None
+            if type(down) is EngineDown:
+                client = self._take() or client
             future.set_exception(down)  # before other calls fail because of what follows
-            if client is not None:
-                client.close()
+        if client is not None and client is not self._client:
+            client.close()  # one that another call has closed may have connected again
 
     def _connected(self) -> Client:
         """The client. Two threads may make one at the same time, and then one of them is kept."""
