@@ -132,6 +132,13 @@ def end_of(head: bytes, tail: bytes, size: int) -> End:
     return End.WHOLE if info.samples else End.INTACT
 
 
+def is_counted(head: bytes, end: End) -> bool:
+    """Whether `end`, the verdict of `end_of`, says that a file ends with the last of the samples that its head counts.
+    Only then do a head and an end that were read from two sources belong together."""
+    info = flac.stream_info(head)
+    return end in (End.WHOLE, End.PADDED) and info is not None and info.samples > 0
+
+
 def _is_beginning(head: bytes) -> bool:
     """Whether it is the beginning of a FLAC's header, and nothing else."""
     return head.startswith(flac.MAGIC) and len(head) < flac.STREAMINFO_END

@@ -145,10 +145,11 @@ def serve(
     declared: DeclaredRuns,
     on_ready: Callable[[], None],
     reread: Callable[[], Settings] | None = None,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> int | None:
     """Mounts at `directory` and returns after the mount has ended: the signal that ended it, or None. SIGHUP reads the
-    settings again with `reread`; without it, SIGHUP ends the mount. The key is in no environment from here on, and no
-    core dump is made. Raises ConfigError."""
+    settings again with `reread`; without it, SIGHUP ends the mount. `warn` gets what the log says as well. The key is
+    in no environment from here on, and no core dump is made. Raises ConfigError."""
     from cambfs.fuse import adapter
     from cambfs.fuse.error_log import ErrorLog
     from cambfs.status.counters import Counters
@@ -173,6 +174,10 @@ def serve(
             read_further_ahead(where)
 
     with open_parts(settings, declared, counters, declared.tasks, settings.read_ahead) as parts:
+        # Without this, a wrong address would show only in the log, and not before the first result.
+        if parts.shared is not None and (reason := parts.shared.why_down()):
+            remedy = f"to find out why: cambfs doctor --shared-cache {settings.shared_cache}"
+            warn(f"the shared cache is down, so results come from the API: {reason}; {remedy}")
         monitor = Monitor(
             parts.library,
             counters,

@@ -133,8 +133,7 @@ class FakeBody:
     ) -> None:
         self.start = start
         self.stop: int | None = None
-        self.is_stored = key[0] == "stored"
-        self.is_shared = False
+        self.is_stored, self.is_shared = key[0] == "stored", False
         self.total: int | None = len(content)
         self.framed = True
         self.etag: str | None = None

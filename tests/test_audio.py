@@ -182,3 +182,19 @@ def test_files_made_for_tests_are_whole(length: int, tmp_path: Path) -> None:
     assert _end_of(make_flac(length, counted=False)) is End.INTACT
     decoded = subprocess.run(["flac", "-d", "-c", "-s", path], capture_output=True, timeout=60, check=False)
     assert b"MD5" in decoded.stderr, "every frame was decoded, and only the MD5, which is noise, is wrong"
+
+
+@pytest.mark.parametrize(
+    ("end", "counted", "is_counted"),
+    [
+        (End.WHOLE, True, True),
+        (End.PADDED, True, True),
+        (End.PADDED, False, False),
+        (End.INTACT, False, False),
+        (End.BROKEN, True, False),
+        (End.UNKNOWN, True, False),
+    ],
+)
+def test_only_a_count_of_samples_ties_an_end_to_a_head(end: End, counted: bool, is_counted: bool) -> None:
+    assert audio.is_counted(make_flac(5000, counted=counted), end) == is_counted
+    assert not audio.is_counted(b"RIFF\x24\x08\0\0WAVE", end)

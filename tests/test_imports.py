@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "shared": set(),
     "tier": {"shared"},
     "transfers": {"tier", "cache", "remote", "system"},
-    "ahead": {"transfers"},
+    "ahead": {"transfers", "remote"},
     "runs": {"ahead", "transfers", "tier", "sizes", "cache", "disk", "remote"},
     "run_list": {"system"},
     "wav": {"runs", "remote"},

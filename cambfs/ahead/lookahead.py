@@ -45,9 +45,10 @@ class Lookahead:
     def window(self, run_id: RunId, is_known: Callable[[RunId], bool]) -> list[RunId] | None:
         """The runs to request after an unknown run was looked up, or one that `is_due`: the next unknown runs of the
         listing, as far as they are not requested yet; None for a look at a single run."""
+        behind = max(0, self._until - _MOST_RUNS)
         while self._until < len(self._listed) and is_known(self._listed[self._until]):
             self._until += 1
-        first, behind = self._until, max(0, self._until - _MOST_RUNS)
+        first = self._until
         if run_id not in self._listed[behind : first + 1]:
             return None
         was_opening, self._is_opening, self._last = self._is_opening, False, run_id
@@ -56,6 +57,8 @@ class Lookahead:
         place = self._listed.index(run_id, behind)
         until = min(len(self._listed), place + self._most)
         if until - first < min(_STEP_RUNS, self._most, len(self._listed) - first):
+            if run_id == self._marker:  # the runs behind the window are known, so it moves on later
+                self._mark(max(place + 1, first + _STEP_RUNS - _MOST_RUNS))
             return []
         self._until, self._most = until, _MOST_RUNS
         self._mark(max(place + 1, until - _MOST_RUNS + _STEP_RUNS))

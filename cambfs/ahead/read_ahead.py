@@ -1,7 +1,8 @@
 """Fetches the next results for a program that opens one after the other in the order of the listing.
 
 A folder of names has several orders: that of the runs file, that of the names, and that of the inodes. Two opens in one
-of them make a sequence, an open elsewhere ends it. What is fetched ahead goes behind everything that a caller waits for
+of them make a sequence. An open elsewhere ends it, and so do readers that look at the beginning of each result only,
+as programs do that collect titles and lengths. What is fetched ahead goes behind everything that a caller waits for
 (`transfers/foreground`). It is kept when it is complete, and dropped otherwise.
 
 Threads: callers report their opens; the thread `ahead` follows them, one after the other, so an open does not wait for
@@ -14,20 +15,23 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from functools import cached_property
+from functools import cached_property, partial
 from threading import Lock
 from typing import Protocol
 
 from cambfs.errors import CambfsError, UnknownRun
 from cambfs.model import RunInfo
 from cambfs.names import RunId
+from cambfs.remote.signer import BULK_MOST
 from cambfs.transfers.context import Context
 
 log = logging.getLogger(__name__)
 
 MOST_BYTES = 64 << 20
+# A player that skips a track is still likely to play the next one.
+_MOST_SKIMMED = 2
 # A result of a mount with a million runs should not wait for their sorting at each open.
 _LIST_AGAIN_S = 10.0
 
@@ -90,11 +94,12 @@ class ReadAhead:
         self._most_results = most_results
         self._most_bytes = most_bytes
         self._lock = Lock()  # guards the next two
-        self._opened: deque[RunId] = deque()
+        self._events: deque[Callable[[], None]] = deque()
         self._is_following = False
         # Written by the thread that follows; a listing replaces the first two.
         self._orders: Sequence[_Order] = [_Order(())]  # the one that the last sequence had comes first
         self._listed_at = -math.inf
+        self._skimmed = 0  # results that were closed one after the other with most of them unread; any thread writes it
         self._last: RunId | None = None
         self._is_in_order = False
         self._ahead: set[RunId] = set()  # fetched, or tried, in this sequence, and not opened yet
@@ -108,8 +113,17 @@ class ReadAhead:
         self._context.ahead_counts.opened(run_id)
         if not self._most_results:
             return
+        self._pass_on(partial(self._follow, run_id))
+
+    def closed(self, is_skimmed: bool) -> None:
+        """A caller has closed a result, of which it may have left out most. Does not wait."""
+        self._skimmed = self._skimmed + 1 if is_skimmed else 0
+        if self._most_results and self._skimmed == _MOST_SKIMMED:
+            self._pass_on(self._end_sequence)
+
+    def _pass_on(self, event: Callable[[], None]) -> None:
         with self._lock:
-            self._opened.append(run_id)
+            self._events.append(event)
             if self._is_following:
                 return
             self._is_following = True
@@ -123,18 +137,22 @@ class ReadAhead:
     # In the thread `ahead`.
 
     def _follow_all(self) -> None:
-        while (run_id := self._next_opened()) is not None:
+        while (event := self._next_event()) is not None:
             try:
-                self._follow(run_id)
+                event()
             except CambfsError as error:
-                log.info("run %d: nothing is fetched ahead of it: %s", run_id, error)
+                log.info("nothing is fetched ahead: %s", error)
             except Exception:
-                log.exception("run %d: unexpected error while fetching ahead of it", run_id)
+                log.exception("unexpected error while fetching ahead")
 
-    def _next_opened(self) -> RunId | None:
+    def _next_event(self) -> Callable[[], None] | None:
         with self._lock:
-            self._is_following = bool(self._opened)
-            return self._opened.popleft() if self._opened else None
+            self._is_following = bool(self._events)
+            return self._events.popleft() if self._events else None
+
+    def _end_sequence(self) -> None:
+        self._is_in_order = False
+        self._drop(set(self._ahead))
 
     def _follow(self, run_id: RunId) -> None:
         order = self._order_of(run_id)
@@ -142,13 +160,14 @@ class ReadAhead:
         self._ahead.discard(run_id)
         if step is not None and (step == 0 or (self._is_in_order and -self._most_results <= step < 0)):
             return  # opened again, or by one of several readers
-        self._is_in_order = step is not None and 0 < step <= self._reach()
+        is_next = step is not None and 0 < step <= self._reach()
+        self._is_in_order = is_next and self._skimmed < _MOST_SKIMMED
         self._last = run_id
         wanted = order.behind(run_id, self._most_results) if self._is_in_order else []
         self._drop(self._ahead.difference(wanted))
-        if self._is_in_order:
+        if wanted:
             self._mark(run_id)
-            self._fetch(wanted)
+            self._fetch(wanted, order.behind(wanted[-1], BULK_MOST - 1))
 
     def _reach(self) -> int:
         """How many steps at most the next open of a sequence may be away."""
@@ -182,11 +201,11 @@ class ReadAhead:
         with self._owner.use(run_id) as run:
             run.is_in_sequence = True
 
-    def _fetch(self, wanted: Sequence[RunId]) -> None:
+    def _fetch(self, wanted: Sequence[RunId], next_ones: Sequence[RunId]) -> None:
         if not self._context.speculation.is_allowed:
             return
         limits = {run_id: limit for run_id, limit in self._limits(wanted) if run_id not in self._ahead}
-        self._sign([run_id for run_id in limits if self._owner.info(run_id) is None])
+        self._sign(limits, next_ones)
         self._ahead.update(limits)
         for run_id, limit in limits.items():
             with self._owner.use(run_id) as run:
@@ -206,7 +225,18 @@ class ReadAhead:
                 if not self._owner.is_cached(run_id):
                     yield run_id, limit
 
-    def _sign(self, run_ids: Sequence[RunId]) -> None:
-        api = self._context.api
-        if api.stream_has_length is False or api.stream_tells_time is False:  # so storage is asked, too
-            self._context.signer.request_many(run_ids)
+    def _sign(self, run_ids: Iterable[RunId], next_ones: Sequence[RunId]) -> None:
+        """A step of a sequence adds one result. Its request has room for the next ones, and saves theirs."""
+        api, signer = self._context.api, self._context.signer
+        if api.stream_has_length is not False and api.stream_tells_time is not False:
+            return  # storage is not asked
+        unsigned = [run_id for run_id in run_ids if self._is_unknown(run_id) and signer.fresh(run_id) is None]
+        if unsigned:
+            unsigned.extend(filter(self._is_unknown, next_ones[: max(BULK_MOST - len(unsigned), 0)]))
+            signer.request_many(unsigned)
+
+    def _is_unknown(self, run_id: RunId) -> bool:
+        """Whether its size is to be asked for."""
+        with suppress(UnknownRun):
+            return self._owner.info(run_id) is None
+        return False

@@ -99,11 +99,15 @@ def _drop(settings: Settings, wanted: tuple[RunId, ...]) -> Settings:
 
     with open_client(settings) as client:
         client.check_key()
+    # First, because it fails without its libraries, and then the results here stay.
+    is_dropped = not settings.shared_cache or drop_shared(settings, wanted)
     disk = Disk(account_directory(settings))
     for run_id in wanted:
         disk.remove(run_id)
-    is_dropped = not settings.shared_cache or drop_shared(settings, wanted)
-    return settings if is_dropped else replace(settings, shared_cache="")
+    if is_dropped:
+        return settings
+    click.echo("cambfs: warning: the results stay in the shared cache; refresh them again when it is back", err=True)
+    return replace(settings, shared_cache="")
 
 
 def _parse(items: tuple[str, ...], runs_file: Path | None) -> tuple[tuple[RunId, ...], tuple[TaskId, ...]]:

@@ -138,7 +138,8 @@ def stay(
         logs.to_file(settings.log_file, settings.log_level)
     if (warning := account.check_key(settings)) is not None:
         _warn(warning)
-    if wiring.serve(settings, directory, declared, on_ready, reread) == signal.SIGINT:
+    warn = (lambda _: None) if settings.log_file is None else _warn  # without a file, the log is shown already
+    if wiring.serve(settings, directory, declared, on_ready, reread, warn) == signal.SIGINT:
         sys.exit(128 + signal.SIGINT)
 
 
@@ -178,7 +179,7 @@ def _work(
         _log.info("mounted at %s by process %d", directory, os.getpid())
         report.ready()
 
-    wiring.serve(settings, directory, declared, on_ready, reread)
+    wiring.serve(settings, directory, declared, on_ready, reread, report.warn)
     _log.info("unmounted from %s", directory)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import shlex
 import shutil
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from cambfs.account import account_directories, account_directory
 from cambfs.disk.disk import Disk
-from cambfs.doctor.report import Check, Finding, broken, ok, warning
+from cambfs.doctor.report import Check, Finding, State, broken, ok, warning
 from cambfs.mounts import mount_table, mountpoint
 from cambfs.mounts.mount_table import FSTYPE, Mounted
 from cambfs.mounts.probe import outcome, probe
@@ -167,7 +168,25 @@ def named(directory: Path) -> Iterator[Finding]:
             "DIR", f"{directory}: something else ({mounted.fstype}) is mounted there", "name another directory"
         )
         return
-    yield condition(directory, mounted, outcome(probe(directory), time.monotonic() + _RESPONSE_S))
+    yield (found := condition(directory, mounted, outcome(probe(directory), time.monotonic() + _RESPONSE_S)))
+    if found.state is State.OK:
+        yield from shared_cache(mounted)
+
+
+def shared_cache(mounted: Mounted) -> Iterator[Finding]:
+    """What the mount says of its own, which may be another than that of the settings here."""
+    try:
+        shared = json.loads(mount_table.read_inside(mounted, "status.json", _RESPONSE_S))["shared"]
+    except (OSError, ValueError, LookupError):  # another user's mount, or that of an older version
+        return
+    if shared and shared["is_up"] is False:
+        address = shared["address"]
+        reason = shared["reason"].removeprefix(f"{address}: ")
+        yield warning(
+            "DIR",
+            f"its shared cache {address} is down: {reason}",
+            f"cambfs doctor --shared-cache {shlex.quote(address)}",
+        )
 
 
 def condition(directory: Path, mounted: Mounted, response: int | None) -> Finding:

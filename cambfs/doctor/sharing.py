@@ -39,6 +39,7 @@ _SENTINEL_REMEDY = "write valkey+sentinel://HOST:26379/SERVICE for Sentinels"
 # What the text of an error has in it, in lower case, and what to do then.
 _REMEDIES = (
     ("protected mode", "give the server a password, or start it with --protected-mode no"),
+    ("number of clients", "raise maxclients there: each mount has a connection for each result under way"),
     ("without any password", "leave the password and the user out; this server has none"),
     ("invalid username-password", _LOGIN_REMEDY),
     ("authentication required", _LOGIN_REMEDY),
@@ -55,7 +56,13 @@ _REMEDIES = (
     ("unknown command", _SENTINEL_REMEDY),
     ("read only replica", f"name the primary, or {_SENTINEL_REMEDY}"),
     ("no memory is left", "CONFIG SET maxmemory-policy allkeys-lru, there"),
-    ("certificate", "use the name in the server's certificate, and set SSL_CERT_FILE to the file of its CA"),
+    ("its snapshots fail", "CONFIG SET save '', there, or give its disk room"),
+    ("too few replicas", "check its replicas, or CONFIG SET min-replicas-to-write 0, there"),
+    (
+        "certificate",
+        "use the name in the server's certificate, and add its CA to those of the system, as root: "
+        "update-ca-certificates",
+    ),
     ("wrong version number", "write valkey:// for a server without TLS"),
     ("closed by server", "write valkeys:// for a server with TLS"),
     ("reset by peer", "write valkeys:// for a server with TLS"),
@@ -67,7 +74,7 @@ _REMEDIES = (
 def checks(setup: Setup) -> Iterator[Check]:
     settings = setup.settings
     if settings is not None and settings.shared_cache:
-        yield Check("shared cache", "engine", lambda: sharing(setup, settings), _LIMIT_S)
+        yield Check("shared cache", "server", lambda: sharing(setup, settings), _LIMIT_S)
 
 
 def sharing(setup: Setup, settings: Settings) -> Iterator[Finding]:
@@ -84,10 +91,10 @@ def sharing(setup: Setup, settings: Settings) -> Iterator[Finding]:
         state = engine.state()
         took_s = time.monotonic() - begun_at
         if state.is_down:
-            yield trouble("engine", state.problem)
+            yield trouble("server", state.problem)
             return
         yield ok(
-            "engine", f"{state.address} responds ({milliseconds(took_s)}): {state.version or 'of no known version'}"
+            "server", f"{state.address} responds ({milliseconds(took_s)}): {state.version or 'of no known version'}"
         )
         yield (shared := trial(engine))
         if shared.state is State.OK:
@@ -109,24 +116,26 @@ def trouble(check: str, text: str) -> Finding:
     shown = text.partition(", with args")[0]
     if len(shown) > _LONGEST:  # a server in protected mode gives a lecture
         shown = shown.partition(". ")[0][:_LONGEST]
-    return warning(check, f"{shown.rstrip('.')}; results come from the API", next(remedies, _REMEDY))
+    return warning(check, f"{shown}; results come from the API", next(remedies, _REMEDY))
 
 
 def memory(state: EngineState) -> Iterator[Finding]:
     if state.used_bytes is None or state.max_bytes is None:
+        remedy = f"{_RIGHTS_REMEDY}, or look at maxmemory and maxmemory-policy there"
+        yield warning("engine's memory", "it does not tell this user (INFO)", remedy)
         return
     used = f"{shown_size(state.used_bytes)} in use"
     if not state.max_bytes:
         yield warning(
-            "engine's memory", f"{used}, without a limit: it may fill its machine", "CONFIG SET maxmemory 2gb, there"
+            "server's memory", f"{used}, without a limit: it may fill its machine", "CONFIG SET maxmemory 2gb, there"
         )
     else:
-        yield ok("engine's memory", f"{used}, of {shown_size(state.max_bytes)}")
+        yield ok("server's memory", f"{used}, of {shown_size(state.max_bytes)}")
     if state.policy in ("allkeys-lru", "allkeys-lfu"):
-        yield ok("engine's policy", f"{state.policy}: the results that are not in use go first")
+        yield ok("server's policy", f"{state.policy}: the results that are not in use go first")
     else:
         remedy = "CONFIG SET maxmemory-policy allkeys-lru, there, and the same line in its configuration file"
-        yield warning("engine's policy", f"{state.policy or 'not known'}: when it is full, sharing ends", remedy)
+        yield warning("server's policy", f"{state.policy or 'not known'}: when it is full, sharing ends", remedy)
 
 
 def trial(engine: Engine) -> Finding:

@@ -2,9 +2,12 @@
 
 It is unknown at first whether its object is the file that the stream brings. So it is trusted only after the heads of
 both were found equal once. Different bytes end that trust for the rest of the mount; a different length only for that
-run. The comparison itself is in `run`, which has the bytes.
+run. The comparison itself is in `sizes`, next to the bytes of the run.
 
-Threads: any; `probe` and `open` wait for the network. `_lock` guards the verdicts and is a leaf.
+A probe is the head and the end of an object: two requests at the same time. Beside a stream of a trusted storage, the
+end alone may be enough, which is one request.
+
+Threads: any; `probe`, `probe_end` and `open` wait for the network. `_lock` guards the verdicts and is a leaf.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from threading import Event, Lock
+from typing import TypeVar
 
 from cachetools import TTLCache
 
@@ -43,10 +47,13 @@ from cambfs.system.workers import Workers
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 HEAD_BYTES = 4096
 # Where the last frame of most FLAC files lies. A server sends so much at once on a new connection, and the rest a round
-# trip later.
+# trip later. Objects with longer frames make it longer: those of 24-bit stereo have up to 26 KB.
 _TAIL_BYTES = 12 * 1024
+_MOST_TAIL_BYTES = 32 * 1024
 # How long an unreachable storage is not asked again.
 _UNREACHABLE_FOR_S = 30.0
 # How long one run has for the first comparison before others try, too.
@@ -60,6 +67,8 @@ _PROBE_AGAIN_FOR_S = 2.0
 _PROBE_TAKES_S = 2.0
 # After so many failures in a row to sign, the API is not asked to sign for a while.
 _FAILED_SIGNINGS = 3
+# The object is gone. That says nothing about ranges.
+_GONE = (404, 410)
 
 
 @dataclass(frozen=True)
@@ -77,13 +86,14 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class _Tail:
-    """The object's bytes from `start` on."""
+class Tail:
+    """The end of an object: its bytes from `start` on, its length, and its validator and age as in Probe."""
 
     start: int
     total: int
-    etag: str | None
     content: bytes
+    etag: str | None
+    modified_s: float | None
 
 
 class ObjectStore:
@@ -99,6 +109,8 @@ class ObjectStore:
         self._unreachable_until = 0.0
         self._failed_signings = 0
         self._gives_tails = True  # it supports ranges that count from the end
+        self._tail_bytes = _TAIL_BYTES
+        self._is_counted = False  # the object that was probed last ends with the last sample that its head counts
         self._refuted: set[RunId] = set()  # runs whose object has another length than the stream
         self._proof_due_at = 0.0
         self._probes: TTLCache[RunId, Probe] = TTLCache(_PROBES_KEPT, _PROBE_HOLDS_S, timer=since_boot_s)
@@ -116,6 +128,11 @@ class ObjectStore:
     @property
     def distrusted(self) -> bool:
         return self._distrusted
+
+    @property
+    def ends_suffice(self) -> bool:
+        """Whether the end of an object is likely to tell its size, beside the head of the stream."""
+        return self.proven and self._gives_tails and self._is_counted
 
     def claim_proof(self) -> bool:
         """Whether the caller should fetch the head of a stream to compare: one caller does, the others wait a while."""
@@ -159,20 +176,41 @@ class ObjectStore:
     def probe(self, run_id: RunId, is_awaited: Callable[[], bool] = always) -> Probe:
         """The head and the end of the object, requested unless that was just done. Raises what signing raises, and
         StorageUseless when storage fails; NotRepeated when that may pass, and no caller waits for it."""
-        with self._lock:
-            recent = self._probes.get(run_id)
-            if run_id in self._refuted:
-                raise StorageUseless(f"run {run_id}: storage has another length than the stream")
+        recent = self._recent(run_id)
         if recent is not None:
             return recent
-        self._sign_for_probe(run_id, is_awaited)
-        try:
-            probe = retrying(lambda: self._probe(run_id), _PROBE_AGAIN_FOR_S, self._closing, is_awaited)
-        except RemoteError as error:
-            raise StorageUseless(str(error)) from error
+        probe = self._asked(run_id, is_awaited, self._probe)
         with self._lock:
             self._probes[run_id] = probe
+            self._is_counted = audio.is_counted(probe.head, probe.end)
         return probe
+
+    def probe_end(self, run_id: RunId, is_awaited: Callable[[], bool] = always) -> Probe | Tail:
+        """The end of the object alone, which is one request and not two. The probe if that was just made, or if storage
+        has no ranges that count from the end. Raises as `probe`."""
+        recent = self._recent(run_id)
+        if recent is not None:
+            return recent
+        if self._gives_tails:
+            try:
+                return self._asked(run_id, is_awaited, self._end)
+            except StorageUseless:
+                if self._gives_tails:
+                    raise
+        return self.probe(run_id, is_awaited)
+
+    def _recent(self, run_id: RunId) -> Probe | None:
+        with self._lock:
+            if run_id in self._refuted:
+                raise StorageUseless(f"run {run_id}: storage has another length than the stream")
+            return self._probes.get(run_id)
+
+    def _asked(self, run_id: RunId, is_awaited: Callable[[], bool], ask: Callable[[RunId], T]) -> T:
+        self._sign_for_probe(run_id, is_awaited)
+        try:
+            return retrying(lambda: ask(run_id), _PROBE_AGAIN_FOR_S, self._closing, is_awaited)
+        except RemoteError as error:
+            raise StorageUseless(str(error)) from error
 
     def _sign_for_probe(self, run_id: RunId, is_awaited: Callable[[], bool]) -> None:
         try:
@@ -205,9 +243,15 @@ class ObjectStore:
         except LinkError as error:
             raise StorageUseless(f"storage: {error}") from error
 
-    def _ask_for_tail(self, run_id: RunId, give_up_at: float) -> Future[_Tail]:
+    def _end(self, run_id: RunId) -> Tail:
+        try:
+            return self._tail(run_id, time.monotonic() + _PROBE_TAKES_S)
+        except LinkError as error:
+            raise StorageUseless(f"storage: {error}") from error
+
+    def _ask_for_tail(self, run_id: RunId, give_up_at: float) -> Future[Tail]:
         """The last bytes of the object, requested beside its head: that saves a round trip."""
-        future: Future[_Tail] = Future()
+        future: Future[Tail] = Future()
 
         def ask() -> None:
             try:
@@ -224,18 +268,19 @@ class ObjectStore:
         future.set_exception(StorageUseless("not asked for"))
         return future
 
-    def _tail(self, run_id: RunId, give_up_at: float) -> _Tail:
+    def _tail(self, run_id: RunId, give_up_at: float) -> Tail:
         try:
-            with closing(self._open_signed(run_id, -_TAIL_BYTES, None)) as body:
+            with closing(self._open_signed(run_id, -self._tail_bytes, None)) as body:
                 if not body.ranges or body.total is None:
                     self._gives_tails = False
                     raise StorageUseless("storage has no ranges")
-                return _Tail(body.start, body.total, body.etag, _read(body, body.total - body.start, give_up_at))
-        except BadResponse:
-            self._gives_tails = False
+                content = _read(body, body.total - body.start, give_up_at)
+                return Tail(body.start, body.total, content, body.etag, body.modified_s)
+        except BadResponse as error:
+            self._gives_tails = self._gives_tails and error.status in _GONE
             raise
 
-    def _end_of(self, run_id: RunId, found: Probe, asked: Future[_Tail], give_up_at: float) -> End:
+    def _end_of(self, run_id: RunId, found: Probe, asked: Future[Tail], give_up_at: float) -> End:
         """What the object's last bytes say of its end."""
         head, total = found.head, found.total
         start = max(total - audio.tail_bytes_wanted(head), len(head))
@@ -250,7 +295,10 @@ class ObjectStore:
             if (tail.total, tail.etag) == (total, found.etag) and (end is not End.BROKEN or tail.start <= start):
                 return end
         with closing(self.open(run_id, found, start, total)) as body:
-            return audio.end_of(head, head + _read(body, total - start, give_up_at), total)
+            end = audio.end_of(head, head + _read(body, total - start, give_up_at), total)
+        if end is not End.BROKEN:
+            self._tail_bytes = max(self._tail_bytes, min(total - start, _MOST_TAIL_BYTES))
+        return end
 
     def open(self, run_id: RunId, probe: Probe, start: int, stop: int | None) -> Body:
         """The object's bytes from `start` on, of just the object that was probed. Raises BadResponse when it is not,

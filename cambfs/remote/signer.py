@@ -37,7 +37,7 @@ _KEPT_BYTES = 64 << 20
 _ENTRY_BYTES = 300
 # Anything else may be about these runs, or about now.
 _NO_SUCH_ENDPOINT = (404, 405, 501)
-_BULK_MOST = 5  # run ids a call, says the API's documentation; and two at the least
+BULK_MOST = 5  # run ids a call, says the API's documentation; and two at the least
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,8 @@ class Signer:
         with self._lock:
             wanted = [run_id for run_id in run_ids if self._known(run_id) is None]
             self._asked.update({run_id: Future() for run_id in wanted})
-        for first in range(0, len(wanted), _BULK_MOST):
-            batch = wanted[first : first + _BULK_MOST]
+        for first in range(0, len(wanted), BULK_MOST):
+            batch = wanted[first : first + BULK_MOST]
             self._start(f"sign-{batch[0]}-and-{len(batch) - 1}", partial(self._ask_many, batch), batch)
 
     def _start_one(self, run_id: RunId, is_awaited: Callable[[], bool]) -> None:

@@ -55,7 +55,7 @@ class Body(Protocol):
               response goes to the end of the result
     total     the length of the whole result in bytes as the headers tell it; None when they do not
     is_stored it is from storage, not from the API
-    is_shared another machine has fetched it, so it says nothing of the link to API and storage
+    is_shared it is from the shared tier, where another machine put it
     framed    True: an end that comes too early raises BrokenBody. False: the body just ends when the connection does,
               so its end proves nothing
     etag      a strong validator, or None

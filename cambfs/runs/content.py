@@ -17,8 +17,9 @@ from cambfs.errors import CacheDamaged, ResultChanged, TooLarge
 from cambfs.model import Arrived, RunInfo
 from cambfs.names import RunId
 from cambfs.remote.source import Body
-from cambfs.sizes.completeness import Completeness, head_of
+from cambfs.sizes.completeness import Completeness
 from cambfs.sizes.sizing import Sizing
+from cambfs.sizes.stored_end import head_of
 from cambfs.tier.upload import Reach
 
 log = logging.getLogger(__name__)

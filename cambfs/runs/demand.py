@@ -7,6 +7,7 @@ method, and calls it again and again while a caller waits.
 from __future__ import annotations
 
 from cambfs.runs.content import Content
+from cambfs.sizes.stored_end import StoredEnd
 from cambfs.transfers.context import Context
 from cambfs.transfers.downloader import Downloader
 
@@ -24,24 +25,39 @@ class Demand:
         """All of the result."""
         if self._content.is_whole:
             return
-        self._stream()
+        self.stream()
         if self._content.size is None and self._context.api.stream_has_length is False:
             self.size()
         elif not self._content.sizing.is_time_told and self._context.api.stream_tells_time is False:
-            self.probe()  # a program that opens a file asks for its time next
+            self.measure()  # a program that opens a file asks for its time next
 
     def size(self) -> None:
-        is_header_to_come = self._downloader.stream is not None and not self._content.is_begun
+        is_header_to_come = self._downloader.is_header_to_come and not self._content.is_begun
         if not (is_header_to_come and self._context.api.stream_has_length):
-            self.probe()
+            self.measure()
         if (self._content.size is None and self._is_stream_needed()) or self._may_stream_tell_time():
-            self._stream()
+            self.stream()
 
     def head(self) -> None:
         """The first bytes: storage sends them beside the size. Where that is of no use, the stream has them."""
         self.probe()
         if not self._downloader.is_probing or self._downloader.is_probe_slow:
-            self._stream()
+            self.stream()
+
+    def measure(self) -> None:
+        """As `probe`, for the size and the time: beside a stream, the end of the object tells them."""
+        loader, sizing, store = self._downloader, self._content.sizing, self._context.store
+        if sizing.probe is not None or loader.is_size_to_come:
+            return
+        if sizing.stored_end is None and loader.stream is not None and store.ends_suffice:
+            loader.start_probe(store.probe_end)
+        elif sizing.stored_end is None or (self._content.size is None and not self._is_head_to_come(sizing.stored_end)):
+            loader.start_probe(store.probe)
+
+    def _is_head_to_come(self, end: StoredEnd) -> bool:
+        """Whether the stream is about to bring the head that belongs to this end."""
+        loader = self._downloader
+        return end.is_agreed is None and loader.stream is not None and loader.is_probe_recent
 
     def probe(self) -> None:
         """What storage knows, unless another machine is about to tell it."""
@@ -50,11 +66,11 @@ class Demand:
 
     def _probe(self) -> None:
         if self._content.sizing.probe is None:
-            self._downloader.start_probe()
+            self._downloader.start_probe(self._context.store.probe)
 
     def bytes(self, offset: int, stop: int) -> None:
         """Those of offset … stop that are missing."""
-        self._stream()
+        self.stream()
         missing = self._content.missing(offset, stop)
         if missing is None or not self._downloader.is_far(missing[0]):
             return
@@ -84,8 +100,8 @@ class Demand:
         if self._proves_storage and not self._context.store.proven:
             self._context.store.give_up_proof()
 
-    def _stream(self) -> None:
-        """From the first byte that is missing, or once more from the first."""
+    def stream(self) -> None:
+        """The bytes from the first that is missing on, or once more from the first."""
         start = 0 if self._content.needs_another_response else self._content.filled.filled_until(0)
         self._downloader.start_stream(start)
 

@@ -29,12 +29,20 @@ class Handle:
     """One open result. `same_bytes`: every byte is what it was at the last open of this run. `beside_other`: an older
     version of the result is still open."""
 
-    def __init__(self, lease: Lease, *, same_bytes: bool, beside_other: bool) -> None:
+    def __init__(self, lease: Lease, closed: Callable[[bool], None], *, same_bytes: bool, beside_other: bool) -> None:
+        """`closed` is told at the end whether its reader left most of the result out."""
         self._lease = lease
+        self._closed = closed
+        self._read_bytes = 0  # one word, written by any thread; a count that gets lost does no harm
         self.same_bytes = same_bytes
         self.beside_other = beside_other
-        self.readinto = lease.run.readinto
         self.check = lease.run.check
+
+    def readinto(self, offset: int, buffer: memoryview, deadline: Deadline) -> int:
+        """As `Run.readinto`."""
+        count = self._lease.run.readinto(offset, buffer, deadline)
+        self._read_bytes += count
+        return count
 
     def read(self, offset: int, length: int, deadline: Deadline) -> bytes:
         """`length` bytes, or fewer only because the result ends there. Raises CambfsError."""
@@ -60,3 +68,9 @@ class Handle:
         """Call once. The rest of a nearly finished result is still fetched."""
         with self._lease:
             self._lease.run.close_handle()
+            size = self._lease.run.known_size
+        if size is None:
+            return
+        is_skimmed = 2 * self._read_bytes < size
+        if not (is_skimmed and self.same_bytes):  # the kernel may have had the rest
+            self._closed(is_skimmed)

@@ -126,7 +126,8 @@ class Library:
         if not for_size:
             self._lookups.opened(run_id)
             self._read_ahead.opened(run_id)
-        return Handle(lease, same_bytes=same_bytes, beside_other=beside_other)
+        closed = _ignored if for_size else self._read_ahead.closed
+        return Handle(lease, closed, same_bytes=same_bytes, beside_other=beside_other)
 
     def signature(self, run_id: RunId, deadline: Deadline) -> Signature:
         """The run's file_url response, asked for anew when the last one does not hold long enough. Raises
@@ -341,3 +342,7 @@ class Library:
             runs = [*self._runs.values(), *(run for detached in self._detached.values() for run in detached)]
         for run in runs:  # open files are not closed when the mount ends
             run.unlink()
+
+
+def _ignored(_is_skimmed: bool) -> None:
+    """Programs have not opened such a result."""

@@ -9,7 +9,6 @@ a run's, the library's, the cache's. No lock is held over a request or while wai
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -22,7 +21,7 @@ from cambfs.deadline import Deadline
 from cambfs.errors import BrokenBody, CacheDamaged, CambfsError, NotWhole, ResultChanged
 from cambfs.model import Arrived, Progress, RunInfo
 from cambfs.names import RunId
-from cambfs.remote.object_store import Probe
+from cambfs.remote.object_store import Probe, Tail
 from cambfs.remote.source import Body
 from cambfs.runs.content import Content
 from cambfs.runs.demand import Demand
@@ -77,8 +76,9 @@ class Run:
         self._handles = 0
         self._ahead_bytes = 0  # the largest size at which it is fetched before it is opened
         self._is_only_ahead = False  # it has never been opened
+        self._is_expected = False  # the stream is only there because an open is likely
+        self._refusal: CambfsError | None = None  # why there is no stream, while storage may tell the size
         self.is_in_sequence = False  # opened or expected in listing order; one word, written by any thread
-        self._lingers_since = math.inf  # in time.monotonic seconds
         self._was_exceeded = False  # a response had more bytes than storage said
 
     # For callers, each in its own thread.
@@ -108,7 +108,7 @@ class Run:
         """Asks storage for the size if that may help. Does not wait."""
         with self._changed:
             if not self._is_over:
-                self._demand.probe()
+                self._demand.measure()
 
     def fetch_ahead(self, most_bytes: int) -> None:
         """Fetches a result of at most `most_bytes` before it is opened, behind everything that callers wait for. Does
@@ -120,7 +120,7 @@ class Run:
             self._is_only_ahead = not self._content.is_begun
             self.is_in_sequence, self._ahead_bytes = True, most_bytes
             self._downloader.note_wanted(bool(self._waiters))
-            self._demand.audio()
+            self._demand.stream()
 
     def expect_open(self) -> None:
         """A caller that asks for the size is likely to open the result next: its audio is requested now. Does not
@@ -130,6 +130,7 @@ class Run:
             if self._is_over or self._handles or self._content.is_whole or self._content.must_be_checked:
                 return
             self._is_only_ahead = not self._content.is_begun
+            self._is_expected = self._is_expected or self._downloader.stream is None
             self._demand.audio()
 
     def stop_ahead(self) -> None:
@@ -150,6 +151,11 @@ class Run:
         return is_long or not self.is_in_sequence
 
     @property
+    def known_size(self) -> int | None:
+        """Without the lock."""
+        return self._content.size
+
+    @property
     def is_open(self) -> bool:
         """Without the lock."""
         return self._handles > 0
@@ -162,7 +168,7 @@ class Run:
         """Adds a handle as soon as the first audio or its headers are here. Raises CambfsError, and adds none."""
         with self._changed:
             self._handles += 1
-            self._is_only_ahead, self._ahead_bytes = False, 0
+            self._is_only_ahead, self._is_expected, self._ahead_bytes = False, False, 0
             if self._handles == 1:
                 self._changed.notify_all()  # a transfer may linger because the run was not open
         try:
@@ -309,14 +315,17 @@ class Run:
 
     def ranges(self) -> tuple[str | None, Probe | None]:
         with self._changed:
-            if not self._content.has_ranges and not self._content.is_validated:
-                self._await_storage()  # a response broke; perhaps storage can go on with it
+            # A response broke; perhaps storage can go on with it.
+            self._await_storage(lambda: self._content.has_ranges or self._content.is_validated)
             return self._content.etag, self._content.sizing.stored_ranges
 
-    def _await_storage(self) -> None:
-        self._demand.probe()
-        self._changed.wait_for(self._is_probe_over, min(self._context.timeout_s, self._context.tuning.end_takes_s))
-        self._judge()
+    def _await_storage(self, is_enough: Callable[[], bool]) -> None:
+        wait_until = time.monotonic() + min(self._context.timeout_s, self._context.tuning.end_takes_s)
+        for _ in range(2):  # the end of the object may be under way, and then all that storage knows is needed
+            if not is_enough():
+                self._demand.probe()
+                self._changed.wait_for(self._is_probe_over, max(wait_until - time.monotonic(), 0.0))
+                self._judge()
 
     def lost_ranges(self, *, of_api: bool) -> None:
         with self._changed:
@@ -330,7 +339,7 @@ class Run:
             self._waiters.check()
             self._content.begin(body)
             if self._content.size is None or not self._content.sizing.is_time_told:
-                self._demand.probe()
+                self._demand.measure()
             self._tell()
             self._changed.notify_all()
             self._waiters.yield_to_readers()
@@ -383,9 +392,7 @@ class Run:
 
     def _linger(self, transfer: Transfer) -> None:
         transfer.note_wanted(False)
-        self._lingers_since = time.monotonic()
         self._changed.wait_for(lambda: self._is_wanted() or self._is_over, self._context.tuning.linger_s)
-        self._lingers_since = math.inf
         transfer.note_wanted(True)
 
     def _is_wanted(self) -> bool:
@@ -396,6 +403,12 @@ class Run:
             return True
         return size is not None and came > 0 and size - came <= max(self._context.tuning.nearly_bytes, size // 10)
 
+    def is_repeated(self) -> bool:
+        """A stream that was only expected is not: a caller that needs it starts another one."""
+        with self._changed:
+            was_expected, self._is_expected = self._is_expected, False
+            return not was_expected
+
     def has_ranges(self) -> bool:
         with self._changed:
             if not self._content.has_ranges:
@@ -404,8 +417,7 @@ class Run:
 
     def end(self, transfer: Transfer, position: int, body: Body) -> int | None:
         with self._changed:
-            if self._content.is_doubtful(position, body):
-                self._await_storage()
+            self._await_storage(lambda: not self._content.is_doubtful(position, body))
             if self._content.prove(position, body):
                 self._note_end(position)
                 return None
@@ -458,20 +470,23 @@ class Run:
         """Whether the result is whole now and should be kept."""
         with self._changed:
             self._changed.notify_all()
+            may_storage_tell = self._downloader.may_storage_tell
             was_stream = self._downloader.forget(transfer, error)
             if was_stream and error is not None and not self._is_over:
                 self._settle_time()  # a stat that waited for just that has its size
-                self._note_failure(error)
+                self._note_failure(error, may_storage_tell)
             is_to_be_kept = self._is_worth_keeping() and self._content.note_whole()
             if self._handles and error is None and not self._is_over:
                 with suppress(CambfsError):  # the next read tries again and gets the error
                     self._demand.audio()
             return is_to_be_kept
 
-    def _note_failure(self, error: CambfsError) -> None:
-        """Callers that wait share it; but no caller asked for a stream that was begun beside the size."""
-        if self._is_only_ahead and not self._ahead_bytes:
+    def _note_failure(self, error: CambfsError, may_storage_tell: bool) -> None:
+        """Callers that wait share it; but those that only asked for the size did not ask for this stream, and storage
+        may tell it."""
+        if self._is_only_ahead and self._waiters and (may_storage_tell or error.temporary):
             self._is_only_ahead = False  # if the stream is needed, it is asked for again, and then its failure counts
+            self._refusal = None if error.temporary else error
         else:
             self._fail(error)
 
@@ -494,9 +509,8 @@ class Run:
         with self._changed:
             self._changed.wait(wait_s)
             reach = self._content.reach()
-            is_over = self._is_over or (self._downloader.stream is None and not (reach.proof and reach.info is None))
-            lingered_s = time.monotonic() - self._lingers_since
-            is_over = is_over or lingered_s > self._context.tuning.hand_over_s  # another machine may want it now
+            is_ended = self._downloader.stream is None and not (reach.proof and reach.info is None)
+            is_over = self._is_over or self._downloader.is_idle or is_ended
             return replace(reach, is_over=is_over, is_wrong=not self._is_worth_keeping())
 
     def bytes_at(self, start: int, count: int) -> bytes:
@@ -504,15 +518,19 @@ class Run:
 
     # For probes and checks, in their threads.
 
-    def probe_ended(self, probe: Probe | None, error: CambfsError | None) -> None:
+    def probe_ended(self, answer: Probe | Tail | None, error: CambfsError | None) -> None:
         with self._changed:
-            self._downloader.forget_probe(probe is not None, error)
+            self._downloader.forget_probe(answer is not None, error)
             if error is None:
-                self._content.sizing.probe = probe
+                self._content.sizing.answered(answer)
                 try:
                     self._judge()
                 except CacheDamaged as damage:
                     error = damage
+                if answer is not None and self._content.sizing.is_end_refuted and not self._is_over:
+                    self._demand.probe()
+            if answer is None and error is None:
+                error, self._refusal = self._refusal, None
         self._note_worker_ended(error)
 
     def check_cached(self) -> None:

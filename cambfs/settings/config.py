@@ -145,7 +145,7 @@ def read_config(file: Path, profile: str, known: Collection[str]) -> dict[str, S
         top = _parse_toml(content)
         profiles = _profiles(top.pop("profile", {}))
         if any("api_key" in table for table in (top, *profiles.values())):
-            user_files.check_nobody_else_reads(file, status)
+            user_files.check_nobody_else_reads(file, status, "the API key")
     except (FileNotFoundError, NotADirectoryError):
         top, profiles = {}, {}
     except OSError as error:
@@ -215,7 +215,7 @@ def read_password_file(path: Path) -> Password:
 def _read_secret(path: Path, what: str) -> bytes:
     try:
         content, status = user_files.read(path, _MAX_KEY_BYTES)
-        user_files.check_nobody_else_reads(path, status)
+        user_files.check_nobody_else_reads(path, status, what)
         user_files.check_nobody_else_writes(path, status)
     except OSError as error:
         raise SettingError(f"{path}: {error.strerror}; it should hold {what}") from None

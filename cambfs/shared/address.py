@@ -21,7 +21,8 @@ _URL = re.compile(r"(valkey|redis)(s?)(?:\+(sentinel|cluster))?://(?:([^@/]*)@)?
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?", re.ASCII)
 _FORMS = "valkey://HOST:6379/0, valkey+sentinel://HOST:26379/SERVICE or valkey+cluster://HOST:6379"
 _PASSWORD_PLACE = (
-    "a password does not belong in the URL; set CAMBFS_SHARED_CACHE_PASSWORD or shared_cache_password_file instead"
+    "a password does not belong in the URL; set CAMBFS_SHARED_CACHE_PASSWORD, "
+    "or name a file with --shared-cache-password-file"
 )
 
 
@@ -63,7 +64,7 @@ def parse(url: str) -> Address:
         raise ValueError(_PASSWORD_PLACE)
     match = _URL.fullmatch(url)
     if match is None:
-        raise ValueError(f"this is not the address of an engine; write for example {_FORMS}")
+        raise ValueError(f"this is not the address of a Valkey or Redis server; write for example {_FORMS}")
     _, secure, layout_text, user, hosts_text, path = match.groups()
     layout = Layout(f"+{layout_text.lower()}" if layout_text else "")
     hosts = _hosts(hosts_text, _SENTINEL_PORT if layout is Layout.SENTINEL else _PORT)

@@ -55,12 +55,10 @@ class Breaker:
         with self._lock:
             if not self._reason:
                 return False
-            left_s = self._retry_at - self._clock()
-            if left_s <= 0 and not self._is_trying:
-                self._is_trying = True
-                return True
-            when = f"in {max(left_s, 1):.0f} s" if left_s > 0 else "now"
-            raise EngineDown(f"{self._reason}; it is tried again {when}")
+            if self._is_trying or self._clock() < self._retry_at:
+                raise EngineDown(self._reason)
+            self._is_trying = True
+            return True
 
     def _note_answer(self, is_trial: bool) -> None:
         with self._lock:
@@ -75,4 +73,6 @@ class Breaker:
             is_news = not self._reason
             self._reason, self._retry_at = reason, self._clock() + PAUSE_S
         if is_news:
-            _log.warning("the shared cache is down, so this mount asks the API: %s", reason)
+            # Also printed by `fetch` and in programs, which are no mounts.
+            remedy = f"to find out why: cambfs doctor --shared-cache {self._name}"
+            _log.warning("the shared cache is down, so results come from the API: %s; %s", reason, remedy)

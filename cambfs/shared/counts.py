@@ -64,3 +64,5 @@ class Counts:
         with self._lock:
             if self._usage.is_up is not is_up:
                 self._usage = replace(self._usage, is_up=is_up, since_s=self._clock(), reason=reason)
+            elif self._usage.reason != reason:  # down since then, but by now for another reason
+                self._usage = replace(self._usage, reason=reason)

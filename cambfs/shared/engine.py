@@ -37,7 +37,7 @@ class EngineDown(CambfsError):
 
 
 class EngineFull(EngineDown):
-    """No memory is left, and the engine evicts nothing. Nothing was changed. Other calls may succeed."""
+    """It takes nothing new, for example because no memory is left. Nothing was changed. Other calls may succeed."""
 
 
 class RunMoves(EngineDown):
@@ -85,7 +85,9 @@ class Engine(Protocol):
     def append(self, run_id: RunId, token: bytes, offset: int, data: bytes) -> bool:
         """Appends if the token holds the lease and the log has exactly `offset` bytes, and renews the lease. If not,
         nothing is changed and False is returned; so a repetition is harmless. Offset 0 removes an older log first, and
-        leaves its facts. Empty data renews the lease. Raises EngineFull."""
+        leaves its facts. Empty data renews the lease. Raises EngineFull.
+
+        Much data may take several such steps, each within PATIENCE_S. If one of them fails, those before it remain."""
 
     def finish(self, run_id: RunId, token: bytes, facts: bytes) -> bool:
         """Writes the facts and ends the lease, if the token holds it and the log is there without a gap. The log then

@@ -8,9 +8,14 @@ time of each step, but not of resolving a name, and not of all steps together. `
 
 from __future__ import annotations
 
+import re
+import shlex
+import socket
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import replace
 from threading import Lock
 from typing import Any, Protocol, TypeVar
 
@@ -27,13 +32,30 @@ try:
     from valkey.cluster import ClusterNode, ValkeyCluster
     from valkey.sentinel import MasterNotFoundError, Sentinel
 except ImportError:
-    raise ConfigError("a shared cache needs two more libraries; run: pip install 'cambfs[shared]'") from None
+    # Not `cambfs[shared]`: the pip of another environment would look for cambfs in a registry.
+    _install = f"{shlex.quote(sys.executable)} -m pip install valkey libvalkey"
+    raise ConfigError(f"a shared cache needs two more libraries; run: {_install}") from None
 
 T = TypeVar("T")
 _MOST_TEXT = 200  # characters of a server's own words
-_ANSWER_S = 0.25
-# Besides the connection itself, TLS needs two round trips and a signature of the server.
-_CONNECT_S, _TLS_CONNECT_S = 0.25, 0.5
+# What the library says, and the same for a user.
+_WORDS = (
+    (re.compile(r"Error -?\d+ connecting to (\S+)\. "), r"cannot connect to \1: "),
+    (re.compile(r"Error while reading from \S+?(?: :|:) \(-?\d+, '(.*)'\)"), r"no response: \1"),
+    # After a failure `Link` closes the connections of all calls.
+    (re.compile("no response: Bad file descriptor"), "closed, because another request had failed"),
+    # The server had sent something, or closed the connection, before it was asked anything.
+    (re.compile("Connection not ready"), "the server refuses connections: in protected mode, or because of maxclients"),
+)
+_ANSWER_S = 0.25  # also for each step of TLS
+_CONNECT_S = 0.25
+# Routers and load balancers forget a silent connection after some minutes, and tell neither end.
+_KEEPALIVE = {socket.TCP_KEEPIDLE: 60, socket.TCP_KEEPINTVL: 15, socket.TCP_KEEPCNT: 4}
+# Errors of writing alone; a server that has one of them goes on to give what it has.
+_TAKES_NOTHING = {
+    "MISCONF ": "its snapshots fail; set save '' there",
+    "NOREPLICAS ": "it has too few replicas; set min-replicas-to-write 0 there",
+}
 
 
 class Client(Protocol):
@@ -61,7 +83,8 @@ class Link:
         self._password = password
         self._start = start
         self._breaker = breaker or Breaker(str(address))
-        self._lock = Lock()  # guards the next two
+        self._lock = Lock()  # guards the next three
+        self._connects = 0
         self._client: Client | None = None  # thrown away after each failure, with all that it knows of servers
         self._is_closed = False
 
@@ -90,15 +113,16 @@ class Link:
             future.set_result(work(self._connected()))
         except Exception as error:
             down = meaning_of(error, str(self.address), self._password)
-            if type(down) is EngineDown:
-                self._discard()
-            future.set_exception(down)
+            client = self._take() if type(down) is EngineDown else None
+            future.set_exception(down)  # before other calls fail because of what follows
+            if client is not None:
+                client.close()
 
     def _connected(self) -> Client:
         """The client. Two threads may make one at the same time, and then one of them is kept."""
         if (client := self._client) is not None:
             return client
-        made = connect(self.address, self._password)
+        made = connect(self._next_address(), self._password)
         with self._lock:
             if self._client is None and not self._is_closed:
                 self._client = made
@@ -109,10 +133,21 @@ class Link:
             raise EngineDown("this mount is ending")
         return kept
 
-    def _discard(self) -> None:
+    def _next_address(self) -> Address:
+        """Each time with another host first: the time of a call is over before several silent ones were tried."""
+        with self._lock:
+            first = self._connects % len(self.address.hosts)
+            self._connects += 1
+        return replace(self.address, hosts=self.address.hosts[first:] + self.address.hosts[:first])
+
+    def _take(self) -> Client | None:
+        """The client, for its end. The next call makes another one."""
         with self._lock:
             client, self._client = self._client, None
-        if client is not None:
+        return client
+
+    def _discard(self) -> None:
+        if (client := self._take()) is not None:
             client.close()
 
 
@@ -121,8 +156,9 @@ def connect(address: Address, password: str) -> Client:
     what `meaning_of` understands."""
     options: dict[str, Any] = {
         "socket_timeout": _ANSWER_S,
-        "socket_connect_timeout": _TLS_CONNECT_S if address.is_tls else _CONNECT_S,
+        "socket_connect_timeout": _CONNECT_S,
         "socket_keepalive": True,
+        "socket_keepalive_options": _KEEPALIVE,
     }
     if address.is_tls:
         options |= {"ssl": True, "ssl_check_hostname": True}
@@ -147,11 +183,16 @@ def connect(address: Address, password: str) -> Client:
 def meaning_of(error: Exception, address: str, password: str = "") -> EngineDown:
     """What a failed call says about the engine. The text begins with the address, and has nothing of the password."""
     # A server that does not know AUTH repeats its beginning.
-    text = visible(str(error)).partition(", with args")[0].strip() or type(error).__name__
+    text = visible(str(error)).partition(", with args")[0].strip().rstrip(".") or type(error).__name__
+    for theirs, ours in _WORDS:
+        text = theirs.sub(ours, text)
     if password:
         text = text.replace(password, "…")
     if isinstance(error, exceptions.OutOfMemoryError) or "OOM command not allowed" in text:
         return EngineFull(f"{address}: no memory is left; set maxmemory-policy allkeys-lru there")
+    for code, reason in _TAKES_NOTHING.items():
+        if code in text:
+            return EngineFull(f"{address}: it takes nothing new: {reason}")
     if isinstance(error, exceptions.TryAgainError | exceptions.AskError) or "TTL exhausted" in text:
         return RunMoves(f"{address}: this run is being moved to another node")
     if isinstance(error, MasterNotFoundError):

@@ -17,6 +17,7 @@ from cambfs.remote.object_store import HEAD_BYTES
 from cambfs.remote.source import Body
 from cambfs.sizes.proof import UNPROVEN, Claims, proof_of
 from cambfs.sizes.sizing import Sizing
+from cambfs.sizes.stored_end import head_of
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +83,9 @@ class Completeness:
 
     def is_doubtful(self, spool: Spool, position: int, body: Body) -> bool:
         """Whether storage may tell more of an end than is known so far."""
-        return self._sizing.probe is None and not self._proof_at(spool, position, body)
+        if self._sizing.probe is not None:
+            return False
+        return self._sizing.is_end_elsewhere(position) or not self._proof_at(spool, position, body)
 
     def prove(self, spool: Spool, position: int, body: Body) -> bool:
         """Whether it is proven that the result ends where a response did."""
@@ -115,8 +118,7 @@ class Completeness:
         if not body.framed and flac.is_cut_short(spool.read(0, min(position, HEAD_BYTES)), position):
             end = End.BROKEN
         again = self._ended_at == position
-        is_stored_whole = self._sizing.probe is not None and self._sizing.probe.end is End.WHOLE
-        return Claims(position, body.framed, end, stored, again, body.is_stored, is_stored_whole)
+        return Claims(position, body.framed, end, stored, again, body.is_stored, self._sizing.is_stored_whole)
 
 
 def end_at(spool: Spool, size: int) -> End:
@@ -128,12 +130,6 @@ def end_at(spool: Spool, size: int) -> End:
     if any(stop > size for _, stop in spool.filled):
         return End.BROKEN  # another response went on
     return audio.end_of(head, spool.read(start, size - start), size)
-
-
-def head_of(spool: Spool, size: int | None) -> bytes:
-    """The beginning of a result, once it is here; b"" before."""
-    length = HEAD_BYTES if size is None else min(size, HEAD_BYTES)
-    return spool.read(0, length) if spool.filled.covers(0, length) else b""
 
 
 def _is_contradicted(claims: Claims) -> bool:

@@ -2,7 +2,8 @@
 
 In the order of trust, a size comes from the cache or a proven end, from the length in the stream's header, from an
 earlier use of the run, or from storage: if the structure of its object agrees, and it begins like the stream, or
-storage has proven itself with another run.
+storage has proven itself with another run. Beside a stream, the end of storage's object is enough, as long as it agrees
+with the stream (`stored_end`). Where it does not, the heads of both are compared.
 
 Not the requests (`object_store`, `transfer`), nor when an end is proven (`proof`). No threads: the run that owns it
 holds its lock for every method. It returns what follows for storage and for open files.
@@ -13,13 +14,14 @@ from __future__ import annotations
 from enum import Enum, auto
 
 from cambfs import flac
-from cambfs.audio import signature
+from cambfs.audio import End, signature
 from cambfs.disk.spool import Spool
 from cambfs.errors import CambfsError, NotWhole, ResultChanged
 from cambfs.model import RunInfo
 from cambfs.names import RunId
-from cambfs.remote.object_store import ObjectStore, Probe
+from cambfs.remote.object_store import ObjectStore, Probe, Tail
 from cambfs.sizes.proof import ENDS_IN_A_FRAME
+from cambfs.sizes.stored_end import StoredEnd
 
 # The time of a result when neither the stream nor storage tells it: the same in every mount, and a year that archives
 # of every kind can hold. 2000-01-01, UTC.
@@ -35,15 +37,16 @@ class _From(Enum):
 
 class Sizing:
     """`size` is None while it is not known. The constructor's `info` is from an earlier use of the run;
-    `is_unverified` when only storage had reported it. `probe` is what storage reported, or None. `matches_stream` is
-    whether its object begins like the stream; None before both heads were compared. `streamed_s` is the Last-Modified
-    of the stream, or None.
+    `is_unverified` when only storage had reported it. `probe` is what storage reported, or None; `stored_end` is the
+    end of its object, where only that was asked for. `matches_stream` is whether its object begins like the stream, or
+    ends like it; None before both were compared. `streamed_s` is the Last-Modified of the stream, or None.
     """
 
     def __init__(self, run_id: RunId, store: ObjectStore, info: RunInfo | None, is_unverified: bool) -> None:
         self.size = info.size if info is not None else None
         self.streamed_s: float | None = None
         self.probe: Probe | None = None
+        self.stored_end: StoredEnd | None = None
         self.matches_stream: bool | None = None
         self._mtime_ns = info.mtime_ns if info is not None else None  # as it was told, so it stays
         self._id = run_id
@@ -68,7 +71,8 @@ class Sizing:
     @property
     def is_time_left_out(self) -> bool:
         """Storage has responded without a time of the result, and the stream has not reported one yet."""
-        return self.probe is not None and self.probe.modified_s is None and not self.is_time_told
+        stored = self._stored
+        return stored is not None and stored.modified_s is None and not self.is_time_told
 
     @property
     def is_compared(self) -> bool:
@@ -85,10 +89,10 @@ class Sizing:
         self._mtime_ns = UNKNOWN_TIME_NS if seconds is None else int(seconds) * 10**9
 
     def _stored_s(self) -> float | None:
-        probe, is_same = self.probe, self._store.proven if self.matches_stream is None else self.matches_stream
-        if probe is None or not is_same or self._store.distrusted or probe.total != self.size:
+        stored, is_same = self._stored, self._store.proven if self.matches_stream is None else self.matches_stream
+        if stored is None or not is_same or self._store.distrusted or stored.total != self.size:
             return None
-        return probe.modified_s
+        return stored.modified_s
 
     def is_less_than_told(self, size: int) -> bool:
         """Whether a larger size was reported: a read must not end there without an error."""
@@ -115,9 +119,33 @@ class Sizing:
 
     @property
     def stored_bytes(self) -> int | None:
-        """The length of storage's object, if it begins like the stream."""
-        usable = self.probe is not None and self.matches_stream and not self._store.distrusted
-        return self.probe.total if self.probe is not None and usable else None
+        """The length of storage's object, if it begins like the stream, or the stream has the same bytes at its end."""
+        stored, is_usable = self._stored, self.matches_stream and not self._store.distrusted
+        return stored.total if stored is not None and is_usable else None
+
+    @property
+    def is_stored_whole(self) -> bool:
+        """Whether storage's object ends by its own structure."""
+        if self.probe is not None:
+            return self.probe.end is End.WHOLE
+        return self.stored_end is not None and self.stored_end.is_agreed is True
+
+    def is_end_elsewhere(self, position: int) -> bool:
+        """Whether only the end of storage's object is known, and the stream, which ended at `position`, has another."""
+        return self.stored_end is not None and not self.stored_end.is_at(position)
+
+    @property
+    def is_end_refuted(self) -> bool:
+        """Whether only the end of storage's object is known, and the stream does not agree with it."""
+        end = self.stored_end
+        if end is None:
+            return False
+        return False in (end.is_agreed, end.is_same) or (self.is_proven and self.size != end.tail.total)
+
+    @property
+    def _stored(self) -> Probe | Tail | None:
+        """What storage reported, all of it or the end."""
+        return self.probe or (None if self.stored_end is None else self.stored_end.tail)
 
     def stored_bytes_at(self, position: int, spool: Spool | None) -> int | None:
         """As `stored_bytes`, for a stream that ended at `position`, perhaps before all of the head could be
@@ -206,11 +234,22 @@ class Sizing:
         what = f"run {self._id}: the result has {position} bytes, and was said to have {most}"
         return ResultChanged(what) if most == self._told.get(_From.BEFORE) else NotWhole(what)
 
+    def answered(self, answer: Probe | Tail | None) -> None:
+        """Storage has responded; None: in vain."""
+        if isinstance(answer, Tail):
+            self.stored_end = StoredEnd(answer)
+        elif answer is not None:
+            self.probe, self.stored_end = answer, None
+            self.matches_stream = None if self.matches_stream else self.matches_stream  # now the heads decide
+
     def judge(self, spool: Spool | None) -> bool | None:
         """To be called when storage has responded, or more of the stream has arrived. Returns whether both have the
         same head when that has just become known, else None."""
         probe = self.probe
-        if probe is None or self._store.distrusted:
+        if self._store.distrusted:
+            return None
+        if probe is None:
+            self._judge_end(spool)
             return None
         is_same = None
         if self.matches_stream is None and spool is not None and spool.filled.covers(0, len(probe.head)):
@@ -220,6 +259,19 @@ class Sizing:
         if self.size is None and self._is_size_told(probe):
             self._learn(probe.total, _From.STORAGE)
         return is_same
+
+    def _judge_end(self, spool: Spool | None) -> None:
+        """It can only confirm what the stream says. Nothing follows from a difference but that the object's head is
+        needed, too."""
+        end = self.stored_end
+        if end is None or spool is None:
+            return
+        end.compare(spool)
+        if end.is_same and self.matches_stream is None:
+            self.matches_stream = True
+        is_believed = end.is_agreed and self._store.proven and False not in (end.is_same, self.matches_stream)
+        if self.size is None and is_believed and end.tail.total not in self._refuted:
+            self._learn(end.tail.total, _From.STORAGE)
 
     def _is_size_told(self, probe: Probe) -> bool:
         """Whether the structure of the object agrees with its length, and the object may be the stream's file."""

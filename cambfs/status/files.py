@@ -62,8 +62,10 @@ def _shared(usage: Usage) -> Iterator[str]:
     up: list[_Sample] = [] if usage.is_up is None else [({}, float(usage.is_up))]
     yield from _family("shared_up", "gauge", "Whether the shared cache responds.", *up)
     yield from _family("shared_results_total", "counter", "Results by what the shared cache did for them.", *results)
-    yield from _family("shared_received_bytes_total", "counter", "Bytes of audio from it.", ({}, usage.received_bytes))
-    yield from _family("shared_sent_bytes_total", "counter", "Bytes of audio to it.", ({}, usage.sent_bytes))
+    yield from _family(
+        "shared_received_bytes_total", "counter", "Audio from the shared cache.", ({}, usage.received_bytes)
+    )
+    yield from _family("shared_sent_bytes_total", "counter", "Audio put into the shared cache.", ({}, usage.sent_bytes))
 
 
 def _family(name: str, kind: str, text: str, *samples: _Sample) -> Iterator[str]:

@@ -81,7 +81,8 @@ def _cache(cache: _Status) -> Text:
 
 def _shared(shared: _Status) -> Text:
     state = {None: "not needed yet", True: f"up for {_span(shared['for_s'])}"}.get(shared["is_up"])
-    down = f"down for {_span(shared['for_s'])}: {shared['reason']}; results come from the API"
+    reason = shared["reason"].removeprefix(f"{shared['address']}: ")
+    down = f"down for {_span(shared['for_s'])}: {reason}; results come from the API"
     results = ", ".join(f"{name} {shared[name]}" for name in ("facts", "hits", "followed", "led"))
     volume = f"received {shown_size(shared['received_bytes'])}, sent {shown_size(shared['sent_bytes'])}"
     dropped = f"; {_counted(shared['dropped'], 'result')} with a wrong seal dropped" if shared["dropped"] else ""

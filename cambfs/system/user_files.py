@@ -44,7 +44,7 @@ def check_nobody_else_writes(path: Path, status: os.stat_result) -> None:
         raise ValueError(error.strerror or str(error)) from None
 
 
-def check_nobody_else_reads(path: Path, status: os.stat_result) -> None:
+def check_nobody_else_reads(path: Path, status: os.stat_result, what: str) -> None:
     """Raises ValueError with a remedy when users other than the owner have any access to the file."""
     if status.st_mode & _OTHERS:
-        raise ValueError(f"others can read the key in it; run: chmod 600 {path}")
+        raise ValueError(f"others can read {what} in it; run: chmod 600 {path}")

@@ -34,8 +34,7 @@ Reject = Callable[[RunLog, SealBroken | None], None]
 
 
 class SharedBody:
-    is_stored = False
-    is_shared = True
+    is_stored, is_shared = False, True
     framed = True
     start = 0
 

@@ -26,6 +26,8 @@ from cambfs.tier.upload import Lead, Origin, Upload
 
 log = logging.getLogger(__name__)
 
+_DROPPED = "%s; dropped from the shared cache; check which other programs may write there"
+
 
 class Tier:
     """`key` is that of `seal_key`. Results of more than `max_result_bytes` are not shared. Call `close` at the end."""
@@ -112,7 +114,6 @@ class Tier:
     def share(self, lead: Lead, response: Future[Header | None], origin: Origin) -> None:
         """Puts the result there as it comes, in the calling thread, until that is done or this machine does not fetch
         it any more. Raises nothing. `response` is as in `Upload`."""
-        self._counts.add("led")
         most_bytes, counts = self._max_result_bytes, self._counts
         Upload(self._engine, self._key, lead, response, origin, most_bytes, counts, self._drop).run()
 
@@ -129,7 +130,7 @@ class Tier:
 
     def _drop(self, run_id: RunId, error: SealBroken | None) -> None:
         if error is not None:
-            log.log(logging.INFO if self._has_warned else logging.WARNING, "%s; dropped from the shared cache", error)
+            log.log(logging.INFO if self._has_warned else logging.WARNING, _DROPPED, error)
             self._has_warned = True
             self._counts.add("dropped")
         with suppress(EngineDown):
@@ -143,6 +144,16 @@ class Tier:
         except EngineDown:
             return False
         return True
+
+    def why_down(self) -> str:
+        """ "" when the engine responds to a first request."""
+        try:
+            self._engine.facts([RunId(1)])
+        except EngineDown as error:
+            self._counts.note_down(str(error))
+            return str(error)
+        self._counts.note_up()
+        return ""
 
     def usage(self) -> Usage:
         return self._counts.usage()

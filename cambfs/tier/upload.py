@@ -122,6 +122,7 @@ class Upload:
         self._read_log()
         response = self._await_response()
         if response is not None:
+            self._counts.add("led")  # not a run that the API does not have
             self._told_total = response.total
             if self._frames.header is None:
                 self._begin()

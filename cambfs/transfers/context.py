@@ -26,13 +26,14 @@ class Tuning:
     """Times in seconds, distances in bytes.
 
     linger_s          how long a stream that is no longer wanted waits for a new reader before it ends
-    hand_over_s       after so long without a new reader, another machine may go on with what is shared
+    leads_idle_s      after so long without bytes, a stream for which no caller waits is left to other machines
     nearly_bytes      a result with at most so much missing is completed after the last close
     span_bytes        the length of a range for a single read far ahead; a reader that goes on from there gets the rest
     far_bytes, far_s  a byte is far when the stream is so many bytes, and so many seconds, behind it
     rate_after_s      the rate of a younger stream is unknown
     probe_takes_s     after so long without an answer from storage, or half of the timeout, the stream is asked for the
                       size, too, and the time is settled without storage
+    header_takes_s    after so long without headers of the stream, or half of the timeout, storage is asked for the size
     end_takes_s       how long an unproven end waits for storage
     stored_worth_bytes   a range from storage that brings less before it breaks is not worth another
     unknown_for_s     how long an unknown run is not requested again; it may be created, so not longer
@@ -44,13 +45,14 @@ class Tuning:
     """
 
     linger_s: float = 2.0
-    hand_over_s: float = 0.5
+    leads_idle_s: float = 0.3
     nearly_bytes: int = 1 << 20
     span_bytes: int = 512 * 1024
     far_bytes: int = 1 << 20
     far_s: float = 0.3
     rate_after_s: float = 0.05
     probe_takes_s: float = 2.0
+    header_takes_s: float = 1.0
     end_takes_s: float = 3.0
     stored_worth_bytes: int = 1 << 20
     unknown_for_s: float = 5.0

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from cambfs.errors import CambfsError, Closing, NotRepeated, RateLimited, TooLarge
 from cambfs.names import RunId
-from cambfs.remote.object_store import Probe
+from cambfs.remote.object_store import Probe, Tail
 from cambfs.remote.source import Body
 from cambfs.transfers.context import Context
 from cambfs.transfers.responses import Owner as RangesOwner
@@ -30,6 +30,9 @@ from cambfs.transfers.transfer import Transfer
 log = logging.getLogger(__name__)
 
 _MOST_SPANS = 2
+
+# One of the requests of `ObjectStore`.
+Ask = Callable[[RunId, Callable[[], bool]], Probe | Tail]
 
 
 class Owner(TransferOwner, RangesOwner, SharingOwner, Protocol):
@@ -44,8 +47,8 @@ class Owner(TransferOwner, RangesOwner, SharingOwner, Protocol):
 
     def transfer_ended(self, transfer: Transfer, error: CambfsError | None) -> None: ...
 
-    def probe_ended(self, probe: Probe | None, error: CambfsError | None) -> None:
-        """`probe` is None where storage has no response; `error` is why the result is not available at all."""
+    def probe_ended(self, answer: Probe | Tail | None, error: CambfsError | None) -> None:
+        """`answer` is None where storage has no response; `error` is why the result is not available at all."""
 
     def check_cached(self) -> None:
         """Compares the cached file with its checksum. Raises CambfsError when that is interrupted."""
@@ -62,6 +65,7 @@ class Downloader:
         self._context = context
         self._owner = owner
         self.stream: Transfer | None = None
+        self._stream_began_at = -math.inf
         self._is_wanted = True
         self.is_probing = False
         self.checked_at = 0.0
@@ -104,6 +108,7 @@ class Downloader:
         if self.stream is None:
             if self._sharing is not None:
                 self._sharing.expect()
+            self._stream_began_at = time.monotonic()
             self.stream = self._start(f"stream-{self._id}", self._open_stream, start, None)
 
     def start_span(self, offset: int, stop: int | None) -> None:
@@ -116,17 +121,31 @@ class Downloader:
         open_at = partial(self._responses.open_range, stop=stop)
         self._spans.append(self._start(f"range-{self._id}-{offset}", open_at, offset, stop))
 
-    def start_probe(self) -> None:
-        """Does nothing when storage had no response before, or is not usable."""
+    def start_probe(self, ask: Ask) -> None:
+        """Does nothing when storage is being asked, had no response before, or is not usable."""
         if self.is_probing or self._probe_failed or not self._context.store.usable:
             return
         try:
-            self._work(f"size-{self._id}", self._run_probe)
+            self._work(f"size-{self._id}", partial(self._run_probe, ask))
             self.is_probing = True
             self._probe_began_at = time.monotonic()
         except CambfsError as error:
             log.warning("run %d: storage cannot be asked: %s", self._id, error)
             self._probe_failed = True
+
+    @property
+    def is_header_to_come(self) -> bool:
+        """The first response of a stream is worth waiting for."""
+        if self.stream is None or self.stream.begin_at is not None:
+            return False
+        takes_s = min(self._context.tuning.header_takes_s, self._context.timeout_s / 2)
+        return time.monotonic() - self._stream_began_at <= takes_s
+
+    @property
+    def may_storage_tell(self) -> bool:
+        """Storage may tell the size without a stream."""
+        store = self._context.store
+        return store.proven and (self.is_probing or (store.usable and not self._probe_failed))
 
     @property
     def is_probe_recent(self) -> bool:
@@ -142,6 +161,13 @@ class Downloader:
     def is_size_to_come(self) -> bool:
         """Another machine, which fetches the result, may be about to tell its size and time."""
         return self._sharing is not None and self._sharing.is_size_to_come
+
+    @property
+    def is_idle(self) -> bool:
+        """The stream lingers, or pauses behind callers, and another machine could go on with it."""
+        if self.stream is None or self.stream.is_wanted:
+            return False
+        return time.monotonic() - self.stream.received_at > self._context.tuning.leads_idle_s
 
     def start_check(self) -> None:
         """Of the cached file. Does nothing while a check is under way."""
@@ -227,25 +253,25 @@ class Downloader:
             return CambfsError("an internal error, see the log")
         return None
 
-    def _run_probe(self) -> None:
-        probe: Probe | None = None
+    def _run_probe(self, ask: Ask) -> None:
+        answer: Probe | Tail | None = None
 
-        def ask() -> None:
-            nonlocal probe
+        def probe() -> None:
+            nonlocal answer
             try:
                 self._is_probe_put_off = False
-                probe = self._context.store.probe(self._id, lambda: self._owner.is_awaited)
+                answer = ask(self._id, lambda: self._owner.is_awaited)
             except Closing:
                 raise
             except NotRepeated:
                 self._is_probe_put_off = True
             except CambfsError as error:  # also when the API does not sign: the stream may work
                 log.debug("run %d: storage does not report the size: %s", self._id, error)
-            if probe is not None and probe.total > self._context.max_result_bytes:
+            if answer is not None and answer.total > self._context.max_result_bytes:
                 raise TooLarge(f"run {self._id}: the result is larger than {self._context.max_result_bytes} bytes")
 
-        error = self._error_of(ask)
-        self._owner.probe_ended(probe, error)
+        error = self._error_of(probe)
+        self._owner.probe_ended(answer, error)
 
     def _open_stream(self, position: int) -> Body:
         if not self._is_wanted and not self._context.speculation.is_allowed:  # since it began to pause

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from threading import Lock
+from typing import Protocol
 
 _WINDOW_S = 0.25
 _WINDOWS = 16
@@ -19,23 +20,32 @@ _YOUNG = 1.6
 _SLOW = 4
 
 
+class _Readable(Protocol):
+    def read(self, limit: int) -> bytes: ...
+
+
 class Pace:
     """The rate of one response in its last window, None until one is over, and whether it still grows as fast as that
-    of a young connection. For the thread of its transfer alone."""
+    of a young connection. Only reading counts: a transfer may pause, and its connection is not slow for that. For the
+    thread of its transfer alone."""
 
     def __init__(self) -> None:
         self.bytes_per_s: float | None = None
         self.is_growing = True
-        self._since = time.monotonic()
+        self._window_s = 0.0
         self._bytes = 0
 
-    def received(self, count: int) -> None:
-        self._bytes += count
-        window_s = time.monotonic() - self._since
-        if window_s >= _WINDOW_S:
-            before, self.bytes_per_s = self.bytes_per_s, self._bytes / window_s
+    def read(self, body: _Readable, limit: int) -> bytes:
+        """As `Body.read`."""
+        began_at = time.monotonic()
+        data = body.read(limit)
+        self._bytes += len(data)
+        self._window_s += time.monotonic() - began_at
+        if self._window_s >= _WINDOW_S:
+            before, self.bytes_per_s = self.bytes_per_s, self._bytes / self._window_s
             self.is_growing = before is None or self.bytes_per_s > _YOUNG * before
-            self._since, self._bytes = self._since + window_s, 0
+            self._window_s, self._bytes = 0.0, 0
+        return data
 
 
 class Link:

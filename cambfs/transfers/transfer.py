@@ -39,6 +39,9 @@ class Owner(Protocol):
     def receive(self, transfer: Transfer, position: int, data: bytes) -> bool:
         """Takes bytes. Returns whether the next ones are wanted."""
 
+    def is_repeated(self) -> bool:
+        """Whether to ask again after a failure that may pass."""
+
     def has_ranges(self) -> bool:
         """Whether another response may begin at any position. If that is not known, it is found out, and known later.
         Raises nothing."""
@@ -147,7 +150,7 @@ class Transfer:
                     if self._pull_one_response():
                         return
                 except CambfsError as error:
-                    if self._is_over(error) or (error.temporary and not self.is_wanted):
+                    if self._is_over(error) or (error.temporary and not self._is_repeated()):
                         return
                     if self.position >= before + self._floor_bytes:
                         backoff.progress()
@@ -159,6 +162,9 @@ class Transfer:
         if self.stopping:
             raise Closing("stopped") from error
         return error.temporary and self._owner.is_complete()
+
+    def _is_repeated(self) -> bool:
+        return self.is_wanted and self._owner.is_repeated()
 
     def _pause(self, pause_s: float, error: CambfsError) -> None:
         self._ask_from = self.position
@@ -190,7 +196,7 @@ class Transfer:
     def _pump(self, body: Body) -> int | None:
         """All that a response brings; None when nothing more is wanted, else the byte from which to ask again."""
         position, uncounted, pace = body.start, 0, Pace()
-        while data := body.read(_PIECE_BYTES):
+        while data := pace.read(body, _PIECE_BYTES):
             if self.stopping:
                 break
             start, position = position, position + len(data)
@@ -201,13 +207,12 @@ class Transfer:
             except CambfsError:
                 self.position = before  # the run did not take them
                 raise
-            if not body.is_shared:
+            if not body.is_shared:  # those come from a place that is nearer than the API
                 self._slots.link.received(len(data))
-            pace.received(len(data))
             uncounted = self._note_progress(uncounted)
             if not is_more_wanted:
                 return None
-            if not (body.is_stored or body.is_shared) and self._is_other_connection_faster(pace, position):
+            if self._is_other_connection_faster(body, pace, position):
                 return position
             self._let_callers_go_first()
         if self.stopping:
@@ -217,10 +222,12 @@ class Transfer:
             return position if position - body.start >= _LEAST_PART_BYTES else 0
         return self._owner.end(self, position, body)
 
-    def _is_other_connection_faster(self, pace: Pace, position: int) -> bool:
+    def _is_other_connection_faster(self, body: Body, pace: Pace, position: int) -> bool:
         """Whether to ask for the rest in another response, over another connection, because this one is far slower than
         the link."""
-        if self._changes >= _MOST_CHANGES or self.begin_at is None or position < self.position:
+        if body.is_stored or body.is_shared or self._changes >= _MOST_CHANGES:
+            return False
+        if self.begin_at is None or position < self.position:
             return False
         if not self._slots.link.outpaces(pace, self._slots.running) or not self._owner.has_ranges():
             return False

@@ -24,13 +24,16 @@ class Coming(Generic[C]):
         self._lock = Lock()  # guards the next one
         self._future: Future[C] | None = None
 
-    def make(self, connect: Callable[[], C]) -> None:
-        """Makes one with `connect`, unless one is there already, and raises nothing. The caller that waits for it gets
-        what `connect` raises."""
+    def make(self, connect: Callable[[], C], is_usable: Callable[[C], bool]) -> None:
+        """Makes one with `connect`, unless one that still `is_usable` is there already, and raises nothing. The caller
+        that waits for it gets what `connect` raises."""
         with self._lock:
-            if self._future is not None:
+            before = self._future
+            if before is not None and (not before.done() or is_usable(before.result())):
                 return
             future = self._future = Future()
+        if before is not None:  # no request came for it in its time
+            before.result().close()
         try:
             future.set_result(connect())
         except Exception as error:

@@ -167,7 +167,7 @@ class _Pool(HTTPConnectionPool):
     def connect_ahead(self, timeout_s: float) -> None:
         """Makes a connection for the next request, unless an idle one is open. Raises nothing."""
         if not self._idle.is_any_open():
-            self._coming.make(lambda: self._connected(timeout_s))
+            self._coming.make(lambda: self._connected(timeout_s), _is_usable)
 
     def _connected(self, timeout_s: float) -> _Connection:
         connection: _Connection = self._new_conn()

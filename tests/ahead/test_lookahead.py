@@ -108,3 +108,11 @@ def test_opens_of_another_program_do_not_hold_up_a_listing() -> None:
     listing.lookahead.opened(RunId(300))
 
     assert listing.look_up(2) == 60
+
+
+def test_runs_that_are_known_do_not_stop_it() -> None:
+    listing = _Listing(*range(66, 100))
+    for run in range(1, COUNT + 1):
+        assert run < 3 or run in listing.known, "it was not requested ahead"
+        listing.look_up(run)
+        listing.respond()

@@ -10,6 +10,7 @@ from concurrent.futures import Future
 import pytest
 
 from cambfs.cache.cache import Cache
+from cambfs.deadline import Deadline
 from cambfs.disk.disk import Disk
 from cambfs.errors import BrokenBody, RateLimited, ServerError, UnknownRun
 from cambfs.names import RunId
@@ -124,6 +125,26 @@ def test_two_opens_in_order_fetch_the_next_four(library: Library, source: FakeSo
     eventually(no_threads)
     assert {*cached(library)} == {3, 4, 5, 6, 7, 8, 9}
     assert source.requests - asked <= 3  # of run 9
+
+
+def _skim(library: Library, *run_ids: int) -> None:
+    for run_id in run_ids:
+        with library.open(RunId(run_id), Deadline(LIMIT_S)) as handle:
+            assert handle.size(Deadline(LIMIT_S))
+            assert handle.read(0, 100, Deadline(LIMIT_S)) == content_of(run_id)[:100]
+        eventually(no_threads)
+
+
+def test_readers_of_beginnings_end_a_sequence(library: Library, source: FakeSource) -> None:
+    _skim(library, *range(1, COUNT - 1))
+    assert set(_streamed(source)) <= {*range(1, COUNT - 1)}
+    assert library.read_ahead_counts().results <= 4
+
+    _read(library, 1)
+    _skim(library, 2)  # one alone is left out
+    _read(library, 3)
+    eventually(no_threads)
+    assert {4, 5, 6, 7} <= {*cached(library)}
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,7 @@ def test_refresh_takes_nothing_from_a_shared_cache(shell: Shell, api: Server, tm
         eventually(lambda: engine.admin.keys("*1}:f"))
     done = shell("cache", "refresh", "1", **shared)  # the engine is gone
     assert (done.returncode, api.count("stream")) == (0, 2)
+    assert "cambfs: warning: the results stay in the shared cache; refresh them again when" in done.stderr
 
 
 @pytest.mark.parametrize("wrong", [{"CAMB_BASE_URL": "http://127.0.0.1:9/apis"}, {"CAMB_API_KEY": "wrong"}])

@@ -105,10 +105,10 @@ def test_all_is_well(user: User) -> None:
 def test_a_shared_cache_that_fails_is_a_warning_and_its_password_shows_nowhere(user: User) -> None:
     shared = {"CAMBFS_SHARED_CACHE": f"valkey://127.0.0.1:{free_port()}", "CAMBFS_SHARED_CACHE_PASSWORD": PASSWORD}
     checks, _ = user.json(**shared)
-    assert (checks["engine"]["group"], checks["engine"]["state"]) == ("shared cache", "warning")
+    assert (checks["server"]["group"], checks["server"]["state"]) == ("shared cache", "warning")
     done = user(**shared)
     assert PASSWORD not in done.stdout + done.stderr
-    assert "  warning  engine" in done.stdout
+    assert "  warning  server" in done.stdout
     file = user.home / "password"
     file.write_text(PASSWORD)
     file.chmod(0o644)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from tests.api.log import Record
 from tests.api.server import Server
 from tests.kernel.conftest import Mounted
 from tests.kernel.faults import results_of, server_of_results
-from tests.kernel.harness import wait_until
+from tests.kernel.harness import Mount, wait_until
 
 COUNT = 12
 
@@ -36,7 +37,7 @@ def test_a_listing_that_is_broken_off(status: int, kind: str, server: Server, mo
 
 
 def test_a_listing_goes_on(server: Server, results: dict[int, Path], mounted: Mounted) -> None:
-    server.fail(Fault("status", target="bulk", status=429, times=3))
+    server.fail(Fault("status", target="bulk", status=429))
     server.fail(Fault("status", target="sign", status=429, run_id=1))
     with mounted("--runs", f"1-{COUNT}") as mount:
         done = mount.run("stat -c '%n %s' *.flac && cat *.url >/dev/null")
@@ -47,3 +48,24 @@ def test_a_listing_goes_on(server: Server, results: dict[int, Path], mounted: Mo
     assert server.count("bulk") == 1, "nothing is requested ahead from then on"
     assert len(_signed_alone(server)) == COUNT + 1
     assert server.count("stream") == 1, "the one that proves storage"
+
+
+def _transfers(mount: Mount) -> list[object]:
+    found: list[object] = json.loads(mount.run("cat .cambfs/status.json").out)["transfers"]
+    return found
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_stat_beside_whose_size_the_audio_was_requested(
+    status: int, server: Server, results: dict[int, Path], mounted: Mounted
+) -> None:
+    with mounted("--timeout", "4") as mount:
+        assert mount.run("stat 1.flac && cat 1.flac > /dev/null").status == 0
+        server.forget()
+        server.fail(Fault("status", target="stream", status=status, times=None))
+        assert mount.run("stat -c %s 2.flac").out.decode().split() == [str(results[2].stat().st_size)]
+        wait_until(lambda: _transfers(mount) == [], "it is asked for again and again")
+        server.heal()
+        assert mount.run(f"cmp 2.flac {results[2]}").status == 0
+
+    assert server.count("stream") == 2, "one beside the size, and one for the reader"

@@ -6,14 +6,16 @@ import json
 import re
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.api.faults import Fault
 from tests.api.server import Server
+from tests.kernel.audio import Audio
 from tests.kernel.conftest import Mounted
 from tests.kernel.faults import results_of, server_of_results
-from tests.kernel.harness import Mount, wait_until
+from tests.kernel.harness import KEY, Mount, wait_until
 
 COUNT = 12
 _AHEAD = 4
@@ -23,8 +25,13 @@ server = server_of_results
 
 
 def _read_ahead(mount: Mount) -> dict[str, int]:
-    found: dict[str, int] = json.loads((mount.path / ".cambfs/status.json").read_text())["read_ahead"]
+    found: dict[str, int] = _status(mount)["read_ahead"]
     return found
+
+
+def _status(mount: Mount) -> dict[str, Any]:
+    status: dict[str, Any] = json.loads((mount.path / ".cambfs/status.json").read_text())
+    return status
 
 
 def _opened(mount: Mount, *run_ids: int) -> None:
@@ -69,9 +76,8 @@ def test_a_folder_in_the_order_of_cp_of_a_shell_and_of_a_player(
         assert len(paths) == COUNT
         for path in paths[:2]:
             assert mount.run(["cat", f"by-name/Book/{path}"]).status == 0
-        wait_until(lambda: _read_ahead(mount)["results"] == _AHEAD, "the next ones are fetched")
         next_ones = {int((mount.path / "by-name/Book" / path).resolve().stem) for path in paths[2 : 2 + _AHEAD]}
-        assert next_ones <= _streamed(server)
+        wait_until(lambda: next_ones <= _streamed(server), "the next ones are fetched")
 
 
 def test_many_reader_processes_at_once(server: Server, results: dict[int, Path], mounted: Mounted) -> None:
@@ -105,6 +111,20 @@ def test_a_killed_reader_costs_no_more_than_four(server: Server, mounted: Mounte
         assert found["unopened_results"] <= _AHEAD
         assert _streamed(server) <= set(range(1, 3 + _AHEAD))
         assert mount.run("cat .cambfs/metrics").out.count(b"\ncambfs_read_ahead_unopened_results ") == 1
+
+
+def test_programs_that_look_at_every_beginning_fetch_little_ahead(audio: Audio, tmp_path: Path) -> None:
+    """As those that collect titles and lengths for a library of music."""
+    with (
+        Server(dict.fromkeys(range(1, COUNT + 1), audio.sentence.with_name("105.flac")), key=KEY) as server,
+        Mount(server, tmp_path / "home", "--runs", f"1-{COUNT}") as mount,
+    ):
+        for run_id in range(1, 8):
+            assert mount.run(f"head -c 4096 {run_id}.flac > /dev/null").status == 0
+            wait_until(lambda: not _status(mount)["transfers"], "nothing is downloaded any more")
+        assert _read_ahead(mount)["results"] <= _AHEAD
+        _opened(mount, 1, 2)
+        wait_until(lambda: _read_ahead(mount)["results"] >= _AHEAD or {3, 4, 5, 6} <= mount.cached_runs(), "copied")
 
 
 def test_a_sequence_that_breaks(server: Server, mounted: Mounted, results: dict[int, Path]) -> None:

@@ -9,7 +9,6 @@ import pytest
 from cambfs.audio import End
 from cambfs.errors import CambfsError, NotRepeated, ServerError, StorageUseless, TimedOut, Unreachable
 from cambfs.names import RunId
-from cambfs.remote import object_store
 from cambfs.remote.object_store import ObjectStore
 from cambfs.remote.signer import Signer
 from cambfs.remote.speculation import Speculation
@@ -63,7 +62,7 @@ def test_a_storage_that_is_down_is_asked_again_when_it_is_tried_again(
 def test_an_end_is_found_where_the_last_frame_begins_before_the_tail(
     tail_bytes: int, requests: int, source: FakeSource, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(object_store, "_TAIL_BYTES", tail_bytes)
+    monkeypatch.setattr(store, "_tail_bytes", tail_bytes)
     source.add(RUN, Result(some_flac(5000)))
 
     assert store.probe(RUN).end is End.WHOLE

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import deque
 from types import SimpleNamespace
 
 import pytest
 
 from cambfs.runs.library import Library
+from cambfs.runs.run import Run
 from cambfs.transfers import link as link_module
 from cambfs.transfers.link import Link, Pace
-from tests.fakes import FakeSource, Result, StorageManner
-from tests.runs.results import CONTENT
-from tests.waiting import context_of, read_all
+from cambfs.transfers.transfer import Transfer
+from tests.fakes import LIMIT_S, FakeBody, FakeSource, Result, StorageManner
+from tests.runs.results import CONTENT, stalls_at
+from tests.waiting import context_of, eventually, in_thread, our_threads, read_all
 
 
 class _Clock:
@@ -25,22 +28,53 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
     return _Clock(monkeypatch)
 
 
-def _run(clock: _Clock, pace: Pace, link: Link, *rates: int) -> None:
+class _Steady:
+    """A body that brings so much in each window, and whose reads take one."""
+
+    def __init__(self, clock: _Clock, *rates: int) -> None:
+        self._clock = clock
+        self._rates = deque(rates)
+
+    def read(self, limit: int) -> bytes:  # noqa: ARG002
+        self._clock.now += 0.25
+        return bytes(self._rates.popleft() // 4)
+
+
+@pytest.fixture
+def _slow_read(clock: _Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A window passes in each."""
+    read = FakeBody.read
+
+    def slowly(body: FakeBody, limit: int) -> bytes:
+        clock.now += 0.25
+        return read(body, limit)
+
+    monkeypatch.setattr(FakeBody, "read", slowly)
+
+
+def _pace(clock: _Clock, *rates: int) -> Pace:
+    pace, body = Pace(), _Steady(clock, *rates)
+    for _ in rates:
+        pace.read(body, 1 << 20)
+    return pace
+
+
+def _run(clock: _Clock, link: Link, *rates: int) -> None:
     for rate in rates:
         clock.now += 0.25
-        pace.received(rate // 4)
         link.received(rate // 4)
 
 
 def test_the_rate_of_the_link_is_the_best_of_late(clock: _Clock) -> None:
-    link, pace = Link(), Pace()
-    _run(clock, pace, link, 1000, 8000, 2000)
+    link = Link()
+    _run(clock, link, 1000, 8000, 2000)
     assert link.bytes_per_s == 8000
-    _run(clock, pace, link, *[2000] * 16)
+    _run(clock, link, *[2000] * 16)
     assert link.bytes_per_s == 2000
-    clock.now += 60
-    link.received(4000)
-    assert link.bytes_per_s == 2000, "nothing was transferred for a minute"
+    for _ in range(16):
+        clock.now += 60
+        link.received(4000)
+    assert link.bytes_per_s == 2000, "nothing was transferred for a minute each"
 
 
 @pytest.mark.parametrize(
@@ -56,13 +90,9 @@ def test_the_rate_of_the_link_is_the_best_of_late(clock: _Clock) -> None:
 )
 def test_what_is_slow(clock: _Clock, rates: list[int], transfers: int, is_slow: bool) -> None:
     link = Link()
-    _run(clock, Pace(), link, 10_000)
-    pace = Pace()
-    for rate in rates:
-        clock.now += 0.25
-        pace.received(rate // 4)
+    _run(clock, link, 10_000)
 
-    assert link.outpaces(pace, transfers) is is_slow
+    assert link.outpaces(_pace(clock, *rates), transfers) is is_slow
 
 
 @pytest.mark.parametrize("has_ranges", [True, False])
@@ -76,3 +106,39 @@ def test_the_rest_comes_in_another_response_where_there_are_ranges(
     assert read_all(library, 1) == CONTENT
     starts = source.starts("stream", 1)
     assert starts == ([0, 10_000, 20_000, 30_000, 40_000] if has_ranges else [0]), "not more than four times"
+
+
+def test_storage_is_asked_for_the_rest_once(
+    source: FakeSource, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.piece_bytes = 10_000
+    source.add(1, Result(CONTENT))
+    monkeypatch.setattr(context_of(library).slots.link, "outpaces", lambda *_: True)
+    gate = stalls_at(source, 20_000)
+    content = in_thread(lambda: read_all(library, 1))
+    gate.wait_for_arrivals()
+    eventually(lambda: not any(name.startswith("size-") for name in our_threads()))
+    gate.open()
+
+    assert content.result(LIMIT_S) == CONTENT
+    assert source.starts("stream", 1) == [0]
+    assert source.count("stored", 1) == 3, "its head and its end, and the rest from where the connection was left"
+
+
+@pytest.mark.usefixtures("_slow_read")
+def test_a_transfer_that_pauses_has_no_slow_connection(
+    source: FakeSource, library: Library, clock: _Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive = Run.receive
+
+    def slowly(run: Run, transfer: Transfer, position: int, data: bytes) -> bool:
+        clock.now += 3.0 if position == 30_000 else 0.0
+        return receive(run, transfer, position, data)
+
+    monkeypatch.setattr(Run, "receive", slowly)
+    source.piece_bytes, source.storage = 10_000, StorageManner.UNREACHABLE
+    source.add(1, Result(CONTENT, etag='"a"', ranges=True))
+
+    assert read_all(library, 1) == CONTENT
+    assert context_of(library).slots.link.bytes_per_s == 40_000
+    assert source.starts("stream", 1) == [0]

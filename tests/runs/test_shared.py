@@ -439,7 +439,8 @@ def test_one_changed_bit_is_noticed_logged_once_and_mended(
         assert read_all(second, 1) == CONTENT
     settled(second)
     assert [record.message for record in caplog.records if "shared cache" in record.message] == [
-        "run 1: the frame at byte 189 is not what was put there; dropped from the shared cache"
+        "run 1: the frame at byte 189 is not what was put there; dropped from the shared cache; "
+        "check which other programs may write there"
     ]
     assert source.count("stream") == 2
     assert is_shared(source, mount)
@@ -630,3 +631,33 @@ def test_a_result_of_many_frames_and_strings(source: FakeSource, mount: Mount, s
     settled(first, second)
     assert read_all(third, 1, 1 << 17) == content
     assert source.count("stream") == 1
+
+
+def test_a_slow_leader_is_no_slow_connection(source: FakeSource, mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
+    source.add(1, Result(CONTENT, etag='"a"', ranges=True))
+    gate = stalls_at(source, SIZE // 2)
+    leader, follower = mount(), mount()
+    link, counted = context_of(follower).slots.link, list[int]()
+    monkeypatch.setattr(link, "outpaces", lambda *_: True)
+    monkeypatch.setattr(link, "received", counted.append)
+    with open_run(leader), open_run(follower) as handle:
+        assert read_at(handle, SIZE // 2 - 1000, 1000) == CONTENT[SIZE // 2 - 1000 : SIZE // 2]
+        gate.open()
+        assert read_at(handle, 0, SIZE) == CONTENT
+    settled(leader, follower)
+
+    assert source.starts("stream", 1) == [0]
+    assert counted == [], "what comes from the tier says nothing of the link to the API"
+
+
+def test_a_machine_that_only_looks_does_not_hold_back_the_others(
+    source: FakeSource, mount: Mount, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "LEASE_S", 10 * LIMIT_S)
+    server.clock = lambda: 0.0  # a lease lasts for ever
+    source.piece_bytes = 1000
+    source.add(1, Result(CONTENT))
+    looking, reading = mount(unopened_looks=2, linger_s=10 * LIMIT_S, nearly_bytes=0), mount()
+
+    assert size_of(looking, 1) == SIZE
+    assert in_thread(lambda: read_all(reading, 1)).result(LIMIT_S) == CONTENT

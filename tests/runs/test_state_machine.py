@@ -7,7 +7,7 @@ responds early with proper framing, change a result, hold something else in its 
 from __future__ import annotations
 
 import tempfile
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from unittest.mock import patch
@@ -25,7 +25,7 @@ from cambfs.runs.handle import Handle
 from cambfs.runs.library import Library
 from tests.fakes import AS_USUAL, FakeSource, Plan, Result, StorageManner, some_flac
 from tests.runs.test_model import SHORT, SMALL
-from tests.waiting import deadline, eventually, library_of, our_threads, read_all
+from tests.waiting import deadline, eventually, library_of, our_threads, pieces, read_all, size_of
 
 _SIZES = {1: 3000, 2: 6000, 3: 9000}
 _RUNS = st.sampled_from(sorted(_SIZES))
@@ -36,7 +36,9 @@ _PIECES = st.lists(st.tuples(_PLACES, st.integers(0, 3000)), min_size=1, max_siz
 _ENDS = st.sampled_from([4, 41, 42]) | st.integers(4, 8999)
 # How long an operation goes on asking: every error that is met again and again costs as much.
 _TIMEOUT_S = 0.2
-_BRIEF = {**SMALL, (object_store, "_PROBE_AGAIN_FOR_S"): 0.02}
+# The end of an object is not all of it, and has its last frame.
+_BRIEF = {**SMALL, (object_store, "_PROBE_AGAIN_FOR_S"): 0.02, (object_store, "_TAIL_BYTES"): 800}
+_PROVES_STORAGE = 4
 _SIGN_ERRORS = (
     ServerError("500", 500),
     RateLimited("429", 429, retry_after_s=60.0),
@@ -75,17 +77,31 @@ class Server(RuleBasedStateMachine):
         storage=st.sampled_from(list(StorageManner)),
         piece_bytes=st.sampled_from([37, 500, 4096]),
         cache_bytes=st.sampled_from([0, 9500, 100_000]),
+        is_storage_proven=st.booleans(),
     )
     def mount(
-        self, has_length: bool, etag: str | None, storage: StorageManner, piece_bytes: int, cache_bytes: int
+        self,
+        has_length: bool,
+        etag: str | None,
+        storage: StorageManner,
+        piece_bytes: int,
+        cache_bytes: int,
+        is_storage_proven: bool,
     ) -> None:
-        self._source.storage, self._source.piece_bytes = storage, piece_bytes
+        self._source.piece_bytes = piece_bytes
         for run_id, size in _SIZES.items():
             content = some_flac(size, seed=run_id)
             self._versions[run_id] = [content]
             self._source.add(run_id, Result(content, has_length=has_length, etag=etag, ranges=etag is not None))
         cache = Cache(Disk(self._cache_directory), cache_bytes)
         self._library = library_of(self._source, cache, max_transfers=3, timeout_s=_TIMEOUT_S, **SHORT)
+        if is_storage_proven:
+            content = some_flac(5000, seed=_PROVES_STORAGE)
+            self._versions[_PROVES_STORAGE] = [content]
+            self._source.add(_PROVES_STORAGE, Result(content, has_length=False))
+            size_of(self._library, _PROVES_STORAGE)
+        else:
+            self._source.storage = storage
 
     @property
     def _cache_directory(self) -> Path:
@@ -129,12 +145,19 @@ class Server(RuleBasedStateMachine):
         result.content, result.stored = content, None
         result.etag = result.etag and f'"{len(self._versions[run_id])}"'
 
-    @rule(run_id=_RUNS, what=st.sampled_from(["the same", "longer", "shorter", "another", "empty"]))
-    def store(self, run_id: int, what: str) -> None:
+    @rule(
+        run_id=_RUNS,
+        what=st.sampled_from(["the same", "longer", "shorter", "another", "another end", "empty"]),
+        is_copied=st.booleans(),
+    )
+    def store(self, run_id: int, what: str, is_copied: bool) -> None:
         result = self._source.results[run_id]
         content = result.content
         held = {"longer": content + bytes(700), "shorter": content[:-700], "another": some_flac(4000, 77), "empty": b""}
+        held["another end"] = content[:-700] + some_flac(len(content), 77)[-700:]
         result.stored = held.get(what)
+        if is_copied:
+            self.copy_as_cp_does(run_id)
 
     @rule(manner=st.sampled_from(list(StorageManner)))
     def let_storage_be(self, manner: StorageManner) -> None:
@@ -195,6 +218,20 @@ class Server(RuleBasedStateMachine):
             found = read_all(self.library, run_id)
         except CambfsError:
             return
+        self._check_copy(run_id, size, found)
+
+    @rule(run_id=_RUNS)
+    def copy_as_cp_does(self, run_id: int) -> None:
+        """The size is that of the open file, beside its stream."""
+        try:
+            with closing(self.library.open(RunId(run_id), deadline())) as handle:
+                size = handle.size(deadline())
+                found = b"".join(pieces(handle))
+        except CambfsError:
+            return
+        self._check_copy(run_id, size, found)
+
+    def _check_copy(self, run_id: int, size: int, found: bytes) -> None:
         assert found in self._versions[run_id]
         if not self._source.results[run_id].has_length and len(self._versions[run_id]) == 1:
             assert size == len(found)

@@ -281,6 +281,9 @@ class _Clocked:
     def is_complete(self) -> bool:
         return False
 
+    def is_repeated(self) -> bool:
+        return True
+
     def pause(self, _transfer: object) -> bool:
         self.now += 50
         return True

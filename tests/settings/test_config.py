@@ -323,8 +323,9 @@ def test_a_password_is_not_read_without_a_shared_cache(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
 def test_a_password_file_that_others_can_use_is_refused(tmp_path: Path, mode: int) -> None:
     file = key_file(tmp_path, mode=mode)
-    with pytest.raises(ConfigError, match=f"chmod 600 {file}"):
+    with pytest.raises(ConfigError, match=f"chmod 600 {file}") as caught:
         load_from(tmp_path, shared_cache="valkey://farm", shared_cache_password_file=file)
+    assert "key" not in str(caught.value).replace(str(file), "")
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"s3cret\nmore", b"s3cret\x1b[0m", b"s3cret\xff"])

@@ -143,7 +143,7 @@ def _connected(
 @pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other programs may keep this machine busy. Where a test is not about failures, nothing may fail for that."""
-    for name in ("PATIENCE_S", "_ANSWER_S", "_CONNECT_S", "_TLS_CONNECT_S"):
+    for name in ("PATIENCE_S", "_ANSWER_S", "_CONNECT_S"):
         monkeypatch.setattr(valkey_client, name, LIMIT_S)
     monkeypatch.setattr(valkey_engine, "_LEASE_MS", int(LIMIT_S * 1000))
 

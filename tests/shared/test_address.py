@@ -29,10 +29,10 @@ def test_an_address_is_what_its_url_says(url: str, address: Address) -> None:
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
-        ("cache:6379", "not the address of an engine"),
-        ("http://cache", "not the address of an engine"),
-        ("valkey://cache/0?timeout=5", "not the address of an engine"),
-        ("valkey+unix://cache", "not the address of an engine"),
+        ("cache:6379", "not the address of a Valkey or Redis server"),
+        ("http://cache", "not the address of a Valkey or Redis server"),
+        ("valkey://cache/0?timeout=5", "not the address of a Valkey or Redis server"),
+        ("valkey+unix://cache", "not the address of a Valkey or Redis server"),
         ("valkey://", "'' is not a host and a port"),
         ("valkey://cache:0", "'cache:0' is not a host and a port"),
         ("valkey://cache:70000", "'cache:70000' is not a host and a port"),
@@ -52,7 +52,7 @@ def test_another_url_is_refused(url: str, problem: str) -> None:
     "url", ["valkey://:secret@h", "valkey://u:sec@ret@h", "redis+cluster://u:sec/ret@h,i", "valkey://u:secret@h:x/?y"]
 )
 def test_a_password_is_refused_and_not_repeated(url: str) -> None:
-    with pytest.raises(ValueError, match="CAMBFS_SHARED_CACHE_PASSWORD or shared_cache_password_file") as raised:
+    with pytest.raises(ValueError, match=r"CAMBFS_SHARED_CACHE_PASSWORD, or .* --shared-cache-password-file") as raised:
         parse(url)
 
     assert "sec" not in str(raised.value)

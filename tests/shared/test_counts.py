@@ -23,15 +23,16 @@ def test_no_count_is_lost_between_threads() -> None:
     assert counts.usage().sent_bytes == 6000
 
 
-def test_the_engine_is_down_since_its_first_failure_and_for_its_reason() -> None:
+def test_the_engine_is_down_since_its_first_failure_and_for_its_latest_reason() -> None:
     now = iter([1.0, 2.0, 3.0, 4.0])
     counts = Counts("", clock=lambda: next(now))
     assert counts.usage().is_up is None
     counts.note_up()
     counts.note_down("refused")
-    counts.note_down("still down")
+    counts.note_down("refused")
+    counts.note_down("wrong password")
     usage = counts.usage()
-    assert (usage.is_up, usage.since_s, usage.reason) == (False, 3.0, "refused")
+    assert (usage.is_up, usage.since_s, usage.reason) == (False, 3.0, "wrong password")
     counts.note_up()
     counts.note_up()
     usage = counts.usage()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event
 
@@ -231,6 +233,39 @@ def test_sentinels_that_know_no_primary(tmp_path: Path, connect: Connect, kind: 
         with pytest.raises(EngineDown, match="no Sentinel that answers knows a primary"):
             connect(f"valkey+sentinel://127.0.0.1:{sentinel.port},127.0.0.1:1/other").lease(RUN, TOKEN)
         assert connect(f"valkey+sentinel://127.0.0.1:1,127.0.0.1:{sentinel.port}/main").lease(RUN, TOKEN)
+
+
+def test_silent_sentinels_do_not_hide_the_others(
+    tmp_path: Path, connect: Connect, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each costs as long as a connection may take, and a call has no time for several."""
+    with (
+        silent_port() as silent,
+        running("redis", tmp_path) as primary,
+        running("redis", tmp_path, *watching(primary), role="sentinel") as sentinel,
+    ):
+        hurry(monkeypatch)
+        hosts = ",".join(f"127.0.0.1:{port}" for port in (silent, silent, silent, sentinel.port))
+        engine = connect(f"valkey+sentinel://{hosts}/main", clock=clock)
+        assert raises(EngineDown, lambda: engine.facts(RUNS))
+        eventually(lambda: _responds(engine, clock))
+
+
+def _responds(engine: ValkeyEngine, clock: Clock) -> bool:
+    clock.now_s += PAUSE_S
+    return not raises(EngineDown, lambda: engine.facts(RUNS))
+
+
+@contextmanager
+def silent_port() -> Iterator[int]:
+    """A port where nothing responds, as where a machine is off."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(3):  # its queue is full then
+            peer = stack.enter_context(socket.socket())
+            peer.setblocking(False)
+            peer.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
 
 
 def test_sentinels_and_their_primary_speak_tls(

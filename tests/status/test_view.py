@@ -89,7 +89,10 @@ def test_an_origin_that_nobody_needs_is_tried_at_the_next_request() -> None:
     ("changed", "words"),
     [
         ({"is_up": None}, "farm:6379, not needed yet; facts"),
-        ({"is_up": False, "reason": "refused"}, "down for 1 min 1 s: refused; results come from the API; facts"),
+        (
+            {"is_up": False, "reason": "valkey://farm:6379: refused"},
+            "down for 1 min 1 s: refused; results come from the API; facts",
+        ),
         ({"dropped": 1}, "sent 1.0 KiB; 1 result with a wrong seal dropped"),
     ],
 )

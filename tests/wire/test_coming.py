@@ -13,6 +13,7 @@ from unittest.mock import Mock
 import pytest
 
 from cambfs.errors import Unreachable
+from cambfs.hosts.breaker import Breaker
 from cambfs.http import exchange
 from cambfs.http.client import Client
 from cambfs.remote.source import SignedUrl
@@ -46,6 +47,10 @@ def client(api: Server, storage: Server, monkeypatch: pytest.MonkeyPatch) -> Ite
         yield made
 
 
+def _is_open(_made: Mock) -> bool:
+    return True
+
+
 def _read(client: Client, signed: SignedUrl) -> None:
     body = client.open_stored(signed, 0, None)
     assert body.peek(len(FLAC), float("inf")) == FLAC
@@ -61,7 +66,7 @@ def test_it_is_there_before_the_request(client: Client, storage: Server) -> None
     _read(client, signed)
 
     assert storage.connections == 2
-    client.sign(RUN)
+    client._exchange._transport.connect_ahead(storage.url, WAIT_S)
     assert storage.connections == 2, "that one is still open"
 
 
@@ -122,9 +127,9 @@ def test_its_certificate_is_checked_as_any() -> None:
 
 def test_a_failure_without_a_caller_is_forgotten() -> None:
     coming: Coming[Mock] = Coming()
-    coming.make(Mock(side_effect=OSError))
+    coming.make(Mock(side_effect=OSError), _is_open)
     made = Mock()
-    coming.make(lambda: made)
+    coming.make(lambda: made, _is_open)
 
     assert coming.take(lambda _: True) is made
     assert coming.take(lambda _: True) is None
@@ -139,7 +144,7 @@ def test_a_caller_gets_the_failure() -> None:
         raise OSError("refused")
 
     waiting: list[Future[Mock | None]] = []
-    coming.make(fail)
+    coming.make(fail, _is_open)
     with pytest.raises(OSError, match="refused"):
         waiting[0].result(WAIT_S)
 
@@ -147,7 +152,7 @@ def test_a_caller_gets_the_failure() -> None:
 def test_it_is_closed_at_the_end() -> None:
     early, late = Mock(), Mock()
     coming: Coming[Mock] = Coming()
-    coming.make(lambda: early)
+    coming.make(lambda: early, _is_open)
     coming.close()
     early.close.assert_called_once()
 
@@ -155,7 +160,7 @@ def test_it_is_closed_at_the_end() -> None:
         coming.close()
         return late
 
-    coming.make(connect)
+    coming.make(connect, _is_open)
     late.close.assert_called_once()
     assert coming.take(lambda _: True) is None
 
@@ -163,7 +168,36 @@ def test_it_is_closed_at_the_end() -> None:
 def test_one_that_has_waited_for_too_long_is_closed() -> None:
     made = Mock()
     coming: Coming[Mock] = Coming()
-    coming.make(lambda: made)
+    coming.make(lambda: made, _is_open)
 
     assert coming.take(lambda _: False) is None
     made.close.assert_called_once()
+
+
+def test_one_that_was_not_needed_in_time_is_replaced() -> None:
+    unused, other, fresh = Mock(), Mock(), Mock()
+    coming: Coming[Mock] = Coming()
+    coming.make(lambda: unused, _is_open)
+    coming.make(lambda: other, _is_open)
+    coming.make(lambda: fresh, lambda made: made is not unused)
+
+    unused.close.assert_called_once()
+    assert coming.take(_is_open) is fresh
+
+
+@pytest.mark.parametrize("why_not", ["just heard", "down", "behind a proxy"])
+def test_none_is_made_where_it_is_of_no_use(client: Client, why_not: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, made, origin = list[str](), client._exchange, client._storage
+    assert origin is not None
+    monkeypatch.setattr(made._workers, "start", lambda name, _work: started.append(name))
+    made.connect_ahead(origin)
+    assert started == ["connect"]
+
+    if why_not == "just heard":
+        monkeypatch.setattr(exchange, "_CONNECTED_S", 3600.0)
+    if why_not == "down":
+        monkeypatch.setattr(Breaker, "is_open", True)
+    if why_not == "behind a proxy":
+        monkeypatch.setattr(made._proxies, "towards", lambda _origin: {"http": "http://127.0.0.1:9"})
+    made.connect_ahead(origin)
+    assert started == ["connect"]
