@@ -90,7 +90,7 @@ def test_a_counted_body_shows_what_its_own_does(source: FakeSource, counters: Co
     plain = source.open_stream(RUN)
     body: Body = counters.source(source).open_stream(RUN)
     names = list(Body.__annotations__)
-    assert len(names) == 9
+    assert len(names) == 10
     assert [getattr(body, name) for name in names] == [getattr(plain, name) for name in names]
     assert body.read(100) == CONTENT[:100]
     body.close()
