@@ -76,7 +76,7 @@ def test_a_folder_in_the_order_of_cp_of_a_shell_and_of_a_player(
         assert len(paths) == COUNT
         for path in paths[:2]:
             assert mount.run(["cat", f"by-name/Book/{path}"]).status == 0
-        wait_until(lambda: _read_ahead(mount)["results"] == _AHEAD, "the next ones are fetched")
+        wait_until(lambda: _read_ahead(mount)["unopened_results"] == _AHEAD, "the next ones are fetched")
         next_ones = {int((mount.path / "by-name/Book" / path).resolve().stem) for path in paths[2 : 2 + _AHEAD]}
         assert next_ones <= _streamed(server)
 

@@ -83,7 +83,7 @@ def test_whole_facts_are_the_end(
 
 
 @pytest.mark.parametrize(
-    "changed", [{"sha256": "0" * 64}, {"upload": new_upload()}, {"proof": ""}, {"sha256": "", "proof": ""}], ids=str
+    "changed", [{"sha256": "0" * 64}, {"upload": "0" * 32}, {"proof": ""}, {"sha256": "", "proof": ""}], ids=str
 )
 def test_other_facts_are_none(
     engine: FakeEngine, log: Log, body: SharedBody, heard: list[tuple[RunInfo, str]], changed: dict[str, str]
