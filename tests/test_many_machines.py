@@ -98,7 +98,8 @@ def test_the_rights_are_enough_and_others_have_none(server: Server, tmp_path: Pa
 
 
 def test_each_right_is_needed(server: Server) -> None:
-    for right in _rights():
+    """Without INFO a result is shared all the same, and `doctor` says nothing of the memory."""
+    for right in set(_rights()) - {"+info"}:
         server.admin.execute_command("ACL SETUSER", "cambfs", f"-{right[1:]}")
         server.admin.execute_command("SCRIPT FLUSH")  # scripts are then sent again
         server.admin.flushall()

@@ -51,6 +51,7 @@ _REMEDIES = (
     ("clusterdown", _NODES_REMEDY),
     ("cluster is down", _NODES_REMEDY),
     ("not covered by the cluster", _NODES_REMEDY),
+    ("sentinels want a password", "remove requirepass from the Sentinels; the password is that of the primary"),
     ("no sentinel", "check the name of the service, and the addresses of the Sentinels"),
     ("unknown command 'sentinel'", "write valkey://HOST:6379 for a server that is no Sentinel"),
     ("unknown command", _SENTINEL_REMEDY),

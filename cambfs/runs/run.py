@@ -411,9 +411,10 @@ class Run:
 
     def has_ranges(self) -> bool:
         with self._changed:
-            if not self._content.has_ranges:
+            has_api_ranges = self._content.etag is not None and self._context.api.gives_ranges
+            if not has_api_ranges and self._content.sizing.stored_ranges is None:
                 self._demand.probe()
-            return self._content.has_ranges
+            return has_api_ranges or self._content.sizing.stored_ranges is not None
 
     def end(self, transfer: Transfer, position: int, body: Body) -> int | None:
         with self._changed:

@@ -198,6 +198,8 @@ def meaning_of(error: Exception, address: str, password: str = "") -> EngineDown
             return EngineFull(f"{address}: it takes nothing new: {reason}")
     if isinstance(error, exceptions.TryAgainError | exceptions.AskError) or "TTL exhausted" in text:
         return RunMoves(f"{address}: this run is being moved to another node")
+    if isinstance(error, MasterNotFoundError) and "AuthenticationError" in str(error):
+        return EngineDown(f"{address}: the Sentinels want a password, and get none")
     if isinstance(error, MasterNotFoundError):
         return EngineDown(f"{address}: no Sentinel that answers knows a primary of this service")
     if isinstance(error, exceptions.TimeoutError):

@@ -71,6 +71,7 @@ class ObservedApi:
 
     stream_has_length: bool | None = None
     stream_tells_time: bool | None = None
+    gives_ranges: bool | None = None
     bytes_per_s: float | None = None
 
 

@@ -104,6 +104,7 @@ class Responses:
             body = self._context.source.open_stream(self._id, position, etag)
         except BadResponse as error:
             raise _NoRange(str(error)) from None
+        self._context.api.gives_ranges = body.start == position
         if body.start != position:
             self._owner.lost_ranges(of_api=True)
         return body

@@ -28,6 +28,7 @@ _LEAST_PART_BYTES = 16 * 1024
 _SLOWEST_BYTES_PER_S = 1024
 # Where a server limits each response, others bring no more.
 _MOST_CHANGES = 4
+_GAIN = 1.5
 
 
 class Owner(Protocol):
@@ -43,8 +44,8 @@ class Owner(Protocol):
         """Whether to ask again after a failure that may pass."""
 
     def has_ranges(self) -> bool:
-        """Whether another response may begin at any position. If that is not known, it is found out, and known later.
-        Raises nothing."""
+        """Whether another response has been seen to begin where it was asked to: a source that only says so may begin
+        anew. If it is not known of storage, it is asked, and known later. Raises nothing."""
 
     def end(self, transfer: Transfer, position: int, body: Body) -> int | None:
         """The response has ended at `position`: None when that is the end of the result, or nothing more is wanted,
@@ -88,6 +89,7 @@ class Transfer:
         self._progress_at = 0.0
         self._fell_silent = False
         self._changes = 0
+        self._left_at_bytes_per_s = 0.0
         self._ask_from = self._begin_position = start
         self._owner = owner
         self._open_at = open_at
@@ -232,6 +234,10 @@ class Transfer:
         if not self._slots.link.outpaces(pace, self._slots.running) or not self._owner.has_ranges():
             return False
         self._changes += 1
+        if pace.bytes_per_s is not None and pace.bytes_per_s < _GAIN * self._left_at_bytes_per_s:
+            self._changes = _MOST_CHANGES  # the last change brought nothing
+            return False
+        self._left_at_bytes_per_s = pace.bytes_per_s or 0.0
         log.info("%s: %.0f bytes/s from byte %d on; the link brings more", self.name, pace.bytes_per_s, position)
         return True
 

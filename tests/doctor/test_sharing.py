@@ -17,7 +17,7 @@ from cambfs.errors import SettingError
 from cambfs.settings.config import Password, Settings
 from cambfs.shared import valkey_client
 from tests.fakes import LIMIT_S
-from tests.shared.servers import KINDS, Server, free_port, running, running_cluster
+from tests.shared.servers import KINDS, Server, free_port, running, running_cluster, watching
 from tests.wire.raw_server import CERTIFICATE
 
 PASSWORD = "s3cret-of-the-farm"
@@ -97,6 +97,14 @@ def test_a_server_that_tells_this_user_nothing_is_tried_all_the_same(server: Ser
     found = findings(f"valkey://camb@127.0.0.1:{server.port}", PASSWORD)
     assert found["sharing"].state is State.OK
     assert found["engine's memory"].state is State.WARNING
+
+
+@pytest.mark.usefixtures("_patience")
+def test_sentinels_with_a_password_are_told_from_those_that_know_nothing(tmp_path: Path, server: Server) -> None:
+    with running("redis", tmp_path, *watching(server), role="sentinel", password="another") as sentinel:
+        found = trouble(f"valkey+sentinel://127.0.0.1:{sentinel.port}/main", PASSWORD)
+    assert "want a password" in found.found
+    assert "requirepass" in found.remedy
 
 
 @pytest.mark.usefixtures("_patience")

@@ -101,6 +101,7 @@ def test_the_rest_comes_in_another_response_where_there_are_ranges(
 ) -> None:
     source.piece_bytes, source.storage = 10_000, StorageManner.UNREACHABLE
     source.add(1, Result(CONTENT, etag='"a"' if has_ranges else None, ranges=has_ranges))
+    context_of(library).api.gives_ranges = True
     monkeypatch.setattr(context_of(library).slots.link, "outpaces", lambda *_: True)
 
     assert read_all(library, 1) == CONTENT
