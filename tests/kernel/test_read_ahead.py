@@ -122,7 +122,7 @@ def test_programs_that_look_at_every_beginning_fetch_little_ahead(audio: Audio, 
         for run_id in range(1, 8):
             assert mount.run(f"head -c 4096 {run_id}.flac > /dev/null").status == 0
             wait_until(lambda: not _status(mount)["transfers"], "nothing is downloaded any more")
-        assert _read_ahead(mount)["results"] <= _AHEAD
+        assert _read_ahead(mount)["results"] <= _AHEAD + 1, "the last one may be begun before the second is closed"
         _opened(mount, 1, 2)
         wait_until(lambda: _read_ahead(mount)["results"] >= _AHEAD or {3, 4, 5, 6} <= mount.cached_runs(), "copied")
 

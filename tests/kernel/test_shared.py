@@ -32,13 +32,14 @@ def usage(mount: Mount) -> dict[str, Any]:
 def test_eight_machines_fetch_each_result_once(farm: Farm) -> None:
     runs = farm.read_together()
 
-    # A head and an end of storage's object each, as one machine alone asks for.
-    is_as_alone = farm.requests_for(runs) == {"stream": RESULTS, "sign": RESULTS, "stored": 2 * RESULTS}
+    # The end of storage's object each, or its head and its end, as one machine alone asks for.
+    asked = farm.requests_for(runs)
+    is_as_alone = asked["stream"] == asked["sign"] == RESULTS and RESULTS <= asked["stored"] <= 2 * RESULTS
     usages = [usage(mount) for mount in farm.mounts]
     is_led_once = sum(one["led"] for one in usages) == RESULTS
     is_shared = sum(one["hits"] + one["followed"] for one in usages) == RESULTS * (len(usages) - 1)
     # On a machine so busy that the engine seems to be down, the bytes have to be right, and that is all.
-    assert (is_as_alone and is_led_once and is_shared) or farm.has_missed_engine(), farm.requests_for(runs)
+    assert (is_as_alone and is_led_once and is_shared) or farm.has_missed_engine(), asked
 
 
 def test_a_listing_of_results_that_another_machine_has_fetched_costs_no_request(farm: Farm) -> None:
