@@ -79,7 +79,7 @@ class Fetch:
             except (Cancelled, Closing):  # the command ends
                 return
             except CambfsError as error:
-                if isinstance(error, KeyRefused) and error.status == 401:
+                if isinstance(error, KeyRefused) and error.is_for_all:
                     self._stop.set()
                     raise
                 self._progress.failed(run_id, error)

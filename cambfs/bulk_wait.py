@@ -75,7 +75,7 @@ class Wait:
             except (Cancelled, Closing):  # the command ends
                 return
             except CambfsError as error:
-                if isinstance(error, KeyRefused) and error.status == 401:
+                if isinstance(error, KeyRefused) and error.is_for_all:
                     self._stop.set()
                     raise
                 self._progress.task_failed(task_id, error)

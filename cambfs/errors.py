@@ -44,6 +44,8 @@ from __future__ import annotations
 
 import errno
 
+_UNAUTHORIZED = 401
+
 
 class CambfsError(Exception):
     """The base of all. `str()` is one line without secrets, fit for a user. `temporary`: another try can help.
@@ -151,7 +153,10 @@ class UnknownTask(RemoteError):
 
 
 class KeyRefused(RemoteError):
-    pass
+    @property
+    def is_for_all(self) -> bool:
+        """The key is not valid, so no other request succeeds. Otherwise it may just not read this run."""
+        return self.status == _UNAUTHORIZED
 
 
 class SignatureExpired(RemoteError):

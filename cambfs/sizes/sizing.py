@@ -240,7 +240,8 @@ class Sizing:
             self.stored_end = StoredEnd(answer)
         elif answer is not None:
             self.probe, self.stored_end = answer, None
-            self.matches_stream = None if self.matches_stream else self.matches_stream  # now the heads decide
+            if self.matches_stream:  # as the end said; now the heads decide
+                self.matches_stream = None
 
     def judge(self, spool: Spool | None) -> bool | None:
         """To be called when storage has responded, or more of the stream has arrived. Returns whether both have the

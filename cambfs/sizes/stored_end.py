@@ -26,8 +26,8 @@ class StoredEnd:
 
     def compare(self, spool: Spool) -> None:
         """To be called when more of the stream has arrived."""
-        tail, head = self.tail, head_of(spool, self.tail.total)
-        if self.is_agreed is None and head:
+        tail = self.tail
+        if self.is_agreed is None and (head := head_of(spool, tail.total)):
             end = audio.end_of(head, tail.content, tail.total)
             self.is_agreed = audio.signature(head) == "FLAC" and audio.is_counted(head, end)
         if self.is_same is None and spool.filled.covers(tail.start, tail.total):
