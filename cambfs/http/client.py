@@ -113,7 +113,8 @@ class Client:
         what = f"run {run_id}"
         asked = Span(start) if start and etag else None
         headers = {"Range": asked.header, "If-Range": etag or ""} if asked else {}
-        response = self._exchange.get(what, f"{self._base_url}/tts-result/{run_id}", headers, with_key=True)
+        url = f"{self._base_url}/tts-result/{run_id}"
+        response = self._exchange.get(what, url, headers, with_key=True, is_long=True)
         if response.status not in (200, 206):
             self._refuse(response, what)
         body = self._exchange.body(response, what, asked)
@@ -145,7 +146,10 @@ class Client:
         except ValueError as error:
             raise BadResponse(f"storage: the signed URL is {error}", 0) from None
         logged_as = what if signed.run_id is None else f"run {signed.run_id}"
-        response = self._exchange.get(what, signed.url, {"Range": asked.header}, with_key=False, logged_as=logged_as)
+        headers = {"Range": asked.header}
+        response = self._exchange.get(
+            what, signed.url, headers, with_key=False, is_long=not asked.is_short, logged_as=logged_as
+        )
         if response.status not in (200, 206):
             self._refuse_stored(response, what)
         body = self._exchange.body(response, what, asked)

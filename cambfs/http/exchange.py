@@ -32,9 +32,9 @@ from cambfs.redaction.masking import Key
 from cambfs.system.workers import Workers
 from cambfs.wire.addresses import Addresses
 from cambfs.wire.body import HttpBody
+from cambfs.wire.connection import Made
 from cambfs.wire.deadline_reader import step
 from cambfs.wire.headers import Head, Span, date_s, read_head
-from cambfs.wire.timing import Made
 from cambfs.wire.transport import Transport, prepared
 
 CONNECT_TIMEOUT_S = 10.0
@@ -125,15 +125,22 @@ class Exchange:
                 self._workers.start("connect", lambda: self._transport.connect_ahead(url, timeout_s))
 
     def get(
-        self, what: str, url: str, headers: Mapping[str, str], with_key: bool, logged_as: str | None = None
+        self,
+        what: str,
+        url: str,
+        headers: Mapping[str, str],
+        with_key: bool,
+        is_long: bool = False,
+        logged_as: str = "",
     ) -> Response:
         """The first response that is not a redirect. Raises BadResponse after too many redirects, or for one to a
-        forbidden place. The log shows the request as `logged_as`, or else `what`."""
+        forbidden place. `is_long`: the response may be long, and is worth a fast connection. The log shows the request
+        as `logged_as`, or else `what`."""
         deadline = time.monotonic() + self._timeout_s
         origin = origin_of(url)
         for _ in range(MAX_REDIRECTS + 1):
             request = requests.Request("GET", url, headers=dict(headers))
-            response = self._send(what, request, origin, with_key, logged_as)
+            response = self._send(what, request, origin, with_key, is_long, logged_as)
             if response.status not in _REDIRECTS:
                 return response
             response.close()
@@ -187,7 +194,13 @@ class Exchange:
         raise BadResponse(f"{what}: {response.origin} redirects to {why}", response.status)
 
     def _send(
-        self, what: str, request: requests.Request, origin: Origin, with_key: bool, logged_as: str | None = None
+        self,
+        what: str,
+        request: requests.Request,
+        origin: Origin,
+        with_key: bool,
+        is_long: bool = False,
+        logged_as: str = "",
     ) -> Response:
         if with_key:
             request.headers["x-api-key"] = self._key
@@ -202,7 +215,7 @@ class Exchange:
             self.breakers.of(origin).attempt(what, is_request=what != _CHECK),
             self._guard(what, origin, in_body=False, log=log),
         ):
-            response = self._transport.send(to_send, stream=True, timeout=timeouts, proxies=proxies)
+            response = self._transport.send(to_send, stream=True, timeout=timeouts, proxies=proxies, is_long=is_long)
         log.responded(response.status_code, getattr(response.raw, "was_reused", False))
         return Response(response, origin, with_key, log)
 

@@ -61,7 +61,8 @@ class DeadlineReader:
     less than that at a time, and each piece costs much work. No call waits for more than a byte.
 
     The socket itself does not block, because each system call releases the interpreter, and setting a timeout is a
-    system call. The socket's own timeout applies outside of any step, and is restored by `close`.
+    system call. The socket's own timeout applies outside of any step, and is restored by `close`. `waited_s` is the
+    time that it spent waiting for bytes.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -73,6 +74,7 @@ class DeadlineReader:
         self._buffer = bytearray(_BUFFER_BYTES)
         self._view = memoryview(self._buffer)
         self._start = self._stop = 0
+        self.waited_s = 0.0
         sock.settimeout(0)
 
     @property
@@ -176,8 +178,10 @@ class DeadlineReader:
         left_s = self._left_s()
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
+        began_at = time.monotonic()
         if not poll.poll(None if left_s is None else math.ceil(left_s * 1000)):
             raise TimeoutError("the step took too long")
+        self.waited_s += time.monotonic() - began_at
 
     def _left_s(self) -> float | None:
         """The time that is left of the step, or the socket's own timeout outside of any; None for no limit."""

@@ -18,6 +18,8 @@ _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]+"')
 _CONTENT_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,60}/[a-z0-9!#$&^_.+-]{1,60}", re.ASCII)
 # The times that every file system and archive can hold: from 1970 to 2106.
 _LAST_TIME_S = 2**32 - 1
+# A connection sends about so much at once from the beginning.
+_SHORT_BYTES = 2**16
 _DELAY = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
@@ -71,6 +73,12 @@ class Span:
         if self.start < 0:
             return f"bytes={self.start}"
         return f"bytes={self.start}-" + ("" if self.stop is None else str(self.stop - 1))
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it has few bytes, as far as the request tells."""
+        count = -self.start if self.start < 0 or self.stop is None else self.stop - self.start
+        return 0 < count <= _SHORT_BYTES
 
 
 def read_head(status: int, headers: Mapping[str, str], asked: Span | None) -> Head:

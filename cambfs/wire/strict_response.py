@@ -34,6 +34,9 @@ _MAX_EXTENSIONS_BYTES = 65536
 # A chunk whose size is wrong by a few bytes would pass the next one's framing as data. So the last bytes of a chunk are
 # returned only when the right bytes behind them are there.
 _HELD_BYTES = 16 * 1024
+# A connection sends about so much at once from the beginning. Only what follows shows its rate.
+_LEAST_TELLING_BYTES = 64 * 1024
+_LEAST_WAIT_S = 1e-3
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([^\r\n\0]*))?\r\n")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\r\n\0]*)\r\n")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(;[^\r\n\0]*)?\r\n")
@@ -68,6 +71,8 @@ class StrictResponse:
         self._is_chunk_checked = False  # the end of its data was checked
         self._at_trailers = False
         self._extensions_bytes = 0
+        self._body_bytes = 0
+        self._head_waited_s = 0.0
         self._failure: Exception | None = None  # an error behind bytes that are returned first
 
     # The head
@@ -79,6 +84,7 @@ class StrictResponse:
         for name, value in fields:
             self.msg[name] = value
         self._frame(HTTPHeaderDict(fields))
+        self._head_waited_s = self._reader.waited_s
 
     def _read_status(self) -> tuple[str, int, str]:
         """Of the first response that is not interim. http.client calls it when it opens a tunnel through a proxy."""
@@ -137,7 +143,9 @@ class StrictResponse:
             raise self._failure
         if self.fp is None:
             return b""
-        return self._read_chunks(limit) if self._chunked else self._read_plain(limit)
+        data = self._read_chunks(limit) if self._chunked else self._read_plain(limit)
+        self._body_bytes += len(data)
+        return data
 
     read = read1  # urllib3 checks that it exists
 
@@ -209,6 +217,13 @@ class StrictResponse:
         self._in_chunks, self._is_chunk_checked = True, False
         self._left = int(match[1], 16)
         self._at_trailers = not self._left
+
+    @property
+    def bytes_per_s(self) -> float | None:
+        """The rate of the body while it was waited for; None for a body that is too small to show one."""
+        if self._body_bytes < _LEAST_TELLING_BYTES:
+            return None
+        return self._body_bytes / max(self._reader.waited_s - self._head_waited_s, _LEAST_WAIT_S)
 
     # The end
 

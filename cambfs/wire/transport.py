@@ -14,7 +14,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from cambfs import __version__
-from cambfs.wire.pool import strict
+from cambfs.wire.pool import strict, wishing
 
 _HEADERS = {"User-Agent": f"cambfs/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"}
 
@@ -44,6 +44,11 @@ class Transport(HTTPAdapter):
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:  # noqa: ARG002
         """As in requests, without its own certificates: the context has them."""
         conn.cert_reqs = "CERT_REQUIRED"
+
+    def send(self, request: requests.PreparedRequest, *arguments: Any, is_long: bool = False, **more: Any) -> Any:
+        """As in requests. `is_long`: the response may be long."""
+        with wishing(is_long=is_long):
+            return super().send(request, *arguments, **more)
 
     def connect_ahead(self, url: str, timeout_s: float) -> None:
         """Makes a connection for the next request to this host, unless an idle one is open. Not through a proxy. Raises

@@ -18,8 +18,8 @@ from cambfs.doctor.network import Observed
 from cambfs.doctor.report import Finding, State
 from cambfs.errors import ConfigError
 from cambfs.settings.config import ApiKey, Settings
-from cambfs.wire import pool
-from cambfs.wire.timing import Made
+from cambfs.wire import connection
+from cambfs.wire.connection import Made
 from tests.api.faults import Fault
 from tests.api.server import Server as Demo
 from tests.wire.raw_server import CERTIFICATE, KEY, Server, send, sized
@@ -231,7 +231,7 @@ def test_a_server_that_refuses_connections() -> None:
 
 def test_each_request_has_a_connection_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Or its steps would be those of an earlier one."""
-    monkeypatch.setattr(pool, "REST_S", 0.0)
+    monkeypatch.setattr(connection, "REST_S", 0.0)
     with Server() as server:
         server.scripts += [send(sized(b"{}"))] * 2
         with closing(network.Prober(settings(server.url), 20)) as prober:

@@ -12,7 +12,7 @@ from cambfs.errors import LinkError, RemoteError
 from cambfs.http.client import Client
 from cambfs.names import RunId
 from cambfs.remote.source import Body, SignedUrl
-from cambfs.wire import pool
+from cambfs.wire import connection
 from tests.wire.raw_server import FLAC, KEY, OK, RUN, WAIT_S, Server, send, sized
 
 NUMBER = re.compile(r"(?<=after )\d+(?= ms)|(?<=bytes in )\d+(?= ms)|(?<=127\.0\.0\.1:)\d+")
@@ -21,7 +21,7 @@ NUMBER = re.compile(r"(?<=after )\d+(?= ms)|(?<=bytes in )\d+(?= ms)|(?<=127\.0\
 @pytest.fixture(autouse=True)
 def _debug(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     caplog.set_level(logging.DEBUG, "cambfs.http.request_log")
-    monkeypatch.setattr(pool, "REST_S", 0.0)
+    monkeypatch.setattr(connection, "REST_S", 0.0)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from cambfs.errors import (
 )
 from cambfs.http.client import Client
 from cambfs.remote.source import SignedUrl
-from cambfs.wire import pool
+from cambfs.wire import connection
 from cambfs.wire.body import HttpBody
 from cambfs.wire.headers import Head
 from tests.wire.raw_server import CERTIFICATE, CHUNKED, FLAC, KEY, OK, RUN, WAIT_S, Server, chunk, reset, send, sized
@@ -34,7 +34,7 @@ from tests.wire.raw_server import CERTIFICATE, CHUNKED, FLAC, KEY, OK, RUN, WAIT
 @pytest.fixture(autouse=True)
 def _no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that one connection is enough; test_pool lets them rest."""
-    monkeypatch.setattr(pool, "REST_S", 0.0)
+    monkeypatch.setattr(connection, "REST_S", 0.0)
 
 
 @pytest.fixture

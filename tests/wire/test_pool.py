@@ -7,6 +7,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from typing import Any
 
 import pytest
@@ -15,8 +16,8 @@ from cambfs.errors import BadResponse, CambfsError, LinkError, RemoteError, Time
 from cambfs.http.client import Client
 from cambfs.names import RunId
 from cambfs.remote.source import Body, SignedUrl
-from cambfs.wire import pool
-from cambfs.wire.timing import Made
+from cambfs.wire import connection, pool
+from cambfs.wire.connection import Connection, Made
 from tests.waiting import asleep
 from tests.wire.raw_server import CERTIFICATE, CHUNKED, FLAC, KEY, OK, RUN, WAIT_S, Script, Server, chunk, send, sized
 
@@ -44,7 +45,7 @@ def client(server: Server) -> Iterator[Client]:
 
 @pytest.fixture
 def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "REST_S", 0.0)
+    monkeypatch.setattr(connection, "REST_S", 0.0)
 
 
 def drained(body: Body) -> bytes:
@@ -66,27 +67,28 @@ def test_a_connection_rests_before_it_is_used_again(
     server: Server, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.scripts += [send(sized(SHORT))] * 5
-    monkeypatch.setattr(pool, "REST_S", 3600.0)
+    monkeypatch.setattr(connection, "REST_S", 100.0)
     for _ in range(3):
         assert whole(client) == SHORT
     assert server.connections == 3
-    monkeypatch.setattr(pool, "REST_S", 0.0)
+    asleep(monkeypatch, 100.0)
     for _ in range(2):
         assert whole(client) == SHORT
     assert server.connections == 3
 
 
-class Resting:
-    """Stands for a connection; `is_closed` shows whether it was closed."""
+class Resting(Connection):
+    """One end of a pair of sockets; `other` is the other one, and `was_closed` shows whether it was closed."""
 
-    def __init__(self, connect_s: float = 0.0) -> None:
+    def __init__(self, connect_s: float = 0.0, bytes_per_s: float = 0.0) -> None:
+        super().__init__("localhost")
         self.sock, self.other = socket.socketpair()
         self.made = Made(connect_s, 0.0, "", {})
-        self.rests_since: float | None = None
-        self.is_closed = False
+        self.bytes_per_s = bytes_per_s
+        self.was_closed = False
 
     def close(self) -> None:
-        self.is_closed = True
+        self.was_closed = True
         self.sock.close()
         self.other.close()
 
@@ -98,7 +100,8 @@ class Sleeper:
         self.now_s = 1000.0
         self.slept: list[float] = []
         self._meanwhile = meanwhile
-        monkeypatch.setattr(pool, "since_boot_s", lambda: self.now_s)
+        for module in (pool, connection):
+            monkeypatch.setattr(module, "since_boot_s", lambda: self.now_s)
         monkeypatch.setattr(pool, "sleep", self._sleep)
 
     def _sleep(self, seconds: float) -> None:
@@ -112,14 +115,14 @@ def test_the_one_that_was_used_last_comes_first_and_few_are_kept() -> None:
     idle = pool._Idle(2)
     made = [Resting() for _ in range(3)]
     for one in made:
-        idle.put(one)  # type: ignore[arg-type]
-    assert [one.is_closed for one in made] == [True, False, False]
-    taken: list[object] = [idle.take() for _ in range(3)]
+        idle.put(one)
+    assert [one.was_closed for one in made] == [True, False, False]
+    taken: list[object] = [idle.take(is_long=False) for _ in range(3)]
     assert taken == [made[2], made[1], None]
-    idle.put(made[1])  # type: ignore[arg-type]
+    idle.put(made[1])
     made[1].other.send(b"x")
-    assert idle.take() is None
-    assert made[1].is_closed
+    assert idle.take(is_long=False) is None
+    assert made[1].was_closed
     made[2].close()
 
 
@@ -127,26 +130,62 @@ def test_the_one_that_was_used_last_comes_first_and_few_are_kept() -> None:
 def test_a_rest_is_waited_for_where_a_new_connection_takes_longer(
     connect_s: float, is_awaited: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "REST_S", 0.4)
+    monkeypatch.setattr(connection, "REST_S", 0.4)
     clock = Sleeper(monkeypatch)
-    idle, connection = pool._Idle(2), Resting(connect_s)
-    idle.put(connection)  # type: ignore[arg-type]
+    idle, resting = pool._Idle(2), Resting(connect_s)
+    idle.put(resting)
     clock.now_s += 0.1
 
-    found: object = idle.take()
-    assert found is (connection if is_awaited else None)
+    assert idle.take(is_long=False) is (resting if is_awaited else None)
     assert clock.slept == ([pytest.approx(0.3)] if is_awaited else [])
-    connection.close()
+    resting.close()
+
+
+@pytest.mark.parametrize("is_long", [True, False])
+def test_audio_takes_the_fastest_connection_and_a_short_response_leaves_it_free(
+    is_long: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Sleeper(monkeypatch)
+    idle, slow, fast, medium = (
+        pool._Idle(3),
+        Resting(bytes_per_s=1e5),
+        Resting(bytes_per_s=9e6),
+        Resting(bytes_per_s=2e6),
+    )
+    for one in (slow, fast, medium):
+        idle.put(one)
+    clock.now_s += 2 * connection.REST_S
+
+    found = [idle.take(is_long) for _ in range(3)]
+    assert found == ([fast, medium, slow] if is_long else [slow, medium, fast])
+    for one in (slow, fast, medium):
+        one.close()
+
+
+@pytest.mark.parametrize(("other_bytes_per_s", "is_awaited"), [(1e6, True), (8e6, False)])
+def test_audio_waits_for_the_rest_of_a_connection_that_is_far_faster(
+    other_bytes_per_s: float, is_awaited: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Sleeper(monkeypatch)
+    idle, other, fast = pool._Idle(2), Resting(bytes_per_s=other_bytes_per_s), Resting(9.0, bytes_per_s=9e6)
+    idle.put(other)
+    clock.now_s += 2 * connection.REST_S
+    idle.put(fast)
+
+    assert idle.take(is_long=True) is (fast if is_awaited else other)
+    assert clock.slept == [pytest.approx(connection.REST_S if is_awaited else 0.0)]
+    other.close()
+    fast.close()
 
 
 def test_bytes_that_come_while_a_rest_is_waited_for_are_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
-    connection = Resting(connect_s=9.0)
-    Sleeper(monkeypatch, lambda: connection.other.send(EVIL))
+    resting = Resting(connect_s=9.0)
+    Sleeper(monkeypatch, lambda: resting.other.send(EVIL))
     idle = pool._Idle(2)
-    idle.put(connection)  # type: ignore[arg-type]
+    idle.put(resting)
 
-    assert idle.take() is None
-    assert connection.is_closed
+    assert idle.take(is_long=False) is None
+    assert resting.was_closed
 
 
 @pytest.mark.usefixtures("no_rest")
@@ -176,7 +215,7 @@ def test_bytes_that_come_a_little_behind_the_end(
     server: Server, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a rest they would stand before the next response, or be taken for it."""
-    monkeypatch.setattr(pool, "REST_S", WAIT_S)
+    monkeypatch.setattr(connection, "REST_S", WAIT_S)
     read = threading.Event()
 
     def belated(connection: socket.socket) -> bool:
@@ -193,6 +232,51 @@ def test_bytes_that_come_a_little_behind_the_end(
     assert server.connections == 3
 
 
+@pytest.fixture
+def long_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request travels for the whole rest."""
+    monkeypatch.setattr(connection, "_shortest_round_trip_s", lambda _sock: 2 * connection.REST_S)
+
+
+@pytest.mark.usefixtures("long_way")
+@pytest.mark.parametrize("early", [EVIL, sized(SHORT), b"x", b""])
+def test_what_comes_sooner_than_a_request_travels_is_no_response(
+    server: Server, client: Client, early: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was sent before the request arrived. The rest goes on while the request travels."""
+    monkeypatch.setattr(connection, "REST_S", WAIT_S)
+    server.scripts += [send(sized(SHORT)), send(early, keep=False), send(sized(FLAC))]
+    assert whole(client) == SHORT
+    assert whole(client) == FLAC
+    assert (server.connections, server.scripts) == (2, [])
+
+
+@pytest.mark.usefixtures("long_way")
+def test_a_request_is_sent_before_the_rest_is_over_where_it_travels_for_long(
+    server: Server, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Sleeper(monkeypatch)
+
+    def late(one: socket.socket) -> bool:
+        clock.now_s += 2 * connection.REST_S
+        one.sendall(sized(FLAC))
+        return True
+
+    server.scripts += [send(sized(SHORT)), late]
+    assert whole(client) == SHORT
+    assert whole(client) == FLAC
+    assert (server.connections, clock.slept) == (1, [0.0])
+
+
+def test_the_kernel_tells_the_shortest_round_trip(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as sock:
+        assert 0 < connection._shortest_round_trip_s(sock) < 1
+    assert connection._shortest_round_trip_s(sock) == 0
+    ours, other = socket.socketpair()
+    with ours, other:
+        assert connection._shortest_round_trip_s(ours) == 0
+
+
 @pytest.mark.usefixtures("no_rest")
 def test_bytes_that_come_just_before_the_request(
     server: Server, client: Client, monkeypatch: pytest.MonkeyPatch
@@ -206,12 +290,12 @@ def test_bytes_that_come_just_before_the_request(
         connection.sendall(EVIL)
         return True
 
-    def take_slowly(idle: pool._Idle) -> Any:
-        connection = take(idle)
-        if connection is not None:
+    def take_slowly(idle: pool._Idle, is_long: bool) -> Any:
+        found = take(idle, is_long)
+        if found is not None:
             taken.set()
-            assert select.select([connection.sock], [], [], WAIT_S)[0]
-        return connection
+            assert select.select([found.sock], [], [], WAIT_S)[0]
+        return found
 
     monkeypatch.setattr(pool._Idle, "take", take_slowly)
     server.scripts += [belated, send(sized(FLAC))]
@@ -271,6 +355,46 @@ def test_a_request_is_sent_once_more_on_a_fresh_connection(
     ask(client, server.url)
     assert whole(client) == FLAC
     assert (server.connections, server.scripts) == (2, [])
+
+
+@pytest.mark.usefixtures("no_rest")
+@pytest.mark.parametrize(
+    ("ask", "is_audio"),
+    [
+        (lambda client, _: client.open_stream(RUN), True),
+        (lambda client, url: client.open_stored(SignedUrl(f"{url}/a", {}, 1), 0, None), True),
+        (lambda client, url: client.open_stored(SignedUrl(f"{url}/a", {}, 1), 0, 1 << 20), True),
+        (lambda client, url: client.open_stored(SignedUrl(f"{url}/a", {}, 1), 0, 4096), False),
+        (lambda client, url: client.open_stored(SignedUrl(f"{url}/a", {}, 1), -4096, None), False),
+        (lambda client, _: client.sign(RUN), False),
+    ],
+)
+@pytest.mark.parametrize("is_audio_last", [True, False])
+def test_audio_comes_over_the_connection_that_brought_audio(
+    server: Server, client: Client, ask: Callable[[Client, str], Any], is_audio: bool, is_audio_last: bool
+) -> None:
+    ports: list[int] = []
+
+    def noting(response: bytes) -> Script:
+        def script(one: socket.socket) -> bool:
+            ports.append(one.getpeername()[1])
+            one.sendall(response)
+            return True
+
+        return script
+
+    server.scripts += [noting(response) for response in (sized(FLAC), sized(SIGNED), sized(SIGNED), sized(FLAC))]
+    body = client.open_stream(RUN)
+    client.sign(RUN)
+    drained(body)
+    if is_audio_last:
+        server.scripts.pop(0)
+    else:
+        client.sign(RUN)
+    with suppress(BadResponse), closing(ask(client, server.url)):  # audio is no signed URL, nor the end of an object
+        pass
+    assert ports[-1] == ports[0 if is_audio else 1]
+    assert server.connections == 2
 
 
 @pytest.mark.usefixtures("no_rest")
@@ -368,7 +492,7 @@ def test_a_connection_that_has_rested_for_minutes_also_asleep_is_not_used(
     server.scripts += [send(sized(FLAC))] * 3
     assert whole(client) == whole(client) == FLAC
     assert server.connections == 1
-    asleep(monkeypatch, pool.STALE_S)
+    asleep(monkeypatch, connection.STALE_S)
 
     assert whole(client) == FLAC
     assert server.connections == 2

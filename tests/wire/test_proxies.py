@@ -13,7 +13,7 @@ import pytest
 from cambfs.errors import BadResponse, CambfsError, LinkError
 from cambfs.hosts.surroundings import Proxies
 from cambfs.http.client import Client
-from cambfs.wire import pool
+from cambfs.wire import connection
 from tests.wire.raw_server import CERTIFICATE, FLAC, KEY, RUN, WAIT_S, Server, send, sized
 
 
@@ -88,7 +88,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(CERTIFICATE)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(CERTIFICATE))
-    monkeypatch.setattr(pool, "REST_S", 0.0)
+    monkeypatch.setattr(connection, "REST_S", 0.0)
     with Server(tls=context) as made:
         yield made
 

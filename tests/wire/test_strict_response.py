@@ -586,3 +586,32 @@ def test_any_bytes_are_a_response_or_refused(wire: bytes, places: list[int]) -> 
     if found.failure is None and not re.search(rb"chunked", wire):
         length = re.search(rb"Content-Length: (\d)", wire.partition(b"\r\n\r\n")[0])
         assert found.response.status == 204 or length is None or len(found.data) == int(length[1])
+
+
+def rate_of(*pieces: bytes, waits_s: Iterator[float]) -> float | None:
+    """After reading all of a response. Each wait for a piece takes the next number of seconds."""
+    with fed(pieces) as sock, pytest.MonkeyPatch.context() as patch:
+        feed = DeadlineReader._wait
+
+        def wait(reader: DeadlineReader) -> None:
+            reader.waited_s += next(waits_s)
+            feed(reader)
+
+        patch.setattr(DeadlineReader, "_wait", wait)
+        response = StrictResponse(sock)
+        response.begin()
+        while response.read1(1 << 18):
+            pass
+        return response.bytes_per_s
+
+
+def test_the_rate_of_a_body_counts_the_waits_for_it_and_not_the_one_for_its_head() -> None:
+    body, half = b"x" * 400_000, 200_000
+    head = OK + b"Content-Length: 400000\r\n\r\n"
+    pieces = head, body[:half], body[half:]
+    assert rate_of(*pieces, waits_s=iter([9.0, 1.5, 0.5])) == 200_000
+
+
+def test_a_short_body_shows_no_rate() -> None:
+    head, body = OK + b"Content-Length: 1000\r\n\r\n", b"x" * 1000
+    assert rate_of(head, body, waits_s=iter([0.1, 0.1])) is None
