@@ -6,7 +6,7 @@ as programs do that collect titles and lengths. What is fetched ahead goes behin
 (`transfers/foreground`). It is kept when it is complete, and dropped otherwise.
 
 Threads: callers report their opens; the thread `ahead` follows them, one after the other, so an open does not wait for
-it. `_lock` is a leaf.
+it. The lock is a leaf.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import cached_property, partial
-from threading import Lock
+from threading import Condition, Lock
 from typing import Protocol
 
 from cambfs.errors import CambfsError, UnknownRun
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 MOST_BYTES = 64 << 20
 # A player that skips a track is still likely to play the next one.
 _MOST_SKIMMED = 2
+# A program that opens two neighbours by chance has opened another result by then.
+_NEXT_OPEN_S = 0.05
 # A result of a mount with a million runs should not wait for their sorting at each open.
 _LIST_AGAIN_S = 10.0
 
@@ -93,7 +95,7 @@ class ReadAhead:
         self._context = context
         self._most_results = most_results
         self._most_bytes = most_bytes
-        self._lock = Lock()  # guards the next two
+        self._changed = Condition(Lock())  # guards the next two; notified of each event
         self._events: deque[Callable[[], None]] = deque()
         self._is_following = False
         # Written by the thread that follows; a listing replaces the first two.
@@ -122,8 +124,9 @@ class ReadAhead:
             self._pass_on(self._end_sequence)
 
     def _pass_on(self, event: Callable[[], None]) -> None:
-        with self._lock:
+        with self._changed:
             self._events.append(event)
+            self._changed.notify_all()
             if self._is_following:
                 return
             self._is_following = True
@@ -131,7 +134,7 @@ class ReadAhead:
             self._context.workers.start("ahead", self._follow_all)
         except CambfsError as error:
             log.info("nothing is fetched ahead: %s", error)
-            with self._lock:
+            with self._changed:
                 self._is_following = False
 
     # In the thread `ahead`.
@@ -146,7 +149,7 @@ class ReadAhead:
                 log.exception("unexpected error while fetching ahead")
 
     def _next_event(self) -> Callable[[], None] | None:
-        with self._lock:
+        with self._changed:
             self._is_following = bool(self._events)
             return self._events.popleft() if self._events else None
 
@@ -161,13 +164,18 @@ class ReadAhead:
         if step is not None and (step == 0 or (self._is_in_order and -self._most_results <= step < 0)):
             return  # opened again, or by one of several readers
         is_next = step is not None and 0 < step <= self._reach()
-        self._is_in_order = is_next and self._skimmed < _MOST_SKIMMED
+        is_new, self._is_in_order = not self._is_in_order, is_next and self._skimmed < _MOST_SKIMMED
         self._last = run_id
         wanted = order.behind(run_id, self._most_results) if self._is_in_order else []
         self._drop(self._ahead.difference(wanted))
-        if wanted:
+        if wanted and not (is_new and self._is_opened_again_soon()):
             self._mark(run_id)
             self._fetch(wanted, order.behind(wanted[-1], BULK_MOST - 1))
+
+    def _is_opened_again_soon(self) -> bool:
+        """Whether the next open comes so soon that it tells more."""
+        with self._changed:
+            return self._changed.wait_for(lambda: bool(self._events), _NEXT_OPEN_S)
 
     def _reach(self) -> int:
         """How many steps at most the next open of a sequence may be away."""

@@ -65,6 +65,8 @@ _PROBES_KEPT = 1024
 # bytes of a probe is not useful, either.
 _PROBE_AGAIN_FOR_S = 2.0
 _PROBE_TAKES_S = 2.0
+# Requests that callers wait for take the connections that are open.
+_CALLERS_FIRST_S = 0.02
 # After so many failures in a row to sign, the API is not asked to sign for a while.
 _FAILED_SIGNINGS = 3
 # The object is gone. That says nothing about ranges.
@@ -207,6 +209,8 @@ class ObjectStore:
 
     def _asked(self, run_id: RunId, is_awaited: Callable[[], bool], ask: Callable[[RunId], T]) -> T:
         self._sign_for_probe(run_id, is_awaited)
+        if not is_awaited():
+            self._closing.wait(_CALLERS_FIRST_S)
         try:
             return retrying(lambda: ask(run_id), _PROBE_AGAIN_FOR_S, self._closing, is_awaited)
         except RemoteError as error:

@@ -386,7 +386,7 @@ class Run:
             return False
         if self._ahead_bytes:
             transfer.note_wanted(bool(self._handles or self._waiters))
-        if not self._is_wanted():
+        if not self._is_wanted() and (self._is_expected or not self._is_only_ahead):
             self._linger(transfer)
         return self._is_wanted()
 

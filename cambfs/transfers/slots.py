@@ -1,6 +1,6 @@
 """Limits how many transfers run at a time: first come, first served. Stalled and unwanted transfers do not count.
 
-A transfer that no caller wants yet gets a slot only when one is free, no wanted transfer waits, and few like it run.
+A transfer that no caller wants yet gets a slot only when one is free, no wanted transfer waits, and few transfers run.
 
 Threads: the thread of each transfer waits here for its turn, at an event of its own. So a thousand waiting transfers
 wake a thousand times in all, and not at each change. The lock is a leaf.
@@ -19,8 +19,8 @@ from cambfs.errors import Closing
 from cambfs.transfers.foreground import Foreground
 from cambfs.transfers.link import Link
 
-# More connections at once make each other lose packets, and then the result that is read next comes last.
-_AHEAD_AT_ONCE = 2
+# More connections at once slow each other down for long, and then the result that is read next comes last.
+_MOST_WITH_AHEAD = 2
 
 
 class Turn(Protocol):
@@ -133,7 +133,7 @@ class Slots:
         moving = [one.is_wanted for one, began in self._running.items() if max(one.received_at, began) > since]
         if transfer.is_wanted:
             return sum(moving)
-        is_enough = len(moving) - sum(moving) >= _AHEAD_AT_ONCE
+        is_enough = len(moving) >= _MOST_WITH_AHEAD
         return self._limit if is_enough else len(self._running)
 
     def _wake_first(self) -> None:

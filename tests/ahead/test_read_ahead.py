@@ -9,6 +9,7 @@ from concurrent.futures import Future
 
 import pytest
 
+from cambfs.ahead import read_ahead
 from cambfs.cache.cache import Cache
 from cambfs.deadline import Deadline
 from cambfs.disk.disk import Disk
@@ -257,6 +258,32 @@ def test_a_sequence_that_breaks_ends_them(library: Library, source: FakeSource) 
     assert library.read_ahead_counts().unopened_results == 1
 
 
+@pytest.mark.tuning(linger_s=10 * LIMIT_S)
+def test_they_do_not_wait_for_a_reader_after_the_end_of_the_sequence(library: Library, source: FakeSource) -> None:
+    gate = _hold(source, 3, 4)
+    _read(library, 1, 2)
+    gate.wait_for_arrivals(2)
+    _read(library, 11)
+    _await_followed()
+    gate.open()
+    eventually(no_threads)
+
+
+def test_two_neighbours_that_are_opened_by_chance(
+    library: Library, source: FakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_ahead, "_NEXT_OPEN_S", 10 * LIMIT_S)
+    _read(library, 1, 2)
+    eventually(lambda: not library._read_ahead._events)  # the second one is followed
+    _read(library, 11)
+    eventually(no_threads)
+    assert _streamed(source) == [1, 2, 11]
+
+    _read(library, 7, 8, 9)
+    eventually(no_threads)
+    assert _streamed(source) == [1, 2, 7, 8, 9, 10, 11, 12]
+
+
 def test_one_that_was_skipped_ends_too(library: Library, source: FakeSource) -> None:
     gate = _hold(source, 3)
     _read(library, 1, 2)
@@ -411,7 +438,9 @@ def _make_pause(library: Library, source: FakeSource, looks: Counter[str]) -> tu
     waits = in_thread(lambda: size_of(library, OTHER))
     gate.wait_for_arrivals()
     _read(library, 2)
-    eventually(lambda: sum(looks[f"stream-{run_id}"] > 1 for run_id in (3, 4, 5, 6)) == 2)  # the others wait for a turn
+    # One at a time beside the one that is waited for.
+    eventually(lambda: sum(looks[f"stream-{run_id}"] > 1 for run_id in (3, 4, 5, 6)) == 1)
+    eventually(lambda: context_of(library).slots.waiting == 3)
     return gate, waits
 
 

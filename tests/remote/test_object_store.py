@@ -1,4 +1,4 @@
-"""How long an unreachable storage gets no requests."""
+"""How long an unreachable storage gets no requests, and which of them come first."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from cambfs.audio import End
 from cambfs.errors import CambfsError, NotRepeated, ServerError, StorageUseless, TimedOut, Unreachable
 from cambfs.names import RunId
+from cambfs.remote import object_store
 from cambfs.remote.object_store import ObjectStore
 from cambfs.remote.signer import Signer
 from cambfs.remote.speculation import Speculation
@@ -23,6 +24,28 @@ def store(source: FakeSource) -> ObjectStore:
     source.add(RUN, Result(some_flac(5000)))
     workers, closing = Workers(), Event()
     return ObjectStore(source, Signer(source, workers, 0.1, closing, Speculation()), workers, 0.1, closing)
+
+
+class Recorder(Event):
+    """`waits_s` has the seconds of each wait, which takes no time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits_s: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits_s.append(timeout)
+        return False
+
+
+@pytest.mark.parametrize("is_awaited", [True, False])
+def test_requests_that_callers_wait_for_come_first(is_awaited: bool, source: FakeSource) -> None:
+    """They take the connections that are open."""
+    source.add(RUN, Result(some_flac(5000)))
+    workers, closing = Workers(), Recorder()
+    store = ObjectStore(source, Signer(source, workers, 0.1, closing, Speculation()), workers, 0.1, closing)
+    store.probe(RUN, lambda: is_awaited)
+    assert closing.waits_s == ([] if is_awaited else [object_store._CALLERS_FIRST_S])
 
 
 def _down(seconds: float) -> CambfsError:
