@@ -1,1 +1,1 @@
-"""The results in use: the library of all runs, one run, its downloads, and its size."""
+"""The results in use: the library of all runs, one run, and the uses of it."""

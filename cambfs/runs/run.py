@@ -19,12 +19,12 @@ from typing import Protocol, TypeVar
 
 from cambfs.deadline import Deadline
 from cambfs.errors import BrokenBody, CacheDamaged, CambfsError, NotWhole, ResultChanged
+from cambfs.intake.content import Content
+from cambfs.intake.demand import Demand
 from cambfs.model import Arrived, Progress, RunInfo
 from cambfs.names import RunId
 from cambfs.remote.object_store import Probe, Tail
 from cambfs.remote.source import Body
-from cambfs.runs.content import Content
-from cambfs.runs.demand import Demand
 from cambfs.sizes.sizing import Sizing
 from cambfs.tier.upload import Reach
 from cambfs.transfers.context import Context

@@ -10,9 +10,9 @@ import pytest
 
 from cambfs.cache.cache import Cache
 from cambfs.errors import ResultChanged, UnknownRun, Unreachable
+from cambfs.intake.content import Content
 from cambfs.model import RunInfo
 from cambfs.names import RunId
-from cambfs.runs.content import Content
 from cambfs.runs.library import Library
 from cambfs.shared.counts import Counts
 from cambfs.sizes.sizing import UNKNOWN_TIME_NS, Sizing

@@ -6,7 +6,7 @@ method, and calls it again and again while a caller waits.
 
 from __future__ import annotations
 
-from cambfs.runs.content import Content
+from cambfs.intake.content import Content
 from cambfs.sizes.stored_end import StoredEnd
 from cambfs.transfers.context import Context
 from cambfs.transfers.downloader import Downloader
