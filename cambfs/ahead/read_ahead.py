@@ -41,8 +41,8 @@ _LIST_AGAIN_S = 10.0
 class Run(Protocol):
     """A run in use."""
 
-    is_in_sequence: bool
-    """Its reader opens one result after the other."""
+    def note_in_sequence(self) -> None:
+        """Its reader opens one result after the other."""
 
     def fetch_ahead(self, most_bytes: int) -> None:
         """Fetches it before it is opened, unless it is larger. Does not wait. Raises CambfsError."""
@@ -207,7 +207,7 @@ class ReadAhead:
 
     def _mark(self, run_id: RunId) -> None:
         with self._owner.use(run_id) as run:
-            run.is_in_sequence = True
+            run.note_in_sequence()
 
     def _fetch(self, wanted: Sequence[RunId], next_ones: Sequence[RunId]) -> None:
         if not self._context.speculation.is_allowed:

@@ -10,6 +10,7 @@ from cambfs.intake.content import Content
 from cambfs.sizes.stored_end import StoredEnd
 from cambfs.transfers.context import Context
 from cambfs.transfers.downloader import Downloader
+from cambfs.transfers.transfer import Transfer
 
 
 class Demand:
@@ -81,6 +82,22 @@ class Demand:
         reads_on = offset > 0 and self._content.filled.covers(offset - 1, offset)
         goal = None if reads_on else max(stop, offset + self._context.tuning.span_bytes)
         self._downloader.start_span(offset, goal)
+
+    def is_comparing(self, transfer: Transfer, position: int) -> bool:
+        """Whether a transfer that is at `position` brings bytes once more, to be compared with those that are here."""
+        if position < transfer.first_position:
+            return True
+        return transfer is self._downloader.stream and self._content.needs_another_response
+
+    def is_reached(self, transfer: Transfer, position: int) -> bool:
+        """Whether a transfer that is at `position`, and compares nothing, has come to its goal, or to bytes that are
+        here. A stream passes a few of them, since going on behind them costs a request."""
+        if transfer.stop_position is not None and position >= transfer.stop_position:
+            return True
+        here_bytes = self._content.filled.filled_until(position) - position
+        if transfer is not self._downloader.stream:
+            return here_bytes > 0
+        return here_bytes >= self._context.tuning.span_bytes and self._content.has_ranges
 
     def is_time_to_come(self) -> bool:
         """Whether storage is about to report the time of the result, or the stream to prove or refute storage."""

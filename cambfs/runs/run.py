@@ -21,6 +21,7 @@ from cambfs.deadline import Deadline
 from cambfs.errors import BrokenBody, CacheDamaged, CambfsError, NotWhole, ResultChanged
 from cambfs.intake.content import Content
 from cambfs.intake.demand import Demand
+from cambfs.intake.interest import Interest
 from cambfs.model import Arrived, Progress, RunInfo
 from cambfs.names import RunId
 from cambfs.remote.object_store import Probe, Tail
@@ -70,15 +71,10 @@ class Run:
         sizing = Sizing(run_id, context.store, info, is_unverified)
         self._content = Content(run_id, context.cache, sizing, context.max_result_bytes)
         self._waiters = Waiters(lock, self._changed)
+        self._interest = Interest(self._waiters, context.tuning)
         self._downloader = Downloader(run_id, context, self)
         self._demand = Demand(context, self._content, self._downloader)
         self._reported = info, is_unverified
-        self._handles = 0
-        self._ahead_bytes = 0  # the largest size at which it is fetched before it is opened
-        self._is_only_ahead = False  # it has never been opened
-        self._is_expected = False  # the stream is only there because an open is likely
-        self._refusal: CambfsError | None = None  # why there is no stream, while storage may tell the size
-        self.is_in_sequence = False  # opened or expected in listing order; one word, written by any thread
         self._was_exceeded = False  # a response had more bytes than storage said
 
     # For callers, each in its own thread.
@@ -114,41 +110,43 @@ class Run:
         """Fetches a result of at most `most_bytes` before it is opened, behind everything that callers wait for. Does
         not wait. The bytes are kept only if the result is complete or was opened. Raises CambfsError."""
         with self._changed:
-            self._content.load()
-            if self._is_over or self._handles or self._content.is_whole or self._content.must_be_checked:
-                return
-            self._is_only_ahead = not self._content.is_begun
-            self.is_in_sequence, self._ahead_bytes = True, most_bytes
-            self._downloader.note_wanted(bool(self._waiters))
-            self._demand.stream()
+            if self._may_guess():
+                self._interest.guess_next(most_bytes, is_begun=self._content.is_begun)
+                self._downloader.note_wanted(bool(self._waiters))
+                self._demand.stream()
 
     def expect_open(self) -> None:
         """A caller that asks for the size is likely to open the result next: its audio is requested now. Does not
         wait. The stream ends soon unless it is opened. Raises CambfsError."""
         with self._changed:
-            self._content.load()
-            if self._is_over or self._handles or self._content.is_whole or self._content.must_be_checked:
-                return
-            self._is_only_ahead = not self._content.is_begun
-            self._is_expected = self._is_expected or self._downloader.stream is None
-            self._demand.audio()
+            if self._may_guess():
+                has_stream = self._downloader.stream is not None
+                self._interest.guess_open(is_begun=self._content.is_begun, has_stream=has_stream)
+                self._demand.audio()
+
+    def _may_guess(self) -> bool:
+        self._content.load()
+        is_ready = self._content.is_whole or self._content.must_be_checked
+        return not (is_ready or self._interest.is_open or self._is_over)
 
     def stop_ahead(self) -> None:
         """No open is expected any more."""
         with self._changed:
-            self._ahead_bytes = 0
+            self._interest.drop_next()
             if not self._is_wanted():
                 self._downloader.withdraw()
             self._changed.notify_all()
 
+    def note_in_sequence(self) -> None:
+        """Its reader opens one result after the other. Without the lock."""
+        self._interest.note_in_sequence()
+
     @property
     def is_pressing(self) -> bool:
         """Whether transfers ahead pause while a caller waits for this run. Without the lock, so it may be late."""
-        size, tuning = self._content.size, self._context.tuning
-        missing = 0 if size is None else size - self._content.filled.total
-        bytes_per_s = self._context.slots.link.bytes_per_s
-        is_long = missing > tuning.beside_bytes or 0 < tuning.beside_s * bytes_per_s < missing
-        return is_long or not self.is_in_sequence
+        size = self._content.size
+        missing_bytes = 0 if size is None else size - self._content.filled.total
+        return self._interest.is_pressing(missing_bytes, self._context.slots.link.bytes_per_s)
 
     @property
     def known_size(self) -> int | None:
@@ -158,18 +156,18 @@ class Run:
     @property
     def is_open(self) -> bool:
         """Without the lock."""
-        return self._handles > 0
+        return self._interest.is_open
 
     @property
     def is_awaited(self) -> bool:
-        return self._handles > 0 or len(self._waiters) > 0
+        return self._interest.is_awaited
 
     def open(self, deadline: Deadline) -> None:
         """Adds a handle as soon as the first audio or its headers are here. Raises CambfsError, and adds none."""
         with self._changed:
-            self._handles += 1
-            self._is_only_ahead, self._is_expected, self._ahead_bytes = False, False, 0
-            if self._handles == 1:
+            was_open = self._interest.is_open
+            self._interest.add_handle()
+            if not was_open:
                 self._changed.notify_all()  # a transfer may linger because the run was not open
         try:
             self._wait(deadline, lambda: self._content.is_begun or None, self._demand.audio)
@@ -195,7 +193,7 @@ class Run:
 
     def close_handle(self) -> None:
         with self._changed:
-            self._handles -= 1
+            self._interest.remove_handle()
 
     @property
     def _is_over(self) -> bool:
@@ -232,7 +230,7 @@ class Run:
     def retire(self) -> None:
         """Called once, after the last use. The downloaded bytes go to the cache."""
         self._demand.end()
-        if self._is_worth_keeping() and (self._content.is_whole or not self._is_only_ahead):
+        if self._is_worth_keeping() and (self._content.is_whole or not self._interest.is_unasked):
             self._content.release()
         else:
             self._content.discard()
@@ -353,7 +351,7 @@ class Run:
         self._content.write(spool, known, position, data)
         with self._changed:
             self._content.add(position, stop)
-            if self._is_only_ahead and self._ahead_bytes:
+            if self._interest.is_next and self._interest.is_unasked:
                 self._context.ahead_counts.received(self.id, len(data))
             self._judge()
             self._waiters.wake()
@@ -372,21 +370,13 @@ class Run:
         raise BrokenBody(what)
 
     def _is_more_wanted(self, transfer: Transfer, position: int) -> bool:
-        if transfer.stop_position is not None and position >= transfer.stop_position:
+        if self._demand.is_comparing(transfer, position):
+            return self._is_wanted()
+        if self._demand.is_reached(transfer, position):
             return False
-        is_stream = transfer is self._downloader.stream
-        if is_stream and self._content.needs_another_response:
-            return self._is_wanted()  # the bytes that are here are compared
-        if position < transfer.first_position:
-            return self._is_wanted()  # so is the overlap
-        present_bytes = self._content.filled.filled_until(position) - position
-        if present_bytes and not is_stream:
-            return False
-        if present_bytes >= self._context.tuning.span_bytes and self._content.has_ranges:
-            return False
-        if self._ahead_bytes:
-            transfer.note_wanted(bool(self._handles or self._waiters))
-        if not self._is_wanted() and (self._is_expected or not self._is_only_ahead):
+        if self._interest.is_next:
+            transfer.note_wanted(self._interest.is_awaited)
+        if not self._is_wanted() and self._interest.may_return:
             self._linger(transfer)
         return self._is_wanted()
 
@@ -396,18 +386,12 @@ class Run:
         transfer.note_wanted(True)
 
     def _is_wanted(self) -> bool:
-        if self._handles or self._waiters:
-            return True
-        size, came = self._content.size, self._content.filled.total
-        if self._ahead_bytes and max(size or 0, came) <= self._ahead_bytes:
-            return True
-        return size is not None and came > 0 and size - came <= max(self._context.tuning.nearly_bytes, size // 10)
+        return self._interest.is_wanted(self._content.size, self._content.filled.total)
 
     def is_repeated(self) -> bool:
-        """A stream that was only expected is not: a caller that needs it starts another one."""
+        """A stream that was only expected to be needed is not: a caller that needs it starts another one."""
         with self._changed:
-            was_expected, self._is_expected = self._is_expected, False
-            return not was_expected
+            return not self._interest.disown_stream()
 
     def has_ranges(self) -> bool:
         with self._changed:
@@ -438,7 +422,7 @@ class Run:
         error = self._content.sizing.end(position)
         if isinstance(error, NotWhole):
             self._context.store.refute(self.id)
-        if error is not None and self._handles:
+        if error is not None and self._interest.is_open:
             self._invalidate(error)  # at once: a reader that sees the new size would take it for the end
             raise error
         self._tell()
@@ -475,21 +459,13 @@ class Run:
             was_stream = self._downloader.forget(transfer, error)
             if was_stream and error is not None and not self._is_over:
                 self._settle_time()  # a stat that waited for just that has its size
-                self._note_failure(error, may_storage_tell)
+                if not self._interest.withhold(error, may_storage_tell=may_storage_tell):
+                    self._fail(error)
             is_to_be_kept = self._is_worth_keeping() and self._content.note_whole()
-            if self._handles and error is None and not self._is_over:
+            if self._interest.is_open and error is None and not self._is_over:
                 with suppress(CambfsError):  # the next read tries again and gets the error
                     self._demand.audio()
             return is_to_be_kept
-
-    def _note_failure(self, error: CambfsError, may_storage_tell: bool) -> None:
-        """Callers that wait share it; but those that only asked for the size did not ask for this stream, and storage
-        may tell it."""
-        if self._is_only_ahead and self._waiters and (may_storage_tell or error.temporary):
-            self._is_only_ahead = False  # if the stream is needed, it is asked for again, and then its failure counts
-            self._refusal = None if error.temporary else error
-        else:
-            self._fail(error)
 
     # For a run that is shared with other machines, in the threads of its stream and its upload.
 
@@ -531,7 +507,7 @@ class Run:
                 if answer is not None and self._content.sizing.is_end_refuted and not self._is_over:
                     self._demand.probe()
             if answer is None and error is None:
-                error, self._refusal = self._refusal, None
+                error = self._interest.take_withheld()
         self._note_worker_ended(error)
 
     def check_cached(self) -> None:
