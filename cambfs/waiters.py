@@ -33,6 +33,11 @@ class Waiters:
     def __len__(self) -> int:
         return len(self._ready)
 
+    @property
+    def is_over(self) -> bool:
+        """The run has ended."""
+        return self.final_error is not None
+
     def wait(
         self,
         deadline: Deadline,

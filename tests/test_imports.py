@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "transfers": {"tier", "cache", "remote", "system"},
     "ahead": {"transfers", "remote"},
     "intake": {"transfers", "tier", "sizes", "cache", "disk", "remote"},
-    "runs": {"intake", "ahead", "transfers", "tier", "sizes", "cache", "remote"},
+    "runs": {"intake", "ahead", "transfers", "cache", "remote"},
     "run_list": {"system"},
     "wav": {"runs", "remote"},
     "vfs": {"wav", "runs", "cache", "remote"},

@@ -1,6 +1,6 @@
 """The bytes of one run that are here, from the cache and from responses.
 
-No lock of its own: the run that owns it holds its lock for every method, except those whose docstring says otherwise.
+No lock of its own: its owner holds the lock of the run for every method, except those whose docstring says otherwise.
 Those touch files and take long.
 """
 

@@ -1,7 +1,7 @@
 """What is fetched for one run, given what is wanted of it: audio, a size, or certain bytes.
 
-It decides, and the downloader does it. No threads and no lock of its own: the run that owns it holds its lock for every
-method, and calls it again and again while a caller waits.
+It decides, and the downloader does it. No threads and no lock of its own: its owner holds the lock of the run for
+every method, and calls it again and again while a caller waits.
 """
 
 from __future__ import annotations

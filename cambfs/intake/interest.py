@@ -1,7 +1,7 @@
 """How much callers are interested in one run, and so how far it is fetched, and what is kept of it.
 
 Callers have it open, or wait for something of it. While it is not open, it may be fetched on a guess: that a caller
-opens it next. No threads and no lock of its own: the run that owns it holds its lock, except where a docstring says
+opens it next. No threads and no lock of its own: its owner holds the lock of the run, except where a docstring says
 otherwise.
 """
 

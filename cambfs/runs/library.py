@@ -2,7 +2,7 @@
 
 Not one run's bytes (`run`), nor names and attributes (`tree`). Threads: callers come in here; `close` ends the threads
 that work for the runs. `_lock` guards the tables; under it only the cache is locked, and what is a leaf (for the order
-of locks see `run`).
+of locks see `intake`).
 """
 
 from __future__ import annotations

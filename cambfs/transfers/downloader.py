@@ -1,7 +1,7 @@
 """The downloads of one run: its stream, its ranges, its probe, and the check of its cached file. Starts and ends them.
 
-`demand` decides which of them are needed, `responses` knows where the bytes come from, `run` where they go. Threads:
-each transfer, probe and check works in a thread of its own, holds a lease of the run, and calls the run's public
+`demand` decides which of them are needed, `responses` knows where the bytes come from, `intake` where they go. Threads:
+each transfer, probe and check works in a thread of its own, holds a lease of the run, and calls the intake's public
 methods. The run's lock guards everything here: hold it for the methods below "Locked".
 """
 

@@ -1,7 +1,7 @@
 """Pulls the bytes of one run from a position on, response after response, until its goal is reached.
 
-Not where the bytes go (`run`), nor HTTP. It waits for no reader: it runs at the speed of the link. Threads: `pull` runs
-in one; `stop` may be called from any. It has no lock of its own.
+Not where the bytes go (`intake`), nor HTTP. It waits for no reader: it runs at the speed of the link. Threads: `pull`
+runs in one; `stop` may be called from any. It has no lock of its own.
 """
 
 from __future__ import annotations

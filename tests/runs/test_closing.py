@@ -10,7 +10,7 @@ from cambfs.errors import (
     CambfsError,
     Closing,
 )
-from cambfs.runs import run
+from cambfs.intake.intake import Intake
 from cambfs.runs.library import Library
 from cambfs.transfers.transfer import Transfer
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result
@@ -109,14 +109,14 @@ def test_close_does_not_wait_for_a_stream_that_lingers(
 def _let_the_woken_look_before_they_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """The worst order of events: a waiter is woken and sees no reason to end, and then its transfer is stopped."""
     looks: list[bool] = []
-    is_wanted, stop_run, stop_transfer = run.Run._is_wanted, run.Run.stop, Transfer.stop
+    is_wanted, stop_run, stop_transfer = Intake.is_wanted, Intake.stop, Transfer.stop
     looks_before = [0]
 
-    def look(self: run.Run) -> bool:
+    def look(self: Intake) -> bool:
         looks.append(True)
         return is_wanted(self)
 
-    def stop(self: run.Run, error: CambfsError) -> None:
+    def stop(self: Intake, error: CambfsError) -> None:
         looks_before[0] = len(looks)
         stop_run(self, error)
 
@@ -124,8 +124,8 @@ def _let_the_woken_look_before_they_are_told(monkeypatch: pytest.MonkeyPatch) ->
         eventually(lambda: len(looks) > looks_before[0])
         stop_transfer(self)
 
-    monkeypatch.setattr(run.Run, "_is_wanted", look)
-    monkeypatch.setattr(run.Run, "stop", stop)
+    monkeypatch.setattr(Intake, "is_wanted", look)
+    monkeypatch.setattr(Intake, "stop", stop)
     monkeypatch.setattr(Transfer, "stop", stop_late)
 
 

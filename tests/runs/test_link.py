@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from cambfs.intake.intake import Intake
 from cambfs.runs.library import Library
-from cambfs.runs.run import Run
 from cambfs.transfers import link as link_module
 from cambfs.transfers.link import Link, Pace
 from cambfs.transfers.transfer import Transfer
@@ -130,13 +130,13 @@ def test_storage_is_asked_for_the_rest_once(
 def test_a_transfer_that_pauses_has_no_slow_connection(
     source: FakeSource, library: Library, clock: _Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    receive = Run.receive
+    receive = Intake.receive
 
-    def slowly(run: Run, transfer: Transfer, position: int, data: bytes) -> bool:
+    def slowly(intake: Intake, transfer: Transfer, position: int, data: bytes) -> bool:
         clock.now += 3.0 if position == 30_000 else 0.0
-        return receive(run, transfer, position, data)
+        return receive(intake, transfer, position, data)
 
-    monkeypatch.setattr(Run, "receive", slowly)
+    monkeypatch.setattr(Intake, "receive", slowly)
     source.piece_bytes, source.storage = 10_000, StorageManner.UNREACHABLE
     source.add(1, Result(CONTENT, etag='"a"', ranges=True))
 
