@@ -149,6 +149,12 @@ def test_both_guesses_may_be_made(interest: Interest) -> None:
     assert (interest.is_next, interest.may_return) == (False, True)
 
 
+def test_a_part_that_was_fetched_as_the_next_is_not_kept_after_all(interest: Interest) -> None:
+    _next(interest)
+    interest.drop_next()
+    assert interest.is_unasked
+
+
 # Priority.
 
 
@@ -175,6 +181,7 @@ def test_the_next_of_a_sequence_is_in_it(interest: Interest) -> None:
 
 def test_a_stream_of_a_look_is_disowned_once(interest: Interest) -> None:
     _look(interest)
+    _look_at_stream(interest)
     assert interest.disown_stream()
     assert not interest.disown_stream()
 
