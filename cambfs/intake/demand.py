@@ -83,6 +83,19 @@ class Demand:
         goal = None if reads_on else max(stop, offset + self._context.tuning.span_bytes)
         self._downloader.start_span(offset, goal)
 
+    def is_time_to_come(self) -> bool:
+        """Whether storage is about to report the time of the result, or the stream to prove or refute storage."""
+        loader, sizing = self._downloader, self._content.sizing
+        if loader.is_size_to_come:
+            return True
+        is_comparing = loader.stream is not None and sizing.probe is not None and not sizing.is_compared
+        return loader.is_probe_recent and (loader.is_probing or is_comparing or self._may_stream_tell_time())
+
+    def _may_stream_tell_time(self) -> bool:
+        """Storage does not report the time, and streams of this API may."""
+        may_tell = self._context.api.stream_tells_time is not False
+        return may_tell and self._content.sizing.is_time_left_out and not self._content.is_begun
+
     def is_comparing(self, transfer: Transfer, position: int) -> bool:
         """Whether a transfer that is at `position` brings bytes once more, to be compared with those that are here."""
         if position < transfer.first_position:
@@ -98,19 +111,6 @@ class Demand:
         if transfer is not self._downloader.stream:
             return here_bytes > 0
         return here_bytes >= self._context.tuning.span_bytes and self._content.has_ranges
-
-    def is_time_to_come(self) -> bool:
-        """Whether storage is about to report the time of the result, or the stream to prove or refute storage."""
-        loader, sizing = self._downloader, self._content.sizing
-        if loader.is_size_to_come:
-            return True
-        is_comparing = loader.stream is not None and sizing.probe is not None and not sizing.is_compared
-        return loader.is_probe_recent and (loader.is_probing or is_comparing or self._may_stream_tell_time())
-
-    def _may_stream_tell_time(self) -> bool:
-        """Storage does not report the time, and streams of this API may."""
-        may_tell = self._context.api.stream_tells_time is not False
-        return may_tell and self._content.sizing.is_time_left_out and not self._content.is_begun
 
     def end(self) -> None:
         """The run is not used any more."""
