@@ -16,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import replace
+from functools import partial
 from threading import Lock
 from typing import Any, Protocol, TypeVar
 
@@ -23,6 +24,7 @@ from cambfs.errors import CambfsError, ConfigError
 from cambfs.shared.address import Address, Layout
 from cambfs.shared.breaker import Breaker
 from cambfs.shared.engine import PATIENCE_S, EngineDown, EngineFull, RunMoves
+from cambfs.shared.sockets import Connection, Sockets
 from cambfs.text import visible
 
 try:
@@ -42,7 +44,7 @@ _MOST_TEXT = 200  # characters of a server's own words
 _WORDS = (
     (re.compile(r"Error -?\d+ connecting to (\S+)\. "), r"cannot connect to \1: "),
     (re.compile(r"Error while reading from \S+?(?: :|:) \(-?\d+, '(.*)'\)"), r"no response: \1"),
-    # After a failure `Link` closes the connections of all calls.
+    # After a failure `Session` ends the connections of all calls.
     (re.compile("no response: Bad file descriptor"), "closed, because another request had failed"),
     # The server had sent something, or closed the connection, before it was asked anything.
     (re.compile("Connection not ready"), "the server refuses connections: in protected mode, or because of maxclients"),
@@ -66,7 +68,6 @@ class Client(Protocol):
     def evalsha(self, sha: str, numkeys: int, *keys_and_args: Any) -> Any: ...
     def info(self, **targets: Any) -> Any: ...
     def pipeline(self, transaction: Any = None) -> Any: ...
-    def close(self) -> None: ...
 
 
 class Link:
@@ -84,19 +85,21 @@ class Link:
         self._start = start
         self._breaker = breaker or Breaker(str(address))
         self._lock = Lock()  # guards the next three
-        self._connects = 0
-        self._client: Client | None = None  # thrown away after each failure, with all that it knows of servers
+        self._sessions = 0
+        self._session = self._new_session()
         self._is_closed = False
 
     def call(self, work: Callable[[Client], T]) -> T:
         """What the work returns. Raises EngineDown."""
         with self._breaker.attempt():
             future: Future[T] = Future()
+            session = self._session
             try:
-                self._start("engine", lambda: self._settle(future, work))
+                self._start("engine", lambda: self._settle(future, session, work))
                 return future.result(PATIENCE_S)
             except FutureTimeout:
-                self._discard()
+                self._replace(session)
+                session.end()
                 raise EngineDown(f"{self.address}: no response within {PATIENCE_S} s") from None
             except EngineDown:
                 raise
@@ -106,57 +109,73 @@ class Link:
     def close(self) -> None:
         with self._lock:
             self._is_closed = True
-        self._discard()
+        self._session.end()
 
-    def _settle(self, future: Future[T], work: Callable[[Client], T]) -> None:
-        client: Client | None = None
+    def _settle(self, future: Future[T], session: Session, work: Callable[[Client], T]) -> None:
         try:
-            client = self._connected()
-            future.set_result(work(client))
+            if self._is_closed:
+                raise EngineDown("this mount is ending")
+            future.set_result(work(session.client()))
         except Exception as error:
             down = meaning_of(error, str(self.address), self._password)
-            if type(down) is EngineDown:
-                client = self._take() or client
+            is_over = type(down) is EngineDown
+            if is_over:
+                self._replace(session)
             future.set_exception(down)  # before other calls fail because of what follows
-        if client is not None and client is not self._client:
-            client.close()  # one that another call has closed may have connected again
+            if is_over:
+                session.end()
+        session.tidy()
 
-    def _connected(self) -> Client:
-        """The client. Two threads may make one at the same time, and then one of them is kept."""
-        if (client := self._client) is not None:
-            return client
-        made = connect(self._next_address(), self._password)
+    def _replace(self, session: Session) -> None:
+        """The next call connects anew, with nothing that was known of servers."""
         with self._lock:
-            if self._client is None and not self._is_closed:
-                self._client = made
-            kept = self._client
-        if kept is not made:
-            made.close()
-        if kept is None:
-            raise EngineDown("this mount is ending")
-        return kept
+            if self._session is session:
+                self._session = self._new_session()
 
-    def _next_address(self) -> Address:
-        """Each time with another host first: the time of a call is over before several silent ones were tried."""
-        with self._lock:
-            first = self._connects % len(self.address.hosts)
-            self._connects += 1
-        return replace(self.address, hosts=self.address.hosts[first:] + self.address.hosts[:first])
-
-    def _take(self) -> Client | None:
-        """The client, for its end. The next call makes another one."""
-        with self._lock:
-            client, self._client = self._client, None
-        return client
-
-    def _discard(self) -> None:
-        if (client := self._take()) is not None:
-            client.close()
+    def _new_session(self) -> Session:
+        """Each with another host first: the time of a call is over before several silent ones were tried."""
+        first = self._sessions % len(self.address.hosts)
+        self._sessions += 1
+        hosts = self.address.hosts[first:] + self.address.hosts[:first]
+        return Session(replace(self.address, hosts=hosts), self._password)
 
 
-def connect(address: Address, password: str) -> Client:
-    """A client for the address. For a cluster this asks one of its nodes, otherwise no connection is made yet. Raises
-    what `meaning_of` understands."""
+class Session:
+    """The connections of all calls until one of the calls fails."""
+
+    def __init__(self, address: Address, password: str) -> None:
+        self._address = address
+        self._password = password
+        self._sockets = Sockets()
+        self._is_over = False  # written once
+        self._lock = Lock()  # guards the client
+        self._client: Client | None = None
+
+    def client(self) -> Client:
+        """Two threads may make one at the same time, and then one of them is kept. Raises as `connect`."""
+        if self._client is None:
+            made = connect(self._address, self._password, self._sockets)
+            with self._lock:
+                self._client = self._client or made
+            if self._client is not made:
+                _close_idle(made)
+        return self._client
+
+    def end(self) -> None:
+        """Calls that wait for a server fail soon."""
+        self._is_over = True
+        self._sockets.cut()
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Call after each call: after the last one of a session that is over, no connection is left."""
+        if self._is_over and self._client is not None:
+            _close_idle(self._client)
+
+
+def connect(address: Address, password: str, sockets: Sockets) -> Client:
+    """A client for the address, whose sockets will be among these. For a cluster this asks one of its nodes, otherwise
+    no connection is made yet. Raises what `meaning_of` understands."""
     options: dict[str, Any] = {
         "socket_timeout": _ANSWER_S,
         "socket_connect_timeout": _CONNECT_S,
@@ -165,6 +184,7 @@ def connect(address: Address, password: str) -> Client:
     }
     if address.is_tls:
         options |= {"ssl": True, "ssl_check_hostname": True}
+    guard: Any = {"valkey_connect_func": partial(_connected, sockets)}
     # Without its name and version the library needs two round trips less, and the user needs fewer rights.
     login: dict[str, Any] = {"username": address.user or None, "password": password or None}
     login |= {"lib_name": None, "lib_version": None}
@@ -172,15 +192,45 @@ def connect(address: Address, password: str) -> Client:
     match address.layout:
         case Layout.SINGLE:
             [(host, port)] = address.hosts
-            client = valkey.Valkey(host, port, db=address.database, **options, **login)
+            client = valkey.Valkey(host, port, db=address.database, **options, **login, **guard)
         case Layout.SENTINEL:
-            sentinel: Any = Sentinel(address.hosts, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
-            client = sentinel.master_for(address.service, db=address.database, **options, **login)
+            sentinel: Any = Sentinel(address.hosts, sentinel_kwargs=options | guard)  # type: ignore[no-untyped-call]
+            client = sentinel.master_for(address.service, db=address.database, **options, **login, **guard)
         case Layout.CLUSTER:
             nodes = [ClusterNode(host, port) for host, port in address.hosts]  # type: ignore[no-untyped-call]
-            client = ValkeyCluster(startup_nodes=nodes, cluster_error_retry_attempts=0, **options, **login)
+            client = _Cluster(sockets, startup_nodes=nodes, cluster_error_retry_attempts=0, **options, **login)
     checked: Client = client
     return checked
+
+
+def _connected(sockets: Sockets, connection: Connection) -> None:
+    """The library calls this instead of `on_connect`, before it reads anything."""
+    sockets.guard(connection)
+    connection.on_connect()
+
+
+class _Cluster(ValkeyCluster):
+    """The library calls `on_connect` for each connection, too, and takes no function instead."""
+
+    def __init__(self, sockets: Sockets, **options: Any) -> None:
+        self._sockets = sockets
+        super().__init__(**options)
+
+    def on_connect(self, connection: Any) -> None:
+        self._sockets.guard(connection)
+        super().on_connect(connection)  # type: ignore[no-untyped-call]
+
+
+def _close_idle(client: Any) -> None:
+    """Closes the connections that no call uses. The library could close all, but not while others read from them."""
+    if hasattr(client, "get_nodes"):
+        servers = [node.valkey_connection for node in client.get_nodes()]
+    else:
+        manager = getattr(client.connection_pool, "sentinel_manager", None)
+        servers = [client, *(manager.sentinels if manager else ())]
+    for server in servers:
+        if server is not None:  # None: no call has reached that node
+            server.connection_pool.disconnect(inuse_connections=False)
 
 
 def meaning_of(error: Exception, address: str, password: str = "") -> EngineDown:

@@ -351,14 +351,18 @@ def _no_worker() -> bool:
     return not any(thread.name == "engine" for thread in threading.enumerate())
 
 
+@pytest.mark.parametrize("every_s", [0.01, 1.0])
+@pytest.mark.parametrize("url", ["valkey://{}", "valkey://user@{}", "valkey+sentinel://{}/main", "valkey+cluster://{}"])
 @pytest.mark.usefixtures("patience")
-def test_a_server_that_drips_costs_one_pause_and_no_thread(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_drips_costs_one_pause_and_no_thread(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, url: str, every_s: float
+) -> None:
     """Each byte comes in time for the library."""
     monkeypatch.setattr(valkey_client, "PATIENCE_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        dripper = Thread(target=_drip, args=(listener,), daemon=True)
+        dripper = Thread(target=_drip, args=(listener, every_s), daemon=True)
         dripper.start()
-        engine = connect(f"valkey://127.0.0.1:{listener.getsockname()[1]}")
+        engine = connect(url.format(f"127.0.0.1:{listener.getsockname()[1]}"), "password")
         with pytest.raises(EngineDown, match="no response within"):
             engine.read(RUN, 0, MIB)
         eventually(_no_worker)
@@ -366,12 +370,12 @@ def test_a_server_that_drips_costs_one_pause_and_no_thread(connect: Connect, mon
         assert not dripper.is_alive()
 
 
-def _drip(listener: socket.socket) -> None:
-    """Until the client goes away."""
+def _drip(listener: socket.socket, every_s: float) -> None:
+    """A response that does not end, until the client goes away."""
     peer, _ = listener.accept()
     with peer:
-        peer.settimeout(0.01)
-        peer.sendall(b":0\r\n$-1\r\n$1000000\r\n")
+        peer.settimeout(every_s)
+        peer.sendall(b"$1000000\r\n")
         is_open = True
         while is_open:
             try:
@@ -380,6 +384,27 @@ def _drip(listener: socket.socket) -> None:
                 peer.sendall(b"x")
             except OSError:
                 return
+
+
+@pytest.mark.usefixtures("patience")
+def test_only_the_thread_that_reads_closes(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise another socket could get its number, and the thread would read from that."""
+    closed: list[str] = []
+    close = socket.socket.close
+
+    def noted(self: socket.socket) -> None:
+        closed.append(threading.current_thread().name)
+        close(self)
+
+    monkeypatch.setattr(valkey_client, "PATIENCE_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        engine = connect(f"valkey://127.0.0.1:{listener.getsockname()[1]}")
+        monkeypatch.setattr(socket.socket, "close", noted)
+        with pytest.raises(EngineDown, match="no response within"):
+            engine.read(RUN, 0, MIB)
+        eventually(_no_worker)
+        monkeypatch.undo()
+        assert closed == ["engine"]
 
 
 @pytest.mark.usefixtures("patience")
@@ -490,8 +515,8 @@ def test_snapshots_that_fail_are_no_reason_to_leave_a_server_alone() -> None:
 def test_no_router_forgets_a_connection(real: RealPlace) -> None:
     engine = real.engine(real.server.url)
     assert engine.facts([RUN]) == {}
-    client: Any = engine._link._client
-    with client.connection_pool.get_connection("PING")._sock.dup() as connection:
+    client: Any = engine._link._session.client()
+    with client.connection_pool.get_connection("PING")._sock._raw.dup() as connection:
         assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) <= 120
 
