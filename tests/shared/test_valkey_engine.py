@@ -19,9 +19,11 @@ import pytest
 from cambfs.errors import CambfsError
 from cambfs.names import RunId
 from cambfs.shared import valkey_client, valkey_engine
+from cambfs.shared.address import parse
 from cambfs.shared.breaker import PAUSE_S
 from cambfs.shared.engine import PATIENCE_S, EngineDown, EngineFull, Page
 from cambfs.shared.portions import FEWEST_BYTES
+from cambfs.shared.valkey_client import Session
 from cambfs.shared.valkey_engine import ValkeyEngine
 from cambfs.system.workers import Workers
 from tests.fakes import LIMIT_S
@@ -405,6 +407,18 @@ def test_only_the_thread_that_reads_closes(connect: Connect, monkeypatch: pytest
         eventually(_no_worker)
         monkeypatch.undo()
         assert closed == ["engine"]
+
+
+def test_a_session_that_is_over_closes_what_no_call_uses(real: RealPlace) -> None:
+    session = Session(parse(real.server.url), "")
+    client: Any = session.client()
+    connection = client.connection_pool.get_connection("PING")
+
+    session.end()
+    assert connection._sock is not None
+    client.connection_pool.release(connection)
+    session.tidy()
+    assert connection._sock is None
 
 
 @pytest.mark.usefixtures("patience")
