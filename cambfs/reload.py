@@ -12,12 +12,11 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from cambfs.errors import CambfsError, SettingError
-from cambfs.settings.config import Settings
+from cambfs.settings.config import ApiKey, Settings
 from cambfs.system import logs
 
 if TYPE_CHECKING:
     from cambfs.cache.cache import Cache
-    from cambfs.http.client import Client
     from cambfs.run_list import DeclaredRuns
 
 _CAN_CHANGE = {"key", "runs", "runs_file", "cache_size", "log_level"}
@@ -29,11 +28,16 @@ class Reload:
     """`read` raises CambfsError for wrong settings; calling this object does not."""
 
     def __init__(
-        self, settings: Settings, read: Callable[[], Settings], client: Client, cache: Cache, declared: DeclaredRuns
+        self,
+        settings: Settings,
+        read: Callable[[], Settings],
+        use_key: Callable[[ApiKey], None],
+        cache: Cache,
+        declared: DeclaredRuns,
     ) -> None:
         self._settings = settings
         self._read = read
-        self._client = client
+        self._use_key = use_key
         self._cache = cache
         self._declared = declared
 
@@ -57,7 +61,7 @@ class Reload:
         if {"runs", "runs_file"} & {*changed}:
             self._declared.declare(wanted.runs, wanted.runs_file)  # the only one that can fail
         if "key" in changed and wanted.key is not None:
-            self._client.use_key(wanted.key.reveal())
+            self._use_key(wanted.key)
         if "cache_size" in changed:
             self._cache.set_limit(wanted.cache_size)
         now, later = [name for name in changed if name in _CAN_CHANGE], [*filter(_is_for_later, changed)]

@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,7 +19,7 @@ from cambfs.mounts import libfuse, mount_table
 from cambfs.mounts.readahead import read_further_ahead
 from cambfs.names import RunId, TaskId
 from cambfs.reload import Reload
-from cambfs.settings.config import Settings
+from cambfs.settings.config import ApiKey, Settings
 from cambfs.system import limits, private_files
 from cambfs.system.daemon import notify_service_manager
 from cambfs.system.signals import keep_signals_out
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from cambfs.remote.tasks import Tasks
     from cambfs.run_list import DeclaredRuns
     from cambfs.runs.library import Library
+    from cambfs.shared.engine import Engine
     from cambfs.status.counters import Counters
     from cambfs.tier.tier import Tier
     from cambfs.transfers.context import Context
@@ -94,15 +96,23 @@ def _open_tier(settings: Settings) -> Tier:
     """Makes no request. Raises ConfigError when the libraries for it are not installed."""
     from cambfs.shared.address import parse
     from cambfs.shared.counts import Counts
+    from cambfs.tier.tier import Tier
+
+    engine, key = _open_engine(settings)
+    return Tier(engine, key, settings.shared_max_result, Counts(str(parse(settings.shared_cache))))
+
+
+def _open_engine(settings: Settings) -> tuple[Engine, bytes]:
+    """What the API key of the settings has in the shared cache, and the key of its seals."""
+    from cambfs.shared.address import parse
     from cambfs.shared.valkey_client import Link
     from cambfs.shared.valkey_engine import ValkeyEngine
     from cambfs.system.workers import Workers
-    from cambfs.tier.tier import Tier
 
     account, seal_key = shared_names(settings)
-    address, password = parse(settings.shared_cache), settings.shared_cache_password
-    link = Link(address, "" if password is None else password.reveal(), Workers().start)
-    return Tier(ValkeyEngine(link, account), seal_key, settings.shared_max_result, Counts(str(address)))
+    password = settings.shared_cache_password
+    link = Link(parse(settings.shared_cache), "" if password is None else password.reveal(), Workers().start)
+    return ValkeyEngine(link, account), seal_key
 
 
 def drop_shared(settings: Settings, run_ids: Sequence[RunId]) -> bool:
@@ -173,6 +183,11 @@ def serve(
         if not any(option.startswith("max_readahead=") for option in settings.options):
             read_further_ahead(where)
 
+    def use_key(key: ApiKey) -> None:
+        parts.client.use_key(key.reveal())
+        if parts.shared is not None:
+            parts.shared.use(*_open_engine(replace(settings, key=key)))
+
     with open_parts(settings, declared, counters, declared.tasks, settings.read_ahead) as parts:
         # Without this, a wrong address would show only in the log, and not before the first result.
         if parts.shared is not None and (reason := parts.shared.why_down()):
@@ -189,7 +204,7 @@ def serve(
             declared.problems,
             (lambda: None) if parts.shared is None else parts.shared.usage,
         )
-        reload = None if reread is None else Reload(settings, reread, parts.client, parts.cache, declared)
+        reload = None if reread is None else Reload(settings, reread, use_key, parts.cache, declared)
         controls = {"errors": error_log.text, "pid": lambda: f"{os.getpid()}\n".encode(), **files(monitor)}
         # Failures are private to the user, while the audio is readable by all.
         last_error = (lambda _: None) if settings.allow_other else error_log.last

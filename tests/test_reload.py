@@ -23,8 +23,8 @@ class Changes:
     def __init__(self) -> None:
         self.seen: list[object] = []
 
-    def use_key(self, key: str) -> None:
-        self.seen.append(key)
+    def use_key(self, key: ApiKey) -> None:
+        self.seen.append(key.reveal())
 
     def set_limit(self, limit_bytes: int) -> None:
         self.seen.append(limit_bytes)
@@ -37,8 +37,7 @@ class Mount:
         self.changes = Changes()
         self.declared = DeclaredRuns(BEGIN.runs)
         self.wanted: Settings | Exception = BEGIN
-        client, cache = self.changes, self.changes
-        self.reload = Reload(BEGIN, self._read, client, cache, self.declared)  # type: ignore[arg-type]
+        self.reload = Reload(BEGIN, self._read, self.changes.use_key, self.changes, self.declared)  # type: ignore[arg-type]
 
     def _read(self) -> Settings:
         if isinstance(self.wanted, Exception):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Lock
 
-from cambfs.shared.engine import EngineDown, EngineFull, RunMoves
+from cambfs.shared.engine import EngineClosed, EngineDown, EngineFull, RunMoves
 
 PAUSE_S = 10.0
 _log = logging.getLogger(__name__)
@@ -41,6 +41,8 @@ class Breaker:
             self._note_answer(is_trial)
         except (EngineFull, RunMoves):
             self._note_answer(is_trial)
+            raise
+        except EngineClosed:
             raise
         except EngineDown as error:
             self._note_failure(str(error))

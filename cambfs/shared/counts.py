@@ -1,15 +1,20 @@
-"""Counts what a mount gets from the shared tier and puts there, and whether the engine responds.
+"""Counts what a mount gets from the shared tier and puts there, and whether the engine responds and takes results.
 
 The tier calls it; `cambfs.status` shows it. Threads: any. `_lock` is a leaf.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Literal
+
+from cambfs.shared.engine import EngineClosed, EngineDown, EngineFull, RunMoves
+
+_log = logging.getLogger(__name__)
 
 Figure = Literal["facts", "hits", "followed", "led", "dropped", "received_bytes", "sent_bytes"]
 
@@ -17,7 +22,8 @@ Figure = Literal["facts", "hits", "followed", "led", "dropped", "received_bytes"
 @dataclass(frozen=True)
 class Usage:
     """`address` is without a password. `is_up` is None before the first response of the engine; it has been so since
-    `since_s` (of the epoch), and `reason` says why it is down.
+    `since_s` (of the epoch), and `reason` says why it is down. `refusal` is why it takes nothing new, although it
+    responds, or "".
 
     Results: `facts` counts those whose size came from the tier, `hits` those that were there in whole when they were
     opened, `followed` those that another machine was fetching, `led` those that this mount fetched for all, and
@@ -27,6 +33,7 @@ class Usage:
     is_up: bool | None = None
     since_s: float = 0.0
     reason: str = ""
+    refusal: str = ""
     facts: int = 0
     hits: int = 0
     followed: int = 0
@@ -59,6 +66,31 @@ class Counts:
     def note_down(self, reason: str) -> None:
         """It has not, or is taken to be down still."""
         self._note(False, reason)
+
+    def note_failure(self, error: EngineDown) -> None:
+        """A call has failed."""
+        match error:
+            case EngineFull():
+                self._note_refusal(str(error))
+            case RunMoves() | EngineClosed():
+                pass  # neither says anything of the next call
+            case _:
+                self.note_down(str(error))
+
+    def _note_refusal(self, reason: str) -> None:
+        with self._lock:
+            is_news = not self._usage.refusal
+            self._usage = replace(self._usage, refusal=reason)
+        if is_news:
+            _log.warning("the shared cache takes nothing new, and is read all the same: %s", reason)
+
+    def note_taken(self) -> None:
+        """The engine has taken all of a result. A part is no sign: a full engine has room for one now and then."""
+        with self._lock:
+            is_news = bool(self._usage.refusal)
+            self._usage = replace(self._usage, refusal="")
+        if is_news:
+            _log.info("the shared cache %s takes results again", self._usage.address)
 
     def _note(self, is_up: bool, reason: str) -> None:
         with self._lock:

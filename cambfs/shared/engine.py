@@ -37,7 +37,12 @@ class EngineDown(CambfsError):
 
 
 class EngineFull(EngineDown):
-    """It takes nothing new, for example because no memory is left. Nothing was changed. Other calls may succeed."""
+    """It takes nothing new, for example because no memory is left. Or because this user may
+    not write. Nothing was changed. Other calls may succeed."""
+
+
+class EngineClosed(EngineDown):
+    """This program does not use it any more."""
 
 
 class RunMoves(EngineDown):
@@ -111,4 +116,5 @@ class Engine(Protocol):
         """Makes one request, none while the engine is known to be down. Does not raise."""
 
     def close(self) -> None:
-        """Closes the connections. Calls that wait raise EngineDown soon; later ones raise it at once."""
+        """Closes the connections. Calls that wait raise EngineDown soon; later ones raise it at once. Both are
+        EngineClosed."""

@@ -23,7 +23,7 @@ from typing import Any, Protocol, TypeVar
 from cambfs.errors import CambfsError, ConfigError
 from cambfs.shared.address import Address, Layout
 from cambfs.shared.breaker import Breaker
-from cambfs.shared.engine import PATIENCE_S, EngineDown, EngineFull, RunMoves
+from cambfs.shared.engine import PATIENCE_S, EngineClosed, EngineDown, EngineFull, RunMoves
 from cambfs.shared.sockets import Connection, Sockets
 from cambfs.text import visible
 
@@ -49,6 +49,7 @@ _WORDS = (
     # The server had sent something, or closed the connection, before it was asked anything.
     (re.compile("Connection not ready"), "the server refuses connections: in protected mode, or because of maxclients"),
 )
+_FORBIDDEN = re.compile("ACL failure in script|user executing the script can't")
 _ANSWER_S = 0.25  # also for each step of TLS
 _CONNECT_S = 0.25
 # Routers and load balancers forget a silent connection after some minutes, and tell neither end.
@@ -58,6 +59,10 @@ _TAKES_NOTHING = {
     "MISCONF ": "its snapshots fail; set save '' there",
     "NOREPLICAS ": "it has too few replicas; set min-replicas-to-write 0 there",
 }
+
+
+class WriteRefused(Exception):
+    """The server lets this user read and not write. The text is the server's."""
 
 
 class Client(Protocol):
@@ -91,6 +96,7 @@ class Link:
 
     def call(self, work: Callable[[Client], T]) -> T:
         """What the work returns. Raises EngineDown."""
+        self._check_open()
         with self._breaker.attempt():
             future: Future[T] = Future()
             session = self._session
@@ -100,8 +106,10 @@ class Link:
             except FutureTimeout:
                 self._replace(session)
                 session.end()
+                self._check_open()
                 raise EngineDown(f"{self.address}: no response within {PATIENCE_S} s") from None
             except EngineDown:
+                self._check_open()
                 raise
             except CambfsError as error:  # no thread could be started
                 raise EngineDown(str(error)) from None
@@ -111,10 +119,13 @@ class Link:
             self._is_closed = True
         self._session.end()
 
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise EngineClosed(f"{self.address}: not used any more")
+
     def _settle(self, future: Future[T], session: Session, work: Callable[[Client], T]) -> None:
         try:
-            if self._is_closed:
-                raise EngineDown("this mount is ending")
+            self._check_open()
             future.set_result(work(session.client()))
         except Exception as error:
             down = meaning_of(error, str(self.address), self._password)
@@ -241,6 +252,10 @@ def meaning_of(error: Exception, address: str, password: str = "") -> EngineDown
         text = theirs.sub(ours, text)
     if password:
         text = text.replace(password, "…")
+    if isinstance(error, EngineClosed):
+        return error
+    if isinstance(error, WriteRefused):
+        return EngineFull(f"{address}: it takes nothing new: {text[:_MOST_TEXT]}")
     if isinstance(error, exceptions.OutOfMemoryError) or "OOM command not allowed" in text:
         return EngineFull(f"{address}: no memory is left; set maxmemory-policy allkeys-lru there")
     for code, reason in _TAKES_NOTHING.items():
@@ -255,6 +270,11 @@ def meaning_of(error: Exception, address: str, password: str = "") -> EngineDown
     if isinstance(error, exceptions.TimeoutError):
         return EngineDown(f"{address}: no response in time")
     return EngineDown(f"{address}: {text[:_MOST_TEXT]}")
+
+
+def is_forbidden(error: exceptions.ResponseError) -> bool:
+    """Whether this user has no right to do it. A script reports that in words of its own."""
+    return isinstance(error, exceptions.NoPermissionError) or bool(_FORBIDDEN.search(str(error)))
 
 
 def is_of_another_type(result: object) -> bool:

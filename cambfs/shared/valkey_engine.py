@@ -19,7 +19,7 @@ from cambfs.names import RunId
 from cambfs.shared.address import Layout
 from cambfs.shared.engine import LEASE_S, MAX_STRINGS, STRING_BYTES, UNFINISHED_S, EngineDown, EngineState, Page
 from cambfs.shared.portions import Portions
-from cambfs.shared.valkey_client import Client, Link, exceptions, is_of_another_type
+from cambfs.shared.valkey_client import Client, Link, WriteRefused, exceptions, is_forbidden, is_of_another_type
 
 _LEASE_MS, _UNFINISHED_MS = int(LEASE_S * 1000), int(UNFINISHED_S * 1000)
 _FIELD = "facts"
@@ -112,13 +112,18 @@ class _Script:
         except exceptions.ResponseError as error:
             if is_of_another_type(error):
                 return False
-            raise
+            raise _refusal(error) from error
 
     def _call(self, client: Client, keys: Sequence[str], *values: bytes | int | str) -> Any:
         try:
             return client.evalsha(self._sha, len(keys), *keys, *values)
         except exceptions.NoScriptError:  # a server that was restarted knows no scripts, and has done nothing
             return client.eval(self._text, len(keys), *keys, *values)
+
+
+def _refusal(error: exceptions.ResponseError) -> Exception:
+    """What a failed command that changes something says: a user who may only read goes on to read."""
+    return WriteRefused(str(error)) if is_forbidden(error) else error
 
 
 _lease = _Script(_LEASE)
@@ -184,7 +189,7 @@ class ValkeyEngine:
         return Page(data, facts, is_held=0 <= left_ms <= _LEASE_MS)
 
     def drop(self, run_id: RunId) -> None:
-        self._link.call(lambda client: client.unlink(*self._keys(run_id)[1:]))
+        self._link.call(lambda client: _unlink(client, self._keys(run_id)[1:]))
 
     def state(self) -> EngineState:
         state = EngineState(str(self._link.address))
@@ -212,6 +217,13 @@ class ValkeyEngine:
         return "HGET", self._key(run_id, "f"), _FIELD
 
 
+def _unlink(client: Client, keys: Sequence[str]) -> None:
+    try:
+        client.unlink(*keys)
+    except exceptions.ResponseError as error:
+        raise _refusal(error) from error
+
+
 def _together(client: Client, *commands: tuple[Any, ...]) -> list[Any]:
     """Results in one round trip, of a cluster one for each node. A value of another type reads as b""."""
     pipeline = client.pipeline(transaction=False)
@@ -229,7 +241,7 @@ def _info(client: Client, targets: dict[str, str]) -> Any:
     try:
         return client.info(**targets)
     except exceptions.ResponseError as error:
-        if isinstance(error, exceptions.NoPermissionError) or "unknown command" in str(error):
+        if is_forbidden(error) or "unknown command" in str(error):
             return {}
         raise
 

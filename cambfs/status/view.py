@@ -80,14 +80,16 @@ def _cache(cache: _Status) -> Text:
 
 
 def _shared(shared: _Status) -> Text:
-    state = {None: "not needed yet", True: f"up for {_span(shared['for_s'])}"}.get(shared["is_up"])
+    refusal = shared.get("refusal", "").removeprefix(f"{shared['address']}: ")  # an older version has none
+    up = f"up for {_span(shared['for_s'])}" + (f", but new results are not shared: {refusal}" if refusal else "")
+    state = {None: "not needed yet", True: up}.get(shared["is_up"])
     reason = shared["reason"].removeprefix(f"{shared['address']}: ")
     down = f"down for {_span(shared['for_s'])}: {reason}; results come from the API"
     results = ", ".join(f"{name} {shared[name]}" for name in ("facts", "hits", "followed", "led"))
     volume = f"received {shown_size(shared['received_bytes'])}, sent {shown_size(shared['sent_bytes'])}"
     dropped = f"; {_counted(shared['dropped'], 'result')} with a wrong seal dropped" if shared["dropped"] else ""
     line = f"{shared['address']}, {state or down}; {results}; {volume}{dropped}"
-    return _text(line, "red" if state is None or dropped else "")
+    return _text(line, "red" if state is None or dropped or refusal else "")
 
 
 def _counted(count: int, what: str) -> str:

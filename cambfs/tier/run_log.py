@@ -5,6 +5,8 @@ Not what follows from them (`follow`, `upload`, `tier`). One thread uses each; n
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from cambfs.names import RunId
 from cambfs.shared.engine import Engine
 from cambfs.tier.seals import Facts, Frames, Header, open_facts
@@ -13,15 +15,21 @@ from cambfs.tier.seals import Facts, Frames, Header, open_facts
 _PAGE_BYTES = 1 << 20
 
 
+class Account(NamedTuple):
+    """What one API key has there: an engine with its names, and the key of its seals."""
+
+    engine: Engine
+    key: bytes
+
+
 class RunLog:
     """`frames` is how far it has been read. `is_held`: a machine had the lease at the last look."""
 
-    def __init__(self, engine: Engine, key: bytes, run_id: RunId) -> None:
+    def __init__(self, account: Account, run_id: RunId) -> None:
+        self.account = account
         self.run_id = run_id
-        self.frames = Frames(key, run_id)
+        self.frames = Frames(account.key, run_id)
         self.is_held = False
-        self._engine = engine
-        self._key = key
         self._came = bytearray()  # of the log, and not opened yet
         self._first = b""  # the frame of the header
         self._sealed_facts: bytes | None = None
@@ -59,14 +67,14 @@ class RunLog:
         return data
 
     def _fetch(self) -> bool:
-        page = self._engine.read(self.run_id, self.frames.offset + len(self._came), _PAGE_BYTES)
+        page = self.account.engine.read(self.run_id, self.frames.offset + len(self._came), _PAGE_BYTES)
         self._came += page.data
         self.is_held = page.is_held
         if page.facts != self._sealed_facts:
             self._sealed_facts = page.facts
-            self._facts = None if page.facts is None else open_facts(self._key, self.run_id, page.facts)
+            self._facts = None if page.facts is None else open_facts(self.account.key, self.run_id, page.facts)
         return bool(page.data)
 
     def is_there(self) -> bool:
         """Whether the log begins as it did, so that it is the same upload. Raises EngineDown."""
-        return self._engine.read(self.run_id, 0, len(self._first)).data == self._first
+        return self.account.engine.read(self.run_id, 0, len(self._first)).data == self._first

@@ -22,8 +22,8 @@ from typing import Protocol
 from cambfs.model import RunInfo
 from cambfs.names import RunId
 from cambfs.shared.counts import Counts
-from cambfs.shared.engine import Engine, EngineDown
-from cambfs.tier.run_log import RunLog
+from cambfs.shared.engine import EngineDown
+from cambfs.tier.run_log import Account, RunLog
 from cambfs.tier.seals import FRAME_BYTES, Facts, Frames, Header, SealBroken, new_upload, seal_facts
 
 log = logging.getLogger(__name__)
@@ -61,10 +61,11 @@ class Origin(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Lead:
-    """The lease of a run, under its token: this machine fetches it."""
+    """The lease of a run, under its token, where the account has it: this machine fetches it."""
 
     run_id: RunId
     token: bytes
+    account: Account
 
 
 class _Lost(Exception):
@@ -74,19 +75,17 @@ class _Lost(Exception):
 class Upload:
     def __init__(
         self,
-        engine: Engine,
-        key: bytes,
         lead: Lead,
         response: Future[Header | None],
         origin: Origin,
         max_result_bytes: int,
         counts: Counts,
-        drop: Callable[[RunId, SealBroken], None],
+        drop: Callable[[Account, RunId, SealBroken], None],
     ) -> None:
         """`response` gets what the API's response tells, or None when there is none. Its `upload` is ignored. `drop`
         removes a forged log."""
-        self._engine = engine
-        self._key = key
+        self._engine = lead.account.engine
+        self._key = lead.account.key
         self._lead = lead
         self._run_id = lead.run_id
         self._response = response
@@ -98,7 +97,7 @@ class Upload:
         self._uploads = 0
         self._told: RunInfo | None = None
         self._put_at = 0.0  # when the lease was last renewed, in time.monotonic seconds
-        self._start(Frames(key, self._run_id), b"")  # until it has looked
+        self._start(Frames(self._key, self._run_id), b"")  # until it has looked
 
     def _start(self, frames: Frames, digest: bytes) -> None:
         """With a log that ends where `frames` does, and has bytes of this digest."""
@@ -113,6 +112,7 @@ class Upload:
         except _Lost:
             log.debug("run %d: not shared any more", self._run_id)
         except EngineDown as error:
+            self._counts.note_failure(error)
             log.debug("run %d: not shared: %s", self._run_id, error)
         finally:
             with suppress(EngineDown):
@@ -144,12 +144,12 @@ class Upload:
 
     def _read_log(self) -> None:
         """What is there is gone on with, if it is sound."""
-        run_log, sha256 = RunLog(self._engine, self._key, self._run_id), hashlib.sha256()
+        run_log, sha256 = RunLog(self._lead.account, self._run_id), hashlib.sha256()
         try:
             while (data := run_log.read()) is not None:
                 sha256.update(data)
         except SealBroken as error:
-            self._drop(self._run_id, error)
+            self._drop(self._lead.account, self._run_id, error)
         else:
             self._start(run_log.frames, sha256.digest())
 
@@ -241,5 +241,6 @@ class Upload:
         if not reach.proof or reach.info is None or self._frames.position != reach.info.size:
             return False
         facts = self._facts(reach.info, reach.content_type, self._sha256.hexdigest(), reach.proof)
-        self._engine.finish(self._run_id, self._lead.token, facts)
+        if self._engine.finish(self._run_id, self._lead.token, facts):
+            self._counts.note_taken()
         return True

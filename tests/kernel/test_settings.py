@@ -8,12 +8,15 @@ import pty
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.api.server import Server
 from tests.kernel.harness import CAMBFS, KEY, Done, detach, environment, is_mounted, run, wait_until
+from tests.shared.servers import Server as Engine
+from tests.shared.servers import running
 
 
 class Background:
@@ -106,6 +109,30 @@ def test_sighup_reads_the_key_file_again(mount: Background, server: Server, monk
     assert (mount.directory / "105.url").read_bytes()
     assert "another-key" not in mount.log
     assert KEY not in mount.log
+
+
+def _is_shared(engine: Engine, run_id: int, mount: Background) -> bool:
+    return bool(engine.admin.keys(f"*{run_id}}}:f")) or "no response" in mount.log
+
+
+def test_sighup_shares_results_under_the_new_key(
+    mount: Background, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running("redis", tmp_path) as engine:
+        mount.configure(f'shared_cache = "{engine.url}"')
+        assert mount.mount().status == 0
+        accounts = []
+        for run_id, key in ((101, "another-key"), (105, "a-third-key")):
+            assert (mount.directory / f"{run_id}.flac").read_bytes() == server.results[run_id].read_bytes()
+            wait_until(partial(_is_shared, engine, run_id, mount), "it is shared")
+            accounts += [found.partition(b":")[0] for found in engine.admin.keys(f"*{run_id}}}:f")]
+            monkeypatch.setattr(server._store, "key", key)
+            mount.write_key(key)
+            assert mount.hang_up() == "INFO settings read again; changed: key"
+        if "no response" in mount.log:  # this machine is so busy that the server seems to be down
+            return
+        assert len({*accounts}) == 2
+        assert "down" not in mount.log
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,8 @@ def test_what_a_server_has_is_read_while_it_takes_nothing_new(
     server: Server, mounted: Mounted, engine: Engine, tmp_path: Path
 ) -> None:
     options = _options(engine, tmp_path)
-    one, two = (mounted(*options, home=home, expected=(f"?{_BUSY}",)) for home in ("one", "two"))
+    expected = (f"?{_BUSY}", "?takes nothing new")
+    one, two = (mounted(*options, home=home, expected=expected) for home in ("one", "two"))
     with one, two:
         assert one.run("cat 101.flac > /dev/null").status == 0
         wait_until(lambda: engine.admin.keys("*101}:f") or _BUSY in one.log, "it is shared")
@@ -150,7 +151,13 @@ def test_what_a_server_has_is_read_while_it_takes_nothing_new(
         server.forget()
         assert two.run(f"cmp 105.flac {server.results[105]}").status == 0
         assert two.run(f"cmp 101.flac {server.results[101]}").status == 0
-        assert server.count("stream", 101) == 0 or _BUSY in one.log + two.log
+        if _BUSY in one.log + two.log:
+            return
+        assert server.count("stream", 101) == 0
+        assert _shared(two)["is_up"]
+        shown = run([CAMBFS, "status", str(two.path)]).out.decode()
+        assert " s, but new results are not shared: it takes nothing new: it has too few replicas" in shown
+        assert two.log.count("takes nothing new") == 2, "one line, which says it twice"
 
 
 def test_wrong_settings_are_one_line_and_nothing_is_mounted(server: Server, tmp_path: Path) -> None:

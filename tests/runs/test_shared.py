@@ -17,7 +17,7 @@ from cambfs.runs.library import Library
 from cambfs.shared.counts import Counts
 from cambfs.sizes.sizing import UNKNOWN_TIME_NS, Sizing
 from cambfs.tier import follow, upload
-from cambfs.tier.run_log import RunLog
+from cambfs.tier.run_log import Account, RunLog
 from cambfs.tier.seals import FRAME_BYTES
 from cambfs.tier.tier import Tier
 from cambfs.transfers import transfer
@@ -524,7 +524,7 @@ def test_what_storage_told_is_no_fact_of_the_stream(source: FakeSource, mount: M
         gate.open()
     settled(first, second)
     assert source.count("stored") > 1, "the rest came from storage"
-    header = RunLog(FakeEngine(server), KEY, RUN)
+    header = RunLog(Account(FakeEngine(server), KEY), RUN)
     assert header.read() == b""
     assert header.header is not None
     assert (header.header.total, header.header.etag, header.header.ranges) == (None, None, False)

@@ -19,6 +19,7 @@ from cambfs.shared.engine import (
     MAX_STRINGS,
     STRING_BYTES,
     UNFINISHED_S,
+    EngineClosed,
     EngineDown,
     EngineFull,
     EngineState,
@@ -183,7 +184,9 @@ class FakeEngine:
     @contextmanager
     def _call(self, method: str, *, needs_memory: bool = False) -> Iterator[None]:
         """Held around each call: the faults, then the lock."""
-        if self._closed.is_set() or self.is_cut_off or self.server.is_down:
+        if self._closed.is_set():
+            raise EngineClosed("fake://: not used any more")
+        if self.is_cut_off or self.server.is_down:
             raise EngineDown("fake://: connection refused")
         if self.server.is_frozen:
             self._closed.wait(_FROZEN_S)

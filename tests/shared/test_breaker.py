@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from cambfs.shared.breaker import PAUSE_S, Breaker
-from cambfs.shared.engine import EngineDown, EngineFull, RunMoves
+from cambfs.shared.engine import EngineClosed, EngineDown, EngineFull, RunMoves
 from tests.shared.conftest import Clock
 from tests.waiting import raises
 
@@ -103,3 +103,10 @@ def test_the_log_has_a_line_for_each_change(breaker: Breaker, clock: Clock, capl
         "to find out why: cambfs doctor --shared-cache valkey://cache",
         "the shared cache valkey://cache is back",
     ] * 2
+
+
+def test_an_engine_that_this_program_has_closed_is_not_down(breaker: Breaker, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(EngineClosed):
+        call(breaker, EngineClosed("not used any more"))
+    assert not is_left_alone(breaker)
+    assert not caplog.records

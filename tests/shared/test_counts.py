@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from cambfs.shared.counts import Counts, Usage
+from cambfs.shared.engine import EngineClosed, EngineDown, EngineFull, RunMoves
 
 
 def test_each_figure_is_counted_by_itself() -> None:
@@ -37,3 +41,33 @@ def test_the_engine_is_down_since_its_first_failure_and_for_its_latest_reason() 
     counts.note_up()
     usage = counts.usage()
     assert (usage.is_up, usage.since_s, usage.reason) == (True, 4.0, "")
+
+
+def test_a_refusal_has_a_line_when_it_begins_and_one_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    counts = Counts("valkey://farm")
+    counts.note_up()
+    for _ in range(3):
+        counts.note_failure(EngineFull("valkey://farm: no memory is left"))
+        counts.note_up()
+        usage = counts.usage()
+        assert (usage.is_up, usage.refusal) == (True, "valkey://farm: no memory is left")
+    for _ in range(2):
+        counts.note_taken()
+        assert not counts.usage().refusal
+
+    assert caplog.messages == [
+        "the shared cache takes nothing new, and is read all the same: valkey://farm: no memory is left",
+        "the shared cache valkey://farm takes results again",
+    ]
+
+
+@pytest.mark.parametrize("error", [RunMoves("moves"), EngineClosed("closed")])
+def test_what_says_nothing_of_the_next_call_changes_nothing(error: EngineDown) -> None:
+    counts = Counts("")
+    counts.note_up()
+    before = counts.usage()
+    counts.note_failure(error)
+    assert counts.usage() == before
+    counts.note_failure(EngineDown("refused"))
+    assert counts.usage().is_up is False

@@ -21,7 +21,7 @@ from cambfs.names import RunId
 from cambfs.shared import valkey_client, valkey_engine
 from cambfs.shared.address import parse
 from cambfs.shared.breaker import PAUSE_S
-from cambfs.shared.engine import PATIENCE_S, EngineDown, EngineFull, Page
+from cambfs.shared.engine import PATIENCE_S, EngineClosed, EngineDown, EngineFull, Page
 from cambfs.shared.portions import FEWEST_BYTES
 from cambfs.shared.valkey_client import Session
 from cambfs.shared.valkey_engine import ValkeyEngine
@@ -431,9 +431,9 @@ def test_the_end_of_a_mount_waits_for_no_engine(connect: Connect) -> None:
             assert peer.recv(4096)
             engine.close()
 
-            with pytest.raises(EngineDown):
+            with pytest.raises(EngineClosed):
                 waiting.result(LIMIT_S / 2)
-            with pytest.raises(EngineDown):
+            with pytest.raises(EngineClosed):
                 engine.facts([RUN])
             eventually(_no_worker)
 
@@ -442,8 +442,9 @@ def test_an_engine_that_was_closed_stays_so(real: RealPlace, connect: Connect) -
     engine = connect(real.server.url)
     engine.close()
 
-    with pytest.raises(EngineDown, match="this mount is ending"):
+    with pytest.raises(EngineClosed, match="not used any more"):
         engine.facts([RUN])
+    assert engine.state().is_down
 
 
 @pytest.mark.usefixtures("patience")
@@ -517,6 +518,26 @@ def test_a_server_that_takes_nothing_new_gives_what_it_has(real: RealPlace, conn
         assert engine.read(RUN, 0, 9).data == b"log"
     finally:
         admin.config_set("min-replicas-to-write", 0)
+
+
+@pytest.mark.usefixtures("patience")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("rights", ["-@all +@read +eval +evalsha", "-@all +@read", "+@all -unlink -set -append -hset"])
+def test_a_user_who_may_only_read_does_so(
+    tmp_path: Path, connect: Connect, kind: str, clock: Clock, caplog: pytest.LogCaptureFixture, rights: str
+) -> None:
+    with running(kind, tmp_path) as server:
+        write(connect(server.url), b"log")
+        server.admin.execute_command("ACL", "SETUSER", "camb", "on", ">secret", "~*", *rights.split())
+        engine = connect(f"valkey://camb@127.0.0.1:{server.port}", "secret", clock=clock)
+
+        for _ in range(2):
+            with pytest.raises(EngineFull, match=r"takes nothing new: .*(permission|can't run)"):
+                engine.lease(RunId(6), TOKEN)
+            with pytest.raises(EngineFull, match="takes nothing new"):
+                engine.drop(RUN)
+            assert engine.read(RUN, 0, 9) == Page(b"log", b"facts", is_held=False)
+        assert not caplog.records
 
 
 def test_snapshots_that_fail_are_no_reason_to_leave_a_server_alone() -> None:

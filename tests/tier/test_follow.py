@@ -36,9 +36,9 @@ class Log:
         assert engine.lease(RUN, TOKEN)
         assert engine.append(RUN, TOKEN, 0, self._frames.seal_header(self.header))
 
-    def append(self, data: bytes) -> None:
+    def append(self, data: bytes, engine: FakeEngine | None = None) -> None:
         offset = self._frames.offset
-        assert self._engine.append(RUN, TOKEN, offset, self._frames.seal(data))
+        assert (engine or self._engine).append(RUN, TOKEN, offset, self._frames.seal(data))
 
     def facts(self, **changed: str) -> bytes:
         whole = {"upload": self.header.upload, "sha256": hashlib.sha256(DATA).hexdigest(), "proof": "framing+frames"}

@@ -9,6 +9,7 @@ import pytest
 from cambfs.names import RunId
 from cambfs.shared.counts import Counts
 from cambfs.tier.follow import SharedBody
+from cambfs.tier.run_log import Account
 from cambfs.tier.tier import Tier
 from cambfs.tier.upload import Lead
 from tests.fakes import LIMIT_S
@@ -92,3 +93,38 @@ def test_a_forged_header_is_removed(engine: FakeEngine) -> None:
 
     assert isinstance(tier.open(RUN, 0, lambda *_: None, Event(), LIMIT_S), Lead)
     assert (tier.usage().dropped, engine.read(RUN, 0, 1).data) == (1, b"")
+
+
+def test_a_full_engine_is_up_and_says_why_it_takes_nothing(engine: FakeEngine) -> None:
+    tier = a_tier(engine)
+    engine.server.is_full = True
+    for _ in range(2):
+        assert tier.open(RUN, 0, lambda *_: None, Event(), LIMIT_S) is None
+        assert (tier.usage().is_up, tier.usage().refusal) == (True, "fake://: out of memory")
+    engine.server.is_full = False
+    assert isinstance(tier.open(RUN, 0, lambda *_: None, Event(), LIMIT_S), Lead)
+    assert tier.usage().refusal, "a lease is no result"
+
+
+NEW_KEY = b"n" * 32
+
+
+def test_another_key_has_logs_of_its_own(engine: FakeEngine) -> None:
+    log = Log(engine)
+    log.append(DATA[:4])
+    tier, heard = a_tier(engine), list[object]()
+    body = tier.open(RUN, 0, lambda *told: heard.append(told), Event(), LIMIT_S)
+    assert isinstance(body, SharedBody)
+    assert body.read(99) == DATA[:4]
+
+    after = FakeEngine(engine.server, "another account")
+    tier.use(after, NEW_KEY)
+    log.append(DATA[4:], FakeEngine(engine.server))  # by a machine that has the old key still
+
+    assert body.read(99) == b""  # its bytes are not taken any more
+    assert (body.stop, body.total, heard) == (4, None, [])
+    lead = tier.open(RUN, 4, lambda *_: None, Event(), LIMIT_S)
+    assert isinstance(lead, Lead)
+    assert after.read(RUN, 0, 1).is_held
+    assert lead.account == Account(after, NEW_KEY)
+    assert tier.usage().is_up

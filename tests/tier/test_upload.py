@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
 
 from cambfs.model import RunInfo
 from cambfs.shared.counts import Counts, Usage
+from cambfs.shared.engine import EngineFull
 from cambfs.tier import upload
-from cambfs.tier.run_log import RunLog
+from cambfs.tier.run_log import Account, RunLog
 from cambfs.tier.seals import Facts, Header, open_facts
 from cambfs.tier.tier import Tier
 from cambfs.tier.upload import Lead, Reach
@@ -58,7 +60,7 @@ def share_with(engine: FakeEngine, steps: Iterator[Reach], content: bytes = CONT
     tier, response = Tier(engine, KEY, 1 << 20, Counts("fake://")), Future[Header | None]()
     response.set_result(Header("", "audio/flac", None, None, False, None))
     engine.lease(RUN, TOKEN)
-    tier.share(Lead(RUN, TOKEN), response, Origin(steps, content))
+    tier.share(Lead(RUN, TOKEN, Account(engine, KEY)), response, Origin(steps, content))
     return tier.usage()
 
 
@@ -68,7 +70,7 @@ def facts(engine: FakeEngine) -> Facts | None:
 
 
 def content(engine: FakeEngine) -> bytes:
-    run_log, data = RunLog(engine, KEY, RUN), b""
+    run_log, data = RunLog(Account(engine, KEY), RUN), b""
     while (piece := run_log.read()) is not None:
         data += piece
     return data
@@ -178,3 +180,39 @@ def test_a_machine_that_cannot_share_keeps_no_lease(engine: FakeEngine, happens:
     share_with(engine, steps())
     assert not engine.read(RUN, 0, 1).is_held
     assert (facts(engine), content(engine)) == (None, CONTENT[:10])
+
+
+def test_what_was_begun_with_one_key_gets_nothing_from_another(engine: FakeEngine) -> None:
+    tier, after = Tier(engine, KEY, 1 << 20, Counts("fake://")), FakeEngine(engine.server, "another account")
+    response = Future[Header | None]()
+    response.set_result(Header("", "audio/flac", None, None, False, None))
+    assert engine.lease(RUN, TOKEN)
+
+    def steps() -> Iterator[Reach]:
+        yield part(THIRD)
+        tier.use(after, b"n" * 32)
+        yield WHOLE
+
+    tier.share(Lead(RUN, TOKEN, Account(engine, KEY)), response, Origin(steps(), CONTENT))
+
+    assert content(FakeEngine(engine.server)) == CONTENT[:THIRD]  # as a machine sees it that has the old key still
+    assert after.read(RUN, 0, 9).data == b""
+    assert tier.usage().is_up is not False
+
+
+def test_an_engine_takes_results_again_when_it_has_all_of_one(engine: FakeEngine) -> None:
+    tier = Tier(engine, KEY, 1 << 20, Counts("fake://"))
+    response = Future[Header | None]()
+    response.set_result(Header("", "audio/flac", None, None, False, None))
+
+    def put(*steps: Reach) -> str:
+        with suppress(EngineFull):
+            engine.lease(RUN, TOKEN)
+        tier.share(Lead(RUN, TOKEN, Account(engine, KEY)), response, Origin(iter(steps), CONTENT))
+        return tier.usage().refusal
+
+    engine.server.is_full = True
+    assert put(part(THIRD)) == "fake://: out of memory"
+    engine.server.is_full = False
+    assert put(part(THIRD)) == "fake://: out of memory", "a part is no sign"
+    assert put(WHOLE) == ""
