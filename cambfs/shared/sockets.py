@@ -3,7 +3,7 @@
 A socket that is closed while a thread reads gives its number to the next socket or file of the program, and the reader
 would take bytes of that. So a socket is shut down, which wakes its reader, and closed once no thread uses it.
 
-Threads: any. The locks are leaves, `GuardedSocket`'s below `Sockets`'.
+Threads: any. The locks are leaves.
 """
 
 from __future__ import annotations
@@ -89,15 +89,17 @@ class Sockets:
         guarded = connection._sock = GuardedSocket(connection._sock)
         with self._lock:
             self._sockets.add(guarded)
-            if self._is_cut:
-                _end(guarded)
+            is_cut = self._is_cut
+        if is_cut:
+            _end(guarded)
 
     def cut(self) -> None:
         """Ends what is read from all of them, and from those to come."""
         with self._lock:
             self._is_cut = True
-            for guarded in self._sockets:
-                _end(guarded)
+            sockets = list(self._sockets)
+        for guarded in sockets:
+            _end(guarded)
 
 
 def _end(guarded: GuardedSocket) -> None:

@@ -44,7 +44,7 @@ _MOST_TEXT = 200  # characters of a server's own words
 _WORDS = (
     (re.compile(r"Error -?\d+ connecting to (\S+)\. "), r"cannot connect to \1: "),
     (re.compile(r"Error while reading from \S+?(?: :|:) \(-?\d+, '(.*)'\)"), r"no response: \1"),
-    # After a failure `Session` ends the connections of all calls.
+    # After a failure `Connections` ends the connections of all calls.
     (re.compile("no response: Bad file descriptor"), "closed, because another request had failed"),
     # The server had sent something, or closed the connection, before it was asked anything.
     (re.compile("Connection not ready"), "the server refuses connections: in protected mode, or because of maxclients"),
@@ -90,8 +90,8 @@ class Link:
         self._start = start
         self._breaker = breaker or Breaker(str(address))
         self._lock = Lock()  # guards the next three
-        self._sessions = 0
-        self._session = self._new_session()
+        self._begun = 0
+        self._connections = self._new_connections()
         self._is_closed = False
 
     def call(self, work: Callable[[Client], T]) -> T:
@@ -99,13 +99,13 @@ class Link:
         self._check_open()
         with self._breaker.attempt():
             future: Future[T] = Future()
-            session = self._session
+            connections = self._connections
             try:
-                self._start("engine", lambda: self._settle(future, session, work))
+                self._start("engine", lambda: self._settle(future, connections, work))
                 return future.result(PATIENCE_S)
             except FutureTimeout:
-                self._replace(session)
-                session.end()
+                self._replace(connections)
+                connections.end()
                 self._check_open()
                 raise EngineDown(f"{self.address}: no response within {PATIENCE_S} s") from None
             except EngineDown:
@@ -117,41 +117,41 @@ class Link:
     def close(self) -> None:
         with self._lock:
             self._is_closed = True
-        self._session.end()
+        self._connections.end()
 
     def _check_open(self) -> None:
         if self._is_closed:
             raise EngineClosed(f"{self.address}: not used any more")
 
-    def _settle(self, future: Future[T], session: Session, work: Callable[[Client], T]) -> None:
+    def _settle(self, future: Future[T], connections: Connections, work: Callable[[Client], T]) -> None:
         try:
             self._check_open()
-            future.set_result(work(session.client()))
+            future.set_result(work(connections.client()))
         except Exception as error:
             down = meaning_of(error, str(self.address), self._password)
             is_over = type(down) is EngineDown
             if is_over:
-                self._replace(session)
+                self._replace(connections)
             future.set_exception(down)  # before other calls fail because of what follows
             if is_over:
-                session.end()
-        session.tidy()
+                connections.end()
+        connections.tidy()
 
-    def _replace(self, session: Session) -> None:
+    def _replace(self, connections: Connections) -> None:
         """The next call connects anew, with nothing that was known of servers."""
         with self._lock:
-            if self._session is session:
-                self._session = self._new_session()
+            if self._connections is connections:
+                self._connections = self._new_connections()
 
-    def _new_session(self) -> Session:
+    def _new_connections(self) -> Connections:
         """Each with another host first: the time of a call is over before several silent ones were tried."""
-        first = self._sessions % len(self.address.hosts)
-        self._sessions += 1
+        first = self._begun % len(self.address.hosts)
+        self._begun += 1
         hosts = self.address.hosts[first:] + self.address.hosts[:first]
-        return Session(replace(self.address, hosts=hosts), self._password)
+        return Connections(replace(self.address, hosts=hosts), self._password)
 
 
-class Session:
+class Connections:
     """The connections of all calls until one of the calls fails."""
 
     def __init__(self, address: Address, password: str) -> None:
@@ -179,7 +179,7 @@ class Session:
         self.tidy()
 
     def tidy(self) -> None:
-        """Call after each call: after the last one of a session that is over, no connection is left."""
+        """Call after each call: after the last one of a connections that is over, no connection is left."""
         if self._is_over and self._client is not None:
             _close_idle(self._client)
 

@@ -24,9 +24,19 @@ log = logging.getLogger(__name__)
 
 # How long until the log is read again when it had nothing new: the first time, and at most.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.01, 0.1
+# The rate of the other machine is that of so many seconds.
+_WINDOW_S = 3.0
 
 Hear = Callable[[RunInfo, str], None]
 """Is told the size and time that the other machine trusts, with "", and the proof of the end when all bytes came."""
+
+
+IsEnough = Callable[[float], bool]
+"""Gets the bytes per second that the other machine brings. False: the rest is fetched without it."""
+
+
+def always(_: float) -> bool:
+    return True
 
 
 Reject = Callable[[RunLog, SealBroken | None], None]
@@ -38,7 +48,9 @@ class SharedBody:
     framed = True
     start = 0
 
-    def __init__(self, run_log: RunLog, header: Header, hear: Hear, reject: Reject, counts: Counts) -> None:
+    def __init__(
+        self, run_log: RunLog, header: Header, hear: Hear, reject: Reject, counts: Counts, is_enough: IsEnough
+    ) -> None:
         """`run_log` was read up to its header."""
         self.stop: int | None = None
         self.total = header.total
@@ -50,6 +62,9 @@ class SharedBody:
         self._hear = hear
         self._reject = reject
         self._counts = counts
+        self._is_enough = is_enough
+        self._window_at: float | None = None  # when it began; None before this machine had all that was there
+        self._window_bytes = 0
         self._piece = memoryview(b"")
         self._sha256 = hashlib.sha256()
         self._told: RunInfo | None = None
@@ -100,6 +115,7 @@ class SharedBody:
         self._sha256.update(data)
         self._counts.add("received_bytes", len(data))
         self._piece = memoryview(data)
+        self._window_bytes += len(data)
         self._progress_at = time.monotonic()
         self._pause_s = FIRST_PAUSE_S
         return True
@@ -121,6 +137,17 @@ class SharedBody:
             return False
         if self._pause_s >= LONGEST_PAUSE_S and not self._log.is_there():
             return False
+        if not self._is_fast_enough():
+            return False
         self._closed.wait(self._pause_s)
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
         return True
+
+    def _is_fast_enough(self) -> bool:
+        """Called while it waits for the other machine, of which it has all."""
+        now = time.monotonic()
+        if self._window_at is not None and now - self._window_at < _WINDOW_S:
+            return True
+        is_enough = self._window_at is None or self._is_enough(self._window_bytes / (now - self._window_at))
+        self._window_at, self._window_bytes = now, 0
+        return is_enough

@@ -19,7 +19,7 @@ from cambfs.model import RunInfo
 from cambfs.names import RunId
 from cambfs.shared.counts import Counts, Usage
 from cambfs.shared.engine import Engine, EngineDown
-from cambfs.tier.follow import FIRST_PAUSE_S, LONGEST_PAUSE_S, Hear, SharedBody
+from cambfs.tier.follow import FIRST_PAUSE_S, LONGEST_PAUSE_S, Hear, IsEnough, SharedBody, always
 from cambfs.tier.run_log import Account, RunLog
 from cambfs.tier.seals import FRAME_BYTES, Header, SealBroken, open_facts
 from cambfs.tier.upload import Lead, Origin, Upload
@@ -65,11 +65,18 @@ class Tier:
         return known
 
     def open(
-        self, run_id: RunId, position: int, hear: Hear, closing: Event, patience_s: float
+        self,
+        run_id: RunId,
+        position: int,
+        hear: Hear,
+        closing: Event,
+        patience_s: float,
+        is_enough: IsEnough = always,
     ) -> SharedBody | Lead | None:
         """The result as another machine fetches it, or has; the lease when this machine is to fetch it for all; None
         when it fetches it for itself. `position` is how far the result is here. Waits at most
-        `patience_s` for the first response to another machine, or until `closing` is set."""
+        `patience_s` for the first response to another machine, or until `closing` is set. `is_enough` is asked now and
+        then while the other machine is behind."""
         if position and position > self._max_result_bytes - FRAME_BYTES:
             return None  # another machine has stopped there
         lead = Lead(run_id, secrets.token_bytes(16), self._account)
@@ -81,7 +88,7 @@ class Tier:
                 if self._is_too_large(run_log):
                     return None
                 if run_log.header is not None and (run_log.is_held or run_log.is_whole):
-                    return self._follow(run_log, run_log.header, hear)
+                    return self._follow(run_log, run_log.header, hear, is_enough)
                 if lead.account.engine.lease(run_id, lead.token):
                     return self._lead(lead, hear)
                 if time.monotonic() > give_up_at or closing.wait(pause_s):
@@ -97,11 +104,11 @@ class Tier:
         if run_log.header is None or not run_log.is_whole:
             return lead
         self.release(lead)
-        return self._follow(run_log, run_log.header, hear)
+        return self._follow(run_log, run_log.header, hear, always)
 
-    def _follow(self, run_log: RunLog, header: Header, hear: Hear) -> SharedBody:
+    def _follow(self, run_log: RunLog, header: Header, hear: Hear, is_enough: IsEnough) -> SharedBody:
         self._counts.add("hits" if run_log.is_whole else "followed")
-        return SharedBody(run_log, header, hear, self.reject, self._counts)
+        return SharedBody(run_log, header, hear, self.reject, self._counts, is_enough)
 
     def _look(self, lead: Lead) -> RunLog:
         """The log, read up to its header if it has one. The lease need not be there."""

@@ -82,7 +82,7 @@ class Downloader:
         context = self._context
         assert context.shared is not None, "only with a shared tier"
         takes_s = context.tuning.probe_takes_s, context.timeout_s / 2  # some time is left then
-        return Sharing(self._id, context.shared, context.closing, *takes_s, self._owner, self._work)
+        return Sharing(self._id, context.shared, context.closing, *takes_s, context.api, self._owner, self._work)
 
     # Locked.
 

@@ -22,6 +22,7 @@ from cambfs.tier.follow import SharedBody
 from cambfs.tier.seals import Header
 from cambfs.tier.tier import Tier
 from cambfs.tier.upload import Lead, Origin
+from cambfs.transfers.context import ObservedApi
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +30,16 @@ log = logging.getLogger(__name__)
 _TURN_TAKES_S = 0.1
 # How many logs may end too early before this machine fetches the run for itself.
 _MOST_FOLLOWED = 2
+# A machine whose reader waits leaves one that brings so many times less than the API last brought.
+_FAR_SLOWER = 4
 
 
 class Owner(Origin, Protocol):
     """The run that is fetched."""
+
+    @property
+    def has_waiters(self) -> bool:
+        """Whether callers wait for bytes, or for the size. Without the lock."""
 
     def hear(self, info: RunInfo, proof: str) -> None:
         """Another machine, which fetches the result, trusts this size and time. `proof` is how it has proven the end,
@@ -50,26 +57,29 @@ class Sharing:
         closing: Event,
         tells_within_s: float,
         patience_s: float,
+        api: ObservedApi,
         owner: Owner,
         work: Callable[[str, Callable[[], None]], None],
     ) -> None:
-        """`tells_within_s` is how long another machine is given to tell the size, and `patience_s` to begin. `work`
-        runs a function in a thread of that name, or raises CambfsError."""
+        """`tells_within_s` is how long another machine is given to tell the size, and `patience_s` to begin. `api`
+        is as in `Context`. `work` runs a function in a thread of that name, or raises CambfsError."""
         self._run_id = run_id
         self._tier = tier
         self._closing = closing
         self._tells_within_s = tells_within_s
         self._patience_s = patience_s
+        self._api = api
         self._owner = owner
         self._work = work
         self._told_until = 0.0  # in time.monotonic seconds
         self._followed = 0
+        self._is_left = False  # the other machine was too slow for this stream
         self._response: Future[Header | None] | None = None  # of the API, for the upload
         self._is_uploading = False
 
     def expect(self) -> None:
         """A stream is about to begin."""
-        self._told_until, self._followed = time.monotonic() + _TURN_TAKES_S, 0
+        self._told_until, self._followed, self._is_left = time.monotonic() + _TURN_TAKES_S, 0, False
 
     @property
     def is_size_to_come(self) -> bool:
@@ -94,10 +104,20 @@ class Sharing:
         return None
 
     def _open(self, position: int) -> SharedBody | Lead | None:
-        if self._is_uploading or self._followed >= _MOST_FOLLOWED:
+        if self._is_uploading or self._is_left or self._followed >= _MOST_FOLLOWED:
             return None
         self._told_until = time.monotonic() + self._tells_within_s
-        return self._tier.open(self._run_id, position, self._owner.hear, self._closing, self._patience_s)
+        return self._tier.open(
+            self._run_id, position, self._owner.hear, self._closing, self._patience_s, self._is_enough
+        )
+
+    def _is_enough(self, bytes_per_s: float) -> bool:
+        usual = self._api.bytes_per_s
+        if usual is None or bytes_per_s * _FAR_SLOWER >= usual or not self._owner.has_waiters:
+            return True
+        log.info("run %d: another machine brings %.0f bytes/s; fetched without it", self._run_id, bytes_per_s)
+        self._is_left = True
+        return False
 
     def begin(self, body: Body | None) -> None:
         """The API has responded with this body, or (None) with an error, after `open` had returned None."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
@@ -648,6 +648,62 @@ def test_a_slow_leader_is_no_slow_connection(source: FakeSource, mount: Mount, m
 
     assert source.starts("stream", 1) == [0]
     assert counted == [], "what comes from the tier says nothing of the link to the API"
+
+
+@pytest.fixture
+def slow_leader(
+    source: FakeSource, mount: Mount, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Library, Gate]]:
+    """It has half of the result, and brings no more before the gate is open. Its lease lasts for ever."""
+    monkeypatch.setattr(follow, "LEASE_S", 10 * LIMIT_S)
+    monkeypatch.setattr(follow, "_WINDOW_S", 0.02)
+    server.clock = lambda: 0.0
+    source.add(1, Result(CONTENT, etag='"a"', ranges=True))
+    gate, leader = stalls_at(source, SIZE // 2), mount()
+    with open_run(leader) as handle:
+        assert read_at(handle, SIZE // 2 - 1000, 1000) == CONTENT[SIZE // 2 - 1000 : SIZE // 2]
+        yield leader, gate
+        gate.open()
+
+
+def test_a_reader_that_waits_leaves_a_slow_leader(
+    source: FakeSource, mount: Mount, slow_leader: tuple[Library, Gate]
+) -> None:
+    leader, gate = slow_leader
+    follower, third = mount(), mount()
+    context_of(follower).api.bytes_per_s = 1e6
+
+    assert in_thread(lambda: read_all(follower, 1)).result(LIMIT_S) == CONTENT
+    settled(follower)
+    assert source.count("stream") == 2, "one more"
+
+    gate.open()
+    settled(leader)
+    assert read_all(third, 1) == CONTENT
+    assert source.count("stream") == 2, "the log stays the leader's, and is finished"
+
+
+@pytest.mark.parametrize(("api_bytes_per_s", "is_read"), [(None, True), (0.0, True), (1e6, False)])
+def test_a_leader_is_not_left_without_need(
+    source: FakeSource,
+    mount: Mount,
+    server: FakeServer,
+    slow_leader: tuple[Library, Gate],
+    api_bytes_per_s: float | None,
+    is_read: bool,
+) -> None:
+    """The rate of the API is not known, or is that of the leader, or no reader waits."""
+    _, gate = slow_leader
+    follower = mount()
+    with open_run(follower) as handle:
+        assert read_at(handle, 0, 1000) == CONTENT[:1000]
+        context_of(follower).api.bytes_per_s = api_bytes_per_s
+        reading = in_thread(lambda: read_at(handle, 0, SIZE)) if is_read else None
+        looks = server.calls["read"]
+        eventually(lambda: server.calls["read"] > looks + 8)  # some windows have passed
+        gate.open()
+        assert (reading.result(LIMIT_S) if reading else read_at(handle, 0, SIZE)) == CONTENT
+    assert source.count("stream") == 1
 
 
 def test_a_machine_that_only_looks_does_not_hold_back_the_others(

@@ -23,7 +23,7 @@ from cambfs.shared.address import parse
 from cambfs.shared.breaker import PAUSE_S
 from cambfs.shared.engine import PATIENCE_S, EngineClosed, EngineDown, EngineFull, Page
 from cambfs.shared.portions import FEWEST_BYTES
-from cambfs.shared.valkey_client import Session
+from cambfs.shared.valkey_client import Connections
 from cambfs.shared.valkey_engine import ValkeyEngine
 from cambfs.system.workers import Workers
 from tests.fakes import LIMIT_S
@@ -409,15 +409,15 @@ def test_only_the_thread_that_reads_closes(connect: Connect, monkeypatch: pytest
         assert closed == ["engine"]
 
 
-def test_a_session_that_is_over_closes_what_no_call_uses(real: RealPlace) -> None:
-    session = Session(parse(real.server.url), "")
-    client: Any = session.client()
+def test_connections_that_are_over_are_closed_when_no_call_uses_them(real: RealPlace) -> None:
+    connections = Connections(parse(real.server.url), "")
+    client: Any = connections.client()
     connection = client.connection_pool.get_connection("PING")
 
-    session.end()
+    connections.end()
     assert connection._sock is not None
     client.connection_pool.release(connection)
-    session.tidy()
+    connections.tidy()
     assert connection._sock is None
 
 
@@ -550,7 +550,7 @@ def test_snapshots_that_fail_are_no_reason_to_leave_a_server_alone() -> None:
 def test_no_router_forgets_a_connection(real: RealPlace) -> None:
     engine = real.engine(real.server.url)
     assert engine.facts([RUN]) == {}
-    client: Any = engine._link._session.client()
+    client: Any = engine._link._connections.client()
     with client.connection_pool.get_connection("PING")._sock._raw.dup() as connection:
         assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) <= 120

@@ -186,3 +186,32 @@ def test_close_ends_a_wait(log: Log, body: SharedBody) -> None:
     body.close()
 
     assert read.result(LIMIT_S) == b""
+
+
+def test_the_rate_of_another_machine_is_that_of_the_last_seconds(
+    engine: FakeEngine, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was there at the beginning does not count."""
+    now = [1000.0]
+    monkeypatch.setattr(follow, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    rates: list[float] = []
+
+    def note(bytes_per_s: float) -> bool:
+        rates.append(bytes_per_s)
+        return len(rates) < 2
+
+    tier = Tier(engine, KEY, 1 << 20, Counts("fake://"))
+    log.append(bytes(5000))
+    body = tier.open(RUN, 0, lambda *_: None, Event(), LIMIT_S, note)
+    assert isinstance(body, SharedBody)
+    sizes = iter([900, 0, 300, 0])
+
+    def wait(_: float) -> None:
+        now[0] += follow._WINDOW_S / 2
+        if size := next(sizes):
+            log.append(bytes(size))
+
+    monkeypatch.setattr(body, "_closed", SimpleNamespace(is_set=lambda: False, wait=wait))
+    came = len(b"".join(iter(lambda: body.read(1 << 20), b"")))
+    assert rates == [300.0, 100.0]
+    assert (came, body.stop, body.total) == (6200, 6200, None)
