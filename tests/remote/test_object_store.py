@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future
 from threading import Event
 
 import pytest
@@ -11,7 +13,8 @@ from cambfs.errors import CambfsError, NotRepeated, ServerError, StorageUseless,
 from cambfs.names import RunId
 from cambfs.remote import object_store
 from cambfs.remote.object_store import ObjectStore
-from cambfs.remote.signer import Signer
+from cambfs.remote.retry import always
+from cambfs.remote.signer import Signature, Signer
 from cambfs.remote.speculation import Speculation
 from cambfs.system.workers import Workers
 from tests.fakes import FakeSource, Plan, Result, some_flac
@@ -101,3 +104,30 @@ def test_a_probe_that_no_caller_waits_for_is_made_once(operation: str, source: F
 
     assert store.usable
     assert 5 <= source.count(operation) <= 10, "the head and the end once each"
+
+
+def test_the_end_of_a_refuted_run_is_not_asked_for(source: FakeSource, store: ObjectStore) -> None:
+    store.probe_end(RUN)
+    asked = source.count("stored")
+    store.refute(RUN)
+
+    with pytest.raises(StorageUseless, match="another length"):
+        store.probe_end(RUN)
+    assert source.count("stored") == asked
+
+
+def test_a_caller_that_waits_does_not_share_the_end_of_an_attempt_without_one(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The attempt was begun for a caller that does not wait any more, so it was not repeated."""
+    given_up: Future[Signature] = Future()
+    given_up.set_exception(NotRepeated("no caller waited"))
+    obtain, asked = store._signer.obtain, [0]
+
+    def obtain_after_another(run_id: RunId, is_awaited: Callable[[], bool] = always) -> Future[Signature]:
+        asked[0] += 1
+        return given_up if asked[0] == 1 else obtain(run_id, is_awaited)
+
+    monkeypatch.setattr(store._signer, "obtain", obtain_after_another)
+    assert store.probe(RUN).total
+    assert asked[0] > 1

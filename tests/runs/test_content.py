@@ -254,6 +254,16 @@ def test_it_is_read_through_once_for_all_before_anything_is_used(
     assert source.count("stream") == 0
 
 
+def test_nothing_is_requested_ahead_of_it(source: FakeSource, library: Library, check: Gate) -> None:
+    with library.use(RUN) as run:
+        run.expect_open()
+        run.fetch_ahead(2 * SIZE)
+        assert run.progress() is None
+    check.open()
+    assert read_all(library, 1) == CONTENT
+    assert source.count("stream") == 0
+
+
 def test_who_waits_for_it_can_be_killed(library: Library, check: Gate) -> None:
     is_killed = Event()
     open_ = in_thread(lambda: library.open(RUN, Deadline(LIMIT_S, is_killed.is_set)))

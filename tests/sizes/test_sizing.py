@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
 from cambfs.audio import End
 from cambfs.cache.cache import Cache
+from cambfs.disk.spool import Spool
 from cambfs.names import RunId
-from cambfs.remote.object_store import HEAD_BYTES, Probe, Tail
+from cambfs.remote.object_store import HEAD_BYTES, ObjectStore, Probe, Tail
 from cambfs.runs.library import Library
+from cambfs.sizes.completeness import Completeness
 from cambfs.sizes.sizing import Sizing
 from tests.fakes import some_flac
 from tests.waiting import MakeLibrary, context_of
@@ -32,3 +40,58 @@ def test_the_heads_decide_once_both_are_known(make_library: MakeLibrary) -> None
     assert sizing.judge(spool) is False
     assert sizing.stored_ranges is None
     spool.close()
+
+
+@pytest.fixture
+def spool() -> Iterator[Spool]:
+    """All of CONTENT."""
+    spool = Cache(None, 1 << 20).new_spool(RUN)
+    spool.write(0, CONTENT)
+    spool.filled.add(0, len(CONTENT))
+    yield spool
+    spool.close()
+
+
+@pytest.fixture
+def store(make_library: MakeLibrary) -> ObjectStore:
+    library: Library = make_library(Cache(None, 1 << 20))
+    store = context_of(library).store
+    store.prove()
+    return store
+
+
+def a_tail(total: int = len(CONTENT)) -> Tail:
+    return Tail(_END_AT, total, CONTENT[_END_AT:total], None, None)
+
+
+@pytest.mark.parametrize(("cut_off_bytes", "is_whole"), [(0, True), (100, False)])
+def test_an_end_shows_that_an_object_is_whole(
+    store: ObjectStore, spool: Spool, cut_off_bytes: int, is_whole: bool
+) -> None:
+    sizing = Sizing(RUN, store, None, is_unverified=False)
+    sizing.answered(a_tail(len(CONTENT) - cut_off_bytes))
+    assert not sizing.is_stored_whole, "not before the stream's head is here"
+    sizing.judge(spool)
+    assert sizing.is_stored_whole is is_whole
+
+
+def test_an_end_where_a_response_ended_too_early_tells_no_size(store: ObjectStore, spool: Spool) -> None:
+    for is_refuted in (False, True):
+        sizing = Sizing(RUN, store, None, is_unverified=False)
+        if is_refuted:
+            sizing.refute(len(CONTENT))
+        sizing.answered(a_tail())
+        sizing.judge(spool)
+        assert sizing.size == (None if is_refuted else len(CONTENT))
+
+
+def test_another_machine_proves_an_end_there_and_nowhere_else(store: ObjectStore, spool: Spool) -> None:
+    """Its proof says nothing of a response that ends earlier."""
+    completeness = Completeness(RUN, Sizing(RUN, store, None, is_unverified=False))
+    body: Any = SimpleNamespace(framed=False, is_stored=False)
+    half = len(CONTENT) // 2
+    completeness.attest(half, "framing+twice")
+
+    assert not completeness.prove(spool, half - 1, body)
+    assert completeness.prove(spool, half, body)
+    assert completeness.proof == "framing+twice"
