@@ -53,7 +53,8 @@ class RunMoves(EngineDown):
 class Page:
     """`data` is a part of a log; `facts` is None when there are none; `is_held`: a machine holds the lease. The lease
     is read before the facts, and the facts before the data: if there is neither a lease nor facts, no machine is
-    writing."""
+    writing. Only while a cluster moves the run, one of them may be read later than the next: look again before new
+    facts are taken to be those of the data."""
 
     data: bytes
     facts: bytes | None

@@ -67,13 +67,15 @@ class RunLog:
         return data
 
     def _fetch(self) -> bool:
+        """Whether another look is worth it. New facts may be newer than the data beside them (`engine.Page`)."""
         page = self.account.engine.read(self.run_id, self.frames.offset + len(self._came), _PAGE_BYTES)
         self._came += page.data
         self.is_held = page.is_held
-        if page.facts != self._sealed_facts:
+        is_news = page.facts != self._sealed_facts
+        if is_news:
             self._sealed_facts = page.facts
             self._facts = None if page.facts is None else open_facts(self.account.key, self.run_id, page.facts)
-        return bool(page.data)
+        return bool(page.data) or (is_news and page.facts is not None)
 
     def is_there(self) -> bool:
         """Whether the log begins as it did, so that it is the same upload. Raises EngineDown."""

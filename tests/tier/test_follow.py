@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from threading import Event
 from types import SimpleNamespace
 
@@ -13,13 +14,13 @@ import pytest
 from cambfs.model import RunInfo
 from cambfs.names import RunId
 from cambfs.shared.counts import Counts
-from cambfs.shared.engine import LEASE_S
+from cambfs.shared.engine import LEASE_S, Page
 from cambfs.tier import follow
 from cambfs.tier.follow import SharedBody
 from cambfs.tier.seals import Facts, Frames, Header, new_upload, seal_facts
 from cambfs.tier.tier import Tier
 from tests.fakes import LIMIT_S
-from tests.shared.fakes import FakeEngine
+from tests.shared.fakes import FakeEngine, FakeServer
 from tests.waiting import eventually, in_thread
 
 KEY, RUN, TOKEN = b"k" * 32, RunId(1), b"t"
@@ -215,3 +216,38 @@ def test_the_rate_of_another_machine_is_that_of_the_last_seconds(
     came = len(b"".join(iter(lambda: body.read(1 << 20), b"")))
     assert rates == [300.0, 100.0]
     assert (came, body.stop, body.total) == (6200, 6200, None)
+
+
+class MovingEngine(FakeEngine):
+    """While a cluster moves the run, a read gets its data from one node, and its facts a moment later from another."""
+
+    def __init__(self, server: FakeServer, meanwhile: Callable[[], None]) -> None:
+        super().__init__(server)
+        self.meanwhile = meanwhile
+        self.moves = False
+
+    def read(self, run_id: RunId, offset: int, most_bytes: int) -> Page:
+        page = super().read(run_id, offset, most_bytes)
+        if self.moves and not page.data:
+            self.moves = False
+            self.meanwhile()
+            page = replace(page, facts=super().read(run_id, offset, most_bytes).facts)
+        return page
+
+
+def test_facts_that_are_newer_than_the_data_drop_no_log(engine: FakeEngine, log: Log) -> None:
+    def complete() -> None:
+        log.append(DATA[4:])
+        assert engine.finish(RUN, TOKEN, log.facts())
+
+    moving = MovingEngine(engine.server, complete)
+    log.append(DATA[:4])
+    tier = Tier(moving, KEY, 1 << 20, Counts("fake://"))
+    body = tier.open(RUN, 0, lambda *_: None, Event(), LIMIT_S)
+    assert isinstance(body, SharedBody)
+    assert body.read(99) == DATA[:4]
+
+    moving.moves = True
+    assert read_all(body) == DATA[4:]
+    assert not moving.moves
+    assert engine.read(RUN, 0, 1).data

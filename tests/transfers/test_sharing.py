@@ -32,9 +32,9 @@ class FakeTier:
         self.opened = 0
         self.during_open: Callable[[], None] = lambda: None
 
-    def open(self, *_: object) -> SharedBody | Lead | None:
+    def open(self, *arguments: Any) -> SharedBody | Lead | None:
         self.opened += 1
-        self.is_enough = _[-1]  # type: ignore[assignment]
+        self.is_enough = arguments[-1]
         self.during_open()
         return self.found
 
@@ -83,8 +83,14 @@ def test_a_stream_that_is_about_to_begin_may_find_a_machine_that_tells_the_size(
 
 
 def test_another_machine_has_a_while_to_tell_the_size(parts: Parts) -> None:
+    """As long again once it is found, which may take a while."""
     seen: list[bool] = []
-    parts.tier.during_open = lambda: seen.append(parts.sharing.is_size_to_come)
+
+    def find() -> None:
+        seen.append(parts.sharing.is_size_to_come)
+        parts.now_s += 3.0
+
+    parts.tier.during_open = find
     parts.tier.found = a_body()
 
     assert parts.sharing.open(0) is parts.tier.found
