@@ -179,12 +179,15 @@ def shared_cache(mounted: Mounted) -> Iterator[Finding]:
         shared = json.loads(mount_table.read_inside(mounted, "status.json", _RESPONSE_S))["shared"]
     except (OSError, ValueError, LookupError):  # another user's mount, or that of an older version
         return
-    if shared and shared["is_up"] is False:
-        address = shared["address"]
-        reason = shared["reason"].removeprefix(f"{address}: ")
+    if not shared:
+        return
+    address, refusal = shared["address"], shared.get("refusal", "")
+    if shared["is_up"] is False or refusal:
+        is_what = "is down" if shared["is_up"] is False else "does not get new results"
+        reason = (refusal if shared["is_up"] else shared["reason"]).removeprefix(f"{address}: ")
         yield warning(
             "DIR",
-            f"its shared cache {address} is down: {reason}",
+            f"its shared cache {address} {is_what}: {reason}",
             f"cambfs doctor --shared-cache {shlex.quote(address)}",
         )
 

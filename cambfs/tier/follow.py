@@ -31,16 +31,16 @@ Hear = Callable[[RunInfo, str], None]
 """Is told the size and time that the other machine trusts, with "", and the proof of the end when all bytes came."""
 
 
+Reject = Callable[[RunLog, SealBroken | None], None]
+"""Gets a log that is of no use: it is forged, or (None) a part of it is gone."""
+
+
 IsEnough = Callable[[float], bool]
 """Gets the bytes per second that the other machine brings. False: the rest is fetched without it."""
 
 
 def always(_: float) -> bool:
     return True
-
-
-Reject = Callable[[RunLog, SealBroken | None], None]
-"""Gets a log that is of no use: it is forged, or (None) a part of it is gone."""
 
 
 class SharedBody:

@@ -157,6 +157,8 @@ def test_what_a_server_has_is_read_while_it_takes_nothing_new(
         assert _shared(two)["is_up"]
         shown = run([CAMBFS, "status", str(two.path)]).out.decode()
         assert " s, but new results are not shared: it takes nothing new: it has too few replicas" in shown
+        told = run([CAMBFS, "doctor", str(two.path)], env=environment(server, tmp_path)).out.decode()
+        assert f"its shared cache {_shared(two)['address']} does not get new results: it takes nothing new" in told
         assert two.log.count("takes nothing new") == 2, "one line, which says it twice"
 
 
