@@ -82,7 +82,7 @@ class Counts:
             is_news = not self._usage.refusal
             self._usage = replace(self._usage, refusal=reason)
         if is_news:
-            _log.warning("the shared cache takes nothing new, and is read all the same: %s", reason)
+            _log.warning("new results are not shared, and those that are there are read all the same: %s", reason)
 
     def note_taken(self) -> None:
         """The engine has taken all of a result. A part is no sign: a full engine has room for one now and then."""

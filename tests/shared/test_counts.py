@@ -57,7 +57,7 @@ def test_a_refusal_has_a_line_when_it_begins_and_one_when_it_ends(caplog: pytest
         assert not counts.usage().refusal
 
     assert caplog.messages == [
-        "the shared cache takes nothing new, and is read all the same: valkey://farm: no memory is left",
+        "new results are not shared, and those that are there are read all the same: valkey://farm: no memory is left",
         "the shared cache valkey://farm takes results again",
     ]
 
