@@ -9,19 +9,18 @@ from collections.abc import Callable, Sequence
 
 from cambfs.names import RunId
 
-# How many runs ahead, at first and once the program has gone on: as a kernel reads ahead in a file. A program that
-# opens what it looks at waits for the first size alone. Each run takes two connections for two round trips.
+# How many runs ahead at first, before the program has gone on: as a kernel reads ahead in a file. A program that opens
+# what it looks at waits for the first size alone.
 _FIRST_RUNS = 5
-_MOST_RUNS = 64
-# The window moves on by so many at least: in full requests for several runs each, and long before a program has reached
-# its end, so that there are always requests under way.
-_STEP_RUNS = 30
 
 
 class Lookahead:
-    """For one listing at a time, and one kind of request."""
+    """For one listing at a time, and one kind of request. The window has `most_runs`, and moves on by `step_runs` at
+    least: long before a program has reached its end, so that there are always requests under way."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_runs: int, step_runs: int) -> None:
+        self._most_runs = most_runs
+        self._step_runs = step_runs
         self.begin(())
 
     def begin(self, listed: Sequence[RunId]) -> None:
@@ -45,7 +44,7 @@ class Lookahead:
     def window(self, run_id: RunId, is_known: Callable[[RunId], bool]) -> list[RunId] | None:
         """The runs to request after an unknown run was looked up, or one that `is_due`: the next unknown runs of the
         listing, as far as they are not requested yet; None for a look at a single run."""
-        behind = max(0, self._until - _MOST_RUNS)
+        behind = max(0, self._until - self._most_runs)
         while self._until < len(self._listed) and is_known(self._listed[self._until]):
             self._until += 1
         first = self._until
@@ -56,12 +55,12 @@ class Lookahead:
             return None
         place = self._listed.index(run_id, behind)
         until = min(len(self._listed), place + self._most)
-        if until - first < min(_STEP_RUNS, self._most, len(self._listed) - first):
+        if until - first < min(self._step_runs, self._most, len(self._listed) - first):
             if run_id == self._marker:  # the runs behind the window are known, so it moves on later
-                self._mark(max(place + 1, first + _STEP_RUNS - _MOST_RUNS))
+                self._mark(max(place + 1, first + self._step_runs - self._most_runs))
             return []
-        self._until, self._most = until, _MOST_RUNS
-        self._mark(max(place + 1, until - _MOST_RUNS + _STEP_RUNS))
+        self._until, self._most = until, self._most_runs
+        self._mark(max(place + 1, until - self._most_runs + self._step_runs))
         return [run for run in self._listed[first:until] if not is_known(run)]
 
     def _mark(self, place: int) -> None:

@@ -20,6 +20,12 @@ from cambfs.model import RunInfo
 from cambfs.names import RunId
 from cambfs.transfers.context import Context
 
+# Sizes are requested in small steps, so that their responses come one after the other and not all at once. Each takes
+# two connections for a round trip.
+_SIZES_AHEAD, _SIZES_STEP = 64, 10
+# URLs are there before the requests for the sizes need them. They are requested in full bulk requests.
+_URLS_AHEAD, _URLS_STEP = 124, 30
+
 
 class Run(Protocol):
     """A run in use."""
@@ -43,8 +49,8 @@ class Lookups:
         self._owner = owner
         self._context = context
         self._lock = Lock()  # guards all below
-        self._sizes = Lookahead()
-        self._urls = Lookahead()
+        self._sizes = Lookahead(_SIZES_AHEAD, _SIZES_STEP)
+        self._urls = Lookahead(_URLS_AHEAD, _URLS_STEP)
         self._habit = OpenHabit(context.tuning.unopened_looks)
         self._shared = SharedFacts()
 
@@ -82,6 +88,7 @@ class Lookups:
             wanted = self._sizes.window(run_id, self._owner.is_answered)
         if wanted and self._context.speculation.is_allowed:
             self._context.signer.request_many(wanted)
+            self.unknown_url_read(run_id)
             for wanted_id in wanted:
                 with self._owner.use(wanted_id) as run:
                     run.want_probe()

@@ -14,7 +14,7 @@ class _Listing:
     def __init__(self, *known: int) -> None:
         self.known = {RunId(run) for run in known}
         self.requested: list[RunId] = []
-        self.lookahead = Lookahead()
+        self.lookahead = Lookahead(64, 30)
         self.lookahead.begin([RunId(run) for run in range(1, COUNT + 1)])
 
     def look_up(self, run: int) -> int:
