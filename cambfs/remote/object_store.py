@@ -50,9 +50,10 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 HEAD_BYTES = 4096
-# Where the last frame of most FLAC files lies. A server sends so much at once on a new connection, and the rest a round
-# trip later. Objects with longer frames make it longer: those of 24-bit stereo have up to 26 KB.
-_TAIL_BYTES = 12 * 1024
+# Where the last frame of most FLAC files lies. A server sends ten packets at once on a new connection, of which two
+# belong to TLS, and the rest a round trip later. Objects with longer frames make it longer: those of 24-bit stereo have
+# up to 26 KB.
+_TAIL_BYTES = 10 * 1024
 _MOST_TAIL_BYTES = 32 * 1024
 # How long an unreachable storage is not asked again.
 _UNREACHABLE_FOR_S = 30.0
