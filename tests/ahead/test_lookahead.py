@@ -61,6 +61,19 @@ def test_it_moves_on_by_full_requests() -> None:
     assert sum(counts) == COUNT
 
 
+def test_a_small_step_keeps_the_window_full() -> None:
+    listing = _Listing()
+    listing.lookahead = Lookahead(64, 10)
+    listing.lookahead.begin([RunId(run) for run in range(1, COUNT + 1)])
+    for run in range(1, COUNT + 1):
+        listing.look_up(run)
+        under_way = [one for one in listing.requested if one > run]
+        assert len(under_way) >= min(4 if run == 1 else 53, COUNT - run)
+        listing.respond()
+
+    assert listing.requested == list(range(1, COUNT + 1)), "each once"
+
+
 def test_known_runs_are_left_out() -> None:
     listing = _Listing(1, 2, 3, *range(50, 60))
     for run in range(1, COUNT + 1):

@@ -146,6 +146,19 @@ def test_going_through_a_listing_asks_ahead_in_bulk(library: Library, source: Fa
     assert source.count("stream") == 1
 
 
+def test_urls_are_there_before_the_sizes_need_them(source: FakeSource, make_library: MakeLibrary) -> None:
+    for run_id in range(1, 201):
+        source.add(run_id, Result(b"fLaC"))
+    library = make_library(declared=range(1, 201))
+    for run_id in library.begin_listing()[:2]:
+        size_of(library, run_id)
+    library.wait_until_kept(LIMIT_S)
+
+    assert library.fresh_signature(RunId(120)) is not None
+    assert library.info(RunId(70)) is None, "its size is not requested yet"
+    assert library.fresh_signature(RunId(130)) is None
+
+
 def test_asks_ahead_also_where_the_first_sizes_are_known(library: Library, source: FakeSource) -> None:
     for run_id in (1, 2, 3):
         size_of(library, run_id)
