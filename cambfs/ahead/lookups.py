@@ -88,7 +88,7 @@ class Lookups:
             wanted = self._sizes.window(run_id, self._owner.is_answered)
         if wanted and self._context.speculation.is_allowed:
             self._context.signer.request_many(wanted)
-            self.unknown_url_read(run_id)
+            self._request_urls(run_id)
             for wanted_id in wanted:
                 with self._owner.use(wanted_id) as run:
                     run.want_probe()
@@ -101,6 +101,9 @@ class Lookups:
 
     def unknown_url_read(self, run_id: RunId) -> None:
         """A caller is about to ask for a URL. The next ones of a listing are requested in bulk."""
+        self._request_urls(run_id)
+
+    def _request_urls(self, run_id: RunId) -> None:
         signer = self._context.signer
         if self._context.speculation.is_allowed:
             with self._lock:

@@ -137,6 +137,10 @@ class Intake:
     def is_awaited(self) -> bool:
         return self.interest.is_awaited
 
+    @property
+    def has_waiters(self) -> bool:
+        return len(self.waiters) > 0
+
     def lease(self) -> AbstractContextManager[object]:
         return self._owner.lease()
 

@@ -130,10 +130,6 @@ class Run:
         """Without the lock."""
         return self._interest.is_open
 
-    @property
-    def has_waiters(self) -> bool:
-        return len(self._waiters) > 0
-
     def open(self, deadline: Deadline) -> None:
         """Adds a handle as soon as the first audio or its headers are here. Raises CambfsError, and adds none."""
         with self._changed:
