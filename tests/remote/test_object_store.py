@@ -9,7 +9,7 @@ from threading import Event
 import pytest
 
 from cambfs.audio import End
-from cambfs.errors import CambfsError, NotRepeated, ServerError, StorageUseless, TimedOut, Unreachable
+from cambfs.errors import CambfsError, LinkError, NotRepeated, ServerError, StorageUseless, TimedOut, Unreachable
 from cambfs.names import RunId
 from cambfs.remote import object_store
 from cambfs.remote.object_store import ObjectStore
@@ -82,6 +82,25 @@ def test_a_storage_that_is_down_is_asked_again_when_it_is_tried_again(
     with pytest.raises(StorageUseless):
         store.probe(RUN)
     assert store.usable == is_usable
+
+
+def test_connections_that_are_lost_say_something_the_third_time_in_a_row(
+    source: FakeSource, store: ObjectStore
+) -> None:
+    def lose_one() -> None:
+        source.plan("stored", RUN, Plan(error=LinkError("closed the connection without a response")))
+        with pytest.raises(StorageUseless):
+            store.probe_end(RUN)
+
+    lose_one()
+    lose_one()
+    assert store.usable
+    store.probe_end(RUN)
+    lose_one()
+    lose_one()
+    assert store.usable
+    lose_one()
+    assert not store.usable
 
 
 @pytest.mark.parametrize(("tail_bytes", "requests"), [(4000, 2), (50, 3)])
