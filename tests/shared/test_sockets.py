@@ -93,6 +93,6 @@ def test_nothing_is_read_without_tls_after_a_cut(pair: tuple[socket.socket, sock
         guarded, buffer = GuardedSocket(encrypted), bytearray(99)
         far.sendall(b"not encrypted")
         guarded.shutdown(socket.SHUT_RDWR)
-        with suppress(ssl.SSLError):
+        with suppress(OSError):  # SSLError, or as the handshake goes on to write, BrokenPipeError
             guarded.recv_into(buffer)
         assert buffer == bytearray(99)
