@@ -54,6 +54,7 @@ _REMEDIES = (
     ("sentinels want a password", "remove requirepass from the Sentinels; the password is that of the primary"),
     ("no sentinel", "check the name of the service, and the addresses of the Sentinels"),
     ("unknown command 'sentinel'", "write valkey://HOST:6379 for a server that is no Sentinel"),
+    ("evalsha", "let that server run scripts (EVALSHA, EVAL): see rename-command in its configuration"),
     ("unknown command", _SENTINEL_REMEDY),
     ("read only replica", f"name the primary, or {_SENTINEL_REMEDY}"),
     ("no memory is left", "CONFIG SET maxmemory-policy allkeys-lru, there"),

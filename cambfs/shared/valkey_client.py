@@ -49,7 +49,9 @@ _WORDS = (
     # The server had sent something, or closed the connection, before it was asked anything.
     (re.compile("Connection not ready"), "the server refuses connections: in protected mode, or because of maxclients"),
 )
-_FORBIDDEN = re.compile("ACL failure in script|user executing the script can't")
+# An administrator may take EVALSHA away from all users (rename-command).
+_FORBIDDEN = re.compile("ACL failure in script|user executing the script can't|unknown command")
+_REPLICA = "against a read only "  # replica, or slave
 _ANSWER_S = 0.25  # also for each step of TLS
 _CONNECT_S = 0.25
 # Routers and load balancers forget a silent connection after some minutes, and tell neither end.
@@ -58,6 +60,7 @@ _KEEPALIVE = {socket.TCP_KEEPIDLE: 60, socket.TCP_KEEPINTVL: 15, socket.TCP_KEEP
 _TAKES_NOTHING = {
     "MISCONF ": "its snapshots fail; set save '' there",
     "NOREPLICAS ": "it has too few replicas; set min-replicas-to-write 0 there",
+    _REPLICA: "it is a read only replica; name the primary",
 }
 
 
@@ -129,12 +132,14 @@ class Link:
             future.set_result(work(connections.client()))
         except Exception as error:
             down = meaning_of(error, str(self.address), self._password)
-            is_over = type(down) is EngineDown
-            if is_over:
+            is_over, is_replica = type(down) is EngineDown, _REPLICA in str(error)
+            if is_over or is_replica:  # the name may be that of another server by now
                 self._replace(connections)
             future.set_exception(down)  # before other calls fail because of what follows
             if is_over:
                 connections.end()
+            elif is_replica:
+                connections.retire()
         connections.tidy()
 
     def _replace(self, connections: Connections) -> None:
@@ -176,6 +181,11 @@ class Connections:
         """Calls that wait for a server fail soon."""
         self._is_over = True
         self._sockets.cut()
+        self.tidy()
+
+    def retire(self) -> None:
+        """Calls that wait for a server go on, and are the last."""
+        self._is_over = True
         self.tidy()
 
     def tidy(self) -> None:
@@ -273,7 +283,7 @@ def meaning_of(error: Exception, address: str, password: str = "") -> EngineDown
 
 
 def is_forbidden(error: exceptions.ResponseError) -> bool:
-    """Whether this user has no right to do it. A script reports that in words of its own."""
+    """Whether this user has no right to do it, or no user has. A script reports that in words of its own."""
     return isinstance(error, exceptions.NoPermissionError) or bool(_FORBIDDEN.search(str(error)))
 
 

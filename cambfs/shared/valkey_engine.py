@@ -241,7 +241,7 @@ def _info(client: Client, targets: dict[str, str]) -> Any:
     try:
         return client.info(**targets)
     except exceptions.ResponseError as error:
-        if is_forbidden(error) or "unknown command" in str(error):
+        if is_forbidden(error):
             return {}
         raise
 

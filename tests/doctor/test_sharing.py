@@ -116,6 +116,12 @@ def test_a_server_without_memory_gets_advice(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_patience")
+def test_a_server_without_scripts_gets_advice(tmp_path: Path) -> None:
+    with running("redis", tmp_path, "--rename-command", "EVALSHA", "") as server:
+        assert "rename-command" in trouble(url(server)).remedy
+
+
+@pytest.mark.usefixtures("_patience")
 def test_a_wrong_password_and_a_missing_one_and_one_too_many(tmp_path: Path, server: Server) -> None:
     with running("redis", tmp_path, *FITTING, password=PASSWORD) as guarded:
         assert findings(url(guarded), PASSWORD)["sharing"].state is State.OK

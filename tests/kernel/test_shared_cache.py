@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,8 +138,21 @@ def test_a_wrong_address_is_a_warning_when_it_is_mounted(server: Server, tmp_pat
         run([CAMBFS, "unmount", str(directory)])
 
 
+@pytest.mark.parametrize(
+    ("refuse", "reason"),
+    [
+        (lambda engine: engine.admin.config_set("min-replicas-to-write", 1), "it has too few replicas"),
+        (lambda engine: engine.admin.replicaof("127.0.0.1", free_port()), "it is a read only replica"),
+    ],
+    ids=["no replicas", "replica"],
+)
 def test_what_a_server_has_is_read_while_it_takes_nothing_new(
-    server: Server, mounted: Mounted, engine: Engine, tmp_path: Path
+    refuse: Callable[[Engine], None],
+    reason: str,
+    server: Server,
+    mounted: Mounted,
+    engine: Engine,
+    tmp_path: Path,
 ) -> None:
     options = _options(engine, tmp_path)
     expected = (f"?{_BUSY}", "?takes nothing new")
@@ -147,7 +160,7 @@ def test_what_a_server_has_is_read_while_it_takes_nothing_new(
     with one, two:
         assert one.run("cat 101.flac > /dev/null").status == 0
         wait_until(lambda: engine.admin.keys("*101}:f") or _BUSY in one.log, "it is shared")
-        engine.admin.config_set("min-replicas-to-write", 1)
+        refuse(engine)
         server.forget()
         assert two.run(f"cmp 105.flac {server.results[105]}").status == 0
         assert two.run(f"cmp 101.flac {server.results[101]}").status == 0
@@ -156,7 +169,7 @@ def test_what_a_server_has_is_read_while_it_takes_nothing_new(
         assert server.count("stream", 101) == 0
         assert _shared(two)["is_up"]
         shown = run([CAMBFS, "status", str(two.path)]).out.decode()
-        assert " s, but new results are not shared: it takes nothing new: it has too few replicas" in shown
+        assert f" s, but new results are not shared: it takes nothing new: {reason}" in shown
         told = run([CAMBFS, "doctor", str(two.path)], env=environment(server, tmp_path)).out.decode()
         assert f"its shared cache {_shared(two)['address']} does not get new results: it takes nothing new" in told
         assert two.log.count("new results are not shared") == 1

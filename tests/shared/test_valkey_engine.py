@@ -28,7 +28,7 @@ from cambfs.shared.valkey_engine import ValkeyEngine
 from cambfs.system.workers import Workers
 from tests.fakes import LIMIT_S
 from tests.shared.conftest import STRING_BYTES, Clock, Connect, RealPlace, hurry, key
-from tests.shared.servers import KINDS, Server, running
+from tests.shared.servers import KINDS, Server, free_port, running
 from tests.waiting import eventually, in_thread
 from tests.wire.raw_server import CERTIFICATE
 
@@ -537,6 +537,42 @@ def test_a_user_who_may_only_read_does_so(
             with pytest.raises(EngineFull, match="takes nothing new"):
                 engine.drop(RUN)
             assert engine.read(RUN, 0, 9) == Page(b"log", b"facts", is_held=False)
+        assert not caplog.records
+
+
+def _connections(server: Server) -> set[str]:
+    own = server.admin.client_id()
+    return {one["id"] for one in server.admin.client_list() if one["id"] != str(own)}
+
+
+def test_a_server_that_became_a_replica_gives_what_it_has_and_its_name_is_looked_up_again(
+    server: Server, connect: Connect, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = connect(server.url, clock=clock)
+    write(engine, b"log")
+    server.admin.replicaof("127.0.0.1", free_port())
+    before = _connections(server)
+
+    with pytest.raises(EngineFull, match="takes nothing new: it is a read only replica; name the primary"):
+        engine.lease(RunId(6), TOKEN)
+    assert engine.read(RUN, 0, 9) == Page(b"log", b"facts", is_held=False)
+    assert not _connections(server) & before
+
+    server.admin.replicaof("NO", "ONE")
+    assert engine.lease(RunId(6), TOKEN)
+    assert not caplog.records
+
+
+@pytest.mark.usefixtures("patience")
+def test_a_server_without_scripts_is_read(
+    tmp_path: Path, connect: Connect, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running("redis", tmp_path, "--rename-command", "EVALSHA", "") as server:
+        engine = connect(server.url, clock=clock)
+        server.admin.hset(key(RUN, "f"), "facts", b"facts")
+        with pytest.raises(EngineFull, match="takes nothing new: unknown command"):
+            engine.lease(RUN, TOKEN)
+        assert engine.facts([RUN]) == {RUN: b"facts"}
         assert not caplog.records
 
 
