@@ -104,6 +104,7 @@ class ReadAhead:
         self._skimmed = 0  # results that were closed one after the other with most of them unread; any thread writes it
         self._last: RunId | None = None
         self._is_in_order = False
+        self._is_unsure = False  # a sequence began, and the next event came so soon that nothing was fetched yet
         self._ahead: set[RunId] = set()  # fetched, or tried, in this sequence, and not opened yet
 
     def begin(self, *orders: Sequence[RunId]) -> None:
@@ -162,18 +163,25 @@ class ReadAhead:
         step = order.step(self._last, run_id)
         self._ahead.discard(run_id)
         if step is not None and (step == 0 or (self._is_in_order and -self._most_results <= step < 0)):
-            return  # opened again, or by one of several readers
+            # Opened again, as players do that look at a file before they play it, or by one of several readers.
+            if self._is_unsure and self._last is not None:
+                self._go_on(order, self._last, is_new=True)
+            return
         is_next = step is not None and 0 < step <= self._reach()
         is_new, self._is_in_order = not self._is_in_order, is_next and self._skimmed < _MOST_SKIMMED
         self._last = run_id
-        wanted = order.behind(run_id, self._most_results) if self._is_in_order else []
+        self._go_on(order, run_id, is_new)
+
+    def _go_on(self, order: _Order, last: RunId, is_new: bool) -> None:
+        wanted = order.behind(last, self._most_results) if self._is_in_order else []
         self._drop(self._ahead.difference(wanted))
-        if wanted and not (is_new and self._is_opened_again_soon()):
-            self._mark(run_id)
+        self._is_unsure = bool(wanted) and is_new and self._comes_another_soon()
+        if wanted and not self._is_unsure:
+            self._mark(last)
             self._fetch(wanted, order.behind(wanted[-1], BULK_MOST - 1))
 
-    def _is_opened_again_soon(self) -> bool:
-        """Whether the next open comes so soon that it tells more."""
+    def _comes_another_soon(self) -> bool:
+        """Whether the next event comes so soon that it may tell more."""
         with self._changed:
             return self._changed.wait_for(lambda: bool(self._events), _NEXT_OPEN_S)
 

@@ -101,6 +101,12 @@ def test_nothing_is_fetched_for_a_listing_or_without_it(server: Server, mounted:
     assert len(_streamed(server) - {3, 4}) <= 1  # which proved storage
 
 
+def test_a_player_that_opens_each_file_twice(server: Server, mounted: Mounted) -> None:
+    with mounted("--runs", f"1-{COUNT}") as mount:
+        _opened(mount, 1, 1, 2, 2)
+        wait_until(lambda: _streamed(server) == set(range(1, 3 + _AHEAD)), "the next ones are fetched")
+
+
 def test_a_killed_reader_costs_no_more_than_four(server: Server, mounted: Mounted) -> None:
     with mounted("--runs", f"1-{COUNT}") as mount:
         with mount.start("exec 3< 1.flac 4< 2.flac; read") as reader:
