@@ -19,6 +19,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from urllib3.connection import HTTPConnection
@@ -78,6 +79,10 @@ class EarlyBytes(http.client.HTTPException):
     """Bytes that came too early to be the response."""
 
 
+class GaveUp(http.client.HTTPException):
+    """The other side had waited too long for a request, and may not have read it."""
+
+
 class Connection(HTTPConnection):
     response_class = StrictResponse  # type: ignore[assignment]
     rests_since: float | None = None  # when it was returned to the pool; None for a fresh one
@@ -88,10 +93,12 @@ class Connection(HTTPConnection):
     _response: StrictResponse | None = None
 
     def getresponse(self) -> Any:
-        """As in urllib3. Raises EarlyBytes."""
+        """As in urllib3. Raises EarlyBytes and, unless the connection is a fresh one, GaveUp."""
         if self.rests_since is not None:
             self._finish_rest()
         response: Any = super().getresponse()
+        if self.rests_since is not None and response.status == HTTPStatus.REQUEST_TIMEOUT:
+            raise GaveUp
         self._response = response._original_response
         return response
 

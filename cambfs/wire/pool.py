@@ -7,9 +7,9 @@ minutes is closed instead.
 TCP remembers for each connection how much the link took. Audio gets the connection that was fastest, and waits for its
 rest where the others were far slower; requests with a short response leave it free.
 
-A server may close a kept connection at the moment when the next request is sent on it. That says nothing about the
-request, so it is sent once more at once, on a fresh connection. This is safe for GET, and for the one POST, which only
-reads.
+A server may close a kept connection at the moment when the next request is sent on it, and some say 408 then: they
+waited too long for a request. That says nothing about the request, so it is sent once more at once, on a fresh
+connection. This is safe for GET, and for the one POST, which only reads.
 
 `strict_response` reads the responses, `addresses` chooses the address, `transport` the proxy. Threads: any number;
 `_Idle` has its own lock, and each thread its own wish.
@@ -42,7 +42,8 @@ from cambfs.wire.deadline_reader import is_quiet
 
 # Others bring less than that even after a rest that is waited for.
 _FAR_FASTER = 2
-# A connection that had ended, and stray bytes in place of a head. A timeout is not among them: it used up the wait.
+# A connection that had ended, or was about to, and stray bytes in place of a head. A timeout is not among them: it used
+# up the wait.
 _LOST = (ConnectionError, ssl.SSLError, http.client.HTTPException)
 
 

@@ -414,6 +414,30 @@ def test_it_is_sent_once_more_and_not_twice(server: Server, client: Client) -> N
     assert (server.connections, server.scripts) == (2, [])
 
 
+TOO_LATE = lost(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 4\r\n\r\nlate")
+
+
+@pytest.mark.usefixtures("no_rest")
+@pytest.mark.parametrize("what", ASKED)
+def test_a_server_that_gave_up_waiting_is_asked_once_more(server: Server, client: Client, what: str) -> None:
+    ask, response = ASKED[what]
+    server.scripts += [send(sized(FLAC)), TOO_LATE, send(response), send(sized(FLAC))]
+    whole(client)
+    ask(client, server.url)
+    assert whole(client) == FLAC
+    assert (server.connections, server.scripts) == (2, [])
+
+
+@pytest.mark.usefixtures("no_rest")
+def test_it_is_asked_no_third_time(server: Server, client: Client) -> None:
+    server.scripts += [send(sized(FLAC)), TOO_LATE, TOO_LATE, TOO_LATE]
+    whole(client)
+    for _ in range(2):  # the second one is on a fresh connection from the beginning
+        with pytest.raises(RemoteError, match="408"):
+            whole(client)
+    assert (server.connections, server.scripts) == (3, [])
+
+
 @pytest.mark.parametrize(("stray", "kind"), [(b"", LinkError), (b"\r\n", BadResponse), (OK, LinkError)])
 def test_on_a_fresh_connection_it_is_sent_once(
     server: Server, client: Client, stray: bytes, kind: type[CambfsError]
