@@ -44,8 +44,6 @@ _MOST_TEXT = 200  # characters of a server's own words
 _WORDS = (
     (re.compile(r"Error -?\d+ connecting to (\S+)\. "), r"cannot connect to \1: "),
     (re.compile(r"Error while reading from \S+?(?: :|:) \(-?\d+, '(.*)'\)"), r"no response: \1"),
-    # After a failure `Connections` ends the connections of all calls.
-    (re.compile("no response: Bad file descriptor"), "closed, because another request had failed"),
     # The server had sent something, or closed the connection, before it was asked anything.
     (re.compile("Connection not ready"), "the server refuses connections: in protected mode, or because of maxclients"),
 )
@@ -107,10 +105,11 @@ class Link:
                 self._start("engine", lambda: self._settle(future, connections, work))
                 return future.result(PATIENCE_S)
             except FutureTimeout:
+                down = EngineDown(f"{self.address}: no response within {PATIENCE_S} s")
                 self._replace(connections)
-                connections.end()
+                connections.end(down)
                 self._check_open()
-                raise EngineDown(f"{self.address}: no response within {PATIENCE_S} s") from None
+                raise down from None
             except EngineDown:
                 self._check_open()
                 raise
@@ -120,7 +119,7 @@ class Link:
     def close(self) -> None:
         with self._lock:
             self._is_closed = True
-        self._connections.end()
+        self._connections.end(EngineDown(f"{self.address}: not used any more"))
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -133,11 +132,13 @@ class Link:
         except Exception as error:
             down = meaning_of(error, str(self.address), self._password)
             is_over, is_replica = type(down) is EngineDown, _REPLICA in str(error)
+            if is_over and connections.failure is not None:
+                down = EngineDown(str(connections.failure))  # of which this one is only a result
             if is_over or is_replica:  # the name may be that of another server by now
                 self._replace(connections)
             future.set_exception(down)  # before other calls fail because of what follows
             if is_over:
-                connections.end()
+                connections.end(down)
             elif is_replica:
                 connections.retire()
         connections.tidy()
@@ -164,6 +165,7 @@ class Connections:
         self._password = password
         self._sockets = Sockets()
         self._is_over = False  # written once
+        self.failure: EngineDown | None = None  # the first one, which ended all calls
         self._lock = Lock()  # guards the client
         self._client: Client | None = None
 
@@ -177,8 +179,9 @@ class Connections:
                 _close_idle(made)
         return self._client
 
-    def end(self) -> None:
-        """Calls that wait for a server fail soon."""
+    def end(self, failure: EngineDown) -> None:
+        """Calls that wait for a server fail soon, because of this."""
+        self.failure = self.failure or failure
         self._is_over = True
         self._sockets.cut()
         self.tidy()

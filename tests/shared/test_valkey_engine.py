@@ -409,12 +409,29 @@ def test_only_the_thread_that_reads_closes(connect: Connect, monkeypatch: pytest
         assert closed == ["engine"]
 
 
+def test_calls_that_end_because_another_one_failed_say_why_that_failed(server: Server, connect: Connect) -> None:
+    engine = connect(server.url)
+    engine.facts([RUN])
+    sockets = engine._link._connections._sockets._sockets
+    server.freeze()
+    reader = in_thread(lambda: engine.read(RUN, 0, 9))
+    eventually(lambda: any(one._users for one in list(sockets)))
+
+    def fail(_: object) -> None:
+        raise valkey_client.exceptions.ConnectionError("the reason")
+
+    with pytest.raises(EngineDown, match="the reason"):
+        engine._link.call(fail)
+    with pytest.raises(EngineDown, match="the reason"):
+        reader.result(LIMIT_S)
+
+
 def test_connections_that_are_over_are_closed_when_no_call_uses_them(real: RealPlace) -> None:
     connections = Connections(parse(real.server.url), "")
     client: Any = connections.client()
     connection = client.connection_pool.get_connection("PING")
 
-    connections.end()
+    connections.end(EngineDown("down"))
     assert connection._sock is not None
     client.connection_pool.release(connection)
     connections.tidy()
@@ -486,7 +503,6 @@ def test_a_state_says_what_to_set(server: Server, connect: Connect, settings: tu
             "no response: Connection reset by peer",
         ),
         ("Error while reading from socket: (104, 'Connection reset by peer')", "no response: Connection reset by peer"),
-        ("Error while reading from socket: (9, 'Bad file descriptor')", "closed, because another request had failed"),
         ("Connection not ready", "the server refuses connections: in protected mode, or because of maxclients"),
     ],
 )
