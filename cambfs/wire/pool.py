@@ -217,7 +217,7 @@ class _Pool(HTTPConnectionPool):
     def _renew(self, conn: Any, is_tunnel: bool) -> None:
         """Closes a connection, so that the next request on it opens a fresh one, through the same proxy."""
         conn.close()
-        conn.rests_since = None
+        conn.rests_since, conn.bytes_per_s = None, 0.0
         if is_tunnel:
             self._prepare_proxy(conn)
 
