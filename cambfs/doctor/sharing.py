@@ -18,7 +18,7 @@ from cambfs.errors import ConfigError
 from cambfs.names import RunId
 from cambfs.settings.config import Settings
 from cambfs.shared.address import parse
-from cambfs.shared.engine import Engine, EngineDown, EngineState
+from cambfs.shared.engine import Engine, EngineDown, EngineFull, EngineState
 from cambfs.system.workers import Workers
 from cambfs.text import shown_size
 
@@ -43,8 +43,6 @@ _REMEDIES = (
     ("without any password", "leave the password and the user out; this server has none"),
     ("invalid username-password", _LOGIN_REMEDY),
     ("authentication required", _LOGIN_REMEDY),
-    ("acl failure", _RIGHTS_REMEDY),
-    ("executing the script can't", _RIGHTS_REMEDY),
     ("no permissions", _RIGHTS_REMEDY),
     ("cluster mode is not enabled", "write valkey://HOST:6379 for a server that is no cluster"),
     ("moved", _CLUSTER_REMEDY),
@@ -113,12 +111,12 @@ def open_engine(settings: Settings) -> Engine:
     return ValkeyEngine(Link(parse(settings.shared_cache), secret, Workers().start), _ACCOUNT)
 
 
-def trouble(check: str, text: str) -> Finding:
+def trouble(check: str, text: str, effect: str = "results come from the API") -> Finding:
     remedies = (remedy for words, remedy in _REMEDIES if words in text.lower())
     shown = text.partition(", with args")[0]
     if len(shown) > _LONGEST:  # a server in protected mode gives a lecture
         shown = shown.partition(". ")[0][:_LONGEST]
-    return warning(check, f"{shown}; results come from the API", next(remedies, _REMEDY))
+    return warning(check, f"{shown}; {effect}", next(remedies, _REMEDY))
 
 
 def memory(state: EngineState) -> Iterator[Finding]:
@@ -150,6 +148,9 @@ def trial(engine: Engine) -> Finding:
         is_done = is_done and engine.finish(run_id, token, b"{}")
         page = engine.read(run_id, 0, len(_TRIAL))
         engine.drop(run_id)
+    except EngineFull as error:
+        reason = str(error).partition("; ")[0]  # what to do is the remedy
+        return trouble("sharing", reason, "new results are not shared, and those that are there are read")
     except EngineDown as error:
         return trouble("sharing", str(error))
     if not is_done or page.data != _TRIAL:

@@ -37,8 +37,8 @@ class EngineDown(CambfsError):
 
 
 class EngineFull(EngineDown):
-    """It takes nothing new, for example because no memory is left. Or because this user may
-    not write. Nothing was changed. Other calls may succeed."""
+    """It takes nothing new, because no memory is left or this user may not write. Nothing was changed. Other calls may
+    succeed. The text says why, and what to do there."""
 
 
 class EngineClosed(EngineDown):

@@ -46,6 +46,10 @@ _WORDS = (
     (re.compile(r"Error while reading from \S+?(?: :|:) \(-?\d+, '(.*)'\)"), r"no response: \1"),
     # The server had sent something, or closed the connection, before it was asked anything.
     (re.compile("Connection not ready"), "the server refuses connections: in protected mode, or because of maxclients"),
+    # Which line of a script it was says nothing to a user.
+    (re.compile("ACL failure in script: "), ""),
+    (re.compile("The user executing the script can't run.*"), "this user has no permissions for what cambfs does"),
+    (re.compile(r",? script: .*on @user_script.*"), ""),
 )
 # An administrator may take EVALSHA away from all users (rename-command).
 _FORBIDDEN = re.compile("ACL failure in script|user executing the script can't|unknown command")
@@ -268,12 +272,12 @@ def meaning_of(error: Exception, address: str, password: str = "") -> EngineDown
     if isinstance(error, EngineClosed):
         return error
     if isinstance(error, WriteRefused):
-        return EngineFull(f"{address}: it takes nothing new: {text[:_MOST_TEXT]}")
+        return EngineFull(f"{address}: {text[:_MOST_TEXT]}; give this user the rights in docs/many-machines.md")
     if isinstance(error, exceptions.OutOfMemoryError) or "OOM command not allowed" in text:
         return EngineFull(f"{address}: no memory is left; set maxmemory-policy allkeys-lru there")
     for code, reason in _TAKES_NOTHING.items():
         if code in text:
-            return EngineFull(f"{address}: it takes nothing new: {reason}")
+            return EngineFull(f"{address}: {reason}")
     if isinstance(error, exceptions.TryAgainError | exceptions.AskError) or "TTL exhausted" in text:
         return RunMoves(f"{address}: this run is being moved to another node")
     if isinstance(error, MasterNotFoundError) and "AuthenticationError" in str(error):

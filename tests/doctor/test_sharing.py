@@ -122,6 +122,17 @@ def test_a_server_without_scripts_gets_advice(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_patience")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_user_who_may_only_read_learns_what_is_lost(kind: str, tmp_path: Path) -> None:
+    with running(kind, tmp_path, *FITTING) as server:
+        server.admin.execute_command("ACL", "SETUSER", "camb", "on", f">{PASSWORD}", "~*", "+@all", "-set", "-append")
+        found = trouble(url(server, user="camb@"), PASSWORD)
+    assert found.found.endswith("; new results are not shared, and those that are there are read")
+    assert "script" not in found.found
+    assert "docs/many-machines.md" in found.remedy
+
+
+@pytest.mark.usefixtures("_patience")
 def test_a_wrong_password_and_a_missing_one_and_one_too_many(tmp_path: Path, server: Server) -> None:
     with running("redis", tmp_path, *FITTING, password=PASSWORD) as guarded:
         assert findings(url(guarded), PASSWORD)["sharing"].state is State.OK

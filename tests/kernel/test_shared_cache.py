@@ -155,7 +155,7 @@ def test_what_a_server_has_is_read_while_it_takes_nothing_new(
     tmp_path: Path,
 ) -> None:
     options = _options(engine, tmp_path)
-    expected = (f"?{_BUSY}", "?takes nothing new")
+    expected = (f"?{_BUSY}", "?new results are not shared")
     one, two = (mounted(*options, home=home, expected=expected) for home in ("one", "two"))
     with one, two:
         assert one.run("cat 101.flac > /dev/null").status == 0
@@ -169,9 +169,9 @@ def test_what_a_server_has_is_read_while_it_takes_nothing_new(
         assert server.count("stream", 101) == 0
         assert _shared(two)["is_up"]
         shown = run([CAMBFS, "status", str(two.path)]).out.decode()
-        assert f" s, but new results are not shared: it takes nothing new: {reason}" in shown
+        assert f" s, but new results are not shared: {reason}" in shown
         told = run([CAMBFS, "doctor", str(two.path)], env=environment(server, tmp_path)).out.decode()
-        assert f"its shared cache {_shared(two)['address']} does not get new results: it takes nothing new" in told
+        assert f"its shared cache {_shared(two)['address']} does not get new results: {reason}" in told
         assert two.log.count("new results are not shared") == 1
 
 
