@@ -19,6 +19,7 @@ from dataclasses import replace
 from functools import partial
 from threading import Lock
 from typing import Any, Protocol, TypeVar
+from weakref import WeakSet
 
 from cambfs.errors import CambfsError, ConfigError
 from cambfs.shared.address import Address, Layout
@@ -242,9 +243,15 @@ class _Cluster(ValkeyCluster):
 
     def __init__(self, sockets: Sockets, **options: Any) -> None:
         self._sockets = sockets
-        super().__init__(**options)
+        self._connected: WeakSet[Any] = WeakSet()
+        try:
+            super().__init__(**options)
+        finally:
+            for connection in [*self._connected]:  # used no more, but open until the garbage collector finds them
+                connection.disconnect()
 
     def on_connect(self, connection: Any) -> None:
+        self._connected.add(connection)
         self._sockets.guard(connection)
         super().on_connect(connection)  # type: ignore[no-untyped-call]
 

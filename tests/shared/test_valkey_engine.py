@@ -23,12 +23,13 @@ from cambfs.shared.address import parse
 from cambfs.shared.breaker import PAUSE_S
 from cambfs.shared.engine import PATIENCE_S, EngineClosed, EngineDown, EngineFull, Page
 from cambfs.shared.portions import FEWEST_BYTES
+from cambfs.shared.sockets import Sockets
 from cambfs.shared.valkey_client import Connections
 from cambfs.shared.valkey_engine import ValkeyEngine
 from cambfs.system.workers import Workers
 from tests.fakes import LIMIT_S
 from tests.shared.conftest import STRING_BYTES, Clock, Connect, RealPlace, hurry, key
-from tests.shared.servers import KINDS, Server, free_port, running
+from tests.shared.servers import KINDS, Server, free_port, running, running_cluster
 from tests.waiting import eventually, in_thread
 from tests.wire.raw_server import CERTIFICATE
 
@@ -534,6 +535,15 @@ def test_a_server_that_takes_nothing_new_gives_what_it_has(real: RealPlace, conn
         assert engine.read(RUN, 0, 9).data == b"log"
     finally:
         admin.config_set("min-replicas-to-write", 0)
+
+
+@pytest.mark.usefixtures("patience")
+def test_nothing_stays_open_of_how_a_cluster_was_found(tmp_path: Path) -> None:
+    sockets = Sockets()
+    with running_cluster("redis", tmp_path) as nodes:
+        client = valkey_client.connect(parse(f"valkey+cluster://127.0.0.1:{nodes[0].port}"), "", sockets)
+        assert all(guarded._is_closed for guarded in sockets._sockets)
+        client.close()  # type: ignore[attr-defined]
 
 
 # The words of the server without the place in a script, and what to do.
