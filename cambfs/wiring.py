@@ -115,8 +115,8 @@ def _open_engine(settings: Settings) -> tuple[Engine, bytes]:
     return ValkeyEngine(link, account), seal_key
 
 
-def drop_shared(settings: Settings, run_ids: Sequence[RunId]) -> bool:
-    """Removes the runs from the shared cache; returns whether it responds. Raises ConfigError."""
+def drop_shared(settings: Settings, run_ids: Sequence[RunId]) -> str:
+    """Removes the runs from the shared cache; returns "", or why they stay there. Raises ConfigError."""
     with closing(_open_tier(settings)) as tier:
         return tier.forget(run_ids)
 

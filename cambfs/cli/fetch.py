@@ -100,13 +100,14 @@ def _drop(settings: Settings, wanted: tuple[RunId, ...]) -> Settings:
     with open_client(settings) as client:
         client.check_key()
     # First, because it fails without its libraries, and then the results here stay.
-    is_dropped = not settings.shared_cache or drop_shared(settings, wanted)
+    problem = drop_shared(settings, wanted) if settings.shared_cache else ""
     disk = Disk(account_directory(settings))
     for run_id in wanted:
         disk.remove(run_id)
-    if is_dropped:
+    if not problem:
         return settings
-    click.echo("cambfs: warning: the results stay in the shared cache; refresh them again when it is back", err=True)
+    again = "refresh them again when that is mended"
+    click.echo(f"cambfs: warning: the results stay in the shared cache: {problem}; {again}", err=True)
     return replace(settings, shared_cache="")
 
 

@@ -150,14 +150,14 @@ class Tier:
         with suppress(EngineDown):
             account.engine.drop(run_id)
 
-    def forget(self, run_ids: Sequence[RunId]) -> bool:
-        """Removes all that is there of these runs; False when the engine is down."""
+    def forget(self, run_ids: Sequence[RunId]) -> str:
+        """Removes all that is there of these runs. Returns "", or why the engine does not do that."""
         try:
             for run_id in run_ids:
                 self._account.engine.drop(run_id)
-        except EngineDown:
-            return False
-        return True
+        except EngineDown as error:
+            return str(error)
+        return ""
 
     def why_down(self) -> str:
         """ "" when the engine responds to a first request."""
