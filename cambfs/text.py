@@ -25,3 +25,12 @@ def shown_size(size: int) -> str:
         value /= 1024
         del units[0]
     return f"{size} bytes" if units[0] == "bytes" else f"{value:.1f} {units[0]}"
+
+
+def shown_time(seconds: float) -> str:
+    """As a person reads it, in the two largest units."""
+    minutes, s = divmod(int(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    days, h = divmod(hours, 24)
+    parts = [f"{value} {unit}" for value, unit in ((days, "d"), (h, "h"), (m, "min"), (s, "s")) if value]
+    return " ".join(parts[:2]) or "0 s"

@@ -26,7 +26,7 @@ from cambfs.mounts.mount_table import FSTYPE, Mounted
 from cambfs.mounts.probe import outcome, probe
 from cambfs.settings.config import Settings
 from cambfs.system import logs, private_files
-from cambfs.text import shown_size
+from cambfs.text import shown_size, shown_time
 
 _NETWORK_KINDS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "lustre", "afs", "fuse.sshfs")
 _RESPONSE_S = 2.0
@@ -183,7 +183,8 @@ def shared_cache(mounted: Mounted) -> Iterator[Finding]:
         return
     address, refusal = shared["address"], shared.get("refusal", "")
     if shared["is_up"] is False or refusal:
-        is_what = "is down" if shared["is_up"] is False else "does not get new results"
+        refused = f"refused a new result {shown_time(shared.get('refused_ago_s') or 0)} ago"
+        is_what = "is down" if shared["is_up"] is False else refused
         reason = (refusal if shared["is_up"] else shared["reason"]).removeprefix(f"{address}: ")
         yield warning(
             "DIR",

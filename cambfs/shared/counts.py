@@ -23,7 +23,7 @@ Figure = Literal["facts", "hits", "followed", "led", "dropped", "received_bytes"
 class Usage:
     """`address` is without a password. `is_up` is None before the first response of the engine; it has been so since
     `since_s` (of the epoch), and `reason` says why it is down. `refusal` is why it takes nothing new, although it
-    responds, or "".
+    responds, or ""; it did so last at `refused_s` (of the epoch).
 
     Results: `facts` counts those whose size came from the tier, `hits` those that were there in whole when they were
     opened, `followed` those that another machine was fetching, `led` those that this mount fetched for all, and
@@ -34,6 +34,7 @@ class Usage:
     since_s: float = 0.0
     reason: str = ""
     refusal: str = ""
+    refused_s: float = 0.0
     facts: int = 0
     hits: int = 0
     followed: int = 0
@@ -80,7 +81,7 @@ class Counts:
     def _note_refusal(self, reason: str) -> None:
         with self._lock:
             is_news = not self._usage.refusal
-            self._usage = replace(self._usage, refusal=reason)
+            self._usage = replace(self._usage, refusal=reason, refused_s=self._clock())
         if is_news:
             _log.warning("new results are not shared, and those that are there are read all the same: %s", reason)
 

@@ -61,6 +61,8 @@ def _shared(usage: Usage) -> Iterator[str]:
     results = [({"kind": name}, float(getattr(usage, name))) for name in _SHARED_RESULTS]
     up: list[_Sample] = [] if usage.is_up is None else [({}, float(usage.is_up))]
     yield from _family("shared_up", "gauge", "Whether the shared cache responds.", *up)
+    refuses: _Sample = ({}, float(bool(usage.refusal)))
+    yield from _family("shared_refuses", "gauge", "Whether it refused the last new result.", refuses)
     yield from _family("shared_results_total", "counter", "Results by what the shared cache did for them.", *results)
     yield from _family(
         "shared_received_bytes_total", "counter", "Audio from the shared cache.", ({}, usage.received_bytes)

@@ -91,8 +91,13 @@ def _utc(seconds: float) -> str:
 
 
 def _shared(usage: Usage) -> dict[str, Any]:
-    shown = {"since" if name == "since_s" else name: value for name, value in asdict(usage).items()}
-    return {**shown, "since": _utc(usage.since_s), "for_s": round(max(time.time() - usage.since_s, 0.0), 3)}
+    shown = {name: value for name, value in asdict(usage).items() if name not in ("since_s", "refused_s")}
+    refused_ago_s = _ago_s(usage.refused_s) if usage.refusal else None
+    return {**shown, "since": _utc(usage.since_s), "for_s": _ago_s(usage.since_s), "refused_ago_s": refused_ago_s}
+
+
+def _ago_s(seconds: float) -> float:
+    return round(max(time.time() - seconds, 0.0), 3)
 
 
 def _origin(state: OriginState) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from cambfs.text import shown_size, visible
+from cambfs.text import shown_size, shown_time, visible
 
 _Status = Mapping[str, Any]
 _ERRORS_SHOWN = 5
@@ -29,7 +29,7 @@ def view(mounts: Sequence[_Status]) -> RenderableType:
 def _mount(status: _Status) -> RenderableType:
     head = _text(status["mount_point"], "bold")
     head.append(
-        f"  cambfs {status['version']}, process {status['pid']}, mounted for {_span(status['uptime_s'])}", "dim"
+        f"  cambfs {status['version']}, process {status['pid']}, mounted for {shown_time(status['uptime_s'])}", "dim"
     )
     rows = Table.grid(padding=(0, 2))
     rows.add_column(style="cyan", no_wrap=True)
@@ -81,10 +81,12 @@ def _cache(cache: _Status) -> Text:
 
 def _shared(shared: _Status) -> Text:
     refusal = shared.get("refusal", "").removeprefix(f"{shared['address']}: ")  # an older version has none
-    up = f"up for {_span(shared['for_s'])}" + (f", but new results are not shared: {refusal}" if refusal else "")
+    up = f"up for {shown_time(shared['for_s'])}"
+    if refusal:
+        up += f", but it refused a new result {shown_time(shared['refused_ago_s'])} ago: {refusal}"
     state = {None: "not needed yet", True: up}.get(shared["is_up"])
     reason = shared["reason"].removeprefix(f"{shared['address']}: ")
-    down = f"down for {_span(shared['for_s'])}: {reason}; results come from the API"
+    down = f"down for {shown_time(shared['for_s'])}: {reason}; results come from the API"
     results = ", ".join(f"{name} {shared[name]}" for name in ("facts", "hits", "followed", "led"))
     volume = f"received {shown_size(shared['received_bytes'])}, sent {shown_size(shared['sent_bytes'])}"
     dropped = f"; {_counted(shared['dropped'], 'result')} with a wrong seal dropped" if shared["dropped"] else ""
@@ -116,14 +118,6 @@ def _transfers(transfers: Sequence[_Status]) -> Table:
         percent = f"{100 * count // size} %" if size else ""
         table.add_row(str(one["run_id"]), bar, percent, of, f"{shown_size(int(one['bytes_per_s']))}/s")
     return table
-
-
-def _span(seconds: float) -> str:
-    minutes, s = divmod(int(seconds), 60)
-    hours, m = divmod(minutes, 60)
-    days, h = divmod(hours, 24)
-    parts = [f"{value} {unit}" for value, unit in ((days, "d"), (h, "h"), (m, "min"), (s, "s")) if value]
-    return " ".join(parts[:2]) or "0 s"
 
 
 def _text(text: str, style: str = "") -> Text:

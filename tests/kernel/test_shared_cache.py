@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -169,9 +170,10 @@ def test_what_a_server_has_is_read_while_it_takes_nothing_new(
         assert server.count("stream", 101) == 0
         assert _shared(two)["is_up"]
         shown = run([CAMBFS, "status", str(two.path)]).out.decode()
-        assert f" s, but new results are not shared: {reason}" in shown
+        assert re.search(f" s, but it refused a new result [0-9].* ago: {reason}", shown)
+        assert two.run("grep '^cambfs_shared_refuses 1' .cambfs/metrics").status == 0
         told = run([CAMBFS, "doctor", str(two.path)], env=environment(server, tmp_path)).out.decode()
-        assert f"its shared cache {_shared(two)['address']} does not get new results: {reason}" in told
+        assert f"its shared cache {_shared(two)['address']} refused a new result " in told
         assert two.log.count("new results are not shared") == 1
 
 

@@ -17,6 +17,7 @@ from cambfs.disk.disk import Disk
 from cambfs.names import RunId
 from cambfs.runs.library import Library
 from cambfs.shared.counts import Counts
+from cambfs.shared.engine import EngineFull
 from cambfs.status.counters import Counters
 from cambfs.status.files import files
 from cambfs.status.monitor import Monitor
@@ -152,4 +153,9 @@ def test_the_shared_cache_is_described(library: Library, counters: Counters, mon
     assert samples["cambfs_shared_results_total", "followed"] == 2
     assert samples["cambfs_shared_sent_bytes_total", ""] == 300
     shared.note_up()
-    assert _samples(monitor)["cambfs_shared_up", ""] == 1
+    samples = _samples(monitor)
+    assert (samples["cambfs_shared_up", ""], samples["cambfs_shared_refuses", ""]) == (1, 0)
+    assert _json(monitor)["shared"]["refused_ago_s"] is None
+    shared.note_failure(EngineFull("full"))
+    assert _samples(monitor)["cambfs_shared_refuses", ""] == 1
+    assert 0 <= _json(monitor)["shared"]["refused_ago_s"] < 60

@@ -94,8 +94,8 @@ def test_an_origin_that_nobody_needs_is_tried_at_the_next_request() -> None:
             "down for 1 min 1 s: refused; results come from the API; facts",
         ),
         (
-            {"refusal": "valkey://farm:6379: no memory is left"},
-            "up for 1 min 1 s, but new results are not shared: no memory is left; facts",
+            {"refusal": "valkey://farm:6379: no memory is left", "refused_ago_s": 7.2},
+            "up for 1 min 1 s, but it refused a new result 7 s ago: no memory is left; facts",
         ),
         ({"dropped": 1}, "sent 1.0 KiB; 1 result with a wrong seal dropped"),
     ],
