@@ -34,7 +34,10 @@ _ADVICE: Sequence[tuple[type[CambfsError], str]] = (
     (errors.MisplacedTask, "a task's files are in the folder tasks, for example tasks/TASK.flac"),
     (errors.TaskPending, "open it again later; --task-wait waits longer, and cambfs wait shows progress"),
     (errors.TaskFailed, "the API gives the reason; start the task again"),
-    (errors.KeyRefused, "check that the key is valid and may read this run, then mount again"),
+    (
+        errors.KeyRefused,
+        "check that the key is valid and may read this run; a mount in the background reads a new one at kill -HUP",
+    ),
     (errors.RateLimited, "wait a little; a smaller --max-transfers sends fewer requests at a time"),
     (errors.ServerError, "the API has a problem; try again later"),
     (errors.NotAudio, "the API sent something other than audio; the message quotes it"),

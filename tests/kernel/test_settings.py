@@ -104,6 +104,7 @@ def test_sighup_reads_the_key_file_again(mount: Background, server: Server, monk
     monkeypatch.setattr(server._store, "key", "another-key")
     with pytest.raises(PermissionError):
         (mount.directory / "105.url").read_bytes()
+    assert "reads a new one at kill -HUP" in (mount.directory / ".cambfs" / "errors").read_text()
     mount.write_key("another-key")
     assert mount.hang_up() == "INFO settings read again; changed: key"
     assert (mount.directory / "105.url").read_bytes()
