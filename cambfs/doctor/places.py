@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from cambfs.account import account_directories, account_directory
 from cambfs.disk.disk import Disk
@@ -179,18 +180,18 @@ def shared_cache(mounted: Mounted) -> Iterator[Finding]:
         shared = json.loads(mount_table.read_inside(mounted, "status.json", _RESPONSE_S))["shared"]
     except (OSError, ValueError, LookupError):  # another user's mount, or that of an older version
         return
-    if not shared:
-        return
-    address, refusal = shared["address"], shared.get("refusal", "")
-    if shared["is_up"] is False or refusal:
-        refused = f"refused a new result {shown_time(shared.get('refused_ago_s') or 0)} ago"
-        is_what = "is down" if shared["is_up"] is False else refused
-        reason = (refusal if shared["is_up"] else shared["reason"]).removeprefix(f"{address}: ")
-        yield warning(
-            "DIR",
-            f"its shared cache {address} {is_what}: {reason}",
-            f"cambfs doctor --shared-cache {shlex.quote(address)}",
-        )
+    if shared and (problem := _problem(shared)):
+        address = shared["address"]
+        # The name of a user would be masked, and then nothing could be done with the command.
+        url = "URL, as for this mount" if "@" in address else shlex.quote(address)
+        yield warning("DIR", f"its shared cache {address} {problem}", f"cambfs doctor --shared-cache {url}")
+
+
+def _problem(shared: dict[str, Any]) -> str:
+    reason, refusal = (shared.get(name, "").removeprefix(f"{shared['address']}: ") for name in ("reason", "refusal"))
+    if shared["is_up"] is False:
+        return f"is down: {reason}"
+    return f"refused a new result {shown_time(shared['refused_ago_s'])} ago: {refusal}" if refusal else ""
 
 
 def condition(directory: Path, mounted: Mounted, response: int | None) -> Finding:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import shutil
 import stat
@@ -265,3 +266,18 @@ def test_the_named_directory_without_a_mount(tmp_path: Path) -> None:
     check = next(check for check in places.checks(None, tmp_path / "none") if check.name == "DIR")
     with pytest.raises(Exception, match="mkdir -p"):
         list(check.look())
+
+
+@pytest.mark.parametrize(
+    ("address", "remedy"),
+    [("valkey://farm:6379/0", "valkey://farm:6379/0"), ("valkey://camb@farm:6379/0", "URL, as for this mount")],
+)
+def test_the_shared_cache_of_a_mount(monkeypatch: pytest.MonkeyPatch, address: str, remedy: str) -> None:
+    refusal = f"{address}: no memory is left"
+    shared = {"address": address, "is_up": True, "reason": "", "refusal": refusal, "refused_ago_s": 61.0}
+    monkeypatch.setattr(mount_table, "read_inside", lambda *_: json.dumps({"shared": shared}))
+    [found] = places.shared_cache(on("fuse")()[0])
+    assert found.found == f"its shared cache {address} refused a new result 1 min 1 s ago: no memory is left"
+    assert found.remedy == f"cambfs doctor --shared-cache {remedy}"
+    shared["refusal"] = ""
+    assert not [*places.shared_cache(on("fuse")()[0])]
