@@ -20,6 +20,7 @@ class Demand:
         self._context = context
         self._content = content
         self._downloader = downloader
+        self._read_until = 0  # where reads in order have come
         self._proves_storage = False  # the other runs wait for this one's comparison
 
     def audio(self) -> None:
@@ -73,7 +74,7 @@ class Demand:
         """Those of offset … stop that are missing."""
         self.stream()
         missing = self._content.missing(offset, stop)
-        if missing is None or not self._downloader.is_far(missing[0]):
+        if missing is None or self._reads_on(offset, stop) or not self._downloader.is_far(missing[0]):
             return
         offset, stop = missing
         if not self._content.has_ranges:
@@ -82,6 +83,16 @@ class Demand:
         reads_on = offset > 0 and self._content.filled.covers(offset - 1, offset)
         goal = None if reads_on else max(stop, offset + self._context.tuning.span_bytes)
         self._downloader.start_span(offset, goal)
+
+    def _reads_on(self, offset: int, stop: int) -> bool:
+        """Whether a read follows those before it: no seek, even if the kernel reads further ahead than the stream is
+        worth waiting for."""
+        stream = self._downloader.stream
+        front = max(self._read_until, stream.position if stream is not None else 0)
+        if offset > front + self._context.tuning.far_bytes:  # reads come out of order
+            return False
+        self._read_until = max(front, stop)
+        return True
 
     def is_time_to_come(self) -> bool:
         """Whether storage is about to report the time of the result, or the stream to prove or refute storage."""

@@ -23,6 +23,7 @@ from tests.runs.results import (
 from tests.waiting import (
     SHORT_DISTANCES,
     MakeLibrary,
+    Watched,
     cached,
     context_of,
     eventually,
@@ -188,6 +189,27 @@ def test_ranges_that_fail_cost_only_the_wait(source: FakeSource, library: Librar
 
     assert read.result(LIMIT_S) == CONTENT[-128:]
     assert b"".join(pieces(handle)) == CONTENT
+    handle.close()
+
+
+@pytest.mark.tuning(**SHORT_DISTANCES)
+def test_reading_ahead_of_a_slow_stream_is_no_seek(source: FakeSource, library: Library) -> None:
+    """As the kernel does it: several blocks at once, the last of them far ahead."""
+    source.add(1, Result(CONTENT, has_length=True, etag='"a"', ranges=True))
+    gate = stalls_at(source, 5000)
+    handle = open_run(library)
+    gate.wait_for_arrivals()
+    blocks = range(4000, 40_000, 4000)
+    readers = {start: Watched() for start in blocks}
+    reads = {}
+    for start in blocks:
+        reads[start] = in_thread(lambda start=start: handle.read(start, 4000, readers[start]))  # type: ignore[misc]
+        readers[start].await_waiting()
+
+    assert source.starts("stream", 1) == [0], "no range"
+    assert read_at(handle, SIZE - 128, 128) == CONTENT[-128:], "and a seek still gets one"
+    gate.open()
+    assert [read.result(LIMIT_S) for read in reads.values()] == [CONTENT[start : start + 4000] for start in blocks]
     handle.close()
 
 
