@@ -74,8 +74,12 @@ class Demand:
         """Those of offset … stop that are missing."""
         self.stream()
         missing = self._content.missing(offset, stop)
-        if missing is None or self._reads_on(offset, stop) or not self._downloader.is_far(missing[0]):
+        if missing is None:
             return
+        if self._reads_on(offset, stop) or not self._downloader.is_far(missing[0]):
+            self._widen(missing[0])
+            return
+        self._downloader.beside.clear()
         offset, stop = missing
         if not self._content.has_ranges:
             self._probe()
@@ -93,6 +97,25 @@ class Demand:
             return False
         self._read_until = max(front, stop)
         return True
+
+    def _widen(self, offset: int) -> None:
+        """A reader that reads on in order waits for the stream at `offset`: more connections may bring more."""
+        size, came_bytes = self._content.size, self._content.filled.total
+        if size is not None and offset >= self._context.tuning.far_bytes:  # else it may only look at the head
+            self._downloader.beside.consider(came_bytes, size - came_bytes)
+            self.ranges_beside()
+
+    def ranges_beside(self) -> None:
+        """Ranges beside the stream, as many as help it. They come from storage that is proven to have this result."""
+        loader, size = self._downloader, self._content.size
+        if size is None or loader.stream is None or not loader.beside.is_open:
+            return
+        if not loader.has_link_alone:
+            loader.beside.hold()
+        elif self._content.sizing.stored_ranges is None:
+            self._probe()
+        else:
+            loader.beside.fill(loader.stream.position, size, self._content.filled)
 
     def is_time_to_come(self) -> bool:
         """Whether storage is about to report the time of the result, or the stream to prove or refute storage."""
@@ -121,7 +144,13 @@ class Demand:
         here_bytes = self._content.filled.filled_until(position) - position
         if transfer is not self._downloader.stream:
             return here_bytes > 0
-        return here_bytes >= self._context.tuning.span_bytes and self._content.has_ranges
+        return here_bytes >= self._worth_a_request(position) and self._content.has_ranges
+
+    def _worth_a_request(self, position: int) -> int:
+        """With so many bytes here behind `position`, the stream rather asks for what follows them. Where a range is
+        under way, they are more: it may be slow, and then the stream overtakes it."""
+        tuning = self._context.tuning
+        return tuning.overtake_bytes if self._downloader.beside.is_at_work_at(position) else tuning.span_bytes
 
     def end(self) -> None:
         """The run is not used any more."""

@@ -209,7 +209,7 @@ class Intake:
             return False
         if self.interest.is_next:
             transfer.note_wanted(self.interest.is_awaited)
-        if not self.is_wanted() and self.interest.may_return:
+        if not self.is_wanted() and self.interest.may_return and transfer not in self.downloader.beside:
             self._linger(transfer)
         return self.is_wanted()
 
@@ -295,6 +295,7 @@ class Intake:
             if self.interest.is_open and error is None and not self.waiters.is_over:
                 with suppress(CambfsError):  # the next read tries again and gets the error
                     self.demand.audio()
+                    self.demand.ranges_beside()
             return is_to_be_kept
 
     def _settle_time(self) -> None:

@@ -29,6 +29,7 @@ class Tuning:
     leads_idle_s      after so long without bytes, a stream for which no caller waits is left to other machines
     nearly_bytes      a result with at most so much missing is completed after the last close
     span_bytes        the length of a range for a single read far ahead; a reader that goes on from there gets the rest
+    overtake_bytes    a stream that meets a range under way goes on in its place unless so many bytes of it are here
     far_bytes, far_s  a byte is far when the stream is so many bytes, and so many seconds, behind it
     rate_after_s      the rate of a younger stream is unknown
     probe_takes_s     after so long without an answer from storage, or half of the timeout, the stream is asked for the
@@ -48,6 +49,7 @@ class Tuning:
     leads_idle_s: float = 0.5
     nearly_bytes: int = 1 << 20
     span_bytes: int = 512 * 1024
+    overtake_bytes: int = 4 << 20
     far_bytes: int = 1 << 20
     far_s: float = 0.3
     rate_after_s: float = 0.05

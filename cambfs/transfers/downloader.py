@@ -19,6 +19,7 @@ from cambfs.errors import CambfsError, Closing, NotRepeated, RateLimited, TooLar
 from cambfs.names import RunId
 from cambfs.remote.object_store import Probe, Tail
 from cambfs.remote.source import Body
+from cambfs.spans.beside import Beside
 from cambfs.transfers.context import Context
 from cambfs.transfers.responses import Owner as RangesOwner
 from cambfs.transfers.responses import Responses
@@ -75,6 +76,7 @@ class Downloader:
         self._is_checking = False
         self._spans: list[Transfer] = []
         self._spans_fail = False
+        self.beside = Beside(self._start_beside)
         self._sharing = self._new_sharing() if context.shared is not None else None
         self._responses = Responses(run_id, context, owner, self._sharing)
 
@@ -87,7 +89,8 @@ class Downloader:
     # Locked.
 
     def transfers(self) -> list[Transfer]:
-        return [*self._spans, self.stream] if self.stream is not None else list(self._spans)
+        ranges = [*self._spans, *self.beside]
+        return [*ranges, self.stream] if self.stream is not None else ranges
 
     def progress_at(self) -> float:
         return max([self.checked_at, *(transfer.progress_at for transfer in self.transfers())])
@@ -120,6 +123,10 @@ class Downloader:
             return
         open_at = partial(self._responses.open_range, stop=stop)
         self._spans.append(self._start(f"range-{self._id}-{offset}", open_at, offset, stop))
+
+    def _start_beside(self, start: int, stop: int | None) -> Transfer:
+        open_at = partial(self._responses.open_beside, stop=stop)
+        return self._start(f"beside-{self._id}-{start}", open_at, start, stop)
 
     def start_probe(self, ask: Ask) -> None:
         """Does nothing when storage is being asked, had no response before, or is not usable."""
@@ -175,6 +182,14 @@ class Downloader:
             self._work(f"check-{self._id}", self._run_check)
             self._is_checking = True
 
+    @property
+    def has_link_alone(self) -> bool:
+        """Whether transfers beside the stream take nothing from others: no other result is fetched for callers, and no
+        range for a reader elsewhere in this one; no server is busy; and no other machine sends the stream."""
+        if self.stream is None or self.stream.is_shared or self._spans:
+            return False
+        return self._context.speculation.is_allowed and self._context.slots.is_left_to(1 + len(self.beside))
+
     def is_far(self, offset: int) -> bool:
         """Whether the stream takes too long to reach `offset`."""
         stream, tuning = self.stream, self._context.tuning
@@ -193,6 +208,9 @@ class Downloader:
 
     def forget(self, transfer: Transfer, error: CambfsError | None) -> bool:
         """A transfer has ended. Returns whether it was the stream."""
+        if transfer in self.beside:
+            self.beside.forget(transfer, error)
+            return False
         if transfer is not self.stream:
             self._spans.remove(transfer)
             self._spans_fail = self._spans_fail or error is not None

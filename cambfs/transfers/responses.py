@@ -85,6 +85,16 @@ class Responses:
             body.close()
         raise BadResponse(f"run {self._id}: ranges of it are no longer available", 200)
 
+    def open_beside(self, position: int, stop: int | None) -> Body:
+        """For a range that no caller waits for, from storage, which is asked only once. Raises StorageUseless."""
+        _, probe = self._owner.ranges()
+        if probe is None:
+            raise StorageUseless(f"run {self._id}: storage gives no ranges of it")
+        try:
+            return self._context.store.open(self._id, probe, position, stop)
+        except RemoteError as error:
+            raise StorageUseless(str(error)) from error
+
     def _range_from(self, position: int, stop: int | None = None, *, overlap: int = 0) -> Body | None:
         """From the API or from storage; None where neither gives ranges. A source that fails is not asked again.
         Storage's range begins `overlap` bytes earlier."""

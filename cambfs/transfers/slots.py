@@ -94,6 +94,12 @@ class Slots:
         """How many transfers have their turn. Without the lock."""
         return len(self._running)
 
+    def is_left_to(self, own: int) -> bool:
+        """Whether callers want no transfers but `own` ones, and one more of those would leave a slot free."""
+        with self._lock:
+            transfers = [*self._running, *(place.transfer for place in self._queue)]
+            return sum(one.is_wanted for one in transfers) <= own < self._limit - 1
+
     @property
     def progress_at(self) -> float:
         """When any transfer last brought bytes (time.monotonic seconds); 0 when none has."""

@@ -1,0 +1,1 @@
+"""Ranges of one large result that are fetched beside its stream."""
