@@ -305,11 +305,12 @@ class ObjectStore:
             self._tail_bytes = max(self._tail_bytes, min(total - start, _MOST_TAIL_BYTES))
         return end
 
-    def open(self, run_id: RunId, probe: Probe, start: int, stop: int | None) -> Body:
+    def open(self, run_id: RunId, probe: Probe, start: int, stop: int | None, *, is_spare: bool = False) -> Body:
         """The object's bytes from `start` on, of just the object that was probed. Raises BadResponse when it is not,
-        StorageUseless when it cannot be reached."""
+        StorageUseless when it cannot be reached. `is_spare`: it is one more connection beside others, and storage may
+        refuse just that, so its failure says nothing about the next request."""
         try:
-            body = self._open_signed(run_id, start, stop)
+            body = self._open_signed(run_id, start, stop, is_spare=is_spare)
         except LinkError as error:
             raise StorageUseless(f"storage: {error}") from error
         if (body.start, body.total, body.etag) != (start, probe.total, probe.etag):
@@ -317,18 +318,19 @@ class ObjectStore:
             raise BadResponse(f"run {run_id}: storage sends a different object than before", 206)
         return body
 
-    def _open_signed(self, run_id: RunId, start: int, stop: int | None) -> Body:
+    def _open_signed(self, run_id: RunId, start: int, stop: int | None, *, is_spare: bool = False) -> Body:
         signed = self._signed(run_id, None)
         try:
-            return self._open_stored(signed, start, stop)
+            return self._open_stored(signed, start, stop, is_spare)
         except SignatureExpired:
-            return self._open_stored(self._signed(run_id, signed), start, stop)
+            return self._open_stored(self._signed(run_id, signed), start, stop, is_spare)
 
-    def _open_stored(self, signed: SignedUrl, start: int, stop: int | None) -> Body:
+    def _open_stored(self, signed: SignedUrl, start: int, stop: int | None, is_spare: bool) -> Body:
         try:
             body = self._source.open_stored(signed, start, stop)
         except LinkError as error:
-            self._note_failure(error)
+            if not is_spare:
+                self._note_failure(error)
             raise
         self._failed_requests = 0
         return body

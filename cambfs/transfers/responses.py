@@ -91,7 +91,7 @@ class Responses:
         if probe is None:
             raise StorageUseless(f"run {self._id}: storage gives no ranges of it")
         try:
-            return self._context.store.open(self._id, probe, position, stop)
+            return self._context.store.open(self._id, probe, position, stop, is_spare=True)
         except RemoteError as error:
             raise StorageUseless(str(error)) from error
 

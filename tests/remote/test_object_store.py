@@ -103,6 +103,18 @@ def test_connections_that_are_lost_say_something_the_third_time_in_a_row(
     assert not store.usable
 
 
+@pytest.mark.parametrize("is_spare", [True, False])
+def test_a_spare_connection_that_fails_says_nothing_about_storage(
+    is_spare: bool, source: FakeSource, store: ObjectStore
+) -> None:
+    source.add(RUN, Result(some_flac(5000)))
+    probe = store.probe(RUN)
+    source.plan_always("stored", RUN, Plan(error=TimedOut("x")))
+    with pytest.raises(StorageUseless):
+        store.open(RUN, probe, 100, None, is_spare=is_spare)
+    assert store.usable == is_spare
+
+
 @pytest.mark.parametrize(("tail_bytes", "requests"), [(4000, 2), (50, 3)])
 def test_an_end_is_found_where_the_last_frame_begins_before_the_tail(
     tail_bytes: int, requests: int, source: FakeSource, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
