@@ -67,17 +67,17 @@ class Lanes:
         return False
 
     def next_range(self, front: int, size: int, taken: Iterable[tuple[int, int]]) -> tuple[int, int] | None:
-        """The range for a lane that is free. The stream is at `front`; `taken` is here or on its way. None where the
-        rest is the stream's."""
-        parts = RangeSet(*taken).within(front, size)
-        stop = size
-        if parts and parts[-1][1] == size:
-            stop = parts.pop()[0]
-        start = parts[-1][1] if parts else front
-        share = (stop - start) // (2 * (self.count + 1))
+        """The range for a lane that is free: the last bytes that are missing, or a part of them. The stream is at
+        `front`; `taken` is here or on its way. None where the rest is the stream's."""
+        gaps = _gaps(RangeSet(*taken), front, size)
         takes_a_second = int(self._bytes_per_s) // (self.count + 1)
-        length = min(share, _MOST_BYTES, max(takes_a_second, _LEAST_BYTES))
-        return (stop - length, stop) if length >= _LEAST_BYTES else None  # the rest is the stream's
+        for start, stop in reversed(gaps):
+            # The stream is at work in the first of them, from below.
+            room = (stop - start) // (2 * (self.count + 1)) if (start, stop) == gaps[0] else stop - start
+            length = min(room, _MOST_BYTES, max(takes_a_second, _LEAST_BYTES))
+            if length >= _LEAST_BYTES:
+                return stop - length, stop
+        return None
 
     def hold(self, now: float) -> None:
         """A reader has gone elsewhere, or other readers need the link."""
@@ -86,3 +86,12 @@ class Lanes:
     def fail(self) -> None:
         """A lane has failed."""
         self.count = self._most = 0
+
+
+def _gaps(taken: RangeSet, start: int, stop: int) -> list[tuple[int, int]]:
+    """The parts of start … stop that are missing, in their order."""
+    gaps = []
+    while (gap := taken.gap(start, stop)) is not None:
+        gaps.append(gap)
+        start = gap[1]
+    return gaps

@@ -86,3 +86,14 @@ def test_what_is_here_or_on_its_way_is_not_taken_again(taken: list[tuple[int, in
     assert span is not None
     assert span[1] == 40 * MB
     assert span[0] >= 20 * MB
+
+
+def test_a_hole_that_an_ended_range_left_is_taken_whole_and_a_small_one_is_the_streams() -> None:
+    found = Lanes()
+    read_on(found, [256 * MB])
+    taken = [(0, 20 * MB), (40 * MB, 50 * MB), (53 * MB, LARGE - 1)]
+
+    assert found.next_range(MB, LARGE, taken) == (50 * MB, 53 * MB)
+    span = found.next_range(MB, LARGE, [*taken, (50 * MB, 53 * MB)])
+    assert span is not None
+    assert span[1] == 40 * MB
