@@ -95,10 +95,9 @@ class Slots:
         return len(self._running)
 
     def is_left_to(self, own: int) -> bool:
-        """Whether callers want no transfers but `own` ones, and one more of those would leave a slot free."""
+        """Whether callers want no other transfers than the caller's `own` ones, and one more would leave a slot free."""
         with self._lock:
-            transfers = [*self._running, *(place.transfer for place in self._queue)]
-            return sum(one.is_wanted for one in transfers) <= own < self._limit - 1
+            return sum(one.is_wanted for one in self._running) <= own < self._limit - 1
 
     @property
     def progress_at(self) -> float:

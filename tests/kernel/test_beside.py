@@ -20,6 +20,8 @@ from tests.kernel.harness import Mount, wait_until
 _RATE = 15_000_000
 # At this rate the stream takes far longer than any test waits.
 _ENDLESS = 3_000_000
+# Nothing ends by itself while a test waits.
+_LONG_S = "100"
 _PIECE = 1 << 17
 _FAR = 120 << 20
 # More than a probe or a single read far ahead asks for, less than any range beside a stream.
@@ -30,7 +32,7 @@ _BEYOND_A_SPAN = 600_000
 def mount(server: Server, mounted: Mounted, audio: Audio) -> Iterator[Mount]:
     server.profile = Profile(rate=_RATE)
     server.results[1] = audio.long
-    with mounted() as mount:
+    with mounted("--timeout", _LONG_S) as mount:
         yield mount
 
 

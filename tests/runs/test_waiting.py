@@ -257,14 +257,14 @@ def test_one_that_has_stalled_does_not_count() -> None:
         future.result(LIMIT_S)
 
 
-@pytest.mark.parametrize(("limit", "is_waiting", "is_left"), [(3, False, True), (2, False, False), (3, True, False)])
+@pytest.mark.parametrize(("limit", "wanted", "is_left"), [(3, 1, True), (2, 1, False), (4, 2, False)])
 def test_slots_are_left_to_one_when_no_other_is_wanted_and_one_stays_free(
-    limit: int, is_waiting: bool, is_left: bool
+    limit: int, wanted: int, is_left: bool
 ) -> None:
     slots, order, gate = Slots(limit), list[Turn](), Gate()
     unwanted = _take(slots, Turn(is_wanted=False), order, gate)
     gate.wait_for_arrivals(1)
-    futures = [_take(slots, Turn(), order, gate) for _ in range(2 if is_waiting else 1)]
+    futures = [_take(slots, Turn(), order, gate) for _ in range(wanted)]
     gate.wait_for_arrivals(1 + len(futures))
 
     assert slots.is_left_to(1) == is_left
