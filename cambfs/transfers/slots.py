@@ -95,7 +95,7 @@ class Slots:
         return len(self._running)
 
     def is_left_to(self, own: int) -> bool:
-        """Whether callers want no other transfers than the caller's `own` ones, and one more would leave a slot free."""
+        """Whether callers want no transfers but the `own` ones of one run, and one more would leave a slot free."""
         with self._lock:
             return sum(one.is_wanted for one in self._running) <= own < self._limit - 1
 
