@@ -206,6 +206,7 @@ class FakeSource:
         self._starts: dict[tuple[str, int], list[int]] = {}
         self._calls: Counter[str] = Counter()
         self.asked: list[tuple[str, TaskKind]] = []
+        self.connects_ahead = 0
         self._signed = 0
         self._oldest_signature = 1
 
@@ -311,6 +312,9 @@ class FakeSource:
             raise self.bulk_error
         left_out = self.bulk_leaves_out
         return {r: self._sign(r) for r in run_ids if r in self.results and r not in left_out}
+
+    def connect_stored(self) -> None:
+        self.connects_ahead += 1
 
     def open_stored(self, signed: SignedUrl, start: int, stop: int | None) -> FakeBody:
         run_id, number = (RunId(int(part)) for part in signed.url.removeprefix("https://storage.test/").split("?n="))

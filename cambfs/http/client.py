@@ -156,6 +156,10 @@ class Client:
         body.ranges, body.is_stored = response.status == 206, True
         return body
 
+    def connect_stored(self) -> None:
+        if self._storage is not None:
+            self._exchange.connect_ahead(self._storage, is_busy=True)
+
     def task(self, task_id: TaskId, kind: TaskKind) -> TaskReport:
         what = f"task {task_id}"
         response = self._exchange.get(what, f"{self._base_url}/{kind.value}/{task_id}", {}, with_key=True)

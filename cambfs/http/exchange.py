@@ -112,11 +112,12 @@ class Exchange:
             except TimeoutError:
                 raise requests.ConnectTimeout from None
 
-    def connect_ahead(self, origin: Origin) -> None:
+    def connect_ahead(self, origin: Origin, *, is_busy: bool = False) -> None:
         """Connects to the host of a request that will soon be made, unless there is a connection, or a proxy is in
-        between. Does not wait, and raises nothing: the request shows what is wrong."""
+        between. Does not wait, and raises nothing: the request shows what is wrong. `is_busy`: the connection that the
+        host has just used stays in use."""
         breaker = self.breakers.of(origin)
-        if breaker.is_open or breaker.was_heard_within(_CONNECTED_S):
+        if breaker.is_open or (breaker.was_heard_within(_CONNECTED_S) and not is_busy):
             return
         with suppress(CambfsError):
             if not self._proxies.towards(origin):

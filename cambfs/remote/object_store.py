@@ -316,6 +316,8 @@ class ObjectStore:
         if (body.start, body.total, body.etag) != (start, probe.total, probe.etag):
             body.close()
             raise BadResponse(f"run {run_id}: storage sends a different object than before", 206)
+        if is_spare:
+            self._source.connect_stored()  # for the seek that would end it, or the next one beside it
         return body
 
     def _open_signed(self, run_id: RunId, start: int, stop: int | None, *, is_spare: bool = False) -> Body:

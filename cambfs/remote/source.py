@@ -120,6 +120,10 @@ class Source(Protocol):
         The Body's start is 0 and its `ranges` False when storage ignored the range. Raises SignatureExpired on 403.
         """
 
+    def connect_stored(self) -> None:
+        """The connections to storage are in use for long: makes another one ahead for the next request, unless one is
+        idle. Does not wait, and raises nothing."""
+
     def task(self, task_id: TaskId, kind: TaskKind) -> TaskReport:
         """Asks for the state of a task of this kind. Raises UnknownRun when there is none, and BadResponse when the
         response tells of no known state, or of success without a usable run id."""

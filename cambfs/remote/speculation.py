@@ -53,6 +53,7 @@ class _WatchedSource:
         self._source = source
         self._watching = speculation.watching
         self.look = source.look
+        self.connect_stored = source.connect_stored
 
     def open_stream(self, run_id: RunId, start: int = 0, etag: str | None = None) -> Body:
         with self._watching():

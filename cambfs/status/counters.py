@@ -111,6 +111,9 @@ class _CountedSource:
         body = self._counted(request, lambda: self._source.open_stored(signed, start, stop))
         return _CountedBody(body, self._counters, request)
 
+    def connect_stored(self) -> None:
+        self._source.connect_stored()
+
     def task(self, task_id: TaskId, kind: TaskKind) -> TaskReport:
         return self._counted(("task", (task_id, kind)), lambda: self._source.task(task_id, kind))
 

@@ -103,6 +103,15 @@ def test_connections_that_are_lost_say_something_the_third_time_in_a_row(
     assert not store.usable
 
 
+@pytest.mark.parametrize(("is_spare", "ahead"), [(True, 1), (False, 0)])
+def test_a_spare_connection_leaves_one_to_the_next_request(
+    is_spare: bool, ahead: int, source: FakeSource, store: ObjectStore
+) -> None:
+    source.add(RUN, Result(some_flac(5000)))
+    store.open(RUN, store.probe(RUN), 100, None, is_spare=is_spare)
+    assert source.connects_ahead == ahead
+
+
 @pytest.mark.parametrize("is_spare", [True, False])
 def test_a_spare_connection_that_fails_says_nothing_about_storage(
     is_spare: bool, source: FakeSource, store: ObjectStore

@@ -70,6 +70,22 @@ def test_it_is_there_before_the_request(client: Client, storage: Server) -> None
     assert storage.connections == 2, "that one is still open"
 
 
+def test_one_is_made_beside_one_that_is_in_use(
+    client: Client, storage: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "_CONNECTED_S", 3600.0)
+    storage.scripts += [send(sized(FLAC)), send(sized(FLAC))]
+    signed = client.sign(RUN)
+    in_use = client.open_stored(signed, 0, None)
+    assert storage.connections == 2
+
+    client.connect_stored()
+    eventually(lambda: storage.connections == 3)
+    _read(client, signed)
+    assert storage.connections == 3
+    in_use.close()
+
+
 def test_a_request_waits_for_one_that_is_being_made(
     client: Client, storage: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
