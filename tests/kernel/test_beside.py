@@ -82,6 +82,15 @@ def test_a_stream_that_does_not_fill_the_link_gets_ranges_beside_it(server: Serv
     assert sum(one.sent for one in server.requests) == total, "the result is complete, and kept"
 
 
+def test_a_place_of_the_limit_stays_free(server: Server, mounted: Mounted, audio: Audio) -> None:
+    server.profile = Profile(rate=2 * _RATE)
+    server.results[1] = audio.long
+    with mounted("--max-transfers", "2") as mount, reading(mount, audio) as reader:
+        before = server.count("stored", 1)
+        reader.read_on(160 * _PIECE)
+        assert server.count("stored", 1) == before
+
+
 def test_ranges_that_stall_cost_nothing_and_a_seek_gives_them_up(server: Server, mount: Mount, audio: Audio) -> None:
     server.profile = Profile(rate=_ENDLESS)
     with reading(mount, audio) as reader:
