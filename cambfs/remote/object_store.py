@@ -38,6 +38,7 @@ from cambfs.errors import (
     StorageUseless,
     TimedOut,
     UnknownRun,
+    Unreachable,
 )
 from cambfs.names import RunId
 from cambfs.remote.retry import always, retrying
@@ -68,8 +69,8 @@ _PROBE_AGAIN_FOR_S = 2.0
 _PROBE_TAKES_S = 2.0
 # Requests that callers wait for take the connections that are open.
 _CALLERS_FIRST_S = 0.02
-# After so many failures in a row, to sign or to get a response, storage is not asked for a while.
-_FAILURES = 3
+# After so many failures in a row to sign, the API is not asked to sign for a while.
+_FAILED_SIGNINGS = 3
 # The object is gone. That says nothing about ranges.
 _GONE = (404, 410)
 
@@ -110,7 +111,7 @@ class ObjectStore:
         self._proven = False
         self._distrusted = False
         self._unreachable_until = 0.0
-        self._failed_signings = self._failed_requests = 0
+        self._failed_signings = 0
         self._gives_tails = True  # it supports ranges that count from the end
         self._tail_bytes = _TAIL_BYTES
         self._is_counted = False  # the object that was probed last ends with the last sample that its head counts
@@ -226,7 +227,7 @@ class ObjectStore:
             if error.down_for_s is None:  # otherwise the breaker knows better for how long
                 with self._lock:
                     self._failed_signings += 1
-                if self._failed_signings >= _FAILURES:
+                if self._failed_signings >= _FAILED_SIGNINGS:
                     self._leave_alone(_UNREACHABLE_FOR_S)
             raise
         self._failed_signings = 0
@@ -329,22 +330,21 @@ class ObjectStore:
 
     def _open_stored(self, signed: SignedUrl, start: int, stop: int | None, is_spare: bool) -> Body:
         try:
-            body = self._source.open_stored(signed, start, stop)
+            return self._open_once_more_if_lost(signed, start, stop)
         except LinkError as error:
             if not is_spare:
-                self._note_failure(error)
+                self._leave_alone(_UNREACHABLE_FOR_S if error.down_for_s is None else error.down_for_s)
             raise
-        self._failed_requests = 0
-        return body
 
-    def _note_failure(self, error: LinkError) -> None:
-        """A connection that was lost says little. A silence has cost its caller a wait, so it counts at once."""
-        with self._lock:
-            self._failed_requests += 1
-        if error.down_for_s is not None:
-            self._leave_alone(error.down_for_s)
-        elif isinstance(error, TimedOut) or self._failed_requests >= _FAILURES:
-            self._leave_alone(_UNREACHABLE_FOR_S)
+    def _open_once_more_if_lost(self, signed: SignedUrl, start: int, stop: int | None) -> Body:
+        """A busy server may close one of many connections. That says nothing about the others."""
+        try:
+            return self._source.open_stored(signed, start, stop)
+        except (Unreachable, TimedOut):
+            raise
+        except LinkError as error:
+            log.info("asked again: %s", error)
+            return self._source.open_stored(signed, start, stop)
 
     def _signed(self, run_id: RunId, refused: SignedUrl | None, is_awaited: Callable[[], bool] = always) -> SignedUrl:
         if refused is not None:
