@@ -35,9 +35,12 @@ REST_S = 0.05
 # Routers forget connections sooner than that, and a machine that slept, or moved, does not know. A request on such a
 # connection would wait for its timeout.
 STALE_S = 240.0
+# A shorter way saves little. And a thread that looks late could not tell a response from what came before it.
+_LEAST_TRAVEL_S = 0.01
 # The place of tcpi_min_rtt, in microseconds, in the kernel's struct tcp_info (linux/tcp.h, since Linux 4.6).
 _MIN_RTT_AT = 148
 _MIN_RTT = struct.Struct("=I")
+_NOT_MEASURED = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,12 @@ class Connection(HTTPConnection):
     made: Made | None  # from TimedConnection; None before it was connected
     addresses: Addresses  # of the host that it connects to, shared by all connections of its pool
     _response: StrictResponse | None = None
+    _has_rested = True  # for the request that is sent next, or was just sent
+
+    def takes_request(self) -> bool:
+        """Whether the next request may be sent: nothing has come over it."""
+        self._has_rested = self.rest_s >= REST_S  # first: the look finds what came until then
+        return is_quiet(self.sock)
 
     def getresponse(self) -> Any:
         """As in urllib3. Raises EarlyBytes and, unless the connection is a fresh one, GaveUp."""
@@ -103,20 +112,26 @@ class Connection(HTTPConnection):
         return response
 
     def _finish_rest(self) -> None:
+        """Looks until a look has begun after the rest. What that one finds may be a response, but nothing shows it."""
         poll = select.poll()
         poll.register(self.sock, select.POLLIN)
-        while (left_s := REST_S - self.rest_s) > 0:
-            has_come = poll.poll(math.ceil(left_s * 1000))
-            if has_come and self.rest_s < REST_S and not is_quiet(self.sock):
+        while not self._has_rested:
+            poll.poll(math.ceil(max(REST_S - self.rest_s, 0.0) * 1000))
+            if not self.takes_request():
                 raise EarlyBytes
 
     def begin_rest(self) -> None:
         """Its response has been read to the end."""
         self.rests_since = since_boot_s()
         # Half of the shortest round trip is certain to pass before a response comes.
-        self.usable_at = self.rests_since + REST_S - _shortest_round_trip_s(self.sock) / 2
+        travel_s = _shortest_round_trip_s(self.sock) / 2
+        self.usable_at = self.rests_since + REST_S - (travel_s if travel_s >= _LEAST_TRAVEL_S else 0.0)
         if self._response is not None:
             self.bytes_per_s = self._response.bytes_per_s or self.bytes_per_s
+
+    def forget(self) -> None:
+        """Another connection is made in its place, over which nothing is known yet."""
+        self.rests_since, self.bytes_per_s = None, 0.0
 
     def skip_rest(self) -> None:
         """No request was made over it yet."""
@@ -160,5 +175,6 @@ def _shortest_round_trip_s(sock: socket.socket | None) -> float:
     """As the kernel has measured it, to a proxy if there is one; 0 where it does not tell."""
     with suppress(OSError, AttributeError, struct.error):  # no TCP, no such option, an older kernel; closed; none
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _MIN_RTT_AT + _MIN_RTT.size)  # type: ignore[union-attr]
-        return float(_MIN_RTT.unpack_from(info, _MIN_RTT_AT)[0]) / 1e6
+        shortest_us: int = _MIN_RTT.unpack_from(info, _MIN_RTT_AT)[0]
+        return 0.0 if shortest_us == _NOT_MEASURED else shortest_us / 1e6
     return 0.0

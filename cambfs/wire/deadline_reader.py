@@ -136,6 +136,10 @@ class DeadlineReader:
         with suppress(OSError):  # it may be closed
             self._sock.settimeout(self._timeout_s)
         self._file.close()
+        # An idle connection of http.client keeps its last response, and that its reader.
+        self._buffer = bytearray()
+        self._view = memoryview(self._buffer)
+        self._start = self._stop = 0
 
     def _more(self) -> bool:
         """Waits for at least one byte more; False when the connection has ended."""

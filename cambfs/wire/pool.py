@@ -38,7 +38,6 @@ from cambfs.clock import since_boot_s
 from cambfs.wire.addresses import Addresses
 from cambfs.wire.coming import Coming
 from cambfs.wire.connection import STALE_S, Connection, DirectConnection, TimedConnection
-from cambfs.wire.deadline_reader import is_quiet
 
 # Others bring less than that even after a rest that is waited for.
 _FAR_FASTER = 2
@@ -200,7 +199,7 @@ class _Pool(HTTPConnectionPool):
 
     def _respond(self, conn: Any, method: str, target: str, **more: Any) -> Any:
         is_tunnel = conn.proxy_is_tunneling  # a connection that fails loses it
-        if conn.rests_since is not None and not is_quiet(conn.sock):
+        if conn.rests_since is not None and not conn.takes_request():
             self._renew(conn, is_tunnel)
         try:
             return super()._make_request(conn, method, target, **more)
@@ -217,7 +216,7 @@ class _Pool(HTTPConnectionPool):
     def _renew(self, conn: Any, is_tunnel: bool) -> None:
         """Closes a connection, so that the next request on it opens a fresh one, through the same proxy."""
         conn.close()
-        conn.rests_since, conn.bytes_per_s = None, 0.0
+        conn.forget()
         if is_tunnel:
             self._prepare_proxy(conn)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import select
 import socket
 import ssl
@@ -18,6 +19,7 @@ from cambfs.names import RunId
 from cambfs.remote.source import Body, SignedUrl
 from cambfs.wire import connection, pool
 from cambfs.wire.connection import Connection, Made
+from cambfs.wire.deadline_reader import DeadlineReader
 from tests.waiting import asleep
 from tests.wire.raw_server import CERTIFICATE, CHUNKED, FLAC, KEY, OK, RUN, WAIT_S, Script, Server, chunk, send, sized
 
@@ -255,17 +257,44 @@ def test_what_comes_sooner_than_a_request_travels_is_no_response(
 def test_a_request_is_sent_before_the_rest_is_over_where_it_travels_for_long(
     server: Server, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = Sleeper(monkeypatch)
+    clock, over = Sleeper(monkeypatch), threading.Event()
+    look = Connection.takes_request
+
+    def looking(one: Connection) -> bool:
+        is_quiet = look(one)
+        if one._has_rested:
+            over.set()
+        return is_quiet
 
     def late(one: socket.socket) -> bool:
         clock.now_s += 2 * connection.REST_S
+        assert over.wait(WAIT_S)
         one.sendall(sized(FLAC))
         return True
 
+    monkeypatch.setattr(Connection, "takes_request", looking)
     server.scripts += [send(sized(SHORT)), late]
     assert whole(client) == SHORT
     assert whole(client) == FLAC
     assert (server.connections, clock.slept) == (1, [0.0])
+
+
+@pytest.mark.usefixtures("long_way")
+def test_what_a_late_look_finds_may_have_come_too_early(
+    server: Server, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine a thread may look long after the bytes came."""
+    clock = Sleeper(monkeypatch)
+
+    def early(one: socket.socket) -> bool:
+        clock.now_s += 2 * connection.REST_S  # before the thread looks
+        one.sendall(EVIL)
+        return False
+
+    server.scripts += [send(sized(SHORT)), early, send(sized(FLAC))]
+    assert whole(client) == SHORT
+    assert whole(client) == FLAC
+    assert (server.connections, server.scripts) == (2, [])
 
 
 def test_the_kernel_tells_the_shortest_round_trip(server: Server) -> None:
@@ -275,6 +304,60 @@ def test_the_kernel_tells_the_shortest_round_trip(server: Server) -> None:
     ours, other = socket.socketpair()
     with ours, other:
         assert connection._shortest_round_trip_s(ours) == 0
+
+
+def test_the_kernel_may_not_have_measured_a_round_trip() -> None:
+    class Unmeasured(socket.socket):
+        def getsockopt(self, level: int, name: int, size: int = 0) -> Any:  # noqa: ARG002
+            return b"\xff" * size
+
+    with Unmeasured() as sock:
+        assert connection._shortest_round_trip_s(sock) == 0
+
+
+@pytest.mark.parametrize(("round_trip_s", "early_s"), [(0.04, 0.02), (0.01, 0.0)])
+def test_only_a_long_way_makes_a_rest_shorter(
+    round_trip_s: float, early_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a short way there is no time for a thread that looks late."""
+    monkeypatch.setattr(connection, "_shortest_round_trip_s", lambda _sock: round_trip_s)
+    clock, resting = Sleeper(monkeypatch), Resting()
+    resting.begin_rest()
+    assert resting.usable_at == pytest.approx(clock.now_s + connection.REST_S - early_s)
+    resting.close()
+
+
+@pytest.mark.usefixtures("no_rest")
+def test_a_connection_that_rests_holds_no_buffer(server: Server, client: Client) -> None:
+    server.scripts += [send(sized(SHORT))]
+    before = _buffers_bytes()
+    assert whole(client) == SHORT
+    assert _buffers_bytes() - before < 1000
+
+
+def _buffers_bytes() -> int:
+    gc.collect()
+    return sum(len(one._buffer) for one in gc.get_objects() if type(one) is DeadlineReader)
+
+
+@pytest.mark.usefixtures("no_rest")
+def test_a_fresh_connection_in_place_of_a_lost_one_has_shown_no_rate(
+    server: Server, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: list[float] = []
+    begin_rest = Connection.begin_rest
+
+    def noting(one: Connection) -> None:
+        begin_rest(one)
+        rates.append(one.bytes_per_s)
+
+    monkeypatch.setattr(Connection, "begin_rest", noting)
+    long = FLAC + bytes(128 * 1024)
+    server.scripts += [send(sized(long)), send(b"", keep=False), send(sized(SHORT))]
+    assert whole(client) == long
+    assert whole(client) == SHORT
+    assert rates[0] > 0
+    assert rates[1:] == [0.0]
 
 
 @pytest.mark.usefixtures("no_rest")
