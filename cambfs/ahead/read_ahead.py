@@ -103,8 +103,8 @@ class ReadAhead:
         self._listed_at = -math.inf
         self._skimmed = 0  # results that were closed one after the other with most of them unread; any thread writes it
         self._last: RunId | None = None
+        self._reported: RunId | None = None  # by the last open; any thread writes it
         self._is_in_order = False
-        self._is_unsure = False  # a sequence began, and the next event came so soon that nothing was fetched yet
         self._ahead: set[RunId] = set()  # fetched, or tried, in this sequence, and not opened yet
 
     def begin(self, *orders: Sequence[RunId]) -> None:
@@ -114,8 +114,9 @@ class ReadAhead:
     def opened(self, run_id: RunId) -> None:
         """A caller has opened a result. Does not wait."""
         self._context.ahead_counts.opened(run_id)
-        if not self._most_results:
-            return
+        if not self._most_results or run_id == self._reported:
+            return  # one that is opened again tells nothing new
+        self._reported = run_id
         self._pass_on(partial(self._follow, run_id))
 
     def closed(self, is_skimmed: bool) -> None:
@@ -163,25 +164,18 @@ class ReadAhead:
         step = order.step(self._last, run_id)
         self._ahead.discard(run_id)
         if step is not None and (step == 0 or (self._is_in_order and -self._most_results <= step < 0)):
-            # Opened again, as players do that look at a file before they play it, or by one of several readers.
-            if self._is_unsure and self._last is not None:
-                self._go_on(order, self._last, is_new=True)
-            return
+            return  # opened again, or by one of several readers
         is_next = step is not None and 0 < step <= self._reach()
         is_new, self._is_in_order = not self._is_in_order, is_next and self._skimmed < _MOST_SKIMMED
         self._last = run_id
-        self._go_on(order, run_id, is_new)
-
-    def _go_on(self, order: _Order, last: RunId, is_new: bool) -> None:
-        wanted = order.behind(last, self._most_results) if self._is_in_order else []
+        wanted = order.behind(run_id, self._most_results) if self._is_in_order else []
         self._drop(self._ahead.difference(wanted))
-        self._is_unsure = bool(wanted) and is_new and self._comes_another_soon()
-        if wanted and not self._is_unsure:
-            self._mark(last)
+        if wanted and not (is_new and self._is_opened_again_soon()):
+            self._mark(run_id)
             self._fetch(wanted, order.behind(wanted[-1], BULK_MOST - 1))
 
-    def _comes_another_soon(self) -> bool:
-        """Whether the next event comes so soon that it may tell more."""
+    def _is_opened_again_soon(self) -> bool:
+        """Whether the next open comes so soon that it tells more."""
         with self._changed:
             return self._changed.wait_for(lambda: bool(self._events), _NEXT_OPEN_S)
 
