@@ -180,6 +180,27 @@ def test_audio_waits_for_the_rest_of_a_connection_that_is_far_faster(
     fast.close()
 
 
+def test_a_short_response_waits_for_no_rest_while_a_connection_has_rested(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Sleeper(monkeypatch)
+    idle, fast, resting = pool._Idle(2), Resting(bytes_per_s=9e6), Resting(connect_s=9.0)
+    idle.put(fast)
+    clock.now_s += 2 * connection.REST_S
+    idle.put(resting)
+
+    assert idle.take(is_long=False) is fast
+    fast.close()
+    resting.close()
+
+
+def test_a_new_connection_takes_the_time_of_tls_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    Sleeper(monkeypatch)
+    idle, resting = pool._Idle(2), Resting()
+    resting.made = Made(connect_s=0.0, secure_s=1.0, tls="TLSv1.3", certificate={})
+    idle.put(resting)
+    assert idle.take(is_long=False) is resting
+    resting.close()
+
+
 def test_bytes_that_come_while_a_rest_is_waited_for_are_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
     resting = Resting(connect_s=9.0)
     Sleeper(monkeypatch, lambda: resting.other.send(EVIL))
@@ -341,8 +362,9 @@ def _buffers_bytes() -> int:
 
 
 @pytest.mark.usefixtures("no_rest")
-def test_a_fresh_connection_in_place_of_a_lost_one_has_shown_no_rate(
-    server: Server, client: Client, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_a_connection_keeps_its_rate_and_a_fresh_one_in_its_place_has_none(
+    server: Server, client: Client, is_lost: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rates: list[float] = []
     begin_rest = Connection.begin_rest
@@ -353,11 +375,11 @@ def test_a_fresh_connection_in_place_of_a_lost_one_has_shown_no_rate(
 
     monkeypatch.setattr(Connection, "begin_rest", noting)
     long = FLAC + bytes(128 * 1024)
-    server.scripts += [send(sized(long)), send(b"", keep=False), send(sized(SHORT))]
+    server.scripts += [send(sized(long)), *([send(b"", keep=False)] * is_lost), send(sized(SHORT))]
     assert whole(client) == long
     assert whole(client) == SHORT
     assert rates[0] > 0
-    assert rates[1:] == [0.0]
+    assert rates[1:] == [0.0 if is_lost else rates[0]]
 
 
 @pytest.mark.usefixtures("no_rest")
