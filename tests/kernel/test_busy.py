@@ -1,13 +1,14 @@
-"""A busy API, through a mount: it gets no request for which no caller waits."""
+"""A busy API and storage, through a mount: they get no request for which no caller waits."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
-from tests.api.faults import Fault
+from tests.api.faults import BEFORE_HEADERS, Fault
 from tests.api.log import Record
 from tests.api.server import Server
 from tests.kernel.conftest import Mounted
@@ -47,6 +48,21 @@ def test_a_listing_goes_on(server: Server, results: dict[int, Path], mounted: Mo
     assert sizes == {f"{run_id}.flac": str(path.stat().st_size) for run_id, path in results.items()}
     assert server.count("bulk") == 1, "nothing is requested ahead from then on"
     assert len(_signed_alone(server)) == COUNT + 1
+    assert server.count("stream") == 1, "the one that proves storage"
+
+
+@pytest.mark.parametrize("kind", ["reset", "cut"])
+def test_a_storage_that_closes_one_connection(
+    kind: Literal["reset", "cut"], server: Server, results: dict[int, Path], mounted: Mounted
+) -> None:
+    """A listing does not fetch whole results because of that."""
+    server.fail(Fault(kind, target="stored", after_bytes=BEFORE_HEADERS))
+    with mounted("--runs", f"1-{COUNT}") as mount:
+        done = mount.run("stat -c '%n %s' *.flac")
+        assert (done.status, done.err) == (0, ""), done
+
+    sizes = dict(line.split() for line in done.out.decode().splitlines())
+    assert sizes == {f"{run_id}.flac": str(path.stat().st_size) for run_id, path in results.items()}
     assert server.count("stream") == 1, "the one that proves storage"
 
 
