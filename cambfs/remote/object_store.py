@@ -38,7 +38,6 @@ from cambfs.errors import (
     StorageUseless,
     TimedOut,
     UnknownRun,
-    Unreachable,
 )
 from cambfs.names import RunId
 from cambfs.remote.retry import always, retrying
@@ -340,9 +339,9 @@ class ObjectStore:
         """A busy server may close one of many connections. That says nothing about the others."""
         try:
             return self._source.open_stored(signed, start, stop)
-        except (Unreachable, TimedOut):
-            raise
         except LinkError as error:
+            if isinstance(error, TimedOut) or error.down_for_s is not None:
+                raise
             log.info("asked again: %s", error)
             return self._source.open_stored(signed, start, stop)
 

@@ -1,8 +1,8 @@
 """One connection of a pool: how it is made, with the time of each step, its rest between two requests, and its rate.
 
 A connection rests before it is used again, and only if nothing arrived over it meanwhile. Bytes that a server sends
-behind the end of a response, even if they look like a whole one, then never become the next response. The next request
-may be sent before the rest is over, by the time that it travels: its response cannot come sooner.
+behind the end of a response, even if they look like a whole one, then never become the next response. On a long way the
+next request is sent before the rest is over, by the time that it travels: its response cannot come sooner.
 
 Threads: a connection belongs to the thread that has taken it from the pool.
 """

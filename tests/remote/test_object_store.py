@@ -106,13 +106,14 @@ def test_a_spare_connection_that_fails_says_nothing_about_storage(
     assert store.usable == is_spare
 
 
+@pytest.mark.parametrize("error", [LinkError("closed without a response"), Unreachable("fails to set up TLS")])
 @pytest.mark.parametrize(("failures", "is_usable"), [(1, True), (2, False)])
 def test_one_lost_connection_says_nothing_against_storage(
-    failures: int, is_usable: bool, source: FakeSource, store: ObjectStore
+    failures: int, is_usable: bool, error: CambfsError, source: FakeSource, store: ObjectStore
 ) -> None:
     """A busy server may close one of many. Without storage, each look at a size would fetch the whole result."""
     for _ in range(failures):
-        source.plan("stored", RUN, Plan(error=LinkError("closed without a response")))
+        source.plan("stored", RUN, Plan(error=error))
     with nullcontext() if is_usable else pytest.raises(StorageUseless):
         store.probe_end(RUN)
     assert store.usable == is_usable
