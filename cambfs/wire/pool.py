@@ -95,11 +95,20 @@ class _Idle:
         connection.begin_rest()
         with self._lock:
             self._resting.append(connection)
-            surplus = []
-            while self._resting and (len(self._resting) > self._most or self._resting[0].rest_s >= STALE_S):
-                surplus.append(self._resting.popleft())
+            surplus = self._surplus()
         for one in surplus:
             one.close()
+
+    def _surplus(self) -> list[Connection]:
+        """Takes out those that have rested for too long, and of too many the slowest; of equal ones the oldest."""
+        surplus = []
+        while self._resting and self._resting[0].rest_s >= STALE_S:
+            surplus.append(self._resting.popleft())
+        while len(self._resting) > self._most:
+            slowest = min(self._resting, key=_bytes_per_s)
+            self._resting.remove(slowest)
+            surplus.append(slowest)
+        return surplus
 
     def take(self, is_long: bool) -> Connection | None:
         """One that has rested, and over which nothing has come; None when there is none. Of equal ones it is the one

@@ -164,6 +164,15 @@ def test_audio_takes_the_fastest_connection_and_a_short_response_leaves_it_free(
         one.close()
 
 
+def test_of_too_many_the_fastest_is_kept() -> None:
+    """A listing has many short responses. The audio that follows needs that one."""
+    idle, fast, *others = pool._Idle(2), Resting(bytes_per_s=9e6), Resting(), Resting(), Resting()
+    for one in (fast, *others):
+        idle.put(one)
+    assert [one.was_closed for one in (fast, *others)] == [False, True, True, False]
+    idle.close()
+
+
 @pytest.mark.parametrize(("other_bytes_per_s", "is_awaited"), [(1e6, True), (8e6, False)])
 def test_audio_waits_for_the_rest_of_a_connection_that_is_far_faster(
     other_bytes_per_s: float, is_awaited: bool, monkeypatch: pytest.MonkeyPatch
