@@ -338,7 +338,7 @@ def test_a_storage_that_could_not_be_reached_is_left_alone_a_while(
         assert size_of(library, run_id) == SIZE
         eventually(lambda: not our_threads())
 
-    assert source.count("stored") == 2, "for the head and the end, once"
+    assert source.count("stored") == 4, "for the head and the end, and once more each"
 
 
 def test_a_storage_that_sends_less_than_it_says(source: FakeSource, make_library: MakeLibrary) -> None:
