@@ -54,7 +54,8 @@ def test_a_failed_call_ends_those_that_wait_beside_it(link: Link) -> None:
         link.call(_fail)
     old, new = FakeConnections.made
     assert (old.is_ended, new.is_ended) == (True, False)
-    assert link.call(lambda client: client) is new
+    used: object = link.call(lambda client: client)
+    assert used is new
 
 
 def test_the_calls_that_it_ends_do_not_end_the_next_ones(link: Link) -> None:
