@@ -36,7 +36,7 @@ REST_S = 0.05
 # connection would wait for its timeout.
 STALE_S = 240.0
 # A shorter way saves little. And a thread that looks late could not tell a response from what came before it.
-_LEAST_TRAVEL_S = 0.01
+_LEAST_TRAVEL_S = 0.025
 # The place of tcpi_min_rtt, in microseconds, in the kernel's struct tcp_info (linux/tcp.h, since Linux 4.6).
 _MIN_RTT_AT = 148
 _MIN_RTT = struct.Struct("=I")
