@@ -125,7 +125,7 @@ class Downloader:
         self._spans.append(self._start(f"range-{self._id}-{offset}", open_at, offset, stop))
 
     def _start_beside(self, start: int, stop: int | None) -> Transfer:
-        open_at = partial(self._responses.open_beside, stop=stop)
+        open_at = self._responses.opener_beside(stop)
         return self._start(f"beside-{self._id}-{start}", open_at, start, stop)
 
     def start_probe(self, ask: Ask) -> None:

@@ -6,6 +6,8 @@ Threads: those of the run's transfers. No lock: only the stream, of which there 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from itertools import count
 from typing import Protocol
 
 from cambfs.errors import BadResponse, RemoteError, StorageUseless
@@ -85,8 +87,19 @@ class Responses:
             body.close()
         raise BadResponse(f"run {self._id}: ranges of it are no longer available", 200)
 
-    def open_beside(self, position: int, stop: int | None) -> Body:
-        """For a range that no caller waits for, from storage, which is asked only once. Raises StorageUseless."""
+    def opener_beside(self, stop: int | None) -> Callable[[int], Body]:
+        """For a range that no caller waits for, from storage, which is asked only once: where it breaks each response
+        off, there would be no end of them. Raises StorageUseless."""
+        attempts = count()
+
+        def open_at(position: int) -> Body:
+            if next(attempts):
+                raise StorageUseless(f"run {self._id}: storage broke off")
+            return self._open_beside(position, stop)
+
+        return open_at
+
+    def _open_beside(self, position: int, stop: int | None) -> Body:
         _, probe = self._owner.ranges()
         if probe is None:
             raise StorageUseless(f"run {self._id}: storage gives no ranges of it")

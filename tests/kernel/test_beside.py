@@ -113,6 +113,16 @@ def test_after_a_failure_storage_is_left_alone(status: int, server: Server, moun
         assert server.count("stored", 1) <= before + MOST_LANES, "not once more for each read"
 
 
+def test_a_range_that_breaks_off_is_not_asked_for_again(server: Server, mount: Mount, audio: Audio) -> None:
+    server.profile = Profile(rate=_ENDLESS)
+    with reading(mount, audio) as reader:
+        before = server.count("stored", 1)
+        server.fail(Fault("reset", target="stored", run_id=1, after_bytes=_PIECE, times=None))
+        reader.read_until(lambda: server.faults.taken, "a range beside the stream")
+        reader.read_on(50 * _PIECE)
+        assert server.count("stored", 1) <= before + MOST_LANES, "not piece by piece"
+
+
 def test_a_range_without_a_response_is_no_loss_of_storage(server: Server, mount: Mount, audio: Audio) -> None:
     server.profile = Profile(rate=_ENDLESS)
     with reading(mount, audio) as reader:
