@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 from cambfs.disk.ranges import RangeSet
+from cambfs.errors import CambfsError
 from cambfs.spans.lanes import Lanes
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,8 @@ class Beside(Generic[T]):
         self._lanes.consider(time.monotonic(), came_bytes, missing_bytes)
 
     def fill(self, front: int, size: int, filled: RangeSet) -> None:
-        """Starts as many as there should be. The stream is at `front`, and `filled` is here. Raises as `start`."""
+        """Starts as many as there should be. The stream is at `front`, and `filled` is here. Where one cannot be
+        started there are no more: the stream needs none, and its readers must not fail for that."""
         while len(self._running) < self._lanes.count:
             taken = [(one.first_position, one.stop_position or size) for one in self._running]
             found = self._lanes.next_range(front, size, [*filled, *taken])
@@ -78,7 +80,11 @@ class Beside(Generic[T]):
                 return
             start, stop = found
             # The end of the last response may prove that of the result.
-            self._running.append(self._start(start, None if stop == size else stop))
+            try:
+                self._running.append(self._start(start, None if stop == size else stop))
+            except CambfsError as error:
+                log.info("no ranges beside a stream any more: %s", error)
+                self._lanes.fail()
 
     def hold(self) -> None:
         """Other readers need the link: for a while, none is started."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cambfs.disk.ranges import RangeSet
+from cambfs.errors import CambfsError
 from cambfs.spans import beside as module
 from cambfs.spans import lanes
 from cambfs.spans.beside import Beside
@@ -39,8 +40,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def beside(clock: Clock) -> Beside[Transfer]:
-    """With two lanes, and no transfer yet."""
-    found = Beside(Transfer)
+    """No transfer yet."""
+    return with_two_lanes(Beside(Transfer), clock)
+
+
+def with_two_lanes(found: Beside[Transfer], clock: Clock) -> Beside[Transfer]:
     for came in (0, MB, 3 * MB):
         clock.now_s += lanes._WINDOW_S
         found.consider(came, SIZE - came)
@@ -50,6 +54,19 @@ def beside(clock: Clock) -> Beside[Transfer]:
 def fill(found: Beside[Transfer], *brought: tuple[int, int]) -> list[Transfer]:
     found.fill(3 * MB, SIZE, RangeSet((0, 3 * MB), *brought))
     return list(found)
+
+
+def test_one_that_cannot_be_started_is_no_error_of_the_reader(clock: Clock) -> None:
+    attempts = []
+
+    def start(start: int, stop: int | None) -> Transfer:
+        attempts.append((start, stop))
+        raise CambfsError("cannot start another thread on this machine")
+
+    found = with_two_lanes(Beside(start), clock)
+    assert fill(found) == fill(found) == []
+    assert len(attempts) == 1
+    assert not found.is_open
 
 
 def test_there_are_as_many_as_there_should_be(beside: Beside[Transfer]) -> None:
