@@ -106,15 +106,17 @@ class Demand:
             self.ranges_beside()
 
     def ranges_beside(self) -> None:
-        """Ranges beside the stream, as many as help it. They come from storage that is proven to have this result."""
+        """Ranges beside the stream, as many as help it. They come from storage that is proven to have this result. The
+        last of them proves the end of it, before the stream comes there, so storage's end must be beyond doubt."""
         loader, size = self._downloader, self._content.size
         if size is None or loader.stream is None or not loader.beside.is_open:
             return
+        probe = self._content.sizing.stored_ranges
         if not loader.has_link_alone:
             loader.beside.hold()
-        elif self._content.sizing.stored_ranges is None:
+        elif probe is None:
             self._probe()
-        else:
+        elif probe.total == size and self._content.sizing.is_stored_whole:
             loader.beside.fill(loader.stream.position, size, self._content.filled)
 
     def is_time_to_come(self) -> bool:

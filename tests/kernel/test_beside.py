@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import Literal
 
 import pytest
 
+from cambfs.demo import audio as demo_audio
 from cambfs.demo.profile import Profile
+from cambfs.demo.store import Store
 from cambfs.spans.lanes import MOST_LANES
 from tests.api.faults import BEFORE_HEADERS, Fault
 from tests.api.server import Server
@@ -135,3 +139,26 @@ def test_a_range_without_a_response_is_no_loss_of_storage(server: Server, mount:
         assert server.count("stored", 1) > before, "a seek still asks it"
         assert (mount.path / "101.flac").stat().st_size == audio.sentence.stat().st_size
         assert server.count("stored", 101) > 0, "and so does another result"
+
+
+@pytest.mark.parametrize("length", ["content-length", "chunked"])
+def test_storage_that_has_more_than_the_stream_sets_no_end(
+    length: Literal["content-length", "chunked"],
+    server: Server,
+    mounted: Mounted,
+    audio: Audio,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A zero behind the audio, which may belong to it as far as its structure shows."""
+    server.profile = Profile(rate=6 * _RATE, length=length)
+    server.results[1] = audio.long
+    stored = Store.stored
+
+    def longer(store: Store, run_id: int) -> demo_audio.Audio:
+        found = stored(store, run_id)
+        return replace(found, data=found.data + bytes(1))
+
+    monkeypatch.setattr(Store, "stored", longer)
+    with mounted(expected=["?run 1: "]) as mount:
+        mount.run("cat 1.flac > /dev/null")  # an error if storage has told the size before
+        assert (mount.path / "1.flac").stat().st_size == audio.long.stat().st_size
