@@ -26,6 +26,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from itertools import compress
+from operator import attrgetter
 from threading import Lock
 from time import sleep
 from typing import Any
@@ -44,6 +45,7 @@ _FAR_FASTER = 2
 # A connection that had ended, or was about to, and stray bytes in place of a head. A timeout is not among them: it used
 # up the wait.
 _LOST = (ConnectionError, ssl.SSLError, http.client.HTTPException)
+_is_usable, _bytes_per_s = attrgetter("is_usable"), attrgetter("bytes_per_s")
 
 
 class _Wish(threading.local):
@@ -73,14 +75,6 @@ def _for_long_response(rested: Sequence[Connection], soon: Sequence[Connection])
 
 def _for_short_response(rested: Sequence[Connection], soon: Sequence[Connection]) -> Connection | None:
     return min(rested, key=_bytes_per_s, default=None) or next(iter(soon), None)
-
-
-def _is_usable(connection: Connection) -> bool:
-    return connection.is_usable
-
-
-def _bytes_per_s(connection: Connection) -> float:
-    return connection.bytes_per_s
 
 
 class _Idle:
