@@ -21,13 +21,14 @@ class FakeConnections:
 
     def __init__(self, *_: object) -> None:
         self.is_ended = False
+        self.failure: EngineDown | None = None
         self.made.append(self)
 
     def client(self) -> FakeConnections:
         return self
 
-    def end(self) -> None:
-        self.is_ended = True
+    def end(self, failure: EngineDown) -> None:
+        self.is_ended, self.failure = True, failure
 
     def tidy(self) -> None: ...
 
