@@ -107,6 +107,7 @@ class Connection(HTTPConnection):
             self._finish_rest()
         response: Any = super().getresponse()
         if self.rests_since is not None and response.status == HTTPStatus.REQUEST_TIMEOUT:
+            response.close()
             raise GaveUp
         self._response = response._original_response
         return response
