@@ -88,7 +88,7 @@ class Lookups:
             wanted = self._sizes.window(run_id, self._owner.is_answered)
         if wanted and self._context.speculation.is_allowed:
             self._context.signer.request_many(wanted)
-            self._request_urls(run_id)
+            self.expect_url(run_id)
             for wanted_id in wanted:
                 with self._owner.use(wanted_id) as run:
                     run.want_probe()
@@ -97,13 +97,10 @@ class Lookups:
     def known_url_read(self, run_id: RunId) -> None:
         """As `known_size_read`."""
         if self._urls.is_due(run_id):
-            self.unknown_url_read(run_id)
+            self.expect_url(run_id)
 
-    def unknown_url_read(self, run_id: RunId) -> None:
-        """A caller is about to ask for a URL. The next ones of a listing are requested in bulk."""
-        self._request_urls(run_id)
-
-    def _request_urls(self, run_id: RunId) -> None:
+    def expect_url(self, run_id: RunId) -> None:
+        """A URL is about to be needed. The next ones of a listing are requested in bulk."""
         signer = self._context.signer
         if self._context.speculation.is_allowed:
             with self._lock:

@@ -16,7 +16,7 @@ from cambfs.transfers.context import Tuning
 
 @dataclass(frozen=True)
 class _Guess:
-    """Why a run is fetched although it is not open. The default is no guess."""
+    """The reason for fetching a run that is not open. By default there is none."""
 
     is_unasked: bool = False  # no caller has asked for its audio, now or before
     ahead_bytes: int = 0  # it is next in a sequence of opens, and fetched if it has at most so many bytes

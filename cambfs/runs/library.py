@@ -138,7 +138,7 @@ class Library:
             return fresh
         with self._lock:
             self._unknown.check(run_id)
-        self._lookups.unknown_url_read(run_id)
+        self._lookups.expect_url(run_id)
         try:
             signature = self._awaited_signature(run_id, deadline)
         except UnknownRun as error:

@@ -86,7 +86,7 @@ class Counts:
             _log.warning("new results are not shared, and those that are there are read all the same: %s", reason)
 
     def note_taken(self) -> None:
-        """The engine has taken all of a result. A part is no sign: a full engine has room for one now and then."""
+        """The engine has taken a whole result. A part would prove little, since a full engine has room for some."""
         with self._lock:
             is_news = bool(self._usage.refusal)
             self._usage = replace(self._usage, refusal="")
