@@ -118,7 +118,8 @@ class Completeness:
         if not body.framed and flac.is_cut_short(spool.read(0, min(position, HEAD_BYTES)), position):
             end = End.BROKEN
         again = self._ended_at == position
-        return Claims(position, body.framed, end, stored, again, body.is_stored, self._sizing.is_stored_whole)
+        is_stored_whole, is_api_length = self._sizing.is_stored_whole, self._sizing.is_claimed_by_api(position)
+        return Claims(position, body.framed, end, stored, again, body.is_stored, is_stored_whole, is_api_length)
 
 
 def end_at(spool: Spool, size: int) -> End:

@@ -162,7 +162,11 @@ class Sizing:
         probe = self.probe
         if probe is None or self.stored_bytes is None or not probe.ranges or not flac.identifies(probe.head):
             return None
-        return None if self.is_proven and self.size != probe.total else probe
+        if self.is_proven:
+            return probe if self.size == probe.total else None
+        # Behind the audio, a reader would get bytes that are not the result's.
+        may_be_longer = probe.end in (End.PADDED, End.BROKEN) and not self.is_claimed_by_api(probe.total)
+        return None if may_be_longer else probe
 
     @property
     def stored_head(self) -> bytes:

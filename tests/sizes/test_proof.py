@@ -19,8 +19,9 @@ def proof(
     again: bool = False,
     by_storage: bool = False,
     is_stored_whole: bool = False,
+    is_api_length: bool = False,
 ) -> str | None:
-    return proof_of(Claims(END, framed, end, stored, again, by_storage, is_stored_whole))
+    return proof_of(Claims(END, framed, end, stored, again, by_storage, is_stored_whole, is_api_length))
 
 
 @pytest.mark.parametrize("end", End)
@@ -54,6 +55,14 @@ def test_without_framing() -> None:
 
 @pytest.mark.parametrize("end", End)
 def test_what_storage_brought_is_proven_by_the_audio(end: End) -> None:
-    is_frame = end in (End.WHOLE, End.INTACT, End.PADDED)
+    is_frame = end in (End.WHOLE, End.INTACT)
     assert proof(end, stored=END, again=True, by_storage=True) == ("storage+frames" if is_frame else None)
     assert proof(end, stored=OTHER, by_storage=True) is None
+
+
+@pytest.mark.parametrize("end", [End.PADDED, End.UNKNOWN])
+def test_what_storage_brought_is_proven_by_the_length_that_the_api_told(end: End) -> None:
+    """A zero may or may not belong to the audio, and some audio does not mark its end."""
+    assert proof(end, stored=END, by_storage=True, is_api_length=True) == "framing+storage"
+    assert proof(end, stored=OTHER, by_storage=True, is_api_length=True) is None
+    assert proof(End.BROKEN, stored=END, by_storage=True, is_api_length=True) is None
