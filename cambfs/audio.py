@@ -29,9 +29,9 @@ _MP3_RATES = {3: (44100, 48000, 32000, 0), 2: (22050, 24000, 16000, 0), 0: (1102
 class End(Enum):
     """What a file's own structure says about the place where it ends.
 
-    WHOLE: it is the end. INTACT: an intact frame ends there, and the number of frames is unknown. PADDED: it is the
-    end, or one or two zeros follow it, which a checksum does not show. BROKEN: it is not the end, or something that is
-    not audio follows it. UNKNOWN: this structure does not mark its end.
+    WHOLE: it is the end. INTACT: an intact frame ends there, and the number of frames is unknown. PADDED: zeros
+    follow it, or may do so, which a checksum does not show. BROKEN: it is not the end, or something that is not audio
+    follows it. UNKNOWN: this structure does not mark its end.
     """
 
     WHOLE = auto()
@@ -125,18 +125,17 @@ def end_of(head: bytes, tail: bytes, size: int) -> End:
     is_end = flac.is_whole(head, tail) if info.samples else flac.ends_in_a_frame(tail)
     if not is_end:
         return End.BROKEN
-    if tail.endswith(b"\0\0\0"):
-        return End.BROKEN
-    if tail.endswith(b"\0"):
-        return End.PADDED  # a zero of its CRC-16, as in one of 256 files, or one behind it
+    # In one of 256 files it is a zero of the last CRC-16.
+    if tail.endswith(b"\0") and not flac.ends_in_its_checksum(head, tail):
+        return End.BROKEN if tail.endswith(b"\0\0\0") else End.PADDED
     return End.WHOLE if info.samples else End.INTACT
 
 
 def is_counted(head: bytes, end: End) -> bool:
-    """Whether `end`, the verdict of `end_of`, says that a file ends with the last of the samples that its head counts.
-    Only then do a head and an end that were read from two sources belong together."""
+    """Whether `end`, the verdict of `end_of`, says that a file ends with the last of the samples that its head counts,
+    and with nothing behind it. Only then do a head and an end that were read from two sources tell a size."""
     info = flac.stream_info(head)
-    return end in (End.WHOLE, End.PADDED) and info is not None and info.samples > 0
+    return end is End.WHOLE and info is not None and info.samples > 0
 
 
 def _is_beginning(head: bytes) -> bool:

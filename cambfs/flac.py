@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from cambfs import flac_subframes
+
 MAGIC = b"fLaC"
 STREAMINFO_END = 42
 _AUDIO_THAT_IDENTIFIES_BYTES = 1024
@@ -157,15 +159,30 @@ def is_whole(head: bytes, tail: bytes) -> bool:
 
 def ends_in_a_frame(tail: bytes) -> bool:
     """Whether an intact frame ends where `tail` does, or zeros follow one."""
-    return any(_divides_evenly(frame) for frame in islice(_last_frames(tail), _MOST_TRIED))
+    return _last_intact(tail) is not None
+
+
+def ends_in_its_checksum(head: bytes, tail: bytes) -> bool:
+    """Whether the last frame, by what it holds, ends where `tail` does, and no zero follows its CRC-16. False when that
+    cannot be known."""
+    info, frame = stream_info(head), _last_intact(tail)
+    if info is None or frame is None:
+        return False
+    try:
+        return flac_subframes.end_of(frame, _header_end(frame), _numbers(frame)[1], info.bits) == len(frame)
+    except ValueError:
+        return False
 
 
 def samples_at_end(head: bytes, tail: bytes) -> int | None:
     """The number of samples up to where `tail` ends, as the last frame counts them; None when no intact frame ends
     there."""
-    info, frames = stream_info(head), islice(_last_frames(tail), _MOST_TRIED)
-    intact = next((frame for frame in frames if _divides_evenly(frame)), None)
-    return None if info is None or intact is None else _samples_until(intact, info)
+    info, frame = stream_info(head), _last_intact(tail)
+    return None if info is None or frame is None else _samples_until(frame, info)
+
+
+def _last_intact(tail: bytes) -> bytes | None:
+    return next((frame for frame in islice(_last_frames(tail), _MOST_TRIED) if _divides_evenly(frame)), None)
 
 
 def _last_frames(tail: bytes) -> Iterator[bytes]:

@@ -9,9 +9,15 @@ _METADATA_BYTES = 42 + 4
 _FRAME_BYTES = 10  # without its number and its samples
 
 
-def make_flac(length: int, seed: int = 0, *, counted: bool = True) -> bytes:
+def make_flac(length: int, seed: int = 0, *, counted: bool = True, ends_in_zero: bool = False) -> bytes:
     """A FLAC file of exactly `length` bytes. Not `counted`: as an encoder leaves it that cannot go back to the header,
-    without the number of samples and their MD5."""
+    without the number of samples and their MD5. `ends_in_zero`: as the last byte of its last checksum is by chance."""
+    while (made := _made(length, seed, counted)).endswith(b"\0") is not ends_in_zero:
+        seed += 1_000_000
+    return made
+
+
+def _made(length: int, seed: int, counted: bool) -> bytes:
     noise, frames, left = random.Random(seed), list[bytes](), length - _METADATA_BYTES
     count = 0
     while (room := left - _FRAME_BYTES - len(number_as_utf8(len(frames)))) > 0:
@@ -21,9 +27,7 @@ def make_flac(length: int, seed: int = 0, *, counted: bool = True) -> bytes:
     assert frames, "no room for a frame"
     padding = b"\x81" + left.to_bytes(3, "big") + bytes(left)
     md5 = noise.randbytes(16) if counted else bytes(16)
-    made = b"fLaC" + _stream_info(count if counted else 0, md5) + padding + b"".join(frames)
-    # A zero at the end may or may not belong to the last frame.
-    return make_flac(length, seed + 1_000_000, counted=counted) if made.endswith(b"\0") else made
+    return b"fLaC" + _stream_info(count if counted else 0, md5) + padding + b"".join(frames)
 
 
 def _stream_info(samples: int, md5: bytes) -> bytes:

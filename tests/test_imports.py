@@ -17,7 +17,7 @@ _ROOT = Path(cambfs.__file__).parent
 
 # Each room, and the rooms that it may import. What is in no room is a word that everybody uses (TOP), or puts the parts
 # together (`account`, `wiring`, `bulk_fetch`, `cli`), or is a program (`__main__`, `mount_helper`).
-TOP = {"cambfs", "errors", "names", "model", "flac", "audio", "text", "deadline", "clock", "waiters"}
+TOP = {"cambfs", "errors", "names", "model", "flac", "flac_subframes", "audio", "text", "deadline", "clock", "waiters"}
 MAY_IMPORT = {
     "system": set(),
     "mounts": {"system"},
