@@ -223,8 +223,11 @@ class Intake:
         with self.changed:
             return not self.interest.disown_stream()
 
-    def has_ranges(self) -> bool:
+    def may_change_connection(self) -> bool:
         with self.changed:
+            # Their bytes make the link look faster than the stream, and they fetch the rest already.
+            if self.downloader.beside.has_begun:
+                return False
             has_api_ranges = self.content.etag is not None and self._context.api.gives_ranges
             if not has_api_ranges and self.content.sizing.stored_ranges is None:
                 self.demand.probe()

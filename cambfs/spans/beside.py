@@ -47,6 +47,7 @@ class Beside(Generic[T]):
         self._start = start
         self._lanes = Lanes()
         self._running: list[T] = []
+        self._has_begun = False
 
     def __iter__(self) -> Iterator[T]:
         return iter(self._running)
@@ -58,6 +59,11 @@ class Beside(Generic[T]):
     def is_open(self) -> bool:
         """Whether there should be any."""
         return self._lanes.count > 0
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there has been one."""
+        return self._has_begun
 
     def is_at_work_at(self, position: int) -> bool:
         """Whether one of them is to bring the byte at `position`."""
@@ -82,6 +88,7 @@ class Beside(Generic[T]):
             # The end of the last response may prove that of the result.
             try:
                 self._running.append(self._start(start, None if stop == size else stop))
+                self._has_begun = True
             except CambfsError as error:
                 log.info("no ranges beside a stream any more: %s", error)
                 self._lanes.fail()

@@ -43,9 +43,10 @@ class Owner(Protocol):
     def is_repeated(self) -> bool:
         """Whether to ask again after a failure that may pass."""
 
-    def has_ranges(self) -> bool:
-        """Whether another response has been seen to begin where it was asked to: a source that only says so may begin
-        anew. If it is not known of storage, it is asked, and known later. Raises nothing."""
+    def may_change_connection(self) -> bool:
+        """Whether the rest may be asked for in another response, because this one is slow: another one has been seen to
+        begin where it was asked to, as a source that only says so may begin anew. If it is not known of storage, it is
+        asked, and known later. Raises nothing."""
 
     def end(self, transfer: Transfer, position: int, body: Body) -> int | None:
         """The response has ended at `position`: None when that is the end of the result, or nothing more is wanted,
@@ -231,7 +232,7 @@ class Transfer:
             return False
         if self.begin_at is None or position < self.position:
             return False
-        if not self._slots.link.outpaces(pace, self._slots.running) or not self._owner.has_ranges():
+        if not self._slots.link.outpaces(pace, self._slots.running) or not self._owner.may_change_connection():
             return False
         self._changes += 1
         if pace.bytes_per_s is not None and pace.bytes_per_s < _GAIN * self._left_at_bytes_per_s:

@@ -9,6 +9,7 @@ import pytest
 
 from cambfs.intake.intake import Intake
 from cambfs.runs.library import Library
+from cambfs.spans.beside import Beside
 from cambfs.transfers import link as link_module
 from cambfs.transfers.link import Link, Pace
 from cambfs.transfers.transfer import Transfer
@@ -107,6 +108,20 @@ def test_the_rest_comes_in_another_response_where_there_are_ranges(
     assert read_all(library, 1) == CONTENT
     starts = source.starts("stream", 1)
     assert starts == ([0, 10_000, 20_000, 30_000, 40_000] if has_ranges else [0]), "not more than four times"
+
+
+def test_a_stream_is_not_left_once_ranges_have_run_beside_it(
+    source: FakeSource, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They count for the link, so a stream that its server limits looks slow beside them."""
+    source.piece_bytes, source.storage = 10_000, StorageManner.UNREACHABLE
+    source.add(1, Result(CONTENT, etag='"a"', ranges=True))
+    context_of(library).api.gives_ranges = True
+    monkeypatch.setattr(context_of(library).slots.link, "outpaces", lambda *_: True)
+    monkeypatch.setattr(Beside, "has_begun", True)
+
+    assert read_all(library, 1) == CONTENT
+    assert source.starts("stream", 1) == [0]
 
 
 def test_storage_is_asked_for_the_rest_once(

@@ -67,11 +67,14 @@ def test_one_that_cannot_be_started_is_no_error_of_the_reader(clock: Clock) -> N
     assert fill(found) == fill(found) == []
     assert len(attempts) == 1
     assert not found.is_open
+    assert not found.has_begun
 
 
 def test_there_are_as_many_as_there_should_be(beside: Beside[Transfer]) -> None:
+    assert not beside.has_begun
     first, second = fill(beside)
 
+    assert beside.has_begun
     assert first.stop_position is None, "the end of its response may prove that of the result"
     assert second.stop_position == first.first_position
     assert fill(beside) == [first, second]
