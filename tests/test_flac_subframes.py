@@ -67,12 +67,10 @@ def test_a_zero_of_the_checksum_is_told_from_one_behind_it(counted: bool, end: E
     assert audio.end_of(content, content, len(content)) is end
     padded = content + bytes(1)
     assert audio.end_of(padded, padded, len(padded)) is End.PADDED
-    cut_off = content[:-1]
-    assert audio.end_of(cut_off, cut_off, len(cut_off)) is not end
 
 
 def test_what_does_not_parse_may_be_padded() -> None:
-    frame = b"\xff\xf8\x70\0\0\0\0" + bytes([0, 0b01111000]) + bytes(20)
+    frame = b"\xff\xf8\x70\0\0\0\0" + bytes([0, 0b00000100]) + bytes(20)
     with pytest.raises(ValueError, match="reserved"):
         flac_subframes.end_of(frame, 8, 16, 8)
     with pytest.raises(ValueError, match="substring"):

@@ -14,6 +14,7 @@ from cambfs.remote.object_store import HEAD_BYTES, ObjectStore
 from cambfs.remote.source import SignedUrl
 from cambfs.runs.library import Library
 from tests.fakes import LIMIT_S, FakeBody, FakeSource, Gate, Plan, Result, some_flac
+from tests.flac_files import make_flac
 from tests.runs.results import RUN, breaks_when_told, open_run, stalls_at
 from tests.waiting import (
     MakeLibrary,
@@ -109,6 +110,13 @@ def test_a_bare_stat_asks_for_head_and_end(source: FakeSource, library: Library)
     assert _asked(source) == [0, SIZE - _END_BYTES]
 
 
+def test_a_zero_of_the_last_checksum_needs_no_stream(source: FakeSource, library: Library) -> None:
+    source.add(1, Result(make_flac(5000, ends_in_zero=True), has_length=False))
+
+    assert size_of(library, 1) == 5000
+    assert source.count("stream", 1) == 0
+
+
 def test_the_first_result_is_compared_by_its_head(source: FakeSource, make_library: MakeLibrary, stalled: Gate) -> None:
     """Storage that is not proven is asked for the head, also beside a stream."""
     library = make_library()
@@ -135,10 +143,19 @@ def _longer() -> bytes:
         (CONTENT[:30_000], False),
         (CONTENT + b"more", False),
         (CONTENT + bytes(700), False),
+        (CONTENT + bytes(1), False),
         (some_flac(30_000, seed=5), True),
         (some_flac(70_000, seed=5), True),
     ],
-    ids=["longer", "shorter", "four bytes more", "zeros behind it", "another, shorter", "another, longer"],
+    ids=[
+        "longer",
+        "shorter",
+        "four bytes more",
+        "zeros behind it",
+        "a zero behind it",
+        "another, shorter",
+        "another, longer",
+    ],
 )
 def test_another_length_is_never_the_size(
     stored: bytes, is_distrusted: bool, source: FakeSource, library: Library, stalled: Gate

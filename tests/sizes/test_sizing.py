@@ -95,3 +95,16 @@ def test_another_machine_proves_an_end_there_and_nowhere_else(store: ObjectStore
     assert not completeness.prove(spool, half - 1, body)
     assert completeness.prove(spool, half, body)
     assert completeness.proof == "framing+twice"
+
+
+@pytest.mark.parametrize("end", End)
+def test_no_range_may_reach_behind_the_audio(store: ObjectStore, spool: Spool, end: End) -> None:
+    """Unless the API has told the length of the object, too."""
+    sizing = Sizing(RUN, store, None, is_unverified=False)
+    probe = Probe(len(CONTENT), CONTENT[:HEAD_BYTES], end, ranges=True, etag=None, modified_s=None)
+    sizing.answered(probe)
+    assert sizing.judge(spool) is True
+    assert sizing.stored_ranges is (None if end in (End.PADDED, End.BROKEN) else probe)
+
+    sizing.header(len(CONTENT), is_begun=True)
+    assert sizing.stored_ranges is probe
