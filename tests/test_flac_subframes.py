@@ -75,3 +75,21 @@ def test_what_does_not_parse_may_be_padded() -> None:
         flac_subframes.end_of(frame, 8, 16, 8)
     with pytest.raises(ValueError, match="substring"):
         flac_subframes.end_of(frame[:8] + b"\x10" + bytes(20), 8, 16, 8)
+
+
+@pytest.mark.parametrize(
+    ("channels", "subframes", "length"),
+    [
+        (0, "0 000001 1 01" + 16 * " 000000", 24),
+        (0, "0 001000 0 00 0000 1111 00011" + 16 * " 000", 19),
+        (8, "0 000000 0 00000000 0 000001 0" + 16 * " 000000000", 31),
+        (9, "0 000000 0 000000000 0 000001 0" + 16 * " 00000000", 30),
+    ],
+    ids=["two bits less a sample", "bits as they are", "left and side", "side and right"],
+)
+def test_what_encoders_do_rarely(channels: int, subframes: str, length: int) -> None:
+    digits = subframes.replace(" ", "")
+    content = int(digits.ljust(-(-len(digits) // 8) * 8, "0"), 2).to_bytes(-(-len(digits) // 8), "big")
+    frame = b"\xff\xf8\x70" + bytes([channels << 4 | 1 << 1]) + bytes(4) + content + bytes(2)
+    assert len(frame) == length
+    assert flac_subframes.end_of(frame, 8, 16, 8) == length

@@ -108,3 +108,19 @@ def test_no_range_may_reach_behind_the_audio(store: ObjectStore, spool: Spool, e
 
     sizing.header(len(CONTENT), is_begun=True)
     assert sizing.stored_ranges is probe
+
+
+@pytest.mark.parametrize("is_told", [False, True])
+def test_a_zero_from_storage_is_proven_by_the_length_that_the_api_told(
+    store: ObjectStore, spool: Spool, is_told: bool
+) -> None:
+    sizing, size = Sizing(RUN, store, None, is_unverified=False), len(CONTENT) + 1
+    spool.write(len(CONTENT), bytes(1))
+    spool.filled.add(len(CONTENT), size)
+    sizing.answered(Probe(size, CONTENT[:HEAD_BYTES], End.PADDED, ranges=True, etag=None, modified_s=None))
+    sizing.judge(spool)
+    if is_told:
+        sizing.header(size, is_begun=True)
+    body: Any = SimpleNamespace(framed=True, is_stored=True)
+
+    assert Completeness(RUN, sizing).prove(spool, size, body) is is_told
