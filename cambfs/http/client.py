@@ -17,13 +17,13 @@ from typing import Any, NoReturn, Self
 from cambfs.errors import BadResponse, ConfigError, RemoteError, ResultChanged, UnknownPath, UnknownRun
 from cambfs.hosts.breaker import Breakers
 from cambfs.hosts.origins import Origin, allowed_origin, base_origin
+from cambfs.http import task_report
 from cambfs.http.exceptions import api_error, elsewhere_error, storage_error
 from cambfs.http.exchange import Exchange, Response
 from cambfs.http.sniff import refuse_other_than_audio
 from cambfs.names import MAX_RUN_ID, RunId, TaskId
 from cambfs.redaction import response_text
 from cambfs.redaction.masking import Key
-from cambfs.remote import task_report
 from cambfs.remote.signature import life_s
 from cambfs.remote.source import SignedUrl, TaskKind, TaskReport
 from cambfs.wire.body import HttpBody

@@ -156,8 +156,8 @@ class Demand:
 
     def end(self) -> None:
         """The run is not used any more."""
-        if self._proves_storage and not self._context.store.proven:
-            self._context.store.give_up_proof()
+        if self._proves_storage and not self._context.store.trust.proven:
+            self._context.store.trust.give_up_proof()
 
     def stream(self) -> None:
         """The bytes from the first that is missing on, or once more from the first."""
@@ -171,8 +171,8 @@ class Demand:
             return False
         if self._downloader.is_probe_slow or (not self._downloader.is_probing and not has_answered):
             return True
-        if store.proven:
+        if store.trust.proven:
             return has_answered  # and yet the size is not known: it is no FLAC, or another
-        if not store.distrusted and not self._proves_storage:
-            self._proves_storage = store.claim_proof()
-        return store.distrusted or self._proves_storage
+        if not store.trust.distrusted and not self._proves_storage:
+            self._proves_storage = store.trust.claim_proof()
+        return store.trust.distrusted or self._proves_storage

@@ -84,9 +84,9 @@ class Intake:
         """New bytes or a probe may tell the size."""
         is_same = self.content.judge()
         if is_same:
-            self._context.store.prove()
+            self._context.store.trust.prove()
         elif is_same is False:
-            self._context.store.distrust(self._id)
+            self._context.store.trust.distrust(self._id)
         self.tell()
 
     def tell(self) -> None:

@@ -1,13 +1,9 @@
-"""The object store behind the signed URLs: what it says of a result, and how far that is trusted.
+"""The object store behind the signed URLs: what it says of a result.
 
-It is unknown at first whether its object is the file that the stream brings. So it is trusted only after the heads of
-both were found equal once. Different bytes end that trust for the rest of the mount; a different length only for that
-run. The comparison itself is in `sizes`, next to the bytes of the run.
+How far that is believed is in `store_trust`. A probe is the head and the end of an object: two requests at the same
+time. Beside a stream of a trusted storage, the end alone may be enough, which is one request.
 
-A probe is the head and the end of an object: two requests at the same time. Beside a stream of a trusted storage, the
-end alone may be enough, which is one request.
-
-Threads: any; `probe`, `probe_end` and `open` wait for the network. `_lock` guards the verdicts and is a leaf.
+Threads: any; `probe`, `probe_end` and `open` wait for the network. `_lock` guards the probes and is a leaf.
 """
 
 from __future__ import annotations
@@ -43,6 +39,7 @@ from cambfs.names import RunId
 from cambfs.remote.retry import always, retrying
 from cambfs.remote.signer import Signer
 from cambfs.remote.source import Body, SignedUrl, Source
+from cambfs.remote.store_trust import StoreTrust
 from cambfs.system.workers import Workers
 
 log = logging.getLogger(__name__)
@@ -55,10 +52,6 @@ HEAD_BYTES = 4096
 # up to 26 KB.
 _TAIL_BYTES = 10 * 1024
 _MOST_TAIL_BYTES = 32 * 1024
-# How long an unreachable storage is not asked again.
-_UNREACHABLE_FOR_S = 30.0
-# How long one run has for the first comparison before others try, too.
-_PROOF_TAKES_S = 2.0
 # How long a probe is remembered, for a `stat` and an open soon after; each holds HEAD_BYTES.
 _PROBE_HOLDS_S = 60.0
 _PROBES_KEPT = 1024
@@ -68,8 +61,6 @@ _PROBE_AGAIN_FOR_S = 2.0
 _PROBE_TAKES_S = 2.0
 # Requests that callers wait for take the connections that are open.
 _CALLERS_FIRST_S = 0.02
-# After so many failures in a row to sign, the API is not asked to sign for a while.
-_FAILED_SIGNINGS = 3
 # The object is gone. That says nothing about ranges.
 _GONE = (404, 410)
 
@@ -106,70 +97,23 @@ class ObjectStore:
         self._workers = workers
         self._timeout_s = timeout_s
         self._closing = closing
-        self._lock = Lock()  # guards all below
-        self._proven = False
-        self._distrusted = False
-        self._unreachable_until = 0.0
-        self._failed_signings = 0
+        self.trust = StoreTrust()
+        # Hints of how to ask; a late one costs a request.
         self._gives_tails = True  # it supports ranges that count from the end
         self._tail_bytes = _TAIL_BYTES
         self._is_counted = False  # the object that was probed last ends with the last sample that its head counts
-        self._refuted: set[RunId] = set()  # runs whose object has another length than the stream
-        self._proof_due_at = 0.0
+        self._lock = Lock()  # guards _probes
         self._probes: TTLCache[RunId, Probe] = TTLCache(_PROBES_KEPT, _PROBE_HOLDS_S, timer=since_boot_s)
-
-    @property
-    def usable(self) -> bool:
-        """Whether it is worth asking."""
-        return not self._distrusted and time.monotonic() >= self._unreachable_until
-
-    @property
-    def proven(self) -> bool:
-        """Whether its objects are the files that the streams bring, as far as compared."""
-        return self._proven and not self._distrusted
-
-    @property
-    def distrusted(self) -> bool:
-        return self._distrusted
 
     @property
     def ends_suffice(self) -> bool:
         """Whether the end of an object is likely to tell its size, beside the head of the stream."""
-        return self.proven and self._gives_tails and self._is_counted
-
-    def claim_proof(self) -> bool:
-        """Whether the caller should fetch the head of a stream to compare: one caller does, the others wait a while."""
-        with self._lock:
-            now = time.monotonic()
-            if self._proven or now < self._proof_due_at:
-                return False
-            self._proof_due_at = now + _PROOF_TAKES_S
-            return True
-
-    def give_up_proof(self) -> None:
-        """The caller that claimed the comparison has ended without it. The next one may try."""
-        with self._lock:
-            self._proof_due_at = 0.0
-
-    def prove(self) -> None:
-        """The head of an object was the stream's."""
-        with self._lock:
-            self._proven = True
-
-    def distrust(self, run_id: RunId) -> None:
-        """An object began with other bytes than the stream. Storage is not used any more."""
-        with self._lock:
-            if self._distrusted:
-                return
-            self._distrusted = True
-        log.warning("run %d: storage has another file than the stream; it is not used any more", run_id)
+        return self.trust.proven and self._gives_tails and self._is_counted
 
     def refute(self, run_id: RunId) -> None:
         """The object of this run has another length than the stream. It is not used again."""
-        with self._lock:
-            self._refuted.add(run_id)
-            self._probes.pop(run_id, None)
-        log.warning("run %d: storage has another length than the stream; it is not used for this run", run_id)
+        self.trust.refute(run_id)
+        self.forget(run_id)
 
     def forget(self, run_id: RunId) -> None:
         """Forgets what it said of this run: the result has changed."""
@@ -185,7 +129,7 @@ class ObjectStore:
         probe = self._asked(run_id, is_awaited, self._probe)
         with self._lock:
             self._probes[run_id] = probe
-            self._is_counted = audio.is_counted(probe.head, probe.end)
+        self._is_counted = audio.is_counted(probe.head, probe.end)
         return probe
 
     def probe_end(self, run_id: RunId, is_awaited: Callable[[], bool] = always) -> Probe | Tail:
@@ -203,9 +147,9 @@ class ObjectStore:
         return self.probe(run_id, is_awaited)
 
     def _recent(self, run_id: RunId) -> Probe | None:
+        if self.trust.is_refuted(run_id):
+            raise StorageUseless(f"run {run_id}: storage has another length than the stream")
         with self._lock:
-            if run_id in self._refuted:
-                raise StorageUseless(f"run {run_id}: storage has another length than the stream")
             return self._probes.get(run_id)
 
     def _asked(self, run_id: RunId, is_awaited: Callable[[], bool], ask: Callable[[RunId], T]) -> T:
@@ -223,17 +167,9 @@ class ObjectStore:
         except (UnknownRun, KeyRefused, NotRepeated):
             raise
         except CambfsError as error:
-            if error.down_for_s is None:  # otherwise the breaker knows better for how long
-                with self._lock:
-                    self._failed_signings += 1
-                if self._failed_signings >= _FAILED_SIGNINGS:
-                    self._leave_alone(_UNREACHABLE_FOR_S)
+            self.trust.note_not_signed(error)
             raise
-        self._failed_signings = 0
-
-    def _leave_alone(self, for_s: float) -> None:
-        with self._lock:
-            self._unreachable_until = time.monotonic() + for_s
+        self.trust.note_signed()
 
     def _probe(self, run_id: RunId) -> Probe:
         give_up_at = time.monotonic() + _PROBE_TAKES_S
@@ -332,7 +268,7 @@ class ObjectStore:
             return self._open_once_more_if_lost(signed, start, stop)
         except LinkError as error:
             if not is_spare:
-                self._leave_alone(_UNREACHABLE_FOR_S if error.down_for_s is None else error.down_for_s)
+                self.trust.note_unreachable(error)
             raise
 
     def _open_once_more_if_lost(self, signed: SignedUrl, start: int, stop: int | None) -> Body:

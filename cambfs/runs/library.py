@@ -70,7 +70,7 @@ class Library:
         return self._cache.info(run_id) is not None
 
     def _doubt(self, run_id: RunId) -> None:
-        if run_id in self._unverified and self._context.store.distrusted:
+        if run_id in self._unverified and self._context.store.trust.distrusted:
             self._unverified.discard(run_id)
             self._info[run_id] = None
 

@@ -77,7 +77,7 @@ class Sizing:
     @property
     def is_compared(self) -> bool:
         """Whether what storage said is of the stream's file is known, as far as it can be."""
-        return self.matches_stream is not None or self._store.proven or self._store.distrusted
+        return self.matches_stream is not None or self._store.trust.proven or self._store.trust.distrusted
 
     def settle_time(self) -> None:
         """No other source is about to report the time of the result: storage's time counts, else the stream's. Storage
@@ -89,8 +89,8 @@ class Sizing:
         self._mtime_ns = UNKNOWN_TIME_NS if seconds is None else int(seconds) * 10**9
 
     def _stored_s(self) -> float | None:
-        stored, is_same = self._stored, self._store.proven if self.matches_stream is None else self.matches_stream
-        if stored is None or not is_same or self._store.distrusted or stored.total != self.size:
+        stored, is_same = self._stored, self._store.trust.proven if self.matches_stream is None else self.matches_stream
+        if stored is None or not is_same or self._store.trust.distrusted or stored.total != self.size:
             return None
         return stored.modified_s
 
@@ -120,7 +120,7 @@ class Sizing:
     @property
     def stored_bytes(self) -> int | None:
         """The length of storage's object, if it begins like the stream, or the stream has the same bytes at its end."""
-        stored, is_usable = self._stored, self.matches_stream and not self._store.distrusted
+        stored, is_usable = self._stored, self.matches_stream and not self._store.trust.distrusted
         return stored.total if stored is not None and is_usable else None
 
     @property
@@ -151,7 +151,7 @@ class Sizing:
         """As `stored_bytes`, for a stream that ended at `position`, perhaps before all of the head could be
         compared."""
         probe = self.probe
-        if self.matches_stream is not None or probe is None or spool is None or self._store.distrusted:
+        if self.matches_stream is not None or probe is None or spool is None or self._store.trust.distrusted:
             return self.stored_bytes
         is_same = 0 < position < len(probe.head) and spool.read(0, position) == probe.head[:position]
         return probe.total if is_same else None
@@ -172,7 +172,7 @@ class Sizing:
     def stored_head(self) -> bytes:
         """The head of storage's object where its length counts as that of the result; else b""."""
         probe = self.probe
-        if probe is None or self._store.distrusted or probe.total != self.size or not self._is_size_told(probe):
+        if probe is None or self._store.trust.distrusted or probe.total != self.size or not self._is_size_told(probe):
             return b""
         return probe.head
 
@@ -251,7 +251,7 @@ class Sizing:
         """To be called when storage has responded, or more of the stream has arrived. Returns whether both have the
         same head when that has just become known, else None."""
         probe = self.probe
-        if self._store.distrusted:
+        if self._store.trust.distrusted:
             return None
         if probe is None:
             self._judge_end(spool)
@@ -274,7 +274,7 @@ class Sizing:
         end.compare(spool)
         if end.is_same and self.matches_stream is None:
             self.matches_stream = True
-        is_believed = end.is_agreed and self._store.proven and False not in (end.is_same, self.matches_stream)
+        is_believed = end.is_agreed and self._store.trust.proven and False not in (end.is_same, self.matches_stream)
         if self.size is None and is_believed and end.tail.total not in self._refuted:
             self._learn(end.tail.total, _From.STORAGE)
 
@@ -283,7 +283,7 @@ class Sizing:
         if probe.end not in ENDS_IN_A_FRAME or probe.total in self._refuted:
             return False
         if self.matches_stream is None:
-            return self._store.proven and signature(probe.head) == "FLAC"
+            return self._store.trust.proven and signature(probe.head) == "FLAC"
         return self.matches_stream
 
     def _forget(self) -> None:

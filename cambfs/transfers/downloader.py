@@ -130,7 +130,7 @@ class Downloader:
 
     def start_probe(self, ask: Ask) -> None:
         """Does nothing when storage is being asked, had no response before, or is not usable."""
-        if self.is_probing or self._probe_failed or not self._context.store.usable:
+        if self.is_probing or self._probe_failed or not self._context.store.trust.usable:
             return
         try:
             self._work(f"size-{self._id}", partial(self._run_probe, ask))
@@ -152,7 +152,7 @@ class Downloader:
     def may_storage_tell(self) -> bool:
         """Storage may tell the size without a stream."""
         store = self._context.store
-        return store.proven and (self.is_probing or (store.usable and not self._probe_failed))
+        return store.trust.proven and (self.is_probing or (store.trust.usable and not self._probe_failed))
 
     @property
     def is_probe_recent(self) -> bool:

@@ -169,7 +169,7 @@ def _library_that_knows_lengths(make_library: MakeLibrary, source: FakeSource, h
     library = make_library(unopened_looks=2, nearly_bytes=0, header_takes_s=0.05)
     size_of(library, 1)
     read_all(library, 1)
-    assert context_of(library).store.proven
+    assert context_of(library).store.trust.proven
     read_all(library, 3)
     eventually(no_threads)
     return library

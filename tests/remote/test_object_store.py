@@ -63,16 +63,16 @@ def test_an_api_that_is_down_says_nothing_against_storage(source: FakeSource, st
     for _ in range(5):
         with pytest.raises(Unreachable):
             store.probe(RUN)
-    assert store.usable
+    assert store.trust.usable
 
 
 def test_an_api_that_does_not_sign_is_left_alone_for_a_while(source: FakeSource, store: ObjectStore) -> None:
     source.plan_always("sign", RUN, Plan(error=TimedOut("silent")))
     for _ in range(3):
-        assert store.usable
+        assert store.trust.usable
         with pytest.raises(TimedOut):
             store.probe(RUN)
-    assert not store.usable
+    assert not store.trust.usable
 
 
 @pytest.mark.parametrize(("error", "is_usable"), [(_down(0.0), True), (_down(20.0), False), (TimedOut("x"), False)])
@@ -82,7 +82,7 @@ def test_a_storage_that_is_down_is_asked_again_when_it_is_tried_again(
     source.plan_always("stored", RUN, Plan(error=error))
     with pytest.raises(StorageUseless):
         store.probe(RUN)
-    assert store.usable == is_usable
+    assert store.trust.usable == is_usable
 
 
 @pytest.mark.parametrize(("is_spare", "ahead"), [(True, 1), (False, 0)])
@@ -103,7 +103,7 @@ def test_a_spare_connection_that_fails_says_nothing_about_storage(
     source.plan_always("stored", RUN, Plan(error=TimedOut("x")))
     with pytest.raises(StorageUseless):
         store.open(RUN, probe, 100, None, is_spare=is_spare)
-    assert store.usable == is_spare
+    assert store.trust.usable == is_spare
 
 
 @pytest.mark.parametrize("error", [LinkError("closed without a response"), Unreachable("fails to set up TLS")])
@@ -116,7 +116,7 @@ def test_one_lost_connection_says_nothing_against_storage(
         source.plan("stored", RUN, Plan(error=error))
     with nullcontext() if is_usable else pytest.raises(StorageUseless):
         store.probe_end(RUN)
-    assert store.usable == is_usable
+    assert store.trust.usable == is_usable
     assert source.count("stored") == 2
 
 
@@ -138,7 +138,7 @@ def test_a_probe_that_no_caller_waits_for_is_made_once(operation: str, source: F
         with pytest.raises(NotRepeated):
             store.probe(RUN, lambda: False)
 
-    assert store.usable
+    assert store.trust.usable
     assert 5 <= source.count(operation) <= 10, "the head and the end once each"
 
 

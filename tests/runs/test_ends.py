@@ -137,7 +137,7 @@ def test_a_short_answer_costs_another(
 
     assert read_all(library, 1) == CONTENT
     assert size_of(library, 1) == SIZE
-    assert not context_of(library).store.distrusted
+    assert not context_of(library).store.trust.distrusted
     eventually(lambda: cached(library) == [1])
 
 
@@ -201,7 +201,7 @@ def test_a_storage_of_another_length_is_not_what_a_size_comes_from(
 
     assert size_of(library, 1) == SIZE
     assert read_all(library, 1) == CONTENT
-    assert not context_of(library).store.distrusted
+    assert not context_of(library).store.trust.distrusted
 
 
 def test_a_size_from_another_runs_object_ends_no_read_early(source: FakeSource, library: Library) -> None:

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from cambfs import waiters
 from cambfs.cache.cache import Cache
 from cambfs.names import RunId
-from cambfs.remote import object_store, retry
+from cambfs.remote import retry, store_trust
 from cambfs.runs.handle import Handle
 from cambfs.runs.library import Library
 from tests.fakes import FakeSource, Plan, Result, StorageManner, some_flac
@@ -35,7 +35,7 @@ SHORT: dict[str, Any] = {
 }
 SMALL = {
     (waiters, "SLICE_S"): 0.002,
-    (object_store, "_PROOF_TAKES_S"): 0.01,
+    (store_trust, "_PROOF_TAKES_S"): 0.01,
     (retry, "_FIRST_PAUSE_S"): 0.0005,
     (retry, "_LONGEST_PAUSE_S"): 0.001,
 }

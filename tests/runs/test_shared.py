@@ -583,7 +583,7 @@ def test_a_fact_from_another_machine_does_not_fall_with_storage(source: FakeSour
     assert read_all(first, 1) == CONTENT
     settled(first)
     info = second.wait_for_info(RUN, deadline())
-    context_of(second).store.distrust(RUN)
+    context_of(second).store.trust.distrust(RUN)
     assert second.info(RUN) == info
 
 

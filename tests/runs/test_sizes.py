@@ -12,6 +12,7 @@ from cambfs.disk.disk import Disk
 from cambfs.errors import BadResponse, KeyRefused, ResultChanged, ServerError, TooLarge, UnknownRun, Unreachable
 from cambfs.names import RunId
 from cambfs.remote import object_store as storage_module
+from cambfs.remote import store_trust
 from cambfs.remote.source import SignedUrl
 from cambfs.runs.library import Library
 from tests.fakes import LIMIT_S, FakeBody, FakeSource, Gate, Plan, Result, StorageManner, some_bytes, some_flac
@@ -172,7 +173,7 @@ def test_the_first_is_compared_also_for_a_bare_stat(source: FakeSource, make_lib
 def test_one_stream_proves_storage_for_many_who_ask_at_once(
     source: FakeSource, make_library: MakeLibrary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage_module, "_PROOF_TAKES_S", LIMIT_S)
+    monkeypatch.setattr(store_trust, "_PROOF_TAKES_S", LIMIT_S)
     for run_id in range(1, 9):
         source.add(run_id, Result(some_flac(SIZE + run_id, seed=run_id), has_length=False))
     library = make_library()
@@ -226,7 +227,7 @@ def test_another_object_is_not_believed(
     stat = in_thread(lambda: size_of(library, 1))
     gate.wait_for_arrivals()
     with caplog.at_level(logging.WARNING):
-        eventually(lambda: context_of(library).store.distrusted)
+        eventually(lambda: context_of(library).store.trust.distrusted)
     assert library.info(RunId(1)) is None
     gate.open()
     assert stat.result(LIMIT_S) == SIZE
@@ -253,7 +254,7 @@ def test_a_result_that_changes_between_two_opens_is_no_fault_of_storage(
             assert read_all(library, 1) == content
             eventually(no_threads)
 
-    assert not context_of(library).store.distrusted
+    assert not context_of(library).store.trust.distrusted
 
 
 def test_an_empty_object_is_not_believed(source: FakeSource, make_library: MakeLibrary) -> None:

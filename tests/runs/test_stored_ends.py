@@ -75,7 +75,7 @@ def test_the_end_beside_the_stream_tells_the_size(source: FakeSource, library: L
     with closing(open_run(library)) as handle:
         assert handle.size(deadline()) == SIZE
         assert _asked(source) == [SIZE - _END_BYTES]
-        assert context_of(library).store.proven
+        assert context_of(library).store.trust.proven
         stalled.open()
         assert b"".join(pieces(handle)) == CONTENT
     eventually(lambda: cached(library) == [1, 999])
@@ -125,7 +125,7 @@ def test_the_first_result_is_compared_by_its_head(source: FakeSource, make_libra
         stalled.open()
 
     assert 0 in _asked(source)
-    assert context_of(library).store.proven
+    assert context_of(library).store.trust.proven
 
 
 # What is wrong with the end.
@@ -170,7 +170,7 @@ def test_another_length_is_never_the_size(
         assert b"".join(pieces(handle)) == CONTENT
     eventually(lambda: cached(library) == [1, 999])
 
-    assert context_of(library).store.distrusted == is_distrusted
+    assert context_of(library).store.trust.distrusted == is_distrusted
     assert source.count("stream", 1) == 1
 
 
@@ -192,7 +192,7 @@ def test_an_end_of_other_bytes_is_compared_by_its_head(
     eventually(no_threads)
 
     assert _asked(source) == [0, SIZE - _END_BYTES, SIZE - _END_BYTES]
-    assert context_of(library).store.distrusted == is_distrusted
+    assert context_of(library).store.trust.distrusted == is_distrusted
 
 
 def test_an_end_that_comes_behind_the_streams_is_compared_too(source: FakeSource, library: Library) -> None:
@@ -203,7 +203,7 @@ def test_an_end_that_comes_behind_the_streams_is_compared_too(source: FakeSource
     assert read_all(library, 1) == CONTENT
     gate.open()
 
-    eventually(lambda: context_of(library).store.distrusted)
+    eventually(lambda: context_of(library).store.trust.distrusted)
 
 
 def test_an_end_that_is_too_short_makes_the_next_ones_longer(
@@ -287,7 +287,7 @@ def test_a_stream_that_ends_early(source: FakeSource, library: Library) -> None:
     assert read_all(library, 1) == CONTENT
     assert size_of(library, 1) == SIZE
     assert 0 in _asked(source)
-    assert not context_of(library).store.distrusted
+    assert not context_of(library).store.trust.distrusted
 
 
 def test_a_stream_that_ends_late(source: FakeSource, library: Library) -> None:
@@ -300,7 +300,7 @@ def test_a_stream_that_ends_late(source: FakeSource, library: Library) -> None:
         assert read_all(library, 1) == CONTENT
 
     assert size_of(library, 1) == SIZE
-    assert not context_of(library).store.distrusted
+    assert not context_of(library).store.trust.distrusted
 
 
 def test_a_stream_that_breaks_is_continued_from_storage(source: FakeSource, library: Library) -> None:

@@ -28,7 +28,7 @@ def test_the_heads_decide_once_both_are_known(make_library: MakeLibrary) -> None
     """The object ends like the stream, and does not begin like it."""
     library: Library = make_library(Cache(None, 1 << 20))
     store = context_of(library).store
-    store.prove()
+    store.trust.prove()
     sizing, spool = Sizing(RUN, store, None, is_unverified=False), Cache(None, 1 << 20).new_spool(RUN)
     spool.write(0, CONTENT)
     spool.filled.add(0, len(CONTENT))
@@ -56,7 +56,7 @@ def spool() -> Iterator[Spool]:
 def store(make_library: MakeLibrary) -> ObjectStore:
     library: Library = make_library(Cache(None, 1 << 20))
     store = context_of(library).store
-    store.prove()
+    store.trust.prove()
     return store
 
 

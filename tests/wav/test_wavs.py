@@ -62,7 +62,7 @@ def _prove_storage(library: Library) -> None:
     """Its object is compared with the stream, which does not tell the length."""
     read_all(library, OTHER)
     library.wait_for_info(OTHER, deadline())
-    assert context_of(library).store.proven
+    assert context_of(library).store.trust.proven
 
 
 def test_a_size_costs_no_audio_and_nothing_is_decoded(
