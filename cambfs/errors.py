@@ -180,10 +180,12 @@ class BadResponse(RemoteError):
 
 
 class LinkError(CambfsError):
-    """`was_sent`: a request was made, or tried; false while the host is known to be down."""
+    """`was_sent`: a request was made, or tried; false while the host is known to be down. `is_host_heard`: the host
+    sent bytes of other responses meanwhile."""
 
     temporary = True
     was_sent = True
+    is_host_heard = False
 
 
 class Unreachable(LinkError):

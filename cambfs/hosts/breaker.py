@@ -74,6 +74,7 @@ class Breaker:
             if is_request:
                 self._note_response()
         except LinkError as error:
+            error.is_host_heard = self._heard_at > began_at
             self._note_failure(error, what, began_at, is_trial)
             raise
         finally:
@@ -146,15 +147,17 @@ class Breaker:
             self._failure, self._reason = copy.copy(error), str(error).removeprefix(f"{what}: ")
 
     def _opens(self, error: LinkError, what: str, began_at: float) -> bool:
-        """Whether the failure of a request means that the origin is down. A silence means it the second time in a row.
-        The first time, the cause may be a kept connection that is dead without either end knowing, or one stuck
-        result."""
+        """Whether the failure of a request means that the origin is down. A silence says nothing while the origin sends
+        bytes of other responses. Otherwise it means it if no connection is made, or the second time in a row. The first
+        time, the cause may be a kept connection that is dead without either end knowing, or one stuck result."""
         if self._responded_at > began_at:
             return False
-        if isinstance(error, Unreachable | ConnectTimedOut):
+        if isinstance(error, Unreachable):
             return True
         if not isinstance(error, TimedOut) or self._heard_at > began_at:
             return False
+        if isinstance(error, ConnectTimedOut):
+            return True
         is_first = self._silent_at <= self._heard_at
         if is_first:
             self._silent_at, self._is_check_due, self._stuck = self._clock(), True, ""

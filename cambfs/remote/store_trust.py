@@ -101,7 +101,9 @@ class StoreTrust:
                 self._leave_alone(_UNREACHABLE_FOR_S)
 
     def note_unreachable(self, error: LinkError) -> None:
-        """A request to storage got no response."""
+        """A request to storage got no response. If other requests did meanwhile, only its own connection is lost."""
+        if error.down_for_s is None and error.is_host_heard:
+            return
         with self._lock:
             self._leave_alone(_UNREACHABLE_FOR_S if error.down_for_s is None else error.down_for_s)
 

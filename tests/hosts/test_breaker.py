@@ -138,6 +138,22 @@ def test_a_silence_while_others_were_served_is_not_the_first(breaker: Breaker, c
     _answered(breaker)
 
 
+def test_a_connection_that_is_not_made_says_nothing_while_others_are_served(breaker: Breaker, clock: Clock) -> None:
+    error = ConnectTimedOut("no connection")
+    _failed(breaker, error, lambda: clock.wait(9), breaker.note_bytes, lambda: clock.wait(1))
+    _answered(breaker)
+
+
+@pytest.mark.parametrize("is_heard", [True, False])
+def test_a_failure_tells_whether_the_host_was_heard_meanwhile(is_heard: bool, breaker: Breaker, clock: Clock) -> None:
+    _answered(breaker)
+    clock.wait(1)
+    error = TimedOut("silent")
+    meanwhile = [lambda: clock.wait(1), *([breaker.note_bytes] if is_heard else [])]
+    _failed(breaker, error, *meanwhile)
+    assert error.is_host_heard == is_heard
+
+
 def test_a_refusal_that_is_older_than_an_answer_says_nothing(breaker: Breaker, clock: Clock) -> None:
     clock.wait(1)
     _failed(breaker, REFUSED, lambda: clock.wait(1), lambda: _answered(breaker))

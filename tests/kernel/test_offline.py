@@ -180,3 +180,19 @@ def test_a_declared_run_that_does_not_exist_stays_out_of_the_listing(
         server.results[404] = server.results[3]
         wait_until(lambda: mount.run("cat 404.flac").status == 0, "it exists now")
         assert {"404.flac", "404.url"} <= _listed(mount)
+
+
+def test_one_silent_connection_to_storage_says_nothing_about_the_others(server: Server, mounted: Mounted) -> None:
+    """Sizes still come from storage, and cost no audio."""
+    with mounted("--timeout", "4s") as mount:
+        assert read(mount, 3).is_all_of(server.results[3])  # storage is proven
+        server.fail(Fault("stall", target="stored", run_id=1, after_bytes=BEFORE_HEADERS, times=None))
+        with mount.start("stat 1.flac") as stat:
+            wait_until(lambda: server.stalled, "a connection hangs")
+            assert (mount.path / "6.flac").stat().st_size == server.results[6].stat().st_size
+            assert server.stalled, "another one has responded meanwhile"
+            wait_until(lambda: not server.stalled, "it is given up")
+            assert stat.wait(20) == 0, "the stream tells the size"
+        assert server.count("stored", 12) == 0
+        assert (mount.path / "12.flac").stat().st_size == server.results[12].stat().st_size
+        assert (server.count("stored", 12) > 0, server.count("stream", 12)) == (True, 0)

@@ -85,6 +85,17 @@ def test_a_storage_that_is_down_is_asked_again_when_it_is_tried_again(
     assert store.trust.usable == is_usable
 
 
+def test_a_silence_while_storage_responds_to_others_is_about_one_request(
+    source: FakeSource, store: ObjectStore
+) -> None:
+    error = TimedOut("x")
+    error.is_host_heard = True
+    source.plan_always("stored", RUN, Plan(error=error))
+    with pytest.raises(StorageUseless):
+        store.probe(RUN)
+    assert store.trust.usable
+
+
 @pytest.mark.parametrize(("is_spare", "ahead"), [(True, 1), (False, 0)])
 def test_a_spare_connection_leaves_one_to_the_next_request(
     is_spare: bool, ahead: int, source: FakeSource, store: ObjectStore
