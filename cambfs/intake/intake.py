@@ -107,6 +107,13 @@ class Intake:
 
     # For the run, not locked.
 
+    def stop_unwanted_ranges(self) -> None:
+        """Ends ranges of which no more is wanted, also those that have stalled. A stream waits for a new reader."""
+        with self.changed:
+            unwanted = [] if self.is_wanted() else self.downloader.ranges()
+        for transfer in unwanted:
+            transfer.stop()
+
     def stop(self, error: CambfsError) -> None:
         """Ends its transfers soon. All waiting and later operations get the error."""
         with self.changed:
@@ -209,7 +216,7 @@ class Intake:
             return False
         if self.interest.is_next:
             transfer.note_wanted(self.interest.is_awaited)
-        if not self.is_wanted() and self.interest.may_return and transfer not in self.downloader.beside:
+        if not self.is_wanted() and self.interest.may_return and transfer is self.downloader.stream:
             self._linger(transfer)
         return self.is_wanted()
 

@@ -162,6 +162,7 @@ class Run:
     def close_handle(self) -> None:
         with self._changed:
             self._interest.remove_handle()
+        self._intake.stop_unwanted_ranges()
 
     @property
     def generation(self) -> int:

@@ -89,8 +89,10 @@ class Downloader:
     # Locked.
 
     def transfers(self) -> list[Transfer]:
-        ranges = [*self._spans, *self.beside]
-        return [*ranges, self.stream] if self.stream is not None else ranges
+        return [*self.ranges(), self.stream] if self.stream is not None else self.ranges()
+
+    def ranges(self) -> list[Transfer]:
+        return [*self._spans, *self.beside]
 
     def progress_at(self) -> float:
         return max([self.checked_at, *(transfer.progress_at for transfer in self.transfers())])
@@ -119,7 +121,8 @@ class Downloader:
         failed before."""
         if self._spans_fail or len(self._spans) >= _MOST_SPANS:
             return
-        if any(span.first_position <= offset < (span.stop_position or offset + 1) for span in self._spans):
+        going = [span for span in self._spans if not span.stopping]
+        if any(span.first_position <= offset < (span.stop_position or offset + 1) for span in going):
             return
         open_at = partial(self._responses.open_range, stop=stop)
         self._spans.append(self._start(f"range-{self._id}-{offset}", open_at, offset, stop))
@@ -213,7 +216,7 @@ class Downloader:
             return False
         if transfer is not self.stream:
             self._spans.remove(transfer)
-            self._spans_fail = self._spans_fail or error is not None
+            self._spans_fail = self._spans_fail or (error is not None and not transfer.stopping)
             return False
         if transfer.begin_at is not None:
             self._learn_rate(transfer, transfer.begin_at)

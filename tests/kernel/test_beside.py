@@ -107,6 +107,18 @@ def test_ranges_that_stall_cost_nothing_and_a_seek_gives_them_up(server: Server,
         assert server.count("stream", 1) == 1, "the stream goes on"
 
 
+def test_a_range_that_stalls_ends_with_the_last_close(server: Server, mount: Mount, audio: Audio) -> None:
+    server.profile = Profile(rate=_ENDLESS)
+    with reading(mount, audio) as reader:
+        server.fail(Fault("stall", target="stored", run_id=1, after_bytes=2 * _PIECE + 4096, times=None))
+        reader.read_on(_PIECE)
+        before = server.count("stored", 1)
+        reader.read_at(_FAR, 4096)
+        assert server.count("stored", 1) > before
+        wait_until(lambda: server.stalled, "the rest of the range hangs")
+    wait_until(lambda: not server.stalled, "its connection is closed")
+
+
 @pytest.mark.parametrize("status", [500, 503])
 def test_after_a_failure_storage_is_left_alone(status: int, server: Server, mount: Mount, audio: Audio) -> None:
     with reading(mount, audio) as reader:

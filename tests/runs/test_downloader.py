@@ -120,6 +120,52 @@ def test_a_far_place_is_fetched_by_range_and_the_holes_afterwards(
     assert max(source.starts("stream" if etag else "stored", 1)) >= 60_000
 
 
+@pytest.mark.tuning(**SHORT_DISTANCES, linger_s=LIMIT_S)
+def test_a_range_that_stalls_ends_with_the_last_close_and_is_no_failure(source: FakeSource, library: Library) -> None:
+    """The stream, which may be of use to the next reader, waits for one."""
+    source.piece_bytes = 500
+    source.add(1, Result(CONTENT, etag='"a"', ranges=True))
+    stream = stalls_at(source, 5000)
+    handle, other = open_run(library), open_run(library)
+    stream.wait_for_arrivals()
+    range_ = stalls_at(source, 1000)
+    assert read_at(handle, 60_000, 500) == CONTENT[60_000:60_500]
+    range_.wait_for_arrivals()
+    handle.close()
+    other.close()
+
+    eventually(lambda: not _names("range"))
+    assert _names("stream") == ["stream-1"]
+    with open_run(library) as again:
+        assert read_at(again, 70_000, 500) == CONTENT[70_000:70_500]
+        assert source.starts("stream", 1)[-1] == 70_000, "by a range of its own"
+        stream.open()
+
+
+@pytest.mark.tuning(**SHORT_DISTANCES)
+def test_a_range_goes_on_while_another_reader_may_want_it(source: FakeSource, library: Library) -> None:
+    source.piece_bytes = 500
+    source.add(1, Result(CONTENT, etag='"a"', ranges=True))
+    stream = stalls_at(source, 5000)
+    handle, other = open_run(library), open_run(library)
+    stream.wait_for_arrivals()
+    range_ = stalls_at(source, 1000)
+    assert read_at(handle, 60_000, 500) == CONTENT[60_000:60_500]
+    range_.wait_for_arrivals()
+    handle.close()
+    read = in_thread(lambda: read_at(other, 60_500, 1000))
+    range_.open()
+
+    assert read.result(LIMIT_S) == CONTENT[60_500:61_500]
+    assert source.starts("stream", 1) == [0, 60_000]
+    stream.open()
+    other.close()
+
+
+def _names(kind: str) -> list[str]:
+    return [name for name in our_threads() if name.startswith(kind)]
+
+
 @pytest.mark.tuning(**SHORT_DISTANCES)
 def test_how_fast_the_last_stream_was_says_what_is_far_before_the_next_has_shown_it(
     source: FakeSource, make_library: MakeLibrary
