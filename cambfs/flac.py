@@ -21,7 +21,8 @@ _ID3_HEAD_BYTES = 10
 # The header with its CRC-8, each subframe's own header, and the CRC-16.
 _FRAME_OVERHEAD_BYTES = 64
 _LONGEST_HEADER_BYTES = 16
-# One in 256 that has a sync code has a CRC-8 by chance.
+# One in 256 that has a sync code has a CRC-8 by chance. A tail that a server fills with them has room for thousands;
+# their checksums would take a quarter of a minute.
 _MOST_TRIED = 64
 # Larger blocks than any encoder makes by itself; with such blocks the last frame is not searched.
 _LARGEST_FRAME_BYTES = 512 * 1024
@@ -154,7 +155,8 @@ def is_whole(head: bytes, tail: bytes) -> bool:
     info = stream_info(head)
     if info is None or not info.samples:
         return False
-    return any(_samples_until(frame, info) == info.samples and _divides_evenly(frame) for frame in _last_frames(tail))
+    candidates = (frame for frame in _last_frames(tail) if _samples_until(frame, info) == info.samples)
+    return any(_divides_evenly(frame) for frame in islice(candidates, _MOST_TRIED))
 
 
 def ends_in_a_frame(tail: bytes) -> bool:

@@ -162,6 +162,16 @@ def test_what_only_looks_like_frames_costs_no_time() -> None:
     assert not _is_whole(_SMALLEST[:42] + b"\xff\xf8" * 65_000)
 
 
+def test_of_many_frames_that_claim_to_be_the_last_few_are_checked() -> None:
+    """A tail of half a megabyte has room for 65,000, and each takes a checksum over all behind it."""
+    last = _SMALLEST[_LAST_FRAME:]
+    header = last[: flac._header_end(last)]
+
+    for count, is_found in ((10, True), (1000, False)):
+        frame = header * count
+        assert _is_whole(_SMALLEST[:_LAST_FRAME] + frame + _crc16(frame)) is is_found
+
+
 def test_without_samples_the_metadata_is_the_whole_file() -> None:
     empty = b"fLaC\x80\0\0\x22" + bytes(18) + hashlib.md5().digest()
     unknown = empty[:-16] + bytes(16)
