@@ -18,6 +18,8 @@ from cambfs.errors import ConfigError
 # Narrower than the standard, so that no two URL parsers can read two different hosts from an accepted URL: no user
 # information, no backslash, no escapes, no international names but in their ASCII form.
 _URL = re.compile(r"(https?)://([a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::([0-9]{1,5}))?(?=[/?#]|$)", re.I | re.ASCII)
+# A dot at the end belongs to the name.
+_NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.ASCII)
 _PORTS = {"http": 80, "https": 443}
 # Signed URLs have one or two thousand characters.
 _MAX_URL = 8192
@@ -68,11 +70,23 @@ def origin_of(url: str) -> Origin:
     match = _URL.match(url)
     if match is None or not url.isprintable():
         raise ValueError("not a plain http or https URL")
-    scheme = match[1].lower()
+    scheme, host = match[1].lower(), match[2].lower()
+    if not _is_host(host):
+        raise ValueError("a URL with an impossible host")
     port = int(match[3] or _PORTS[scheme])
     if not 0 < port < 65536:
         raise ValueError("a URL with an impossible port")
-    return Origin(scheme, match[2].lower(), port)
+    return Origin(scheme, host, port)
+
+
+def _is_host(text: str) -> bool:
+    """Whether a host can have this name or address. For others the HTTP library raises errors of its own."""
+    if not text.startswith("["):
+        return _NAME.fullmatch(text) is not None
+    try:
+        return isinstance(ip_address(text.strip("[]")), IPv6Address)
+    except ValueError:
+        return False
 
 
 def allowed_origin(url: str, base: Origin) -> Origin:

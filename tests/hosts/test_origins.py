@@ -19,6 +19,8 @@ LOOPBACK = Origin("http", "127.0.0.1", 8000)
         ("http://127.0.0.1:8000", LOOPBACK),
         ("https://[2001:DB8::1]:8443/", Origin("https", "[2001:db8::1]", 8443)),
         ("https://h/a b/ü", Origin("https", "h", 443)),
+        ("https://" + "a" * 63 + ".my_bucket.example.", Origin("https", "a" * 63 + ".my_bucket.example.", 443)),
+        ("https://[::ffff:8.8.8.8]/", Origin("https", "[::ffff:8.8.8.8]", 443)),
     ],
 )
 def test_origins(url: str, origin: Origin) -> None:
@@ -42,6 +44,14 @@ def test_origins(url: str, origin: Origin) -> None:
         "https://client.camb.ai\\@evil.example/",
         "https://client.camb.ai%2eevil.example/",
         "https://clïent.camb.ai/",
+        "https://.client.camb.ai/",
+        "https://client..camb.ai/",
+        "https://..../",
+        "https://" + "a" * 64 + ".example/",
+        "https://[:::::]/",
+        "https://[......]/",
+        "https://[::1.2]/",
+        "https://[12]/",
         "https://client.camb.ai:0/",
         "https://client.camb.ai:65536/",
         "https://client.camb.ai:/",

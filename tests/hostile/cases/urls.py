@@ -45,6 +45,8 @@ _FILE_URL = [
     _file_url("output_url javascript:", RIGHT, sign=_answers({"output_url": "javascript:alert(1)"})),
     _file_url("output_url file:", RIGHT, sign=_answers({"output_url": "file:///etc/passwd"})),
     _file_url("output_url in another local network", RIGHT, sign=_answers({"output_url": "ftp://169.254.169.254/x"})),
+    _file_url("output_url without a host", RIGHT, sign=_answers({"output_url": "http://..../x.flac"}), is_alone=True),
+    _file_url("output_url at no address", RIGHT, sign=_answers({"output_url": "http://[:::::]/x.flac"}), is_alone=True),
     _file_url("garbage", RIGHT, sign=says(sized(bytes(range(256)), JSON))),
     _file_url("truncated JSON", RIGHT, sign=says(sized(b'{"output_url": "https://stor', JSON))),
     _file_url("JSON nested 100,000 deep", RIGHT, sign=says(sized(b"[" * 100_000, JSON))),
