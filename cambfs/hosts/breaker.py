@@ -5,7 +5,7 @@ that fails because nothing answers opens it: for some seconds every other reques
 error. Then it is half open: the next request tries, and the others still fail at once. If its response takes as long
 as a pause, another one tries, too: the first may be about a result that is stuck. A response of any status closes the
 breaker. No request that is under way is disturbed. The only request made for a breaker's sake is the check that
-`exchange` makes after a silence: one stuck result must not make all other requests fail.
+`exchange` makes after a silence: a few stuck results must not make all other requests fail.
 
 Threads: any. `Breaker._lock` and `Breakers._lock` are leaves. Neither is held while a request is under way.
 """
@@ -31,6 +31,8 @@ LONGEST_PAUSE_S = 30.0
 _QUICK_S = 1.0
 # The API, its storage, and hosts that they redirect to: a few. A limit, in case a server invents host names.
 _ORIGINS_KEPT = 64
+# So many results in a row may be stuck. Each of them costs its caller the timeout.
+_MOST_STUCK = 3
 _jitter = random.Random()
 
 
@@ -61,7 +63,7 @@ class Breaker:
         self._responded_at = float("-inf")
         self._silent_at = float("-inf")  # when it fell silent, if no bytes came since
         self._is_check_due = False
-        self._stuck = ""  # what it fell silent about, if it responded to a check since
+        self._stuck: set[str] = set()  # what it fell silent about since the last response, and responded to a check
 
     @contextmanager
     def attempt(self, what: str, *, is_request: bool = True) -> Iterator[None]:
@@ -102,9 +104,12 @@ class Breaker:
             return is_due
 
     def note_stuck(self, what: str) -> None:
-        """The origin responded to the check. Another silence about the same result says nothing new."""
+        """The origin responded to the check. Another silence about the same result says nothing new, and one about
+        another result is the first again. An origin that responds to nothing but checks is down all the same."""
         with self._lock:
-            self._stuck = what
+            self._stuck.add(what)
+            if len(self._stuck) < _MOST_STUCK:
+                self._silent_at = float("-inf")
 
     def state(self, origin: str) -> OriginState:
         with self._lock:
@@ -131,6 +136,7 @@ class Breaker:
         with self._lock:
             self._heard_at = self._responded_at = self._clock()
             self._failure, self._pause_s = None, FIRST_PAUSE_S
+            self._stuck.clear()
 
     def _note_failure(self, error: LinkError, what: str, began_at: float, is_trial: bool) -> None:
         with self._lock:
@@ -154,14 +160,14 @@ class Breaker:
             return False
         if isinstance(error, Unreachable):
             return True
-        if not isinstance(error, TimedOut) or self._heard_at > began_at:
+        if not isinstance(error, TimedOut) or self._heard_at > began_at or what in self._stuck:
             return False
         if isinstance(error, ConnectTimedOut):
             return True
         is_first = self._silent_at <= self._heard_at
         if is_first:
-            self._silent_at, self._is_check_due, self._stuck = self._clock(), True, ""
-        return not is_first and self._silent_at <= began_at and what != self._stuck
+            self._silent_at, self._is_check_due = self._clock(), True
+        return not is_first and self._silent_at <= began_at
 
 
 class Breakers:

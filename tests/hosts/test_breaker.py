@@ -100,12 +100,34 @@ def test_silence_opens_it_the_second_time(breaker: Breaker, clock: Clock) -> Non
 
 
 def test_silence_about_what_is_stuck_says_nothing(breaker: Breaker, clock: Clock) -> None:
-    for _ in range(3):
-        _failed(breaker, SILENT, lambda: clock.wait(10))
+    for _ in range(5):
+        _silent_about(breaker, clock, "run 1")
         breaker.note_stuck("run 1")
-    with pytest.raises(TimedOut), breaker.attempt("run 2"):
-        raise TimedOut("run 2: api.example does not respond in time")
+    _silent_about(breaker, clock, "run 2")
+    _silent_about(breaker, clock, "the API")
     _refuses(breaker)
+
+
+def test_a_few_stuck_results_leave_it_closed_until_one_more(breaker: Breaker, clock: Clock) -> None:
+    for count in range(3):
+        _silent_about(breaker, clock, f"run {count}")
+        assert breaker.takes_check()
+        breaker.note_stuck(f"run {count}")
+    _silent_about(breaker, clock, "run 3")
+    _refuses(breaker)
+
+
+def test_an_answer_in_between_forgives_what_is_stuck(breaker: Breaker, clock: Clock) -> None:
+    for count in range(5):
+        _silent_about(breaker, clock, f"run {count}")
+        breaker.note_stuck(f"run {count}")
+        _answered(breaker)
+
+
+def _silent_about(breaker: Breaker, clock: Clock, what: str) -> None:
+    clock.wait(10)
+    with pytest.raises(TimedOut, match=r"in time$"), breaker.attempt(what):
+        raise TimedOut(f"{what}: api.example does not respond in time")
 
 
 def test_silence_to_many_who_asked_together_counts_once(breaker: Breaker, clock: Clock) -> None:

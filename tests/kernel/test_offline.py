@@ -132,6 +132,14 @@ def test_one_result_that_never_begins_holds_no_other_back(server: Server, mounte
             assert mount.run(f"cat {run_id}.url").status == 0
 
 
+def test_results_that_never_begin_one_after_the_other_hold_no_other_back(server: Server, mounted: Mounted) -> None:
+    with mounted("--timeout", "1s", expected=[FAILED + ".*ETIMEDOUT"]) as mount:
+        for run_id in (1, 2):
+            _silence(server, run_id)
+            assert read(mount, run_id).ending == "ETIMEDOUT"
+        assert read(mount, 3).is_all_of(server.results[3])
+
+
 def test_a_storage_that_is_down_is_not_the_api(server: Server, mounted: Mounted) -> None:
     server.profile = Profile(storage="unreachable")
     with mounted("--runs", f"1-{COUNT}") as mount:
