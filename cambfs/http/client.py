@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from types import TracebackType
@@ -136,7 +137,9 @@ class Client:
         response = self._exchange.post(what, f"{self._base_url}/tts-results", {"run_ids": list(run_ids)})
         found, now_s = self._json_response(response, what)[0], response.now_s()
         signed = {run_id: self._signed(run_id, found.get(str(run_id)), now_s) for run_id in run_ids}
-        return {run_id: one for run_id, one in signed.items() if one is not None}
+        # The URL of one run for several: asked alone, each gets its own.
+        uses = Counter(one.url for one in signed.values() if one is not None)
+        return {run_id: one for run_id, one in signed.items() if one is not None and uses[one.url] == 1}
 
     def open_stored(self, signed: SignedUrl, start: int, stop: int | None) -> HttpBody:
         """As `Source.open_stored`. Raises BadResponse when the object is gone or ends before `start`."""

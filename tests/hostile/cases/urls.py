@@ -125,7 +125,7 @@ _BULK = [
     _in_bulk("well", RIGHT, bulk=well),
     _in_bulk("well, as strings", RIGHT, bulk=_bulk("{url}")),
     _in_bulk("the URLs of the runs swapped", EITHER, is_notable=True, bulk=_swapped, may_claim_size=True),
-    _in_bulk("the same URL for all", EITHER, bulk=_all_the_same, may_claim_size=True),
+    _in_bulk("the same URL for all", RIGHT, bulk=_all_the_same),
     _in_bulk("null for each", RIGHT, bulk=_bulk(None)),
     _in_bulk("numbers", RIGHT, bulk=_bulk(7)),
     _in_bulk("objects in objects", RIGHT, bulk=_bulk({"output_url": {"output_url": "{url}"}})),
