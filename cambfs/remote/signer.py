@@ -35,6 +35,9 @@ _LIFE_USED = 0.8
 # How much of them is kept: 100,000 of the usual length. The other parts of an entry weigh about as much as a short URL.
 _KEPT_BYTES = 64 << 20
 _ENTRY_BYTES = 300
+# After so many requests in a row that failed to the end of their time, the next ones are made once: a listing, which
+# asks for one URL after the other, would take the timeout for each.
+_PATIENT_FAILURES = 2
 # Anything else may be about these runs, or about now.
 _NO_SUCH_ENDPOINT = (404, 405, 501)
 BULK_MOST = 5  # run ids a call, says the API's documentation; and two at the least
@@ -75,6 +78,7 @@ class Signer:
         )
         self._asked: dict[RunId, Future[Signature]] = {}
         self._bulk = True
+        self._failures = 0  # temporary ones in a row
 
     def fresh(self, run_id: RunId) -> Signature | None:
         """A valid one, without a request; None when there is none."""
@@ -147,14 +151,27 @@ class Signer:
             return self._source.sign(run_id)
 
         try:
-            signed = retrying(ask, self._timeout_s, self._closing, is_awaited)
+            signed = retrying(ask, self._patience_s(), self._closing, is_awaited)
         except CambfsError as error:
+            self._note_failure(error)
             self._settle(run_id).set_exception(error)
         except Exception as error:
             log.exception("run %d: unexpected error while asking for a signed URL", run_id)
             self._settle(run_id).set_exception(CambfsError(f"an internal error: {type(error).__name__}, see the log"))
         else:
             self._settle(run_id, signed)
+
+    def _patience_s(self) -> float:
+        """How long a temporary failure is repeated."""
+        with self._lock:
+            return self._timeout_s if self._failures < _PATIENT_FAILURES else 0.0
+
+    def _note_failure(self, error: CambfsError) -> None:
+        with self._lock:
+            if error.temporary and error.down_for_s is None:
+                self._failures += 1
+            elif isinstance(error, RemoteError):
+                self._failures = 0  # the API has judged the run, or the key
 
     def _ask_many(self, batch: Sequence[RunId]) -> None:
         signed_urls = self._bulk_responses(batch) if self._bulk and len(batch) > 1 else {}
@@ -187,6 +204,7 @@ class Signer:
             if signed is not None:
                 signature = Signature(signed, time.time_ns())
                 self._fresh[run_id] = signature
+                self._failures = 0
         if signed is not None:
             future.set_result(signature)
         return future

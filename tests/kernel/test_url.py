@@ -9,8 +9,10 @@ import re
 import pytest
 
 from cambfs.demo.profile import Profile
+from tests.api.faults import Fault
 from tests.api.server import Server
 from tests.kernel.conftest import Mounted
+from tests.kernel.faults import FAILED
 from tests.kernel.harness import PYTHON, run, wait_until
 
 _TOOLS = {
@@ -138,3 +140,14 @@ def test_an_unknown_run_has_no_url(server: Server, mounted: Mounted) -> None:
         assert done.err.count("No such file or directory") == 2
         assert done.out == b""
         assert {record.run_id for record in server.requests} <= {0, 404}
+
+
+def test_a_listing_of_urls_that_cannot_be_had_waits_for_the_first_ones_only(server: Server, mounted: Mounted) -> None:
+    server.fail(Fault("status", target="sign", times=None))
+    run_ids = (108, 101, 106, 103)
+    with mounted("--timeout", "1s", expected=[FAILED + ".*EIO"]) as mount:
+        done = mount.run("stat " + " ".join(f"{run_id}.url" for run_id in run_ids))
+        assert done.err.count("Input/output error") == len(run_ids), done
+    asked = [server.count("sign", run_id) for run_id in run_ids]
+    assert min(asked[:2]) > 1
+    assert asked[2:] == [1, 1]

@@ -129,6 +129,25 @@ def test_a_temporary_failure_is_repeated(source: FakeSource, signer: Signer) -> 
     assert source.count("sign") == 3
 
 
+def test_where_all_requests_fail_the_next_ones_are_not_repeated(source: FakeSource, closing: Event) -> None:
+    speculation = Speculation()
+    signer = Signer(speculation.source(source), Workers(), 0.4, closing, speculation)
+    source.add(4, Result(b"fLaC"))
+    for run_id in (1, 2, 3, 5):
+        source.plan_always("sign", run_id, Plan(error=ServerError("down", 500)))
+
+    for run_id in (1, 2, 3):
+        with pytest.raises(ServerError):
+            _get(signer.request(RunId(run_id)))
+    assert source.count("sign", 1) > 1
+    assert source.count("sign", 3) == 1
+
+    assert _get(signer.request(RunId(4))).signed.url
+    with pytest.raises(ServerError):
+        _get(signer.request(RunId(5)))
+    assert source.count("sign", 5) > 1
+
+
 def test_what_nobody_foresaw_is_an_answer_too(source: FakeSource, signer: Signer) -> None:
     source.plan("sign", 1, Plan(error=ZeroDivisionError("oops")))
 
