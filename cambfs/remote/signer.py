@@ -21,7 +21,7 @@ from threading import Event, Lock
 from cachetools import TLRUCache
 
 from cambfs.clock import since_boot_s
-from cambfs.errors import CambfsError, NotRepeated, RemoteError
+from cambfs.errors import CambfsError, NotRepeated, RemoteError, TimedOut
 from cambfs.names import RunId
 from cambfs.remote.retry import always, retrying
 from cambfs.remote.source import SignedUrl, Source
@@ -38,6 +38,8 @@ _ENTRY_BYTES = 300
 # After so many requests in a row that failed to the end of their time, the next ones are made once: a listing, which
 # asks for one URL after the other, would take the timeout for each.
 _PATIENT_FAILURES = 2
+# If the API does not respond to one of those, either, though it may to other requests, none is made for so long.
+_SILENT_FOR_S = 10.0
 # Anything else may be about these runs, or about now.
 _NO_SUCH_ENDPOINT = (404, 405, 501)
 BULK_MOST = 5  # run ids a call, says the API's documentation; and two at the least
@@ -79,6 +81,7 @@ class Signer:
         self._asked: dict[RunId, Future[Signature]] = {}
         self._bulk = True
         self._failures = 0  # temporary ones in a row
+        self._silent_until = 0.0
 
     def fresh(self, run_id: RunId) -> Signature | None:
         """A valid one, without a request; None when there is none."""
@@ -146,6 +149,7 @@ class Signer:
 
     def _ask_one(self, run_id: RunId, is_awaited: Callable[[], bool]) -> None:
         def ask() -> SignedUrl:
+            self._refuse_if_silent(run_id)
             if not is_awaited():
                 self._refuse_if_busy()
             return self._source.sign(run_id)
@@ -167,11 +171,23 @@ class Signer:
             return self._timeout_s if self._failures < _PATIENT_FAILURES else 0.0
 
     def _note_failure(self, error: CambfsError) -> None:
+        if isinstance(error.__cause__, TimedOut):
+            error = error.__cause__  # its caller did not wait any longer, but the request took all of its time
         with self._lock:
             if error.temporary and error.down_for_s is None:
                 self._failures += 1
+                if isinstance(error, TimedOut) and self._failures > _PATIENT_FAILURES:
+                    self._silent_until = time.monotonic() + _SILENT_FOR_S
             elif isinstance(error, RemoteError):
                 self._failures = 0  # the API has judged the run, or the key
+
+    def _refuse_if_silent(self, run_id: RunId) -> None:
+        with self._lock:
+            left_s = self._silent_until - time.monotonic()
+        if left_s > 0:
+            error = TimedOut(f"run {run_id}: the API sends no signed URLs; it is asked again in {max(left_s, 1):.0f} s")
+            error.down_for_s = left_s
+            raise error
 
     def _ask_many(self, batch: Sequence[RunId]) -> None:
         signed_urls = self._bulk_responses(batch) if self._bulk and len(batch) > 1 else {}

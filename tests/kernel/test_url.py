@@ -9,10 +9,10 @@ import re
 import pytest
 
 from cambfs.demo.profile import Profile
-from tests.api.faults import Fault
+from tests.api.faults import BEFORE_HEADERS, Fault
 from tests.api.server import Server
 from tests.kernel.conftest import Mounted
-from tests.kernel.faults import FAILED
+from tests.kernel.faults import FAILED, read
 from tests.kernel.harness import PYTHON, run, wait_until
 
 _TOOLS = {
@@ -151,3 +151,11 @@ def test_a_listing_of_urls_that_cannot_be_had_waits_for_the_first_ones_only(serv
     asked = [server.count("sign", run_id) for run_id in run_ids]
     assert min(asked[:2]) > 1
     assert asked[2:] == [1, 1]
+
+
+def test_where_urls_never_come_the_audio_comes(server: Server, mounted: Mounted) -> None:
+    server.fail(Fault("stall", target="sign", after_bytes=BEFORE_HEADERS, times=None))
+    with mounted("--timeout", "1s", expected=[FAILED + ".*ETIMEDOUT"]) as mount:
+        for run_id in server.results:
+            assert "timed out" in mount.run(f"stat {run_id}.url").err
+            assert read(mount, run_id).is_all_of(server.results[run_id])

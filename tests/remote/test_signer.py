@@ -17,6 +17,7 @@ from cambfs.errors import (
     NotRepeated,
     RateLimited,
     ServerError,
+    TimedOut,
     UnknownRun,
     Unreachable,
 )
@@ -146,6 +147,18 @@ def test_where_all_requests_fail_the_next_ones_are_not_repeated(source: FakeSour
     with pytest.raises(ServerError):
         _get(signer.request(RunId(5)))
     assert source.count("sign", 5) > 1
+
+
+def test_an_api_that_is_silent_about_urls_is_left_alone_for_a_while(source: FakeSource, closing: Event) -> None:
+    signer = Signer(source, Workers(), 0.1, closing, Speculation())
+    for run_id in (1, 2, 3):
+        source.plan_always("sign", run_id, Plan(error=TimedOut("silent")))
+        with pytest.raises(TimedOut):
+            _get(signer.request(RunId(run_id)))
+    with pytest.raises(TimedOut, match="asked again in") as caught:
+        _get(signer.request(RunId(4)))
+    assert source.count("sign", 4) == 0
+    assert caught.value.down_for_s
 
 
 def test_what_nobody_foresaw_is_an_answer_too(source: FakeSource, signer: Signer) -> None:
