@@ -160,10 +160,12 @@ class Breaker:
             return False
         if isinstance(error, Unreachable):
             return True
-        if not isinstance(error, TimedOut) or self._heard_at > began_at or what in self._stuck:
+        if not isinstance(error, TimedOut) or self._heard_at > began_at:
             return False
         if isinstance(error, ConnectTimedOut):
             return True
+        if what in self._stuck:
+            return False
         is_first = self._silent_at <= self._heard_at
         if is_first:
             self._silent_at, self._is_check_due = self._clock(), True
