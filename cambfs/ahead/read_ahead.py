@@ -1,12 +1,10 @@
 """Fetches the next results for a program that opens one after the other in the order of the listing.
 
-A folder of names has several orders: that of the runs file, that of the names, and that of the inodes. Two opens in one
-of them make a sequence. An open elsewhere ends it, and so do readers that look at the beginning of each result only,
-as programs do that collect titles and lengths. What is fetched ahead goes behind everything that a caller waits for
-(`transfers/foreground`). It is kept when it is complete, and dropped otherwise.
+`Sequences` decides which program that is, and this module carries it out. What is fetched ahead goes behind everything
+that a caller waits for (`transfers/foreground`). It is kept when it is complete, and dropped otherwise.
 
-Threads: callers report their opens; the thread `ahead` follows them, one after the other, so an open does not wait for
-it. The lock is a leaf.
+Threads: callers report listings, opens and closes; the thread `ahead` follows these events, one after the other, so no
+caller waits for it. The lock is a leaf.
 """
 
 from __future__ import annotations
@@ -15,12 +13,13 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
-from functools import cached_property, partial
+from functools import partial
 from threading import Condition, Lock
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from cambfs.ahead.sequences import OpenSequence, Sequences
 from cambfs.errors import CambfsError, UnknownRun
 from cambfs.model import RunInfo
 from cambfs.names import RunId
@@ -30,8 +29,6 @@ from cambfs.transfers.context import Context
 log = logging.getLogger(__name__)
 
 MOST_BYTES = 64 << 20
-# A player that skips a track is still likely to play the next one.
-_MOST_SKIMMED = 2
 # A program that opens two neighbours by chance has opened another result by then.
 _NEXT_OPEN_S = 0.05
 # A result of a mount with a million runs should not wait for their sorting at each open.
@@ -66,29 +63,16 @@ class Owner(Protocol):
         """The run is in use until the context is left. Raises Closing."""
 
 
-class _Order:
-    """An order in which programs may open the runs of a listing. Each run is in it once."""
+class _Event(NamedTuple):
+    """What a caller did. It `tells_more` about a guess if it may show that the guess is wrong."""
 
-    def __init__(self, runs: Sequence[RunId]) -> None:
-        self._runs = runs
-
-    @cached_property
-    def places(self) -> Mapping[RunId, int]:
-        return {run_id: place for place, run_id in enumerate(self._runs)}
-
-    def step(self, before: RunId | None, run_id: RunId) -> int | None:
-        """How far a run is behind another one; None where that is not known."""
-        here, there = self.places.get(run_id), None if before is None else self.places.get(before)
-        return None if here is None or there is None else here - there
-
-    def behind(self, run_id: RunId, count: int) -> Sequence[RunId]:
-        """The next runs."""
-        place = self.places.get(run_id)
-        return [] if place is None else self._runs[place + 1 : place + 1 + count]
+    follow: Callable[[], None]
+    tells_more: bool = False
 
 
 class ReadAhead:
-    """Fetches at most `most_results` (0: none) and `most_bytes` ahead of the last open."""
+    """Fetches at most `most_results` (0: none) ahead of the last open of each sequence, and `most_bytes` ahead of all
+    sequences together."""
 
     def __init__(self, owner: Owner, context: Context, most_results: int, most_bytes: Callable[[], int]) -> None:
         self._owner = owner
@@ -96,36 +80,31 @@ class ReadAhead:
         self._most_results = most_results
         self._most_bytes = most_bytes
         self._changed = Condition(Lock())  # guards the next two; notified of each event
-        self._events: deque[Callable[[], None]] = deque()
+        self._events: deque[_Event] = deque()
         self._is_following = False
-        # Written by the thread that follows; a listing replaces the first two.
-        self._orders: Sequence[_Order] = [_Order(())]  # the one that the last sequence had comes first
-        self._listed_at = -math.inf
-        self._skimmed = 0  # results that were closed one after the other with most of them unread; any thread writes it
-        self._last: RunId | None = None
         self._reported: RunId | None = None  # by the last open; any thread writes it
-        self._is_in_order = False
-        self._ahead: set[RunId] = set()  # fetched, or tried, in this sequence, and not opened yet
+        # Used by the thread that follows.
+        self._sequences = Sequences(most_results)
+        self._listed_at = -math.inf
 
     def begin(self, *orders: Sequence[RunId]) -> None:
         """A directory was listed. These are the orders in which programs go through it; the first has all runs."""
-        self._orders, self._listed_at = [_Order(runs) for runs in orders], time.monotonic()
+        self._pass_on(_Event(partial(self._note_listing, orders)))
 
     def opened(self, run_id: RunId) -> None:
         """A caller has opened a result. Does not wait."""
         self._context.ahead_counts.opened(run_id)
-        if not self._most_results or run_id == self._reported:
-            return  # one that is opened again tells nothing new
-        self._reported = run_id
-        self._pass_on(partial(self._follow, run_id))
+        if run_id != self._reported:  # one that is opened again tells nothing new
+            self._reported = run_id
+            self._pass_on(_Event(partial(self._follow_open, run_id), tells_more=True))
 
-    def closed(self, is_skimmed: bool) -> None:
+    def closed(self, run_id: RunId, is_skimmed: bool) -> None:
         """A caller has closed a result, of which it may have left out most. Does not wait."""
-        self._skimmed = self._skimmed + 1 if is_skimmed else 0
-        if self._most_results and self._skimmed == _MOST_SKIMMED:
-            self._pass_on(self._end_sequence)
+        self._pass_on(_Event(partial(self._follow_close, run_id, is_skimmed), tells_more=is_skimmed))
 
-    def _pass_on(self, event: Callable[[], None]) -> None:
+    def _pass_on(self, event: _Event) -> None:
+        if not self._most_results:
+            return
         with self._changed:
             self._events.append(event)
             self._changed.notify_all()
@@ -144,87 +123,72 @@ class ReadAhead:
     def _follow_all(self) -> None:
         while (event := self._next_event()) is not None:
             try:
-                event()
+                event.follow()
             except CambfsError as error:
                 log.info("nothing is fetched ahead: %s", error)
             except Exception:
                 log.exception("unexpected error while fetching ahead")
 
-    def _next_event(self) -> Callable[[], None] | None:
+    def _next_event(self) -> _Event | None:
         with self._changed:
             self._is_following = bool(self._events)
             return self._events.popleft() if self._events else None
 
-    def _end_sequence(self) -> None:
-        self._is_in_order = False
-        self._drop(set(self._ahead))
+    def _note_listing(self, orders: Sequence[Sequence[RunId]]) -> None:
+        self._sequences.listed(orders)
+        self._listed_at = time.monotonic()
 
-    def _follow(self, run_id: RunId) -> None:
-        order = self._order_of(run_id)
-        step = order.step(self._last, run_id)
-        self._ahead.discard(run_id)
-        if step is not None and (step == 0 or (self._is_in_order and -self._most_results <= step < 0)):
-            return  # opened again, or by one of several readers
-        is_next = step is not None and 0 < step <= self._reach()
-        is_new, self._is_in_order = not self._is_in_order, is_next and self._skimmed < _MOST_SKIMMED
-        self._last = run_id
-        wanted = order.behind(run_id, self._most_results) if self._is_in_order else []
-        self._drop(self._ahead.difference(wanted))
-        if wanted and not (is_new and self._is_opened_again_soon()):
-            self._mark(run_id)
-            self._fetch(wanted, order.behind(wanted[-1], BULK_MOST - 1))
+    def _follow_close(self, run_id: RunId, is_skimmed: bool) -> None:
+        self._sequences.closed(run_id, is_skimmed)
+        self._drop()
 
-    def _is_opened_again_soon(self) -> bool:
-        """Whether the next open comes so soon that it tells more."""
+    def _follow_open(self, run_id: RunId) -> None:
+        if not self._sequences.is_listed(run_id) and time.monotonic() - self._listed_at > _LIST_AGAIN_S:
+            self._note_listing([self._owner.listed()])
+        sequence = self._sequences.opened(run_id)
+        self._drop()
+        if sequence is not None and not (sequence.is_guess and self._is_more_told_soon()):
+            self._fetch(sequence)
+
+    def _is_more_told_soon(self) -> bool:
+        """Whether the next open or close comes so soon that a guess can wait for it."""
         with self._changed:
-            return self._changed.wait_for(lambda: bool(self._events), _NEXT_OPEN_S)
+            return self._changed.wait_for(lambda: any(event.tells_more for event in self._events), _NEXT_OPEN_S)
 
-    def _reach(self) -> int:
-        """How many steps at most the next open of a sequence may be away."""
-        return self._most_results if self._is_in_order else 1
-
-    def _order_of(self, run_id: RunId) -> _Order:
-        """The order of the last sequence, or where this open leaves that, the one that has it next."""
-        orders = self._orders_with(run_id)
-        step = orders[0].step(self._last, run_id)
-        if step is not None and -self._reach() <= step <= self._reach():
-            return orders[0]
-        found = next((order for order in orders[1:] if order.step(self._last, run_id) == 1), orders[0])
-        if orders is self._orders:
-            self._orders = [found, *(order for order in orders if order is not found)]
-        return found
-
-    def _orders_with(self, run_id: RunId) -> Sequence[_Order]:
-        """The orders of the last listing, which is made again when it is old and has no such run."""
-        is_listed = run_id in self._orders[0].places
-        if not is_listed and time.monotonic() - self._listed_at > _LIST_AGAIN_S:
-            self.begin(self._owner.listed())
-        return self._orders
-
-    def _drop(self, run_ids: set[RunId]) -> None:
-        self._ahead -= run_ids
-        for run_id in run_ids:
+    def _drop(self) -> None:
+        for run_id in self._sequences.take_dropped():
             with self._owner.use(run_id) as run:
                 run.stop_ahead()
 
-    def _mark(self, run_id: RunId) -> None:
-        with self._owner.use(run_id) as run:
-            run.note_in_sequence()
-
-    def _fetch(self, wanted: Sequence[RunId], next_ones: Sequence[RunId]) -> None:
-        if not self._context.speculation.is_allowed:
+    def _fetch(self, sequence: OpenSequence) -> None:
+        wanted = sequence.next_ones(self._most_results)
+        if not wanted:
             return
-        limits = {run_id: limit for run_id, limit in self._limits(wanted) if run_id not in self._ahead}
-        self._sign(limits, next_ones)
-        self._ahead.update(limits)
-        for run_id, limit in limits.items():
-            with self._owner.use(run_id) as run:
-                run.fetch_ahead(limit)
+        with self._owner.use(sequence.last) as run:
+            run.note_in_sequence()
+        share = self._make_room(sequence)
+        if self._context.speculation.is_allowed:
+            limits = {run: limit for run, limit in self._limits(wanted, share) if not self._sequences.is_ahead(run)}
+            self._sign(limits, sequence.next_ones(self._most_results + BULK_MOST - 1)[len(wanted) :])
+            sequence.ahead.extend(limits)
+            for run_id, limit in limits.items():
+                with self._owner.use(run_id) as run:
+                    run.fetch_ahead(limit)
 
-    def _limits(self, wanted: Sequence[RunId]) -> Iterator[tuple[RunId, int]]:
-        """The runs that are not cached, each with its largest size. Cached runs before it count as well: the cache
-        would otherwise evict them for it."""
-        left = most = self._most_bytes()
+    def _make_room(self, sequence: OpenSequence) -> int:
+        """How many bytes the sequence may have ahead: all have the same share. What others have beyond is dropped."""
+        in_order = self._sequences.in_order()
+        share = self._most_bytes() // len(in_order)
+        for other in in_order:
+            if other is not sequence:
+                self._sequences.keep_ahead(other, {run_id for run_id, _ in self._limits(other.ahead, share)})
+        self._drop()
+        return share
+
+    def _limits(self, wanted: Sequence[RunId], most: int) -> Iterator[tuple[RunId, int]]:
+        """The runs that are not cached, each with its largest size, `most` bytes in all. Cached runs before it count as
+        well: the cache would otherwise evict them for it."""
+        left = most
         for run_id in wanted:
             with suppress(UnknownRun):
                 info = self._owner.info(run_id)

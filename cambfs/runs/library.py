@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from threading import Lock
 
 from cambfs.ahead.lookups import Lookups
@@ -126,7 +127,7 @@ class Library:
         if not for_size:
             self._lookups.opened(run_id)
             self._read_ahead.opened(run_id)
-        closed = _ignored if for_size else self._read_ahead.closed
+        closed = _ignored if for_size else partial(self._read_ahead.closed, run_id)
         return Handle(lease, closed, same_bytes=same_bytes, beside_other=beside_other)
 
     def signature(self, run_id: RunId, deadline: Deadline) -> Signature:

@@ -139,11 +139,33 @@ def test_a_sequence_that_breaks(server: Server, mounted: Mounted, results: dict[
     with mounted("--runs", f"1-{COUNT}") as mount:
         _opened(mount, 1, 2)
         wait_until(lambda: server.stalled == _AHEAD, "four are fetched ahead")
-        _opened(mount, 11)
+        _opened(mount, 11, 8, 1, 10)  # so many that 3 does not continue it
         server.release()
         assert mount.run(f"cmp 3.flac {results[3]}").status == 0
         mount.await_idle()
         assert _read_ahead(mount)["unopened_results"] == _AHEAD - 1
+
+
+def test_two_readers_that_take_turns(server: Server, mounted: Mounted, tmp_path: Path) -> None:
+    """As a player in one folder while `cp` copies another."""
+    folders = {"A": [9, 3, 7, 1, 5, 11], "B": [12, 2, 8, 4, 10, 6]}
+    lines = [f"{run} {folder}/{place}\n" for folder, runs in folders.items() for place, run in enumerate(runs)]
+    (tmp_path / "names.txt").write_text("".join(lines))
+    with mounted("--runs-file", str(tmp_path / "names.txt")) as mount:
+        assert mount.run("ls by-name/A by-name/B").status == 0
+        for place in range(2):
+            assert mount.run(f"cat by-name/A/{place}.flac by-name/B/{place}.flac > /dev/null").status == 0
+            mount.await_idle()
+        assert _read_ahead(mount)["results"] == 0
+        assert mount.run("cat by-name/A/2.flac by-name/B/2.flac > /dev/null").status == 0
+        wait_until(lambda: _streamed(server) >= {*folders["A"]}, "the rest of A is fetched")
+        assert mount.run("cat by-name/A/3.flac by-name/B/3.flac > /dev/null").status == 0
+        wait_until(lambda: _streamed(server) == set(range(1, COUNT + 1)), "the rest of B is fetched")
+        mount.await_idle()
+        before = server.count("stream")
+        assert mount.run("cat by-name/*/[45].flac > /dev/null").status == 0
+        assert server.count("stream") == before == COUNT
+        assert _read_ahead(mount)["unopened_results"] == 0
 
 
 @pytest.mark.parametrize("title", ["by-name/Book/playlist.m3u8", "all.m3u8"])
