@@ -274,7 +274,8 @@ def test_two_neighbours_that_are_opened_by_chance(
 ) -> None:
     monkeypatch.setattr(read_ahead, "_NEXT_OPEN_S", 10 * LIMIT_S)
     _read(library, 1, 2)
-    eventually(lambda: not library._read_ahead._events)  # the second one is followed
+    events = library._read_ahead._events
+    eventually(lambda: not any(event.tells_more for event in events))  # the second open is followed
     _read(library, 11)
     eventually(no_threads)
     assert _streamed(source) == [1, 2, 11]
@@ -398,6 +399,25 @@ def test_a_result_that_is_too_large_is_left_alone(
 
     assert 5 not in cached(library)
     assert library.arrived(RunId(5)) is None
+
+
+def test_two_sequences_share_the_bytes(library: Library, source: FakeSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library_module, "MOST_BYTES", 4 * (SIZE + COUNT))
+    _prove_storage(library, source)
+    for run_id in range(1, COUNT + 1):
+        assert size_of(library, run_id)
+    eventually(no_threads)
+    library.begin_listing()
+    gate = _hold(source, *range(4, 8), *range(10, 13))
+    _read(library, 1, 2, 3)
+    _await_followed()
+    sequences = library._read_ahead._sequences
+    assert [sequence.ahead for sequence in sequences.in_order()] == [_runs(4, 5, 6, 7)]
+    _read(library, 8, 9)
+    _await_followed()
+    assert [sequence.ahead for sequence in sequences.in_order()] == [_runs(4, 5), _runs(10, 11)]
+    eventually(lambda: not _is_streaming(6) and not _is_streaming(7))
+    gate.open()
 
 
 # Behind everything that callers wait for.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from itertools import pairwise
 
 import pytest
 
@@ -16,9 +17,9 @@ class Opens:
 
     def __init__(self) -> None:
         self.sequences = Sequences(4)
-        self.list(range(1, 1001))
+        self.begin(range(1, 1001))
 
-    def list(self, *orders: Iterable[int]) -> None:
+    def begin(self, *orders: Iterable[int]) -> None:
         self.sequences.listed([[RunId(run) for run in order] for order in orders])
 
     def __call__(self, *run_ids: int) -> list[int]:
@@ -93,7 +94,7 @@ def test_a_sequence_that_goes_on_stays(opens: Opens) -> None:
 
 def test_one_that_another_sequence_has_ahead_as_well_is_not_dropped(opens: Opens) -> None:
     opens(10, 11, 12)
-    opens.list(range(1000, 0, -1))
+    opens.begin(range(1000, 0, -1))
     opens(19, 18, 17)  # the last one has 16 to 13 ahead
     opens(100, 200, 300)
     assert opens.dropped() == set()
@@ -109,7 +110,7 @@ def test_results_that_are_left_out_are_dropped(opens: Opens) -> None:
 
 def test_the_sequence_of_which_it_is_the_very_next_one_goes_on(opens: Opens) -> None:
     opens(10, 11, 12, 500, 501, 502)
-    opens.list([*range(1, 13), 14, 503, 13])
+    opens.begin([*range(1, 13), 14, 503, 13])
     opens(20, 21, 22, 24, 25, 26)
     assert opens(503) == [504, 505, 506, 507]
 
@@ -141,9 +142,9 @@ def test_other_readers_do_not_hide_that_one_skims(opens: Opens) -> None:
 
 
 def test_each_sequence_keeps_the_order_of_its_listing(opens: Opens) -> None:
-    opens.list([30, 20, 10, 40, 50, 60, 70])
+    opens.begin([30, 20, 10, 40, 50, 60, 70])
     opens(30, 20, 10)
-    opens.list([500, 300, 400, 100, 600], [100, 300, 400, 500, 600])
+    opens.begin([500, 300, 400, 100, 600], [100, 300, 400, 500, 600])
     assert opens(500, 300) == [400, 100, 600]
     assert opens(40) == [50, 60, 70]
     assert opens(400) == [100, 600]
@@ -157,7 +158,7 @@ def test_other_opens_are_in_no_order(run_ids: tuple[int, ...], opens: Opens) -> 
 def test_random_opens_begin_hardly_more_than_two_in_a_row_do(opens: Opens) -> None:
     """Two in a row are what begins the sequence of a lone reader."""
     order = random.Random(1).choices(range(1, 1001), k=50_000)
-    in_a_row = sum(second == first + 1 for first, second in zip(order, order[1:], strict=False))
+    in_a_row = sum(second == first + 1 for first, second in pairwise(order))
     begun = 0
     for run_id in order:
         before = opens.sequences.in_order()
