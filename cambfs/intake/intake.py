@@ -145,6 +145,10 @@ class Intake:
         return self.interest.is_awaited
 
     @property
+    def expected_bytes(self) -> int | None:
+        return self.content.sizing.expected_bytes
+
+    @property
     def has_waiters(self) -> bool:
         return len(self.waiters) > 0
 

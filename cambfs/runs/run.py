@@ -85,7 +85,7 @@ class Run:
             if self._may_guess():
                 self._interest.guess_next(most_bytes, is_begun=self._content.is_begun)
                 self._downloader.note_wanted(bool(self._waiters))
-                self._demand.stream()
+                self._demand.audio()
 
     def expect_open(self) -> None:
         """A caller that asks for the size is likely to open the result next: its audio is requested now. Does not

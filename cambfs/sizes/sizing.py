@@ -143,6 +143,12 @@ class Sizing:
         return False in (end.is_agreed, end.is_same) or (self.is_proven and self.size != end.tail.total)
 
     @property
+    def expected_bytes(self) -> int | None:
+        """The size, or what storage says of it, without proof; None where neither is known. Without the lock."""
+        told, size = self._stored, self.size
+        return told.total if size is None and told is not None else size
+
+    @property
     def _stored(self) -> Probe | Tail | None:
         """What storage reported, all of it or the end."""
         return self.probe or (None if self.stored_end is None else self.stored_end.tail)

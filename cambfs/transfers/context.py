@@ -59,7 +59,7 @@ class Tuning:
     stored_worth_bytes: int = 1 << 20
     unknown_for_s: float = 5.0
     stalled_after_s: float = 1.0
-    look_every_s: float = 0.1
+    look_every_s: float = 0.01
     beside_bytes: int = 4 << 20
     beside_s: float = 2.0
     unopened_looks: int = 2

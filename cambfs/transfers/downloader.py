@@ -240,7 +240,12 @@ class Downloader:
     def _start(self, name: str, open_at: Callable[[int], Body], start: int, stop: int | None) -> Transfer:
         transfer = Transfer(name, self._owner, open_at, self._context.slots, self._context.timeout_s, start, stop)
         transfer.note_wanted(self._is_wanted)
-        self._work(name, partial(self._run_transfer, transfer))
+        self._context.slots.join(transfer)
+        try:
+            self._work(name, partial(self._run_transfer, transfer))
+        except CambfsError:
+            self._context.slots.leave(transfer)
+            raise
         return transfer
 
     def _work(self, name: str, work: Callable[[], None]) -> None:

@@ -49,14 +49,23 @@ class Pace:
 
 
 class Link:
-    """`bytes_per_s` is the best of the last windows; 0 until one is over. It stays while nothing is transferred."""
+    """`bytes_per_s` is the best of the last windows; 0 until one is over. It stays while nothing is transferred.
+    `begins_s` is how long the quickest of the last responses took to begin; 0 before the first."""
 
     def __init__(self) -> None:
         self.bytes_per_s = 0.0
+        self.begins_s = 0.0
         self._lock = Lock()  # guards all below
+        self._began_after: deque[float] = deque(maxlen=_WINDOWS)
         self._rates: deque[float] = deque(maxlen=_WINDOWS)
         self._since = time.monotonic()
         self._bytes = 0
+
+    def began(self, after_s: float) -> None:
+        """A response has begun, so long after its request."""
+        with self._lock:
+            self._began_after.append(after_s)
+            self.begins_s = min(self._began_after)
 
     def received(self, count: int) -> None:
         """`count` bytes of any transfer came."""

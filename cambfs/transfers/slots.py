@@ -1,6 +1,8 @@
 """Limits how many transfers run at a time: first come, first served. Stalled and unwanted transfers do not count.
 
-A transfer that no caller wants yet gets a slot only when one is free, no wanted transfer waits, and few transfers run.
+A transfer that no caller wants yet is requested when the one that runs will have ended by the time its response begins.
+Earlier, it would only share the link. TCP does not find the rate of a link while another connection fills it: one of
+the two would stay slow for long, and its result may be the next to be read.
 
 Threads: the thread of each transfer waits here for its turn, at an event of its own. So a thousand waiting transfers
 wake a thousand times in all, and not at each change. The lock is a leaf.
@@ -19,8 +21,10 @@ from cambfs.errors import Closing
 from cambfs.transfers.foreground import Foreground
 from cambfs.transfers.link import Link
 
-# More connections at once slow each other down for long, and then the result that is read next comes last.
+# More of them would need more connections, which are slow at first.
 _MOST_WITH_AHEAD = 2
+# Two at once for a moment cost less than a link that is idle.
+_EARLY = 1.25
 
 
 class Turn(Protocol):
@@ -33,6 +37,10 @@ class Turn(Protocol):
     @property
     def brought_at(self) -> float:
         """When bytes last came; 0 before the first."""
+
+    @property
+    def left_s(self) -> float:
+        """How long it will take from now on; infinite where that is not known."""
 
     @property
     def is_wanted(self) -> bool: ...
@@ -50,9 +58,9 @@ class _Place:
 
 
 class Slots:
-    def __init__(self, limit: int, stalled_after_s: float = 1.0, look_every_s: float = 0.1) -> None:
+    def __init__(self, limit: int, stalled_after_s: float = 1.0, look_every_s: float = 0.01) -> None:
         """A transfer that has brought nothing for `stalled_after_s` does not keep the others waiting. The first of them
-        gets no signal when one stalls, so it looks every `look_every_s`."""
+        gets no signal when one stalls, or is about to end, so it looks every `look_every_s`."""
         self.foreground = Foreground()
         self.link = Link()
         self._limit = limit
@@ -63,12 +71,23 @@ class Slots:
         self._queue: deque[_Place] = deque()
         self._brought_at = 0.0  # of those whose turn is over
 
+    def join(self, transfer: Turn) -> None:
+        """Takes a place in the queue, for a transfer whose thread is about to start. Threads start in any order."""
+        with self._lock:
+            self._queue.append(_Place(transfer))
+
+    def leave(self, transfer: Turn) -> None:
+        """Its thread could not be started."""
+        with self._lock:
+            self._queue.remove(self._place_of(transfer))
+            self._wake_first()
+
     @contextmanager
     def turn(self, transfer: Turn) -> Iterator[None]:
-        """Waits for the transfer's turn and holds it. Raises Closing when the transfer is stopped meanwhile."""
-        place = _Place(transfer)
+        """Waits for the turn of a transfer that has joined, and holds it. Raises Closing when the transfer is stopped
+        meanwhile."""
         with self._lock:
-            self._queue.append(place)
+            place = self._place_of(transfer)
         try:
             self._await(place)
         finally:
@@ -114,6 +133,9 @@ class Slots:
             self._wake_first()
         self.foreground.look()
 
+    def _place_of(self, transfer: Turn) -> _Place:
+        return next(place for place in self._queue if place.transfer is transfer)
+
     def _await(self, place: _Place) -> None:
         while not self._enter(place):
             with self._lock:
@@ -135,11 +157,12 @@ class Slots:
 
     def _busy_for(self, transfer: Turn) -> int:
         since = time.monotonic() - self._stalled_after_s
-        moving = [one.is_wanted for one, began in self._running.items() if max(one.received_at, began) > since]
+        moving = [one for one, began in self._running.items() if max(one.received_at, began) > since]
         if transfer.is_wanted:
-            return sum(moving)
-        is_enough = len(moving) >= _MOST_WITH_AHEAD
-        return self._limit if is_enough else len(self._running)
+            return sum(one.is_wanted for one in moving)
+        left_s = sum(one.left_s for one in moving)
+        is_about_to_end = len(moving) < _MOST_WITH_AHEAD and left_s <= _EARLY * self.link.begins_s
+        return len(self._running) if is_about_to_end or not moving else self._limit
 
     def _wake_first(self) -> None:
         if self._queue:

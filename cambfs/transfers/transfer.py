@@ -7,6 +7,7 @@ runs in one; `stop` may be called from any. It has no lock of its own.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -29,6 +30,8 @@ _SLOWEST_BYTES_PER_S = 1024
 # Where a server limits each response, others bring no more.
 _MOST_CHANGES = 4
 _GAIN = 1.5
+# A rate that was measured for less time shows how the first packets came, and no more.
+_TELLING_S = 0.05
 
 
 class Owner(Protocol):
@@ -39,6 +42,11 @@ class Owner(Protocol):
 
     def receive(self, transfer: Transfer, position: int, data: bytes) -> bool:
         """Takes bytes. Returns whether the next ones are wanted."""
+
+    @property
+    def expected_bytes(self) -> int | None:
+        """The size of the result as far as any source tells it, perhaps without proof; None where none does. Without a
+        lock."""
 
     def is_repeated(self) -> bool:
         """Whether to ask again after a failure that may pass."""
@@ -106,6 +114,15 @@ class Transfer:
             return 0.0
         return (self.position - self._begin_position) / max(time.monotonic() - self.begin_at, 1e-3)
 
+    @property
+    def left_s(self) -> float:
+        """How long it will take to the end of the result, at its own rate, or at that of the link while it is too young
+        to have one. Infinite where that or the size is not known."""
+        is_young = self.begin_at is None or time.monotonic() - self.begin_at < _TELLING_S
+        bytes_per_s = self._slots.link.bytes_per_s if is_young else self.bytes_per_s
+        size = self._owner.expected_bytes
+        return math.inf if size is None or not bytes_per_s else (size - self.position) / bytes_per_s
+
     def stop(self) -> None:
         """Ends it soon, from any thread; returns at once."""
         self._told_to_stop.set()
@@ -139,8 +156,9 @@ class Transfer:
         return self._told_to_stop.is_set()
 
     def pull(self) -> None:
-        """Returns when the goal is reached, or nothing more is wanted. Raises CambfsError when the last try has failed,
-        or `stop` was called. A transfer that is not wanted yet pauses while callers wait, and tries only once."""
+        """Returns when the goal is reached, or nothing more is wanted. It has joined the slots before. Raises
+        CambfsError when the last try has failed, or `stop` was called. A transfer that is not wanted yet pauses while
+        callers wait, and tries only once."""
         with self._slots.turn(self):
             self.received_at = self._progress_at = time.monotonic()
             backoff = Backoff(self._timeout_s)
@@ -178,11 +196,13 @@ class Transfer:
     def _pull_one_response(self) -> bool:
         """Whether the goal is reached."""
         with ExitStack() as stack:
+            asked_at = time.monotonic()
             body = self._body = stack.enter_context(closing(self._open_at(self._ask_from)))
             stack.callback(self._forget_body)
             if self.stopping:
                 raise Closing("stopped")
             self.begin_at = self.received_at = time.monotonic()
+            self._slots.link.began(self.begin_at - asked_at)
             self._begin_position, self.is_shared = self.position, body.is_shared
             if not self._fell_silent:
                 self._progress_at = self.begin_at

@@ -516,13 +516,40 @@ def _check_pause(library: Library, source: FakeSource, looks: Counter[str], byte
     assert 7 in cached(library)
 
 
-def test_two_are_fetched_at_a_time(library: Library, source: FakeSource) -> None:
+@pytest.mark.tuning(stalled_after_s=LIMIT_S)
+def test_their_sizes_are_known_before_they_begin(
+    library: Library, source: FakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Transfer, "left_s", math.inf)
+    _prove_storage(library, source)
+    for run_id in range(1, COUNT + 1):
+        source.results[run_id].has_length = False
+    gate = _hold(source, 3)
+    _read(library, 1, 2)
+    gate.wait_for_arrivals()
+    eventually(lambda: all(source.count("stored", run_id) for run_id in (3, 4, 5, 6)))
+
+    assert 6 not in _streamed(source)
+    gate.open()
+    eventually(no_threads)
+    assert {*cached(library)} == {1, 2, 3, 4, 5, 6}
+
+
+@pytest.mark.tuning(stalled_after_s=LIMIT_S)
+@pytest.mark.parametrize(
+    ("left_s", "count"),
+    [pytest.param(math.inf, 1, id="one takes long"), pytest.param(0.0, 2, id="one is about to end")],
+)
+def test_how_many_are_fetched_at_a_time(
+    library: Library, source: FakeSource, left_s: float, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Transfer, "left_s", left_s)
     gate = _hold(source, 3, 4, 5, 6)
     _read(library, 1, 2)
-    gate.wait_for_arrivals(2)
-    eventually(lambda: _is_streaming(3, 4, 5, 6) and context_of(library).slots.waiting == 2)
+    gate.wait_for_arrivals(count)
+    eventually(lambda: _is_streaming(3, 4, 5, 6) and context_of(library).slots.waiting == 4 - count)
 
-    assert len(_streamed(source)) == 2 + 2
+    assert _streamed(source) == [1, 2, 3, 4][: 2 + count]
     gate.open()
     eventually(no_threads)
     assert _streamed(source) == [1, 2, 3, 4, 5, 6]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -11,7 +13,9 @@ from cambfs.intake.intake import Intake
 from cambfs.runs.library import Library
 from cambfs.spans.beside import Beside
 from cambfs.transfers import link as link_module
+from cambfs.transfers import transfer as transfer_module
 from cambfs.transfers.link import Link, Pace
+from cambfs.transfers.slots import Slots
 from cambfs.transfers.transfer import Transfer
 from tests.fakes import LIMIT_S, FakeBody, FakeSource, Result, StorageManner
 from tests.runs.results import CONTENT, stalls_at
@@ -158,3 +162,40 @@ def test_a_transfer_that_pauses_has_no_slow_connection(
     assert read_all(library, 1) == CONTENT
     assert context_of(library).slots.link.bytes_per_s == 40_000
     assert source.starts("stream", 1) == [0]
+
+
+def test_how_soon_the_quickest_response_begins_counts(clock: _Clock) -> None:  # noqa: ARG001
+    link = Link()
+    assert link.begins_s == 0
+    for after_s in (3.0, 1.0, 2.0):
+        link.began(after_s)
+    assert link.begins_s == 1
+    for _ in range(16):
+        link.began(4.0)
+    assert link.begins_s == 4
+
+
+@pytest.mark.parametrize(
+    ("size", "age_s", "link_bytes_per_s", "left_s"),
+    [
+        (None, 10.0, 50.0, math.inf),
+        (1000, None, 0.0, math.inf),
+        (1000, None, 50.0, 12.0),
+        (1000, 0.01, 50.0, 12.0),
+        (1000, 10.0, 50.0, 15.0),
+    ],
+    ids=["no size", "no rate", "not begun", "young", "its own rate"],
+)
+def test_how_long_a_transfer_takes_until_its_end(
+    size: int | None, age_s: float | None, link_bytes_per_s: float, left_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer_module, "time", SimpleNamespace(monotonic=lambda: 100.0))
+    slots = Slots(1)
+    slots.link.bytes_per_s = link_bytes_per_s
+    owner: Any = SimpleNamespace(expected_bytes=size)
+    open_at: Any = None
+    transfer = Transfer("stream-1", owner, open_at, slots, LIMIT_S)
+    transfer.position = 400
+    transfer.begin_at = None if age_s is None else 100.0 - age_s
+
+    assert transfer.left_s == left_s

@@ -291,8 +291,10 @@ class _Clocked:
 
 def test_the_rate_is_that_of_the_response(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cambfs.transfers.transfer.Backoff.pause_s", lambda *_, **__: 0.0)
-    clocked = _Clocked(monkeypatch)
-    Transfer("a", clocked, clocked.open_at, Slots(1), LIMIT_S).pull()  # type: ignore[arg-type]
+    clocked, slots = _Clocked(monkeypatch), Slots(1)
+    transfer = Transfer("a", clocked, clocked.open_at, slots, LIMIT_S)  # type: ignore[arg-type]
+    slots.join(transfer)
+    transfer.pull()
 
     assert clocked.rates == [100.0] * 4
 
@@ -302,6 +304,7 @@ def test_the_rate_leaves_pauses_out(monkeypatch: pytest.MonkeyPatch) -> None:
     slots.foreground = SimpleNamespace(pause=clocked.pause, look=lambda: None)  # type: ignore[assignment]
     transfer = Transfer("a", clocked, clocked.open_at, slots, LIMIT_S)  # type: ignore[arg-type]
     transfer.note_wanted(False)
+    slots.join(transfer)
     transfer.pull()
 
     assert clocked.rates == [100.0] * 2

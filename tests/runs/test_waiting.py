@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -205,9 +206,15 @@ class Turn:
     stopping: bool = False
     is_wanted: bool = True
     brought_at: float = 0.0
+    left_s: float = math.inf
 
 
 def _take(slots: Slots, turn: Turn, order: list[Turn], gate: Gate) -> Future[None]:
+    slots.join(turn)
+    return _await_turn(slots, turn, order, gate)
+
+
+def _await_turn(slots: Slots, turn: Turn, order: list[Turn], gate: Gate) -> Future[None]:
     def work() -> None:
         with slots.turn(turn):
             order.append(turn)
@@ -273,6 +280,63 @@ def test_slots_are_left_to_one_when_no_other_is_wanted_and_one_stays_free(
         future.result(LIMIT_S)
 
 
+def test_the_turns_come_in_the_order_of_joining_and_not_of_the_threads() -> None:
+    slots, order, gate = Slots(1, look_every_s=LIMIT_S), list[Turn](), Gate()
+    first, second, last = turns = [Turn() for _ in range(3)]
+    for turn in turns:
+        slots.join(turn)
+    slots.leave(first)
+    futures = [_await_turn(slots, last, order, gate)]
+    assert not order
+    futures.append(_await_turn(slots, second, order, gate))
+    gate.wait_for_arrivals(1)
+
+    gate.open()
+    for future in futures:
+        future.result(LIMIT_S)
+    assert order == [second, last]
+
+
+class _Looking(Turn):
+    """Counts its looks whether it is its turn."""
+
+    looks = 0
+
+    @property
+    def stopping(self) -> bool:
+        self.looks += 1
+        return False
+
+    @stopping.setter
+    def stopping(self, _value: bool) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("running", "may_join"),
+    [([], True), ([1.2], True), ([1.3], False), ([math.inf], False), ([0.1, 0.1], False)],
+)
+@pytest.mark.parametrize("is_wanted", [True, False], ids=["beside wanted ones", "beside unwanted ones"])
+def test_one_that_is_not_wanted_yet_follows_one_that_is_about_to_end(
+    running: list[float], may_join: bool, is_wanted: bool
+) -> None:
+    slots, order, gate = Slots(8, look_every_s=0.001), list[Turn](), Gate()
+    slots.link.began(3.0)
+    slots.link.began(1.0)
+    slots.link.began(2.0)
+    futures = [_take(slots, Turn(left_s=left_s), order, gate) for left_s in running]
+    gate.wait_for_arrivals(len(running))
+    for turn in order:
+        turn.is_wanted = is_wanted
+    ahead = _Looking(is_wanted=False)
+    futures.append(_take(slots, ahead, order, gate))
+    eventually(lambda: ahead in order if may_join else ahead.looks > 2)
+
+    assert (ahead in order) == may_join
+    gate.open()
+    for future in futures:
+        future.result(LIMIT_S)
+
+
 def test_one_that_nobody_wants_gives_its_slot_up_at_once() -> None:
     slots, order, gate = Slots(1, look_every_s=LIMIT_S), list[Turn](), Gate()
     unwanted = Turn()
@@ -312,11 +376,13 @@ def test_one_that_is_told_to_stop_leaves_the_queue() -> None:
 
 
 def test_a_turn_ends_also_when_it_fails() -> None:
-    slots = Slots(1)
-    with pytest.raises(ZeroDivisionError), slots.turn(Turn()):
+    slots, first, second = Slots(1), Turn(), Turn()
+    slots.join(first)
+    slots.join(second)
+    with pytest.raises(ZeroDivisionError), slots.turn(first):
         raise ZeroDivisionError
 
-    with slots.turn(Turn()):
+    with slots.turn(second):
         pass
 
 
