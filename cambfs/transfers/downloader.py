@@ -66,7 +66,7 @@ class Downloader:
         self._context = context
         self._owner = owner
         self.stream: Transfer | None = None
-        self._stream_began_at = -math.inf
+        self._stream_wanted_at = -math.inf
         self._is_wanted = True
         self.is_probing = False
         self.checked_at = 0.0
@@ -99,6 +99,8 @@ class Downloader:
 
     def note_wanted(self, is_wanted: bool) -> None:
         """`is_wanted` is false while the result is only fetched ahead."""
+        if is_wanted and not self._is_wanted:
+            self._stream_wanted_at = time.monotonic()
         self._is_wanted = is_wanted
         for transfer in self.transfers():
             transfer.note_wanted(is_wanted)
@@ -113,7 +115,7 @@ class Downloader:
         if self.stream is None:
             if self._sharing is not None:
                 self._sharing.expect()
-            self._stream_began_at = time.monotonic()
+            self._stream_wanted_at = time.monotonic()
             self.stream = self._start(f"stream-{self._id}", self._open_stream, start, None)
 
     def start_span(self, offset: int, stop: int | None) -> None:
@@ -149,7 +151,7 @@ class Downloader:
         if self.stream is None or self.stream.begin_at is not None:
             return False
         takes_s = min(self._context.tuning.header_takes_s, self._context.timeout_s / 2)
-        return time.monotonic() - self._stream_began_at <= takes_s
+        return time.monotonic() - self._stream_wanted_at <= takes_s
 
     @property
     def may_storage_tell(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -533,6 +534,26 @@ def test_their_sizes_are_known_before_they_begin(
     gate.open()
     eventually(no_threads)
     assert {*cached(library)} == {1, 2, 3, 4, 5, 6}
+
+
+@pytest.mark.tuning(stalled_after_s=LIMIT_S, header_takes_s=LIMIT_S / 2)
+def test_a_look_at_one_that_has_queued_for_long_waits_for_its_headers(
+    make: Callable[..., Library], source: FakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Transfer, "left_s", math.inf)
+    library = make(timeout_s=2 * LIMIT_S)
+    gate = _hold(source, 3)
+    _read(library, 1, 2)
+    gate.wait_for_arrivals()
+    eventually(lambda: context_of(library).slots.waiting == 3)
+    shift = LIMIT_S
+    monkeypatch.setattr(time, "monotonic", lambda now=time.monotonic: now() + shift)
+    asked = source.count("sign", 4)
+
+    assert size_of(library, 4) == SIZE + 4
+    assert source.count("sign", 4) == asked
+    gate.open()
+    eventually(no_threads)
 
 
 @pytest.mark.tuning(stalled_after_s=LIMIT_S)
