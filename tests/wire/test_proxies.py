@@ -39,7 +39,7 @@ class Proxy:
             thread.join(WAIT_S)
             assert not thread.is_alive()
 
-    def _start(self, work: Callable[[socket.socket, socket.socket], None], *sockets: socket.socket) -> None:
+    def _start(self, work: Callable[..., None], *sockets: socket.socket) -> None:
         self._threads.append(threading.Thread(target=work, args=sockets))
         self._threads[-1].start()
 
@@ -48,14 +48,13 @@ class Proxy:
             while True:
                 client = self._listener.accept()[0]
                 self.connections += 1
-                self._start(self._serve, client, socket.create_connection(("127.0.0.1", self._port)))
+                self._start(self._serve, client)
 
-    def _serve(self, client: socket.socket, server: socket.socket) -> None:
-        self._greet(client)
-        self._start(self._pass_on, server, client)
-        self._pass_on(client, server)
-        client.close()
-        server.close()
+    def _serve(self, client: socket.socket) -> None:
+        with suppress(OSError), client, socket.create_connection(("127.0.0.1", self._port)) as server:
+            self._greet(client)
+            self._start(self._pass_on, server, client)
+            self._pass_on(client, server)
 
     def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
