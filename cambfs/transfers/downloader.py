@@ -245,7 +245,7 @@ class Downloader:
         self._context.slots.join(transfer)
         try:
             self._work(name, partial(self._run_transfer, transfer))
-        except CambfsError:
+        except BaseException:  # a place that stays behind would hold up the transfers of all runs
             self._context.slots.leave(transfer)
             raise
         return transfer
@@ -259,7 +259,7 @@ class Downloader:
 
         try:
             self._context.workers.start(name, work_with_lease)
-        except CambfsError:
+        except BaseException:
             with lease:
                 raise
 

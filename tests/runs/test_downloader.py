@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cambfs.errors import (
-    BadResponse,
-)
+from cambfs.errors import BadResponse, CambfsError
 from cambfs.runs.library import Library
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, StorageManner
 from tests.runs.results import (
@@ -271,3 +269,20 @@ def test_reads_that_come_slightly_out_of_order_are_no_seek(source: FakeSource, l
     handle.close()
 
     assert source.starts("stream", 1) == [0]
+
+
+@pytest.mark.parametrize("error", [CambfsError("no thread"), MemoryError()], ids=["no thread", "no memory"])
+def test_a_transfer_without_a_thread_holds_up_no_other(
+    error: Exception, source: FakeSource, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.add(1, Result(CONTENT))
+
+    def fail(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(context_of(library).workers, "start", fail)
+        with pytest.raises(type(error)):
+            open_run(library)
+    assert context_of(library).slots.waiting == 0
+    assert read_all(library, 1) == CONTENT
