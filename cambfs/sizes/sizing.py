@@ -150,8 +150,9 @@ class Sizing:
 
     @property
     def _stored(self) -> Probe | Tail | None:
-        """What storage reported, all of it or the end."""
-        return self.probe or (None if self.stored_end is None else self.stored_end.tail)
+        """What storage reported, all of it or the end. Without the lock: a probe may replace the end meanwhile."""
+        end = self.stored_end
+        return self.probe or (None if end is None else end.tail)
 
     def stored_bytes_at(self, position: int, spool: Spool | None) -> int | None:
         """As `stored_bytes`, for a stream that ended at `position`, perhaps before all of the head could be

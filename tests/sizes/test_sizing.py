@@ -124,3 +124,14 @@ def test_a_zero_from_storage_is_proven_by_the_length_that_the_api_told(
     body: Any = SimpleNamespace(framed=True, is_stored=True)
 
     assert Completeness(RUN, sizing).prove(spool, size, body) is is_told
+
+
+def test_a_probe_may_replace_the_end_while_another_thread_asks_for_the_size(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizing = Sizing(RUN, store, None, is_unverified=False)
+    sizing.answered(Tail(_END_AT, len(CONTENT), CONTENT[_END_AT:], None, None))
+    ends = iter([sizing.stored_end])
+    monkeypatch.setattr(Sizing, "stored_end", property(lambda _: next(ends, None)), raising=False)
+
+    assert sizing.expected_bytes == len(CONTENT)
