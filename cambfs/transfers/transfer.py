@@ -117,11 +117,11 @@ class Transfer:
     @property
     def left_s(self) -> float:
         """How long it will take to the end of the result, at its own rate, or at that of the link while it is too young
-        to have one. Infinite where that or the size is not known."""
+        to have one. Infinite where that is not known, nor the size, or it has passed that size."""
         is_young = self.begin_at is None or time.monotonic() - self.begin_at < _TELLING_S
         bytes_per_s = self._slots.link.bytes_per_s if is_young else self.bytes_per_s
-        size = self._owner.expected_bytes
-        return math.inf if size is None or not bytes_per_s else (size - self.position) / bytes_per_s
+        size, position = self._owner.expected_bytes, self.position
+        return math.inf if size is None or size < position or not bytes_per_s else (size - position) / bytes_per_s
 
     def stop(self) -> None:
         """Ends it soon, from any thread; returns at once."""
@@ -202,7 +202,8 @@ class Transfer:
             if self.stopping:
                 raise Closing("stopped")
             self.begin_at = self.received_at = time.monotonic()
-            self._slots.link.began(self.begin_at - asked_at)
+            if not body.is_shared:  # as for the bytes
+                self._slots.link.began(self.begin_at - asked_at)
             self._begin_position, self.is_shared = self.position, body.is_shared
             if not self._fell_silent:
                 self._progress_at = self.begin_at

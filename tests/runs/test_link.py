@@ -183,8 +183,9 @@ def test_how_soon_the_quickest_response_begins_counts(clock: _Clock) -> None:  #
         (1000, None, 50.0, 12.0),
         (1000, 0.01, 50.0, 12.0),
         (1000, 10.0, 50.0, 15.0),
+        (300, 10.0, 50.0, math.inf),
     ],
-    ids=["no size", "no rate", "not begun", "young", "its own rate"],
+    ids=["no size", "no rate", "not begun", "young", "its own rate", "more than the size"],
 )
 def test_how_long_a_transfer_takes_until_its_end(
     size: int | None, age_s: float | None, link_bytes_per_s: float, left_s: float, monkeypatch: pytest.MonkeyPatch

@@ -308,3 +308,22 @@ def test_the_rate_leaves_pauses_out(monkeypatch: pytest.MonkeyPatch) -> None:
     transfer.pull()
 
     assert clocked.rates == [100.0] * 2
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_how_soon_another_machine_responds_says_nothing_of_the_api(
+    is_shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cambfs.transfers.transfer.Backoff.pause_s", lambda *_, **__: 0.0)
+    clocked, slots = _Clocked(monkeypatch), Slots(1)
+    clocked.is_shared = is_shared
+
+    def open_at(position: int) -> object:
+        clocked.now += 2
+        return clocked.open_at(position)
+
+    transfer = Transfer("a", clocked, open_at, slots, LIMIT_S)  # type: ignore[arg-type]
+    slots.join(transfer)
+    transfer.pull()
+
+    assert slots.link.begins_s == (0 if is_shared else 2)
