@@ -220,7 +220,7 @@ class Signer:
             if signed is not None:
                 signature = Signature(signed, time.time_ns())
                 self._fresh[run_id] = signature
-                self._failures = 0
+                self._failures, self._silent_until = 0, 0.0
         if signed is not None:
             future.set_result(signature)
         return future

@@ -160,6 +160,13 @@ def test_an_api_that_is_silent_about_urls_is_left_alone_for_a_while(source: Fake
     assert source.count("sign", 4) == 0
     assert caught.value.down_for_s
 
+    source.add(5, Result(b"fLaC"))
+    source.add(6, Result(b"fLaC"))
+    source.add(7, Result(b"fLaC"))
+    signer.request_many([RunId(5), RunId(6)])
+    assert _get(signer.request(RunId(5))).signed.url
+    assert _get(signer.request(RunId(7))).signed.url, "it signs again"
+
 
 def test_what_nobody_foresaw_is_an_answer_too(source: FakeSource, signer: Signer) -> None:
     source.plan("sign", 1, Plan(error=ZeroDivisionError("oops")))
