@@ -144,7 +144,7 @@ class ReadAhead:
 
     def _follow_open(self, run_id: RunId) -> None:
         if not self._sequences.is_listed(run_id) and time.monotonic() - self._listed_at > _LIST_AGAIN_S:
-            self._note_listing([self._owner.listed()])
+            self._note_listing((self._owner.listed(),))
         sequence = self._sequences.opened(run_id)
         self._drop()
         if sequence is not None and not (sequence.is_guess and self._is_more_told_soon()):
@@ -176,12 +176,12 @@ class ReadAhead:
                     run.fetch_ahead(limit)
 
     def _make_room(self, sequence: OpenSequence) -> int:
-        """How many bytes the sequence may have ahead: all have the same share. What others have beyond is dropped."""
-        in_order = self._sequences.in_order()
-        share = self._most_bytes() // len(in_order)
-        for other in in_order:
-            if other is not sequence:
-                self._sequences.keep_ahead(other, {run_id for run_id, _ in self._limits(other.ahead, share)})
+        """How many bytes the sequence may have ahead: all that are not at their end have the same share. What others
+        have beyond is dropped."""
+        others = [one for one in self._sequences.in_order() if one is not sequence and one.next_ones(1)]
+        share = self._most_bytes() // (1 + len(others))
+        for other in others:
+            self._sequences.keep_ahead(other, {run_id for run_id, _ in self._limits(other.ahead, share)})
         self._drop()
         return share
 

@@ -402,6 +402,24 @@ def test_a_result_that_is_too_large_is_left_alone(
     assert library.arrived(RunId(5)) is None
 
 
+def test_a_sequence_that_is_at_its_end_leaves_its_share(
+    library: Library, source: FakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a program does that copies one folder after the other."""
+    monkeypatch.setattr(library_module, "MOST_BYTES", 4 * (SIZE + COUNT))
+    _prove_storage(library, source)
+    for run_id in range(1, COUNT + 1):
+        assert size_of(library, run_id)
+    library.expect(_runs(10, 11, 12))
+    _read(library, 10, 11, 12)
+    _await_followed()
+    library.expect(_runs(*range(1, 10)))
+    _read(library, 1, 2, 3)
+    _await_followed()
+
+    assert [sequence.ahead for sequence in library._read_ahead._sequences.in_order()] == [[], _runs(4, 5, 6, 7)]
+
+
 def test_two_sequences_share_the_bytes(library: Library, source: FakeSource, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library_module, "MOST_BYTES", 4 * (SIZE + COUNT))
     _prove_storage(library, source)
