@@ -12,6 +12,8 @@ from cambfs.names import RunId
 
 # Programs may go through the folders that they listed at the same time.
 _REMEMBERED = 4
+# In the last listing and the ones before it; the last one alone may have more. A run takes about 100 bytes.
+_MOST_RUNS = 200_000
 
 
 class Order:
@@ -39,9 +41,11 @@ class _Listing:
     def __init__(self, orders: Sequence[Sequence[RunId]]) -> None:
         self.given = orders
         self.orders = [Order(runs) for runs in orders]  # the one that was used last comes first
+        self._all = self.orders[0]
+        self.count = len(self._all.runs)
 
     def has(self, *run_ids: RunId) -> bool:
-        return any(all(run_id in order.places for run_id in run_ids) for order in self.orders)
+        return all(run_id in self._all.places for run_id in run_ids)
 
     def order_of(self, before: RunId, run_id: RunId) -> Order | None:
         found = next((order for order in self.orders if order.step(before, run_id) == 1), None)
@@ -55,10 +59,13 @@ class Listings:
         self._listings: list[_Listing] = []  # the last one first
 
     def add(self, orders: Sequence[Sequence[RunId]]) -> None:
-        """A directory was listed. One that is listed again, and has not changed, is not remembered twice."""
+        """A directory was listed. The first order has all runs. One that is listed again, and has not changed, is not
+        remembered twice."""
         same = next((listing for listing in self._listings if listing.given == orders), None)
         others = [listing for listing in self._listings if listing is not same]
         self._listings = [same or _Listing(orders), *others[: _REMEMBERED - 1]]
+        while len(self._listings) > 1 and sum(listing.count for listing in self._listings) > _MOST_RUNS:
+            self._listings.pop()
 
     def have(self, run_id: RunId) -> bool:
         return any(listing.has(run_id) for listing in self._listings)
