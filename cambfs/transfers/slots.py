@@ -162,7 +162,7 @@ class Slots:
             return sum(one.is_wanted for one in moving)
         left_s = sum(one.left_s for one in moving)
         is_about_to_end = len(moving) < _MOST_WITH_AHEAD and left_s <= _EARLY * self.link.begins_s
-        return len(self._running) if is_about_to_end or not moving else self._limit
+        return len(self._running) if is_about_to_end else self._limit
 
     def _wake_first(self) -> None:
         if self._queue:

@@ -311,6 +311,18 @@ class _Looking(Turn):
     def stopping(self, _value: bool) -> None: ...
 
 
+def test_a_place_that_is_given_up_holds_up_no_other() -> None:
+    slots, order, gate = Slots(1, look_every_s=LIMIT_S), list[Turn](), Gate()
+    threadless, waiting = Turn(), _Looking()
+    slots.join(threadless)
+    future = _take(slots, waiting, order, gate)
+    eventually(lambda: waiting.looks > 0)
+    slots.leave(threadless)
+
+    gate.open()
+    future.result(LIMIT_S)
+
+
 @pytest.mark.parametrize(
     ("running", "may_join"),
     [([], True), ([1.2], True), ([1.3], False), ([math.inf], False), ([0.1, 0.1], False)],
