@@ -233,8 +233,8 @@ class Downloader:
     def forget_probe(self, is_known: bool, error: CambfsError | None) -> None:
         """A probe has ended."""
         self.is_probing = False
-        is_failure = error is None and not self._is_probe_put_off
-        self._probe_failed = not is_known and (is_failure or self.stream is not None)
+        is_failure = error is None or self.stream is not None
+        self._probe_failed = is_failure and not (is_known or self._is_probe_put_off)
 
     def forget_check(self) -> None:
         self._is_checking = False

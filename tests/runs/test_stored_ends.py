@@ -8,7 +8,7 @@ import pytest
 
 from cambfs.cache.cache import Cache
 from cambfs.disk.disk import Disk
-from cambfs.errors import BadResponse, CambfsError
+from cambfs.errors import BadResponse, CambfsError, RateLimited
 from cambfs.names import RunId
 from cambfs.remote.object_store import HEAD_BYTES, ObjectStore
 from cambfs.remote.source import SignedUrl
@@ -367,3 +367,25 @@ def test_a_stream_that_breaks_while_the_end_is_under_way(source: FakeSource, lib
         assert reading.result(LIMIT_S) == CONTENT
 
     assert source.count("stream", 1) == 1
+
+
+def test_a_caller_asks_again_for_an_end_that_was_put_off_ahead(source: FakeSource, make_library: MakeLibrary) -> None:
+    """The API was busy. The stream goes on, and takes long."""
+    library = _prove(source, make_library(declared=range(1, 6), read_ahead=4))
+    context_of(library).signer._bulk = False
+    for run_id in range(1, 6):
+        source.add(run_id, Result(some_flac(SIZE, seed=run_id), has_length=False))
+    source.piece_bytes = 1000
+    stream, sign = Gate(), Gate()
+    source.plan("stream", 3, Plan(stall_at=_STALLED_AT, stall_gate=stream))
+    source.plan("sign", 3, Plan(gate=sign, error=RateLimited("later", 429, 0.01)))
+    for run_id in (1, 2):
+        read_all(library, run_id)
+    stream.wait_for_arrivals()
+    sign.open()
+    eventually(lambda: "size-3" not in our_threads())
+
+    with closing(open_run(library, 3)) as handle:
+        assert handle.size(deadline()) == SIZE
+        assert source.count("sign", 3) == 2
+        stream.open()
