@@ -170,6 +170,7 @@ def test_of_many_frames_that_claim_to_be_the_last_few_are_checked() -> None:
     for count, is_found in ((10, True), (1000, False)):
         frame = header * count
         assert _is_whole(_SMALLEST[:_LAST_FRAME] + frame + _crc16(frame)) is is_found
+        assert flac.ends_in_a_frame(frame + _crc16(frame)) is is_found
 
 
 def test_without_samples_the_metadata_is_the_whole_file() -> None:

@@ -368,6 +368,30 @@ def test_a_busy_api_ends_all_speculation(error: Exception, library: Library, sou
     assert 9 in _streamed(source)
 
 
+def test_a_busy_api_is_not_asked_for_urls_ahead(library: Library, source: FakeSource) -> None:
+    _prove_storage(library, source)
+    for run_id in range(1, COUNT + 1):
+        source.results[run_id].has_length = False
+    context_of(library).speculation._not_before = math.inf
+    _read(library, 3, 4)
+    eventually(no_threads)
+
+    assert source.calls("bulk") == 0
+    assert [source.count("sign", run_id) for run_id in range(3, 9)] == [1, 1, 0, 0, 0, 0]
+
+
+def test_what_is_ahead_already_is_not_fetched_again(library: Library, source: FakeSource) -> None:
+    gate = _hold(source, *range(4, 8))
+    ahead = []
+    for run_ids in ((1, 2), (3,)):
+        _read(library, *run_ids)
+        _await_followed()
+        ahead.append([sequence.ahead for sequence in library._read_ahead._sequences.in_order()])
+    gate.open()
+
+    assert ahead == [[_runs(3, 4, 5, 6)], [_runs(4, 5, 6, 7)]]
+
+
 # How much.
 
 

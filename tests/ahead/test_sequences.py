@@ -124,6 +124,14 @@ def test_skimming_ends_the_sequence_of_its_reader_alone(opens: Opens) -> None:
     assert opens(13) == [14, 15, 16, 17]
 
 
+def test_a_sequence_that_has_ended_is_no_longer_sure(opens: Opens) -> None:
+    opens(10, 11, 12)
+    for run_id, is_skimmed in ((11, True), (12, True), (12, False)):
+        opens.close(run_id, is_skimmed=is_skimmed)
+    assert opens(500, 13) == []
+    assert opens(14) == [15, 16, 17, 18]
+
+
 def test_one_result_that_is_read_goes_on_after_skimming(opens: Opens) -> None:
     opens(10, 11)
     for run_id in (10, 11):

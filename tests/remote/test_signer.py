@@ -149,6 +149,17 @@ def test_where_all_requests_fail_the_next_ones_are_not_repeated(source: FakeSour
     assert source.count("sign", 5) > 1
 
 
+def test_a_run_that_does_not_exist_is_no_failure_to_sign(source: FakeSource, closing: Event) -> None:
+    signer = Signer(source, Workers(), 0.4, closing, Speculation())
+    for run_id in (1, 2, 4):
+        source.plan_always("sign", run_id, Plan(error=ServerError("down", 500)))
+    for run_id, error in ((1, ServerError), (2, ServerError), (3, UnknownRun), (4, ServerError)):
+        with pytest.raises(error):
+            _get(signer.request(RunId(run_id)))
+
+    assert source.count("sign", 4) > 1
+
+
 def test_an_api_that_is_silent_about_urls_is_left_alone_for_a_while(source: FakeSource, closing: Event) -> None:
     signer = Signer(source, Workers(), 0.1, closing, Speculation())
     for run_id in (1, 2, 3):
