@@ -713,6 +713,13 @@ def test_many_are_signed_at_once_in_either_shape(api: responses.RequestsMock, cl
     assert sent(api)["x-api-key"] == KEY
 
 
+def test_a_url_for_several_runs_is_believed_for_none(api: responses.RequestsMock, client: Client) -> None:
+    one, other = "https://storage.example/1", "https://storage.example/2"
+    api.post(BULK, json={"1": one, "2": {"output_url": other}, "3": {"output_url": one}})
+
+    assert [*client.sign_many([RunId(1), RunId(2), RunId(3)])] == [2]
+
+
 @pytest.mark.parametrize(("status", "kind"), [(400, UnknownRun), (200, BadResponse), (500, ServerError)])
 def test_many_that_fail_as_a_whole(
     api: responses.RequestsMock, client: Client, status: int, kind: type[RemoteError]
