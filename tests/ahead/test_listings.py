@@ -31,3 +31,10 @@ def test_a_run_that_is_in_no_listing_needs_no_table_of_the_other_orders() -> Non
     assert not listings.have(RunId(9))
     (listing,) = listings._listings
     assert ["places" in order.__dict__ for order in listing.orders] == [True, False, False]
+
+
+def test_a_listing_that_is_made_again_takes_the_place_of_no_other() -> None:
+    listings = Listings()
+    for first in (100, 200, 200, 200, 200, 200):
+        listings.add((_runs(first, 3),))
+    assert listings.have(RunId(100))
