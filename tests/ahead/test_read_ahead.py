@@ -575,7 +575,7 @@ def test_their_sizes_are_known_before_they_begin(
     assert 6 not in _streamed(source)
     gate.open()
     eventually(no_threads)
-    assert {*cached(library)} == {1, 2, 3, 4, 5, 6}
+    assert {1, 2, 3, 4, 5, 6} <= {*cached(library)}
 
 
 @pytest.mark.tuning(stalled_after_s=LIMIT_S, header_takes_s=LIMIT_S / 2)
