@@ -80,8 +80,11 @@ def test_a_folder_in_the_order_of_cp_of_a_shell_and_of_a_player(
         wait_until(lambda: next_ones <= _streamed(server), "the next ones are fetched")
 
 
-def test_many_reader_processes_at_once(server: Server, results: dict[int, Path], mounted: Mounted) -> None:
-    with mounted("--runs", f"1-{COUNT}") as mount:
+@pytest.mark.parametrize("most_transfers", ["1", "32"])
+def test_many_reader_processes_at_once(
+    most_transfers: str, server: Server, results: dict[int, Path], mounted: Mounted
+) -> None:
+    with mounted("--runs", f"1-{COUNT}", "--max-transfers", most_transfers) as mount:
         done = mount.run("ls *.flac | sort -n | xargs -P 4 -n 1 sha256sum | sort -n -k 2 | wc -l")
         assert (done.status, done.out.strip()) == (0, str(COUNT).encode())
         mount.await_idle()
