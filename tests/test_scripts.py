@@ -239,6 +239,28 @@ def test_the_scripts_can_be_run() -> None:
         assert os.access(_SETUP.with_name(name), os.X_OK)
 
 
+@pytest.mark.parametrize(
+    ("given", "key", "started"),
+    [
+        ([], "", "demo camb"),
+        (["music", "--rate", "1M"], "", "demo music --rate 1M"),
+        ([], "a-key", "mount --foreground --mkdir camb"),
+        (["--runs", "1-3"], "a-key", "mount --foreground --mkdir camb --runs 1-3"),
+        (["music", "--runs", "1-3"], "a-key", "mount --foreground --mkdir music --runs 1-3"),
+    ],
+)
+def test_run_takes_the_options_of_the_command_that_it_starts(
+    machine: Machine, given: list[str], key: str, started: str
+) -> None:
+    """The hint of a mount that lists nothing is to use --runs."""
+    run = machine.checkout / "scripts/run"
+    shutil.copy(_SETUP.with_name("run"), run)
+    machine.has("../checkout/.venv/bin/cambfs", 'echo "$@"')
+    environ = {"PATH": str(machine.bin), "CAMB_API_KEY": key}
+    done = subprocess.run([run, *given], env=environ, capture_output=True, text=True, timeout=30)
+    assert (done.stdout, done.stderr) == (f"{started}\n", "")
+
+
 @pytest.mark.parametrize("script", ["update-help", "man", "picture"])
 def test_a_script_in_python_uses_the_libraries_of_the_checkout(tmp_path: Path, script: str) -> None:
     """Whatever `python3` is: it need not know cambfs."""
