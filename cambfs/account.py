@@ -69,7 +69,10 @@ def has_cached_results(settings: Settings) -> bool:
 
 def _key(settings: Settings) -> str:
     if settings.key is None:
-        raise ConfigError("no API key; set CAMB_API_KEY, or name a file that holds it with --api-key-file")
+        raise ConfigError(
+            "no API key; set CAMB_API_KEY, or name a file that holds it with --api-key-file; "
+            "to try cambfs without a key: cambfs demo"
+        )
     return settings.key.reveal()
 
 

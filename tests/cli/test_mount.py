@@ -16,7 +16,7 @@ from tests.cli.shell import KEY, LIMIT_S, Shell, complaint, is_running, names, u
 @pytest.mark.parametrize(
     ("code", "arguments", "environ", "words"),
     [
-        (1, [], {"CAMB_API_KEY": ""}, "no API key; set CAMB_API_KEY, or name a file"),
+        (1, [], {"CAMB_API_KEY": ""}, "--api-key-file; to try cambfs without a key: cambfs demo"),
         (2, [], {"CAMB_API_KEY": "a b"}, "CAMB_API_KEY: the key has spaces"),
         (1, [], {"CAMB_API_KEY": "wrong"}, "401"),
         (2, [], {"CAMB_BASE_URL": "ftp://x"}, "base URL"),
