@@ -52,7 +52,7 @@ class Cache:
         self._hits = self._misses = 0
         self._stamp_ns = -1
         self._is_closed = False
-        self._complaints: set[str | None] = set()  # why results could not be cached, since the last success
+        self._complaints: set[str] = set()  # why results could not be cached, since the last success
 
     @property
     def limit_bytes(self) -> int:
@@ -104,7 +104,8 @@ class Cache:
             stored, path = Usage(0, len(sizes), sum(sizes)), None
         with self._lock:
             counts = self._hits, self._misses, self._entries.evictions
-        return CacheUsage(path, stored.bytes, self._entries.limit_bytes, stored.results, *counts)
+        trouble = "; ".join(sorted(self._complaints.copy()))
+        return CacheUsage(path, stored.bytes, self._entries.limit_bytes, stored.results, *counts, trouble)
 
     def runs(self) -> list[RunId]:
         """The runs with a complete result."""
@@ -290,7 +291,7 @@ class Cache:
 
     def _complain(self, run_id: RunId, error: OSError | CambfsError) -> None:
         """A failing disk fails for every result: one warning is enough."""
-        reason = error.strerror if isinstance(error, OSError) else str(error)
+        reason = (isinstance(error, OSError) and error.strerror) or str(error)
         level = logging.INFO if reason in self._complaints else logging.WARNING
         self._complaints.add(reason)
         log.log(level, "run %d: cannot be cached: %s", run_id, reason)

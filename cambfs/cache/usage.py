@@ -8,7 +8,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class CacheUsage:
     """`path` is None where results are kept in memory. `results` and `bytes` count what all mounts have cached there;
-    `hits`, `misses` and `evictions` are this mount's. A result that is used by several at once is one hit or miss."""
+    `hits`, `misses` and `evictions` are this mount's. A result that is used by several at once is one hit or miss.
+    `trouble` is why results could not be cached, until one is; empty without trouble."""
 
     path: str | None
     bytes: int
@@ -17,3 +18,4 @@ class CacheUsage:
     hits: int
     misses: int
     evictions: int
+    trouble: str

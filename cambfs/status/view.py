@@ -42,6 +42,11 @@ def _mount(status: _Status) -> RenderableType:
 def _rows(status: _Status) -> Iterator[tuple[str, RenderableType]]:
     yield "API", _text(status["base_url"])
     yield "cache", _cache(status["cache"])
+    if trouble := status["cache"].get("trouble"):  # an older version has none
+        yield (
+            "not cached",
+            _text(f"{trouble}; new results are not kept; check the disk, or name another with --cache-dir", "red"),
+        )
     yield "requests", _text(_requests(status["requests"]) or "none")
     yield "received", _text(f"{shown_size(status['received_bytes'])} of audio; retries {status['retries']}")
     ahead = status.get("read_ahead")  # a mount of an older version has none

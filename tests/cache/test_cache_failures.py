@@ -103,9 +103,11 @@ def test_one_warning_says_that_nothing_can_be_cached(
             release(cache, run_id, spool)
     assert [record.getMessage() for record in caplog.records] == ["run 1: cannot be cached: Input/output error"]
     assert cache.runs() == []
+    assert cache.usage().trouble == "Input/output error"
 
     keep(cache, 3)
     assert cache.runs() == [3]
+    assert cache.usage().trouble == "", "it is well again"
     monkeypatch.setattr(os, "fdatasync", _fail)
     with caplog.at_level(logging.WARNING):
         release(cache, 4, fetch(cache, 4))

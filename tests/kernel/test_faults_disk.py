@@ -26,7 +26,7 @@ from tests.api.server import Server
 from tests.kernel.audio import Audio
 from tests.kernel.conftest import Mounted
 from tests.kernel.faults import fixed_server, make_results, read, read_all, seen
-from tests.kernel.harness import CAMBFS, environment, run, wait_until
+from tests.kernel.harness import CAMBFS, Mount, environment, run, wait_until
 
 SECTION = "The cache's directory, and crashes"
 KILLS = 6
@@ -111,6 +111,11 @@ def mount_of(tmp_path: Path) -> Path:
     return next((tmp_path / "small" / "cache").glob("*/*.flac"), tmp_path / "none")
 
 
+def trouble_of(mount: Mount) -> str:
+    trouble: str = json.loads(mount.run("cat .cambfs/status.json").out)["cache"]["trouble"]
+    return trouble
+
+
 def test_a_disk_that_becomes_read_only(server: Server, mounted: Mounted, tmp_path: Path) -> None:
     cache = tmp_path / "small" / "cache"
     with small_disk(tmp_path / "small", "8m") as disk:
@@ -122,6 +127,7 @@ def test_a_disk_that_becomes_read_only(server: Server, mounted: Mounted, tmp_pat
             begin = time.monotonic()
             assert read(mount, 2).is_all_of(server.results[2])
             took_s = time.monotonic() - begin
+            wait_until(lambda: "Read-only" in trouble_of(mount), "the status says why nothing is kept")
             server.forget()
             assert read(mount, 1).is_all_of(server.results[1])
             assert not [record for record in server.requests if record.run_id == 1]

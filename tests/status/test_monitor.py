@@ -75,7 +75,7 @@ def test_a_mount_that_has_done_nothing(monitor: Monitor, source: FakeSource, tmp
     assert abs(time.mktime(time.strptime(found["started"], "%Y-%m-%dT%H:%M:%SZ")) - time.mktime(time.gmtime())) < 60
     assert (found["transfers"], found["requests"], found["retries"]) == ([], {}, 0)
     cache = {"path": str(tmp_path / "cache"), "bytes": 0, "limit_bytes": 2 * SIZE, "results": 0}
-    assert found["cache"] == {**cache, "hits": 0, "misses": 0, "evictions": 0}
+    assert found["cache"] == {**cache, "hits": 0, "misses": 0, "evictions": 0, "trouble": ""}
     assert found["errors"] == FAILURES[-10:]
     assert found["tasks_awaited"] == _samples(monitor)["cambfs_tasks_awaited", ""] == 3
     assert source.requests == 0

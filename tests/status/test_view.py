@@ -11,6 +11,7 @@ from rich.console import Console
 from cambfs.status.view import view
 
 CACHE = {"path": "/c", "bytes": 1024, "limit_bytes": 2048, "results": 1, "hits": 5, "misses": 6, "evictions": 7}
+FULL = {**CACHE, "trouble": "No space left"}
 ERROR = {"time": "T", "file": "7.flac", "operation": "open", "errno": "ENOENT", "what": "not \x1b[31m [bold]there"}
 STATUS: dict[str, Any] = {
     "version": "9.9",
@@ -102,6 +103,12 @@ def test_an_origin_that_nobody_needs_is_tried_at_the_next_request() -> None:
 )
 def test_the_state_of_the_shared_cache_is_shown(changed: dict[str, Any], words: str) -> None:
     assert words in _looks({**STATUS, "shared": {**STATUS["shared"], **changed}})
+
+
+def test_a_disk_that_takes_no_results_is_shown() -> None:
+    words = "No space left; new results are not kept; check the disk, or name another with --cache-dir"
+    assert words in _looks({**STATUS, "cache": FULL})
+    assert "not cached" not in _looks({**STATUS, "cache": {**FULL, "trouble": ""}})
 
 
 def test_what_is_not_the_case_is_not_shown() -> None:
