@@ -169,7 +169,10 @@ def _parse_toml(content: bytes) -> dict[str, Any]:
     try:
         return tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"not TOML: {' '.join(str(error).split())}") from None
+        # The usual mistake; what the parser says about it does not help.
+        hint = '; words, paths and sizes need quotes, as in cache_size = "20GiB"'
+        is_syntax = isinstance(error, tomllib.TOMLDecodeError)
+        raise ValueError(f"not TOML: {' '.join(str(error).split())}{hint if is_syntax else ''}") from None
 
 
 def _profiles(tables: Any) -> Mapping[str, Mapping[str, Any]]:

@@ -193,6 +193,12 @@ def test_what_is_wrong_in_the_file_is_named_with_the_file(tmp_path: Path, toml: 
     assert f"{tmp_path / 'config.toml'}: {words}" in refusal(tmp_path, toml)
 
 
+def test_a_size_without_quotes_is_told_to_have_them(tmp_path: Path) -> None:
+    """The parser's own words are about lines and columns."""
+    hint = 'column 16); words, paths and sizes need quotes, as in cache_size = "20GiB"'
+    assert hint in refusal(tmp_path, "cache_size = 20GiB")
+
+
 def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="not TOML"):
