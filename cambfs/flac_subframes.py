@@ -83,6 +83,7 @@ def _pass_prediction(reader: _Bits, samples: int, bits: int, order: int, *, is_f
         count = samples // partitions - (order if number == 0 else 0)
         parameter = reader.take(parameter_bits)
         if parameter == (1 << parameter_bits) - 1:
-            reader.position += reader.take(5) * count
+            bits_each = reader.take(5)  # on its own line: += would read the position before this moves it
+            reader.position += bits_each * count
         else:
             reader.pass_rice(count, parameter)

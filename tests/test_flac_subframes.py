@@ -82,10 +82,11 @@ def test_what_does_not_parse_may_be_padded() -> None:
     [
         (0, "0 000001 1 01" + 16 * " 000000", 24),
         (0, "0 001000 0 00 0000 1111 00011" + 16 * " 000", 19),
+        (0, "0 001000 0 00 0001 1111 00000 0011" + 8 * " 1 000", 18),
         (8, "0 000000 0 00000000 0 000001 0" + 16 * " 000000000", 31),
         (9, "0 000000 0 000000000 0 000001 0" + 16 * " 00000000", 30),
     ],
-    ids=["two bits less a sample", "bits as they are", "left and side", "side and right"],
+    ids=["two bits less a sample", "bits as they are", "no bits, then Rice", "left and side", "side and right"],
 )
 def test_what_encoders_do_rarely(channels: int, subframes: str, length: int) -> None:
     digits = subframes.replace(" ", "")
