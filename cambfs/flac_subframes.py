@@ -56,6 +56,8 @@ def _pass_subframe(reader: _Bits, samples: int, bits: int) -> None:
     kind = reader.take(7)
     if reader.take(1):
         bits -= reader.pass_unary()  # the lowest ones, which are 0 in all samples
+        if bits < 1:
+            raise ValueError("samples without bits")
     if kind == _CONSTANT:
         reader.position += bits
     elif kind == _VERBATIM:

@@ -73,6 +73,9 @@ def test_what_does_not_parse_may_be_padded() -> None:
     frame = b"\xff\xf8\x70\0\0\0\0" + bytes([0, 0b00000100]) + bytes(20)
     with pytest.raises(ValueError, match="reserved"):
         flac_subframes.end_of(frame, 8, 16, 8)
+    wasted = frame[:8] + bytes([0b00000001, 0, 1]) + bytes(20)
+    with pytest.raises(ValueError, match="without bits"):
+        flac_subframes.end_of(wasted, 8, 16, 8)
     with pytest.raises(ValueError, match="substring"):
         flac_subframes.end_of(frame[:8] + b"\x10" + bytes(20), 8, 16, 8)
 
