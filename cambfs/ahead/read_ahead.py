@@ -204,7 +204,7 @@ class ReadAhead:
         api, signer = self._context.api, self._context.signer
         if api.stream_has_length is not False and api.stream_tells_time is not False:
             return  # storage is not asked
-        unsigned = [run_id for run_id in run_ids if self._is_unknown(run_id) and signer.fresh(run_id) is None]
+        unsigned = [run_id for run_id in run_ids if self._is_unknown(run_id) and not signer.is_requested(run_id)]
         if unsigned:
             unsigned.extend(filter(self._is_unknown, next_ones[: max(BULK_MOST - len(unsigned), 0)]))
             signer.request_many(unsigned)

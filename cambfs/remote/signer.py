@@ -88,6 +88,11 @@ class Signer:
         with self._lock:
             return self._fresh.get(run_id)
 
+    def is_requested(self, run_id: RunId) -> bool:
+        """Whether there is a valid one, or a request for one is under way."""
+        with self._lock:
+            return self._known(run_id) is not None
+
     def request(self, run_id: RunId, is_awaited: Callable[[], bool] = always) -> Future[Signature]:
         """A valid one; concurrent callers share the request, which is repeated only while `is_awaited` of the first of
         them. The future fails with CambfsError: with NotRepeated, a caller that still waits should ask again."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from threading import Event
 
 import pytest
 
@@ -16,6 +17,7 @@ from cambfs.deadline import Deadline
 from cambfs.disk.disk import Disk
 from cambfs.errors import BrokenBody, RateLimited, ServerError, UnknownRun
 from cambfs.names import RunId
+from cambfs.remote.source import SignedUrl
 from cambfs.runs import library as library_module
 from cambfs.runs.library import Library
 from cambfs.transfers.transfer import Transfer
@@ -234,6 +236,32 @@ def test_urls_are_signed_in_bulk(library: Library, source: FakeSource) -> None:
 
     assert source.calls("sign") == signed + 1  # of run 4
     assert source.calls("bulk") == 1
+
+
+def test_no_more_urls_are_requested_while_those_of_the_next_ones_are_under_way(
+    library: Library, source: FakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for run_id in range(1, COUNT + 1):
+        source.results[run_id].has_length = False
+    asked, may_go_on, sign_many = list[int](), Event(), source.sign_many
+
+    def slowly(run_ids: Sequence[RunId]) -> Mapping[RunId, SignedUrl]:
+        asked.extend(run_ids)
+        assert may_go_on.wait(LIMIT_S)
+        return sign_many(run_ids)
+
+    monkeypatch.setattr(source, "sign_many", slowly)
+    _read(library, 1, 2)
+    eventually(lambda: asked == [3, 4, 5, 6, 7])
+    _read(library, 3)
+    _await_followed()
+    may_go_on.set()
+    eventually(no_threads)
+
+    assert asked == [3, 4, 5, 6, 7]
+    _read(library, 4)
+    eventually(no_threads)
+    assert asked == [3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
 
 
 # What was fetched in vain.
