@@ -14,7 +14,7 @@ _MOST_FIXED = 4
 
 def end_of(frame: bytes, header_end: int, samples: int, bits: int) -> int:
     """The length of the frame at the beginning of `frame`, with its CRC-16. `samples` is how many it has per channel,
-    `bits` the size of each as STREAMINFO says. Raises ValueError when it is no frame, or is cut off."""
+    `bits` the size of each as STREAMINFO says. Raises ValueError unless all of a frame is there."""
     channels, bits = frame[3] >> 4, _SAMPLE_BITS.get(frame[3] >> 1 & 7, bits)
     if channels > _MID_SIDE:
         raise ValueError("reserved channels")
@@ -38,6 +38,9 @@ class _Bits:
         self.position += count
         return int(self._digits[self.position - count : self.position], 2)
 
+    def skip(self, count: int) -> None:
+        self.position += count
+
     def pass_unary(self) -> int:
         """Passes zeros and the one behind them; returns how many bits that were."""
         start = self.position
@@ -59,9 +62,9 @@ def _pass_subframe(reader: _Bits, samples: int, bits: int) -> None:
         if bits < 1:
             raise ValueError("samples without bits")
     if kind == _CONSTANT:
-        reader.position += bits
+        reader.skip(bits)
     elif kind == _VERBATIM:
-        reader.position += bits * samples
+        reader.skip(bits * samples)
     elif _FIXED <= kind <= _FIXED + _MOST_FIXED:
         _pass_prediction(reader, samples, bits, kind - _FIXED)
     elif _PREDICTED <= kind < 2 * _PREDICTED:
@@ -73,10 +76,10 @@ def _pass_subframe(reader: _Bits, samples: int, bits: int) -> None:
 
 def _pass_prediction(reader: _Bits, samples: int, bits: int, order: int, *, is_fixed: bool = True) -> None:
     """The first samples as they are, the coefficients, and how far the others are from what those predict."""
-    reader.position += order * bits
+    reader.skip(order * bits)
     if not is_fixed:
         precision = reader.take(4) + 1
-        reader.position += 5 + order * precision
+        reader.skip(5 + order * precision)
     if reader.take(1):
         raise ValueError("a reserved coding")
     parameter_bits = 4 + reader.take(1)
@@ -85,7 +88,6 @@ def _pass_prediction(reader: _Bits, samples: int, bits: int, order: int, *, is_f
         count = samples // partitions - (order if number == 0 else 0)
         parameter = reader.take(parameter_bits)
         if parameter == (1 << parameter_bits) - 1:
-            bits_each = reader.take(5)  # on its own line: += would read the position before this moves it
-            reader.position += bits_each * count
+            reader.skip(reader.take(5) * count)
         else:
             reader.pass_rice(count, parameter)

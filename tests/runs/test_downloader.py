@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cambfs.errors import BadResponse, CambfsError
+from cambfs.runs.handle import Handle
 from cambfs.runs.library import Library
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, StorageManner
 from tests.runs.results import (
@@ -118,9 +119,8 @@ def test_a_far_place_is_fetched_by_range_and_the_holes_afterwards(
     assert max(source.starts("stream" if etag else "stored", 1)) >= 60_000
 
 
-@pytest.mark.tuning(**SHORT_DISTANCES, linger_s=LIMIT_S)
-def test_a_range_that_stalls_ends_with_the_last_close_and_is_no_failure(source: FakeSource, library: Library) -> None:
-    """The stream, which may be of use to the next reader, waits for one."""
+def _read_far_ahead(source: FakeSource, library: Library) -> tuple[Handle, Handle, Gate, Gate]:
+    """Two handles, the first of which has read far ahead, and the gates of the stream and that range, which stall."""
     source.piece_bytes = 500
     source.add(1, Result(CONTENT, etag='"a"', ranges=True))
     stream = stalls_at(source, 5000)
@@ -129,6 +129,13 @@ def test_a_range_that_stalls_ends_with_the_last_close_and_is_no_failure(source: 
     range_ = stalls_at(source, 1000)
     assert read_at(handle, 60_000, 500) == CONTENT[60_000:60_500]
     range_.wait_for_arrivals()
+    return handle, other, stream, range_
+
+
+@pytest.mark.tuning(**SHORT_DISTANCES, linger_s=LIMIT_S)
+def test_a_range_that_stalls_ends_with_the_last_close_and_is_no_failure(source: FakeSource, library: Library) -> None:
+    """The stream, which may be of use to the next reader, waits for one."""
+    handle, other, stream, _ = _read_far_ahead(source, library)
     handle.close()
     other.close()
 
@@ -142,14 +149,7 @@ def test_a_range_that_stalls_ends_with_the_last_close_and_is_no_failure(source: 
 
 @pytest.mark.tuning(**SHORT_DISTANCES)
 def test_a_range_goes_on_while_another_reader_may_want_it(source: FakeSource, library: Library) -> None:
-    source.piece_bytes = 500
-    source.add(1, Result(CONTENT, etag='"a"', ranges=True))
-    stream = stalls_at(source, 5000)
-    handle, other = open_run(library), open_run(library)
-    stream.wait_for_arrivals()
-    range_ = stalls_at(source, 1000)
-    assert read_at(handle, 60_000, 500) == CONTENT[60_000:60_500]
-    range_.wait_for_arrivals()
+    handle, other, stream, range_ = _read_far_ahead(source, library)
     handle.close()
     read = in_thread(lambda: read_at(other, 60_500, 1000))
     range_.open()
