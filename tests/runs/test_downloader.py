@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cambfs.errors import BadResponse, CambfsError
+from cambfs.deadline import Deadline
+from cambfs.errors import BadResponse, CambfsError, TimedOut
 from cambfs.runs.handle import Handle
 from cambfs.runs.library import Library
 from tests.fakes import LIMIT_S, FakeSource, Gate, Plan, Result, StorageManner
@@ -145,6 +146,27 @@ def test_a_range_that_stalls_ends_with_the_last_close_and_is_no_failure(source: 
         assert read_at(again, 70_000, 500) == CONTENT[70_000:70_500]
         assert source.starts("stream", 1)[-1] == 70_000, "by a range of its own"
         stream.open()
+
+
+@pytest.mark.tuning(**SHORT_DISTANCES, linger_s=LIMIT_S)
+def test_the_next_reader_does_not_wait_for_a_range_that_was_ended_before_its_headers(
+    source: FakeSource, library: Library
+) -> None:
+    source.piece_bytes = 500
+    source.add(1, Result(CONTENT, etag='"a"', ranges=True))
+    stream, headers = stalls_at(source, 5000), Gate()
+    handle = open_run(library)
+    stream.wait_for_arrivals()
+    source.plan("stream", 1, Plan(gate=headers))
+    with pytest.raises(TimedOut):
+        handle.read(60_000, 500, Deadline(0.1))
+    headers.wait_for_arrivals()
+    handle.close()
+
+    with open_run(library) as again:
+        assert read_at(again, 60_000, 500) == CONTENT[60_000:60_500]
+    headers.open()
+    stream.open()
 
 
 @pytest.mark.tuning(**SHORT_DISTANCES)
